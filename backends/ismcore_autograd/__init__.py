@@ -1,0 +1,1 @@
+"""The HIPS-autograd backend of ismcore."""

@@ -1,0 +1,48 @@
+"""HIPS-autograd under ismcore's contract: NumPy arrays, reverse and forward mode, the core's own training loop."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import autograd
+import numpy as np
+from ismcore.backend import Backend
+from ismcore.calculus import ScoreFn
+from ismcore.ops import Array
+from ismcore.problem import Params
+
+from ismcore_autograd.ops import AutogradOps
+
+__all__ = ["AutogradBackend"]
+
+
+class AutogradBackend(Backend):
+    """See `ismcore.backend.Backend`. Its fastest loop is tier 0 itself: NumPy arrays need no crossing."""
+
+    name = "autograd"
+    packages = ("autograd",)
+    ops = AutogradOps()
+
+    def scope(self) -> AbstractContextManager[None]:
+        """No NumPy warning in a run: the training loop looks for what is not finite and says so itself."""
+        return np.errstate(all="ignore")  # type: ignore[return-value]  # its __enter__ returns None
+
+    def asarray(self, array: np.ndarray, /) -> np.ndarray:
+        """See `Calculus.asarray`."""
+        return np.array(array, dtype=self.dtype)
+
+    def to_numpy(self, array: Array, /) -> np.ndarray:
+        """See `Backend.to_numpy`."""
+        return np.array(array)
+
+    def value_and_grad(self, f: Callable[..., Array], /) -> Callable[..., tuple[Array, Params]]:
+        """See `Backend.value_and_grad`."""
+        return autograd.value_and_grad(f)  # type: ignore[no-any-return]
+
+    def jvp(self, f: ScoreFn, x: Array, v: Array, /) -> tuple[Array, Array]:
+        """See `Calculus.jvp`."""
+        return autograd.make_jvp(f)(x)(v)  # type: ignore[no-any-return]
+
+    def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
+        """See `Calculus.vjp`."""
+        pull, psi = autograd.make_vjp(f)(x)
+        return psi, pull

@@ -1,0 +1,78 @@
+"""`ismcore.ops.Ops` in HIPS-autograd, with three functions pinned."""
+
+from typing import Any
+
+import autograd.numpy as anp
+import numpy as np
+from autograd.extend import defjvp, defvjp, primitive
+from ismcore.ops import NumpyOps
+
+__all__ = ["AutogradOps"]
+
+
+@primitive
+def _tanh(x: np.ndarray) -> np.ndarray:
+    return np.tanh(x)
+
+
+# autograd's own derivative divides by cosh(x)^2, which overflows beyond |x| = 355.
+defvjp(_tanh, lambda y, x: lambda g: g * (1.0 - y * y))
+defjvp(_tanh, lambda g, y, x: g * (1.0 - y * y))
+
+
+@primitive
+def _erf(x: np.ndarray) -> np.ndarray:
+    return NumpyOps.erf(x)
+
+
+# autograd's own erf needs SciPy, and has no forward mode.
+_SLOPE = 2.0 / np.sqrt(np.pi).item()
+defvjp(_erf, lambda y, x: lambda g: g * (_SLOPE * anp.exp(-x * x)))
+defjvp(_erf, lambda g, y, x: g * (_SLOPE * anp.exp(-x * x)))
+
+
+@primitive
+def _select(condition: np.ndarray, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
+    return np.where(condition, x1, x2)
+
+
+# autograd's own `where` sends float64 zeros back through a float32 graph.
+defvjp(
+    _select,
+    None,
+    lambda y, c, x1, x2: lambda g: _select(c, g, anp.zeros_like(g)),
+    lambda y, c, x1, x2: lambda g: _select(c, anp.zeros_like(g), g),
+)
+defjvp(
+    _select,
+    None,
+    lambda g, y, c, x1, x2: _select(c, g, anp.zeros_like(g)),
+    lambda g, y, c, x1, x2: _select(c, anp.zeros_like(g), g),
+)
+
+
+def _where(condition: Any, x1: Any, x2: Any) -> Any:
+    shape = anp.broadcast_shapes(*(anp.shape(a) for a in (condition, x1, x2)))
+    x1, x2 = (anp.broadcast_to(x, shape) if anp.shape(x) else x for x in (x1, x2))
+    return _select(condition, x1, x2)
+
+
+class AutogradOps:
+    """See `ismcore.ops.Ops`."""
+
+    exp = staticmethod(anp.exp)
+    log = staticmethod(anp.log)
+    sqrt = staticmethod(anp.sqrt)
+    abs = staticmethod(anp.abs)
+    sin = staticmethod(anp.sin)
+    cos = staticmethod(anp.cos)
+    tanh = staticmethod(_tanh)
+    erf = staticmethod(_erf)
+    logaddexp = staticmethod(anp.logaddexp)
+    where = staticmethod(_where)
+    sum = staticmethod(anp.sum)
+    stack = staticmethod(anp.stack)
+    concat = staticmethod(anp.concatenate)
+    reshape = staticmethod(anp.reshape)
+    broadcast_to = staticmethod(anp.broadcast_to)
+    permute_dims = staticmethod(anp.transpose)

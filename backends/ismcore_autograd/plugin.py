@@ -1,0 +1,17 @@
+"""What the HIPS-autograd backend says of itself; imports nothing heavy."""
+
+from ismcore import BackendInfo, hookimpl
+
+
+@hookimpl
+def ismcore_backends() -> list[BackendInfo]:
+    """See `ismcore.hookspecs`."""
+    return [
+        BackendInfo(
+            name="autograd",
+            load="ismcore_autograd.backend:AutogradBackend",
+            requires=("autograd",),
+            install="pip install autograd",
+            description="NumPy with reverse and forward mode; in the default install",
+        )
+    ]

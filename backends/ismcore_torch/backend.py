@@ -1,0 +1,88 @@
+"""torch under ismcore's contract: torch.func for tier 0, double backward and torch.optim for the loop."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+from ismcore.backend import Backend, GenericSession, Session, SharedSetting
+from ismcore.calculus import ScoreFn
+from ismcore.ops import Array
+from ismcore.problem import Params, Problem, TrainState
+
+from ismcore_torch.ops import TorchOps
+from ismcore_torch.session import TorchSession
+
+__all__ = ["TorchBackend"]
+
+_MATMUL = SharedSetting(
+    "torch's float32 matmul precision", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
+)
+
+
+class TorchBackend(Backend):
+    """See `ismcore.backend.Backend`.
+
+    It offers no jvp: `torch.func.jvp` fails under inductor on a linear layer (ZeroTensors are immutable, torch 2.13), and
+    its first use scripts decompositions for a second and warns of a deprecation.
+    """
+
+    name = "torch"
+    packages = ("torch",)
+    ops = TorchOps()
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """See `Backend.devices`."""
+        return ("cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())))
+
+    @classmethod
+    def default_device(cls) -> str:
+        """See `Backend.default_device`: what `torch.set_default_device` set, else the CPU."""
+        device = torch.get_default_device()
+        return f"{device.type}:{device.index or 0}" if device.type == "cuda" else str(device)
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """No TF32, no autocast, gradients on, whatever the caller has set around the call."""
+        with ExitStack() as stack:
+            if self.precision == "highest" and self.device != "cpu":
+                stack.enter_context(_MATMUL.hold("highest"))
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(torch.autocast(torch.device(self.device).type, enabled=False))
+            yield
+
+    def asarray(self, array: np.ndarray, /) -> torch.Tensor:
+        """See `Calculus.asarray`."""
+        return torch.tensor(array, dtype=getattr(torch, self.dtype), device=self.device)
+
+    def to_numpy(self, array: Array, /) -> np.ndarray:
+        """See `Backend.to_numpy`."""
+        return np.array(array.detach().cpu().numpy())
+
+    def value_and_grad(self, f: Callable[..., Array], /) -> Callable[..., tuple[Array, Params]]:
+        """See `Backend.value_and_grad`."""
+        together = torch.func.grad_and_value(f)
+
+        def swapped(*args: Array) -> tuple[Array, Params]:
+            gradient, value = together(*args)
+            return value, gradient
+
+        return swapped
+
+    def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
+        """See `Calculus.vjp`."""
+        psi, pull = torch.func.vjp(f, x)
+        return psi, lambda v: pull(v)[0]
+
+    def synchronize(self) -> None:
+        """See `Backend.synchronize`."""
+        if self.device != "cpu":
+            torch.cuda.synchronize(self.device)
+
+    def prepare(self, problem: Problem, state: TrainState) -> Session:
+        """See `Backend.prepare`."""
+        if problem.compile == "off":
+            return GenericSession(self, problem, state)
+        return TorchSession(self, problem, state)

@@ -1,0 +1,102 @@
+"""A whole run in torch: parameters stay on the device, gradients by double backward, updates by torch.optim."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from ismcore.backend import Backend, Session, loss_function
+from ismcore.calculus import Calculus, ScoreFn
+from ismcore.errors import OptionError
+from ismcore.ops import Array
+from ismcore.optimizers import SGD, Adam, Optimizer
+from ismcore.problem import Params, Problem, Steps, TrainState
+
+__all__ = ["TorchSession"]
+
+
+class _DoubleBackward(Calculus):
+    """The tape's own derivative: for small eager programs about twice as fast as torch.func, with the same results."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.ops = backend.ops
+        self._backend = backend
+
+    def asarray(self, array: np.ndarray, /) -> Array:
+        return self._backend.asarray(array)
+
+    def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
+        at = x if x.requires_grad else x.detach().requires_grad_()
+        psi = f(at)
+
+        def pull(v: Array) -> Array:
+            (product,) = torch.autograd.grad(psi, at, v, create_graph=True, materialize_grads=True)
+            return product
+
+        return psi, pull
+
+
+class TorchSession(Session):
+    """See `ismcore.backend.Session`."""
+
+    def __init__(self, backend: Backend, problem: Problem, state: TrainState) -> None:
+        self._backend = backend
+        self._loss = loss_function(_DoubleBackward(backend), problem)
+        self._x = backend.asarray(problem.x)
+        self._constants = {name: backend.asarray(value) for name, value in problem.objective.constants().items()}
+        self._params = {name: backend.asarray(value).requires_grad_() for name, value in state.params.items()}
+        self._step = state.step
+        self._keys = _moment_keys(problem.optimizer)
+        self._optimizer = _torch_optimizer(problem.optimizer, list(self._params.values()))
+        self._load(state)
+
+    def run(self, steps: Steps) -> np.ndarray:
+        """See `Session.run`."""
+        losses = []
+        parameters = list(self._params.values())
+        for learning_rate in steps.learning_rate:
+            loss = self._loss(self._params, self._x, self._constants)
+            for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, materialize_grads=True)):
+                parameter.grad = gradient
+            self._optimizer.param_groups[0]["lr"] = float(learning_rate)
+            self._optimizer.step()
+            losses.append(loss.detach())
+        self._step += steps.count
+        return self._backend.to_numpy(torch.stack(losses)).astype(np.float64)
+
+    def state(self) -> TrainState:
+        """See `Session.state`."""
+        params = {name: self._backend.to_numpy(value) for name, value in self._params.items()}
+        moments: list[Params] = [{}, {}]
+        for key, moment in zip(self._keys, moments):
+            for name, parameter in self._params.items():
+                kept = self._optimizer.state[parameter].get(key)
+                moment[name] = self._backend.to_numpy(torch.zeros_like(parameter) if kept is None else kept)
+        return TrainState(self._step, params, *moments)
+
+    def _load(self, state: TrainState) -> None:
+        """Put a portable state into the optimiser, so that a run begun elsewhere goes on here."""
+        for moment, key in zip((state.first_moment, state.second_moment), self._keys):
+            for name, value in moment.items():
+                self._optimizer.state[self._params[name]][key] = self._backend.asarray(value)
+        if "exp_avg" in self._keys:
+            for parameter in self._params.values():
+                self._optimizer.state[parameter]["step"] = torch.tensor(float(state.step), device=self._backend.device)
+
+
+def _moment_keys(optimizer: Optimizer) -> tuple[str, ...]:
+    """Where torch keeps what the core calls first and second moment."""
+    if isinstance(optimizer, Adam):
+        return ("exp_avg", "exp_avg_sq")
+    return ("momentum_buffer",) if isinstance(optimizer, SGD) and optimizer.momentum else ()
+
+
+def _torch_optimizer(optimizer: Optimizer, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
+    rate: Any = optimizer.learning_rate
+    if isinstance(optimizer, Adam):
+        # fused: one kernel for all parameters, about a third of the time of the loop that is the default on a CPU
+        betas = (optimizer.b1, optimizer.b2)
+        return torch.optim.Adam(parameters, lr=rate, betas=betas, eps=optimizer.eps, fused=True)
+    if isinstance(optimizer, SGD):
+        return torch.optim.SGD(parameters, lr=rate, momentum=optimizer.momentum)
+    raise OptionError(f"backend 'torch' knows no optimiser {optimizer!r}")

@@ -1,0 +1,237 @@
+"""The contract between the core and a backend: everything that an author of a backend must read.
+
+The core owns the mathematics, as pure functions of `(calculus, params, x)`; a backend owns differentiation, compilation, devices
+and the inner loop. NumPy arrays and frozen dataclasses cross the boundary, nothing else.
+
+Tier 0, mandatory: `Backend` with arrays in and out, `ops`, `value_and_grad`, one of `jvp` and `vjp` that nests under it,
+`synchronize` and `scope`. From these the core derives every objective and `GenericSession`, a plain training loop.
+Tier 1, optional, same results: overriding `jacobian_diagonal`, and a `Session` of one's own that swallows the whole loop.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ismcore.calculus import Calculus
+from ismcore.errors import DeviceUnavailable, OptionError, ScopeConflict
+from ismcore.ops import Array
+from ismcore.problem import Params, Problem, Steps, TrainState
+
+__all__ = ["DTYPES", "Backend", "BackendInfo", "GenericSession", "Session", "SharedSetting", "loss_function"]
+
+DTYPES = ("float32", "float64")
+API = 1
+"""Version of this contract; a plugin states the one that it was written for."""
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """What a plugin says of a backend before anything heavy is imported.
+
+    Attributes:
+        name: What users pass as `backend=`.
+        load: Where its `Backend` subclass is, as "package.module:Class"; imported when the backend is first used.
+        requires: Modules that must be installed for it to work.
+        install: The command that installs them.
+        api: Version of the contract that it was written for.
+        description: One line for `ismcore.backends()`.
+    """
+
+    name: str
+    load: str
+    requires: tuple[str, ...] = ()
+    install: str = ""
+    api: int = API
+    description: str = ""
+
+
+class Backend(Calculus):
+    """A framework's derivatives and loop, bound to one dtype and one device.
+
+    Constructing one allocates nothing on the device and changes no global state; `scope` holds whatever must be set while
+    it works. The core enters the scope around every call that computes.
+
+    Args:
+        dtype: "float32" or "float64"; every array that `asarray` returns has it.
+        device: One of `devices()`, or "auto": where the framework itself puts an array made without naming a device.
+        precision: "highest": float32 products keep all their bits (no TF32), or "default": what the framework does.
+
+    Raises:
+        OptionError: The dtype or the precision is not one that this backend offers.
+        DeviceUnavailable: There is no such device here.
+    """
+
+    name: ClassVar[str]
+    dtypes: ClassVar[tuple[str, ...]] = DTYPES
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Distributions whose versions belong in a result."""
+
+    def __init__(self, dtype: str = "float64", device: str = "auto", precision: str = "highest") -> None:
+        if dtype not in self.dtypes:
+            raise OptionError(f"dtype must be one of {', '.join(self.dtypes)} on backend {self.name!r}, not {dtype!r}")
+        if precision not in ("highest", "default"):
+            raise OptionError(f"precision must be 'highest' or 'default', not {precision!r}")
+        self.dtype = dtype
+        self.precision = precision
+        self.device = self._resolve(device)
+
+    def _resolve(self, device: str) -> str:
+        devices = self.devices()
+        if device == "auto":
+            return self.default_device()
+        for candidate in (device, f"{device}:0"):
+            if candidate in devices:
+                return candidate
+        raise DeviceUnavailable(
+            f"device {device!r} is not available to backend {self.name!r} here; it has {', '.join(devices)}"
+        )
+
+    def _key(self) -> tuple[object, ...]:
+        return type(self), self.dtype, self.device, self.precision
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Backend) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """Names of the devices present: "cpu", "cuda:0", ... Allocates nothing on them."""
+        return ("cpu",)
+
+    @classmethod
+    def default_device(cls) -> str:
+        """Where the framework puts an array when no device is named."""
+        return cls.devices()[0]
+
+    def scope(self) -> AbstractContextManager[None]:
+        """Holds every global switch that the backend needs, and restores it on leaving; may be entered again inside."""
+        return nullcontext()
+
+    @abstractmethod
+    def to_numpy(self, array: Array, /) -> np.ndarray:
+        """A NumPy copy of an array, in its own dtype, free of any graph."""
+
+    @abstractmethod
+    def value_and_grad(self, f: Callable[..., Array], /) -> Callable[..., tuple[Array, Params]]:
+        """(params, *args) -> (f(params, *args), its gradient in params), for a scalar f; same keys, shapes and dtype."""
+
+    def synchronize(self) -> None:  # noqa: B027  (frameworks without asynchronous devices have nothing to wait for)
+        """Wait until the device has done all that it was given."""
+
+    def prepare(self, problem: Problem, state: TrainState) -> Session:
+        """A session that trains the problem from the state. Override for a faster loop with the same results."""
+        return GenericSession(self, problem, state)
+
+
+class Session(ABC):
+    """A prepared training run: the state lives in the framework, on the device, until asked for."""
+
+    @abstractmethod
+    def run(self, steps: Steps) -> np.ndarray:
+        """Take the steps; return each one's loss before its update, float64 of shape (steps.count,)."""
+
+    @abstractmethod
+    def state(self) -> TrainState:
+        """The present state, as NumPy arrays of its own."""
+
+
+def loss_function(calculus: Calculus, problem: Problem) -> Callable[[Params, Array, Params], Array]:
+    """The objective as a function (params, x, constants) -> scalar, over the framework of the calculus.
+
+    The mean over rows of the objective's terms. It is a sum times 1/n because HIPS-autograd's `mean` sends float64
+    cotangents back through a float32 graph.
+    """
+
+    def loss(params: Params, x: Array, constants: Params) -> Array:
+        def score_fn(points: Array) -> Array:
+            return problem.model.score(calculus, params, points)
+
+        terms = problem.objective.terms(calculus, score_fn, x, constants)
+        return calculus.ops.sum(terms) * (1.0 / x.shape[0])
+
+    return loss
+
+
+class GenericSession(Session):
+    """Training over tier 0 alone: the backend's gradient, the core's optimiser, one step at a time.
+
+    It is what `compile="off"` runs, and what a backend's own session is tested against.
+    """
+
+    def __init__(self, backend: Backend, problem: Problem, state: TrainState) -> None:
+        self._backend = backend
+        self._optimizer = problem.optimizer
+        self._value_and_grad = backend.value_and_grad(loss_function(backend, problem))
+        self._x = backend.asarray(problem.x)
+        self._constants = {k: backend.asarray(v) for k, v in problem.objective.constants().items()}
+        self._state = state.astype(backend.dtype)
+
+    def run(self, steps: Steps) -> np.ndarray:
+        """See `Session.run`."""
+        losses = np.empty(steps.count)
+        for k, learning_rate in enumerate(steps.learning_rate):
+            params = {name: self._backend.asarray(value) for name, value in self._state.params.items()}
+            loss, gradient = self._value_and_grad(params, self._x, self._constants)
+            losses[k] = float(self._backend.to_numpy(loss))
+            gradient = {name: self._backend.to_numpy(value) for name, value in gradient.items()}
+            self._state = self._optimizer.update(self._state, gradient, float(learning_rate))
+        return losses
+
+    def state(self) -> TrainState:
+        """See `Session.state`."""
+        return self._state.copy()
+
+
+class SharedSetting:
+    """A process-wide switch of a framework, held by reference count.
+
+    Nested and concurrent holders of the same value share it; the last to leave restores what was found. A concurrent request
+    for another value raises, since one of the two runs would silently compute with the wrong setting.
+
+    Args:
+        name: What the setting is called in an error.
+        read: Returns the present value.
+        write: Sets a value.
+    """
+
+    def __init__(self, name: str, read: Callable[[], Any], write: Callable[[Any], object]) -> None:
+        self._name, self._read, self._write = name, read, write
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._held: Any = None
+        self._found: Any = None
+
+    @contextmanager
+    def hold(self, value: Any) -> Iterator[None]:
+        """Set the value for as long as the context lasts.
+
+        Raises:
+            ScopeConflict: Another run holds a different value.
+        """
+        with self._lock:
+            if self._holders and value != self._held:
+                raise ScopeConflict(
+                    f"{self._name} is held at {self._held!r} by a run in progress, and this one needs {value!r}; "
+                    "run them one after the other, or in two processes"
+                )
+            if not self._holders:
+                self._found = self._read()
+                self._held = value
+                self._write(value)
+            self._holders += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holders -= 1
+                if not self._holders:
+                    self._write(self._found)

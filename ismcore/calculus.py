@@ -1,0 +1,72 @@
+"""Differentiation as the core sees it: what a backend's derivatives must do, and what follows from them.
+
+A score function here is batched, `f(x)` of shape (n, d) for x of shape (n, d), and its rows are independent: row i of f(x)
+depends on row i of x alone. Then one product of all rows' Jacobians with one direction is a single call.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+
+from ismcore.ops import Array, NumpyOps, Ops
+
+__all__ = ["Calculus", "NumpyCalculus", "ScoreFn"]
+
+ScoreFn = Callable[[Array], Array]
+
+
+class Calculus(ABC):
+    """Operations and derivatives of one framework, for code that is to be differentiated again.
+
+    A subclass gives `ops`, `asarray`, and at least one of `jvp` and `vjp`; everything else follows. Both must nest: their
+    results are differentiable by whatever differentiates around them.
+    """
+
+    ops: Ops
+
+    @abstractmethod
+    def asarray(self, array: np.ndarray, /) -> Array:
+        """An array of the framework, in the working dtype and on the device, which shares no memory with the argument."""
+
+    def jvp(self, f: ScoreFn, x: Array, v: Array, /) -> tuple[Array, Array]:
+        """f(x) and the product of each row's Jacobian with that row of v: (f(x), J v), both (n, d)."""
+        raise NotImplementedError(f"{type(self).__name__} offers no jvp")
+
+    def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
+        """f(x) and the pullback v -> v^T J, row by row, both (n, d). The pullback may be called many times."""
+        raise NotImplementedError(f"{type(self).__name__} offers no vjp")
+
+    def jacobian_diagonal(self, f: ScoreFn, x: Array, /) -> tuple[Array, Array]:
+        """Score and the diagonal of its Jacobian: psi_i(x_n) and d psi_i / d x_i (x_n), both (n, d).
+
+        Exact for every d, by d products with the unit directions: about d times the cost of f(x). The derivative of the
+        summed outputs would be the column sums of the Jacobian, which equal the diagonal for d = 1 only.
+        """
+        d = x.shape[1]
+        units = [self.ops.broadcast_to(self.asarray(row), x.shape) for row in np.eye(d)]
+        if self._has("vjp") and (d > 1 or not self._has("jvp")):
+            psi, pull = self.vjp(f, x)
+            rows = [pull(unit)[:, i] for i, unit in enumerate(units)]
+            return psi, self.ops.stack(rows, axis=1)
+        columns = []
+        for i, unit in enumerate(units):
+            psi, column = self.jvp(f, x, unit)
+            columns.append(column[:, i])
+        return psi, self.ops.stack(columns, axis=1)
+
+    def _has(self, product: str) -> bool:
+        return getattr(type(self), product) is not getattr(Calculus, product)
+
+
+class NumpyCalculus(Calculus):
+    """NumPy without derivatives: for scores and samples where no framework is needed."""
+
+    ops = NumpyOps()
+
+    def __init__(self, dtype: str = "float64") -> None:
+        self.dtype = dtype
+
+    def asarray(self, array: np.ndarray, /) -> np.ndarray:
+        """See `Calculus.asarray`."""
+        return np.array(array, dtype=self.dtype)

@@ -1,0 +1,89 @@
+"""Every way in which ismcore fails: one root, one class per way, each also a builtin that callers already catch."""
+
+__all__ = [
+    "BackendBroken",
+    "BackendMissing",
+    "BackendUnavailable",
+    "DensityUnavailable",
+    "DeviceUnavailable",
+    "Diverged",
+    "FileInvalid",
+    "IsmError",
+    "ModelError",
+    "OptionError",
+    "ParameterError",
+    "PluginError",
+    "SamplesError",
+    "ScopeConflict",
+    "UnknownBackend",
+]
+
+
+class IsmError(Exception):
+    """Root of every error that ismcore raises on purpose."""
+
+
+class SamplesError(IsmError, ValueError):
+    """The samples cannot be used: wrong rank, dtype or length, non-finite or constant columns."""
+
+
+class OptionError(IsmError, ValueError):
+    """An option has a value that it cannot have; the message lists the valid ones."""
+
+
+class ModelError(IsmError, TypeError):
+    """The model cannot be trained or evaluated as asked."""
+
+
+class ParameterError(IsmError, ValueError):
+    """Parameters have a wrong name, shape or value for their model."""
+
+
+class BackendUnavailable(IsmError, ImportError):
+    """A backend cannot be used here; the subclasses say why."""
+
+
+class UnknownBackend(BackendUnavailable, ValueError):
+    """No installed plugin offers a backend of this name."""
+
+
+class BackendMissing(BackendUnavailable):
+    """The backend is known, but the framework that it drives is not installed."""
+
+
+class BackendBroken(BackendUnavailable):
+    """The backend's plugin or framework fails to load; the cause is chained."""
+
+
+class PluginError(IsmError, RuntimeError):
+    """A plugin breaks the contract of the hooks."""
+
+
+class DeviceUnavailable(IsmError, RuntimeError):
+    """The device asked for is not there."""
+
+
+class ScopeConflict(IsmError, RuntimeError):
+    """Two concurrent runs ask for different values of one process-wide setting."""
+
+
+class Diverged(IsmError, FloatingPointError):
+    """The loss became NaN or infinite.
+
+    Attributes:
+        epoch: Number of the first epoch, counted from 1, whose loss is not finite.
+        result: The fit up to the last point known to be finite, ready to use; None outside of `fit`.
+    """
+
+    def __init__(self, message: str, *, epoch: int, result: object = None) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+        self.result = result
+
+
+class DensityUnavailable(IsmError, ValueError):
+    """The score does not determine a density here: it is a free vector field in more than one dimension."""
+
+
+class FileInvalid(IsmError, ValueError):
+    """A saved result is truncated, altered, too new, or no result at all."""

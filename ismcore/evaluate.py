@@ -1,0 +1,155 @@
+"""One evaluation of a model: loss, gradient, score and Jacobian diagonal at given parameters, on any backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ismcore.backend import Backend, loss_function
+from ismcore.errors import ModelError
+from ismcore.models import Model, check_params
+from ismcore.objectives import ImplicitScoreMatching, Objective
+from ismcore.optimizers import SGD
+from ismcore.plugins import choose, load_backend
+from ismcore.problem import Params, Problem
+from ismcore.samples import as_samples
+
+__all__ = ["Evaluation", "check_model", "evaluate"]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a model does at the samples; all in the samples' own units.
+
+    Attributes:
+        loss: The objective, a scalar in 1/[x]^2 for implicit score matching.
+        gradient: Its gradient, by the parameters' names and in their shapes.
+        score: psi(x), (n, d), in 1/[x].
+        backend: The backend that computed it.
+        dtype: The dtype that it computed in.
+        device: The device that it computed on.
+    """
+
+    loss: float
+    gradient: dict[str, np.ndarray]
+    score: np.ndarray
+    backend: str
+    dtype: str
+    device: str
+    _diagonal: Callable[[], np.ndarray] = field(repr=False)
+
+    @cached_property
+    def jacobian_diagonal(self) -> np.ndarray:
+        """D psi_i / d x_i at each sample, (n, d), in 1/[x]^2; computed when first asked for."""
+        return self._diagonal()
+
+    @property
+    def divergence(self) -> np.ndarray:
+        """Trace of the score's Jacobian at each sample, (n,), in 1/[x]^2."""
+        return np.asarray(self.jacobian_diagonal.sum(axis=1))
+
+
+def check_model(model: Any, objective: Any, *, allow_nonsmooth: bool = False) -> None:
+    """Refuse what is no model or no objective, and a pair that cannot be trained.
+
+    Raises:
+        ModelError: See above; a piecewise-linear network has no second derivative for the objective to follow.
+    """
+    if not isinstance(model, Model):
+        raise ModelError(
+            f"model must be ismcore.MLP, ismcore.Affine or ismcore.ScoreFunction, not {type(model).__name__}; wrap a "
+            "function of your own as ismcore.ScoreFunction(apply, params)"
+        )
+    if not isinstance(objective, Objective):
+        raise ModelError(f"objective must be such as ismcore.ImplicitScoreMatching(), not {objective!r}")
+    if objective.differentiates_in_x and not model.smooth and not allow_nonsmooth:
+        raise ModelError(
+            f"{model!r} is piecewise linear in x: its second derivative is zero almost everywhere, so {objective!r} cannot "
+            "train it; use a smooth activation (sigmoid, tanh, softplus, silu, gelu), or pass allow_nonsmooth=True"
+        )
+
+
+def evaluate(
+    model: Model,
+    params: Mapping[str, Any],
+    x: Any,
+    objective: Objective | None = None,
+    *,
+    backend: str = "auto",
+    dtype: str = "float64",
+    device: str = "auto",
+    seed: int = 0,
+    allow_nonsmooth: bool = False,
+) -> Evaluation:
+    """Loss, gradient, score and Jacobian diagonal of a model at given parameters and samples.
+
+    Nothing is standardised here: parameters and samples are taken as they are.
+
+    Args:
+        model: The model.
+        params: Its parameters by name; see `Model.shapes`.
+        x: Samples, (n, d) or (n,), in units [x].
+        objective: What to evaluate; plain implicit score matching if None.
+        backend: Name of the backend; "auto" takes the model's own, `ISMCORE_BACKEND`, or the first ready one.
+        dtype: "float32" or "float64".
+        device: "cpu", "cuda", "cuda:1", ..., or "auto", where the framework puts arrays by default.
+        seed: Source of whatever the objective draws; implicit score matching draws nothing.
+        allow_nonsmooth: Evaluate piecewise-linear networks too.
+
+    Raises:
+        ModelError: The model or the objective cannot be used so.
+        ParameterError: A parameter has a wrong name, shape or value.
+        SamplesError: The samples cannot be used.
+        BackendUnavailable: The backend cannot be used.
+
+    Cost: about 3 d + 3 scores for loss and gradient by nested differentiation.
+
+    Example:
+        >>> at = evaluate(Affine(), {"weight": [[-1.0]], "bias": [0.0]}, [-1.0, 1.0])
+        >>> round(at.loss, 12)
+        -0.5
+    """
+    objective = ImplicitScoreMatching() if objective is None else objective
+    check_model(model, objective, allow_nonsmooth=allow_nonsmooth)
+    samples = as_samples(x, dtype=dtype)
+    checked = check_params(model, params, samples.shape[1])
+    engine = load_backend(choose(backend, model.backend).name)(dtype=dtype, device=device)
+    check_language(model, engine.name)
+    problem = Problem(model, objective, SGD(), samples)
+    with engine.scope():
+        at = {name: engine.asarray(value) for name, value in checked.items()}
+        points = engine.asarray(samples)
+        constants = {name: engine.asarray(value) for name, value in objective.constants().items()}
+        loss, gradient = engine.value_and_grad(loss_function(engine, problem))(at, points, constants)
+        score = engine.to_numpy(model.score(engine, at, points))
+        return Evaluation(
+            loss=float(engine.to_numpy(loss)),
+            gradient={name: engine.to_numpy(value) for name, value in gradient.items()},
+            score=score,
+            backend=engine.name,
+            dtype=dtype,
+            device=engine.device,
+            _diagonal=lambda: jacobian_diagonal(engine, model, checked, samples),
+        )
+
+
+def check_language(model: Model, backend: str) -> None:
+    """Refuse to run a framework's own function in another framework.
+
+    Raises:
+        ModelError: See above.
+    """
+    if model.backend not in (None, backend):
+        raise ModelError(f"the model is written for backend {model.backend!r}, and cannot run on {backend!r}")
+
+
+def jacobian_diagonal(engine: Backend, model: Model, params: Params, x: np.ndarray) -> np.ndarray:
+    """D psi_i / d x_i at each sample, (n, d), by the backend's differentiation."""
+    with engine.scope():
+        at = {name: engine.asarray(value) for name, value in params.items()}
+        _, diagonal = engine.jacobian_diagonal(lambda points: model.score(engine, at, points), engine.asarray(x))
+        return engine.to_numpy(diagonal)

@@ -1,0 +1,4 @@
+"""Saving and loading results."""
+from ismcore.result import FitResult
+def save(result, path): raise NotImplementedError
+def load(path, model=None): raise NotImplementedError
