@@ -1,7 +1,7 @@
 """The contract between the core and a backend: everything that an author of a backend must read.
 
-The core owns the mathematics, as pure functions of `(calculus, params, x)`; a backend owns differentiation, compilation, devices
-and the inner loop. NumPy arrays and frozen dataclasses cross the boundary, nothing else.
+The core owns the mathematics, as pure functions of `(calculus, params, x)`; a backend owns differentiation, compilation,
+devices and the inner loop. NumPy arrays and frozen dataclasses cross the boundary, nothing else.
 
 Tier 0, mandatory: `Backend` with arrays in and out, `ops`, `value_and_grad`, one of `jvp` and `vjp` that nests under it,
 `synchronize` and `scope`. From these the core derives every objective and `GenericSession`, a plain training loop.
@@ -124,7 +124,7 @@ class Backend(Calculus):
     def value_and_grad(self, f: Callable[..., Array], /) -> Callable[..., tuple[Array, Params]]:
         """(params, *args) -> (f(params, *args), its gradient in params), for a scalar f; same keys, shapes and dtype."""
 
-    def synchronize(self) -> None:  # noqa: B027  (frameworks without asynchronous devices have nothing to wait for)
+    def synchronize(self) -> None:
         """Wait until the device has done all that it was given."""
 
     def prepare(self, problem: Problem, state: TrainState) -> Session:

@@ -62,7 +62,7 @@ class Calculus(ABC):
 class NumpyCalculus(Calculus):
     """NumPy without derivatives: for scores and samples where no framework is needed."""
 
-    ops = NumpyOps()
+    ops: Ops = NumpyOps()  # type: ignore[assignment]  # NumPy's signatures are overloaded
 
     def __init__(self, dtype: str = "float64") -> None:
         self.dtype = dtype

@@ -110,7 +110,7 @@ class MLP(Model):
     init: str = "kaiming_uniform"
 
     def __post_init__(self) -> None:
-        widths = (self.hidden,) if isinstance(self.hidden, int | np.integer) else tuple(self.hidden)
+        widths = tuple(self.hidden) if isinstance(self.hidden, list | tuple) else (self.hidden,)
         if not widths or not all(isinstance(w, int | np.integer) and w > 0 for w in widths):
             raise OptionError(f"hidden must be one or more widths from 1, such as (64, 64), not {self.hidden!r}")
         object.__setattr__(self, "hidden", tuple(int(w) for w in widths))

@@ -35,7 +35,7 @@ class Ops(Protocol):
         ...
 
     def logaddexp(self, x1: Array, x2: Array, /) -> Array:
-        """log(exp(x1) + exp(x2)); either argument may be a Python number. softplus(z) = logaddexp(z, 0)."""
+        """Logarithm of exp(x1) + exp(x2); either argument may be a Python number."""
         ...
 
     def where(self, condition: Array, x1: Array, x2: Array, /) -> Array:

@@ -18,6 +18,10 @@ class Optimizer(ABC):
 
     learning_rate: float
 
+    def canonical(self) -> Optimizer:
+        """The same for all that one compiled program serves: those that differ in the learning rate alone."""
+        return replace(self, learning_rate=0.0)  # type: ignore[type-var]  # every optimiser is a dataclass
+
     @abstractmethod
     def start(self, params: Params) -> TrainState:
         """The state before the first step."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from types import ModuleType
+from typing import cast
 
 import pluggy
 
@@ -118,7 +119,7 @@ class Registry:
         found: list[BackendInfo] = []
         for implementation in self.manager.hook.ismcore_backends.get_hookimpls():
             if implementation.plugin is plugin:
-                found.extend(implementation.function())
+                found.extend(cast("Iterable[BackendInfo]", implementation.function()))
         for info in found:
             if not isinstance(info, BackendInfo):
                 raise PluginError(f"ismcore_backends must return BackendInfo objects, not {info!r}")

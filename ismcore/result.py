@@ -82,7 +82,7 @@ class FitResult:
         if self.model.backend is None:
             calculus = NumpyCalculus(self.dtype)
             return np.asarray(self.model.score(calculus, params, calculus.asarray(points)))
-        return self._evaluate(points, params).score
+        return np.asarray(self._evaluate(points, params).score)
 
     def divergence(self, x: Any) -> np.ndarray:
         """Divergence of the fitted score at points x, (n,), in 1/[x]^2, by the backend's differentiation."""
@@ -99,7 +99,13 @@ class FitResult:
             wide = {name: np.asarray(value, dtype=np.float64) for name, value in self.params.items()}
             model, params = model.unfold(wide, self.mean, self.scale)
         return evaluate(
-            model, params, standardizer(points), self.objective, backend=self.backend, device=self.device, allow_nonsmooth=True
+            model,
+            params,
+            standardizer(points),
+            self.objective,
+            backend=self.backend,
+            device=self.device,
+            allow_nonsmooth=True,
         ).loss
 
     def density(self, grid: Any, *, method: str = "trapezoid", epoch: int | None = None) -> np.ndarray:

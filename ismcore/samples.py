@@ -123,4 +123,4 @@ class Standardizer:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The standardised samples, (n, d), without a unit."""
-        return (x - self.mean) / self.scale
+        return np.asarray((x - self.mean) / self.scale)

@@ -61,7 +61,7 @@ class GaussianMixture:
         return int(self.means.shape[1])
 
     def _parts(self, x: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """log p (n,); responsibilities (n, k); scores of the components (n, k, d)."""
+        """Log p (n,); responsibilities (n, k); scores of the components (n, k, d)."""
         points = as_samples(x, d=self.d)
         gap = points[:, None, :] - self.means
         scores = -np.einsum("kij,nkj->nki", self._precision, gap)
@@ -82,7 +82,7 @@ class GaussianMixture:
     def score(self, x: Any) -> np.ndarray:
         """Gradient of log p, (n, d), in 1/[x]: the components' scores, weighted by their responsibilities."""
         _, share, scores = self._parts(x)
-        return np.einsum("nk,nki->ni", share, scores)
+        return np.asarray(np.einsum("nk,nki->ni", share, scores))
 
     def jacobian(self, x: Any) -> np.ndarray:
         """Jacobian of the score, the Hessian of log p, (n, d, d), in 1/[x]^2.
@@ -92,11 +92,11 @@ class GaussianMixture:
         _, share, scores = self._parts(x)
         gap = scores - np.einsum("nk,nki->ni", share, scores)[:, None, :]
         spread = np.einsum("nk,nki,nkj->nij", share, gap, gap)
-        return spread - np.einsum("nk,kij->nij", share, self._precision)
+        return np.asarray(spread - np.einsum("nk,kij->nij", share, self._precision))
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
         """Draw n samples, (n, d), from the stream "sample" of the seed."""
         rng = stream(seed, "sample")
         component = rng.choice(len(self.weights), size=n, p=self.weights)
         noise = rng.standard_normal((n, self.d))
-        return self.means[component] + np.einsum("nij,nj->ni", self._factor[component], noise)
+        return np.asarray(self.means[component] + np.einsum("nij,nj->ni", self._factor[component], noise))

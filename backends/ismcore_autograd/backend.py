@@ -5,11 +5,11 @@ from contextlib import AbstractContextManager
 
 import autograd
 import numpy as np
+
 from ismcore.backend import Backend
 from ismcore.calculus import ScoreFn
-from ismcore.ops import Array
+from ismcore.ops import Array, Ops
 from ismcore.problem import Params
-
 from ismcore_autograd.ops import AutogradOps
 
 __all__ = ["AutogradBackend"]
@@ -20,11 +20,11 @@ class AutogradBackend(Backend):
 
     name = "autograd"
     packages = ("autograd",)
-    ops = AutogradOps()
+    ops: Ops = AutogradOps()
 
     def scope(self) -> AbstractContextManager[None]:
         """No NumPy warning in a run: the training loop looks for what is not finite and says so itself."""
-        return np.errstate(all="ignore")  # type: ignore[return-value]  # its __enter__ returns None
+        return np.errstate(all="ignore")
 
     def asarray(self, array: np.ndarray, /) -> np.ndarray:
         """See `Calculus.asarray`."""

@@ -5,37 +5,26 @@ from typing import Any
 import autograd.numpy as anp
 import numpy as np
 from autograd.extend import defjvp, defvjp, primitive
+
 from ismcore.ops import NumpyOps
 
 __all__ = ["AutogradOps"]
 
 
-@primitive
-def _tanh(x: np.ndarray) -> np.ndarray:
-    return np.tanh(x)
-
-
+_tanh = primitive(np.tanh)
 # autograd's own derivative divides by cosh(x)^2, which overflows beyond |x| = 355.
 defvjp(_tanh, lambda y, x: lambda g: g * (1.0 - y * y))
 defjvp(_tanh, lambda g, y, x: g * (1.0 - y * y))
 
 
-@primitive
-def _erf(x: np.ndarray) -> np.ndarray:
-    return NumpyOps.erf(x)
-
-
+_erf = primitive(NumpyOps.erf)
 # autograd's own erf needs SciPy, and has no forward mode.
 _SLOPE = 2.0 / np.sqrt(np.pi).item()
 defvjp(_erf, lambda y, x: lambda g: g * (_SLOPE * anp.exp(-x * x)))
 defjvp(_erf, lambda g, y, x: g * (_SLOPE * anp.exp(-x * x)))
 
 
-@primitive
-def _select(condition: np.ndarray, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
-    return np.where(condition, x1, x2)
-
-
+_select = primitive(np.where)
 # autograd's own `where` sends float64 zeros back through a float32 graph.
 defvjp(
     _select,

@@ -6,11 +6,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from ismcore.backend import Backend, GenericSession, Session
 from ismcore.calculus import ScoreFn
-from ismcore.ops import Array
+from ismcore.ops import Array, Ops
 from ismcore.problem import Params, Problem, TrainState
-
 from ismcore_jax.ops import JaxOps
 from ismcore_jax.session import JaxSession
 
@@ -25,7 +25,7 @@ class JaxBackend(Backend):
 
     name = "jax"
     packages = ("jax", "jaxlib", "optax")
-    ops = JaxOps()
+    ops: Ops = JaxOps()  # type: ignore[assignment]  # the framework's signatures are overloaded
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -35,7 +35,7 @@ class JaxBackend(Backend):
     @classmethod
     def default_device(cls) -> str:
         """See `Backend.default_device`: what `jax.default_device` says, else JAX's first device."""
-        chosen = jax.config.jax_default_device
+        chosen = jax.config.values["jax_default_device"]
         if isinstance(chosen, str):
             chosen = jax.devices(chosen)[0]
         return _name(jax.devices()[0] if chosen is None else chosen)
@@ -72,7 +72,7 @@ class JaxBackend(Backend):
 
     def jvp(self, f: ScoreFn, x: Array, v: Array, /) -> tuple[Array, Array]:
         """See `Calculus.jvp`."""
-        return jax.jvp(f, (x,), (v,))  # type: ignore[no-any-return]
+        return jax.jvp(f, (x,), (v,))
 
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         """See `Calculus.vjp`."""
@@ -94,7 +94,7 @@ class JaxBackend(Backend):
 
     def synchronize(self) -> None:
         """See `Backend.synchronize`."""
-        jax.block_until_ready(jnp.zeros((), device=self._jax_device))
+        jnp.zeros((), device=self._jax_device).block_until_ready()
 
     def prepare(self, problem: Problem, state: TrainState) -> Session:
         """See `Backend.prepare`."""
@@ -118,6 +118,6 @@ def _enable_x64() -> AbstractContextManager[None]:
     """The scoped switch, which older versions have under `jax.experimental`."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)  # type: ignore[no-any-return]
-    from jax.experimental import enable_x64
+    from jax.experimental import enable_x64  # type: ignore[attr-defined]
 
     return enable_x64()  # type: ignore[no-any-return]

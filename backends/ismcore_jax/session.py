@@ -1,7 +1,6 @@
 """A whole run in JAX: one compiled program takes any number of steps, with optax, and gives the losses back as one array."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -9,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+
 from ismcore.backend import Backend, Session, loss_function
 from ismcore.errors import OptionError
-from ismcore.ops import Array
 from ismcore.models import Model
 from ismcore.objectives import Objective
+from ismcore.ops import Array
 from ismcore.optimizers import SGD, Adam, Optimizer
 from ismcore.problem import Params, Problem, Steps, TrainState
 
@@ -29,9 +29,7 @@ class JaxSession(Session):
     def __init__(self, backend: Backend, problem: Problem, state: TrainState) -> None:
         self._backend = backend
         self._optimizer = problem.optimizer
-        self._program = _program(
-            backend, problem.model, problem.objective.canonical(), replace(problem.optimizer, learning_rate=0.0)
-        )
+        self._program = _program(backend, problem.model, problem.objective.canonical(), problem.optimizer.canonical())
         self._x = backend.asarray(problem.x)
         self._constants = {name: backend.asarray(value) for name, value in problem.objective.constants().items()}
         self._params = {name: backend.asarray(value) for name, value in state.params.items()}
@@ -89,8 +87,7 @@ def _transformation(optimizer: Optimizer) -> optax.GradientTransformation:
 
 def _to_optax(backend: Backend, optimizer: Optimizer, state: TrainState) -> Any:
     first, second = (
-        {name: backend.asarray(value) for name, value in moment.items()}
-        for moment in (state.first_moment, state.second_moment)
+        {name: backend.asarray(value) for name, value in moment.items()} for moment in (state.first_moment, state.second_moment)
     )
     if isinstance(optimizer, Adam):
         return optax.ScaleByAdamState(jnp.asarray(state.step, jnp.int32), first, second)

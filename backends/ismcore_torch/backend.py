@@ -5,11 +5,11 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
+
 from ismcore.backend import Backend, GenericSession, Session, SharedSetting
 from ismcore.calculus import ScoreFn
-from ismcore.ops import Array
+from ismcore.ops import Array, Ops
 from ismcore.problem import Params, Problem, TrainState
-
 from ismcore_torch.ops import TorchOps
 from ismcore_torch.session import TorchSession
 
@@ -29,7 +29,7 @@ class TorchBackend(Backend):
 
     name = "torch"
     packages = ("torch",)
-    ops = TorchOps()
+    ops: Ops = TorchOps()  # type: ignore[assignment]  # the framework's signatures are overloaded
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -73,7 +73,7 @@ class TorchBackend(Backend):
 
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         """See `Calculus.vjp`."""
-        psi, pull = torch.func.vjp(f, x)
+        psi, pull, *_ = torch.func.vjp(f, x)
         return psi, lambda v: pull(v)[0]
 
     def synchronize(self) -> None:

@@ -11,7 +11,8 @@ __all__ = ["TorchOps"]
 def _logaddexp(x1: Any, x2: Any) -> torch.Tensor:
     # torch's own logaddexp has derivatives that are not finite for large arguments, and its softplus turns linear above
     # 20, which is off by 2e-9; above 40 the difference is below float64's last digit.
-    return x2 + softplus(x1 - x2, threshold=40.0)
+    smooth: torch.Tensor = x2 + softplus(x1 - x2, threshold=40.0)
+    return smooth
 
 
 def _sum(x: torch.Tensor, /, *, axis: int | None = None) -> torch.Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from ismcore.backend import Backend, Session, loss_function
 from ismcore.calculus import Calculus, ScoreFn
 from ismcore.errors import OptionError
@@ -56,8 +57,9 @@ class TorchSession(Session):
         parameters = list(self._params.values())
         for learning_rate in steps.learning_rate:
             loss = self._loss(self._params, self._x, self._constants)
-            for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, materialize_grads=True)):
-                parameter.grad = gradient
+            gradient = torch.autograd.grad(loss, parameters, materialize_grads=True)
+            for parameter, slope in zip(parameters, gradient, strict=True):
+                parameter.grad = slope
             self._optimizer.param_groups[0]["lr"] = float(learning_rate)
             self._optimizer.step()
             losses.append(loss.detach())
@@ -68,7 +70,7 @@ class TorchSession(Session):
         """See `Session.state`."""
         params = {name: self._backend.to_numpy(value) for name, value in self._params.items()}
         moments: list[Params] = [{}, {}]
-        for key, moment in zip(self._keys, moments):
+        for key, moment in zip(self._keys, moments, strict=False):
             for name, parameter in self._params.items():
                 kept = self._optimizer.state[parameter].get(key)
                 moment[name] = self._backend.to_numpy(torch.zeros_like(parameter) if kept is None else kept)
@@ -76,7 +78,7 @@ class TorchSession(Session):
 
     def _load(self, state: TrainState) -> None:
         """Put a portable state into the optimiser, so that a run begun elsewhere goes on here."""
-        for moment, key in zip((state.first_moment, state.second_moment), self._keys):
+        for moment, key in zip((state.first_moment, state.second_moment), self._keys, strict=False):
             for name, value in moment.items():
                 self._optimizer.state[self._params[name]][key] = self._backend.asarray(value)
         if "exp_avg" in self._keys:

@@ -1,0 +1,151 @@
+"""What `fit`, `evaluate` and `compare` promise beside right numbers."""
+
+import io
+
+import numpy as np
+import pytest
+from truth import correlated
+
+import ismcore
+from ismcore.progress import reporter
+
+X = correlated(n=1024)
+FEW = X[:48]
+
+
+def test_three_backends_agree_over_500_epochs_from_the_same_start():
+    found = ismcore.compare(X, model=ismcore.MLP((16,)), objective=ismcore.ImplicitScoreMatching(0.1), epochs=500)
+    assert len(found.differences) == 3
+    assert all(row.loss < 1e-8 for row in found.differences)
+    assert "autograd - torch" in str(found)
+    histories = [result.history["loss"] for result in found.results.values()]
+    assert all(len(history) == 500 for history in histories)
+    assert all(history[-1] < history[0] for history in histories)
+
+
+def test_compare_wants_two_different_backends():
+    for names in (("jax",), ("jax", "jax")):
+        with pytest.raises(ismcore.OptionError, match="two or more different"):
+            ismcore.compare(FEW, backends=names, epochs=1)
+
+
+def test_equal_arguments_give_equal_bits(backend):
+    first, again = (ismcore.fit(FEW, backend=backend, epochs=7, seed=3) for _ in range(2))
+    np.testing.assert_array_equal(first.history["loss"], again.history["loss"])
+    for name, value in first.params.items():
+        np.testing.assert_array_equal(again.params[name], value)
+
+
+def test_standardising_makes_the_fit_indifferent_to_units(backend):
+    scale, shift = np.array([100.0, 1e-3, 7.0]), np.array([5.0, -1.0, 0.0])
+    plain = ismcore.fit(FEW, backend=backend, epochs=20, dtype="float64")
+    scaled = ismcore.fit(FEW * scale + shift, backend=backend, epochs=20, dtype="float64")
+    np.testing.assert_allclose(scaled.history["loss"], plain.history["loss"], rtol=1e-9)
+    np.testing.assert_allclose(scaled.score(FEW * scale + shift) * scale, plain.score(FEW), rtol=1e-7, atol=1e-9)
+
+
+def test_objective_scales_as_the_inverse_square_of_the_unit(backend):
+    # psi_c(x) = psi(x / c) / c for samples c x: J is divided by c^2, and so is lambda's part if lambda grows by c^2
+    c, model = 3.0, ismcore.MLP((6,), "tanh")
+    params = model.initial_params(0, 3)
+    scaled = model.fold(params, np.zeros(3), np.full(3, c))[1]
+    here = ismcore.evaluate(model, params, FEW, ismcore.ImplicitScoreMatching(0.2), backend=backend)
+    there = ismcore.evaluate(model, scaled, c * FEW, ismcore.ImplicitScoreMatching(0.2 * c * c), backend=backend)
+    assert abs(there.loss - here.loss / c**2) < 1e-12
+
+
+def test_regularised_objective_is_bounded_below(backend):
+    # 1/2 s^2 >= 0 and t + lambda t^2 >= -1 / (4 lambda) for each of the d terms
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        params = {name: 3 * rng.normal(size=shape) for name, shape in ismcore.MLP((6,)).shapes(3).items()}
+        for weight in (0.05, 0.5):
+            at = ismcore.evaluate(ismcore.MLP((6,)), params, FEW, ismcore.ImplicitScoreMatching(weight), backend=backend)
+            assert at.loss >= -3 / (4 * weight)
+
+
+def test_result_s_score_and_divergence_are_those_of_evaluate(backend, dtype):
+    result = ismcore.fit(FEW, backend=backend, epochs=5, dtype=dtype)
+    at = ismcore.evaluate(result.model, result.params, FEW, backend=backend, dtype=dtype)
+    tolerance = {"float32": 2e-5, "float64": 1e-12}[dtype]
+    np.testing.assert_allclose(result.score(FEW), at.score, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(result.divergence(FEW), at.divergence, rtol=tolerance, atol=tolerance)
+    assert result.score(FEW).dtype == dtype
+    assert result.divergence(FEW).shape == (48,)
+
+
+def test_loss_of_the_result_continues_its_history(backend):
+    short, longer = (ismcore.fit(FEW, backend=backend, epochs=n, dtype="float64") for n in (5, 6))
+    assert abs(short.loss(FEW) - longer.history["loss"][5]) < 1e-12
+
+
+def test_snapshots_are_the_parameters_after_that_many_epochs(backend):
+    result = ismcore.fit(FEW, backend=backend, epochs=30, snapshots=4, dtype="float64")
+    assert list(result.snapshots) == [0, 10, 20, 30]
+    ten = ismcore.fit(FEW, backend=backend, epochs=10, dtype="float64")
+    for name, value in ten.params.items():
+        np.testing.assert_array_equal(result.snapshots[10][name], value)
+        np.testing.assert_array_equal(result.snapshots[30][name], result.params[name])
+    np.testing.assert_array_equal(result.score(FEW, epoch=10), ten.score(FEW))
+
+
+def test_initial_params_are_in_the_samples_units(backend):
+    model = ismcore.MLP((6,), "tanh")
+    params = model.initial_params(11, 3)
+    result = ismcore.fit(FEW, backend=backend, model=model, initial_params=params, epochs=1, snapshots=[0], dtype="float64")
+    for name, value in params.items():
+        np.testing.assert_allclose(result.snapshots[0][name], value, rtol=1e-12, atol=1e-12)
+
+
+def test_the_reason_for_the_backend_is_in_the_result(monkeypatch):
+    assert ismcore.fit(FEW, epochs=1).backend_reason == "first of jax, torch, autograd that is ready"
+    monkeypatch.setenv("ISMCORE_BACKEND", "autograd")
+    result = ismcore.fit(FEW, epochs=1)
+    assert (result.backend, result.backend_reason) == ("autograd", "named by ISMCORE_BACKEND")
+    assert ismcore.fit(FEW, epochs=1, backend="torch").backend_reason == "named by the caller"
+
+
+def test_result_records_how_it_came_about(backend):
+    result = ismcore.fit(FEW, backend=backend, epochs=2)
+    assert (result.status, result.backend, result.device, result.dtype) == ("completed", backend, "cpu", "float32")
+    assert {"python", "ismcore", "numpy", backend} <= result.versions.keys()
+    assert result.timings.keys() == {"prepare", "run", "total"}
+    assert "completed after 2 epochs" in repr(result)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_progress_ends_with_the_last_epoch(stream, monkeypatch):
+    out = stream()
+    monkeypatch.setattr("sys.stderr", out)
+    ismcore.fit(FEW, backend="autograd", epochs=3, progress=True)
+    assert "epoch 3/3" in out.getvalue()
+    assert out.getvalue().endswith("\n")
+
+
+def test_progress_is_silent_off_a_terminal_unless_asked_for(monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr("sys.stderr", out)
+    ismcore.fit(FEW, backend="autograd", epochs=3)
+    ismcore.fit(FEW, backend="autograd", epochs=3, progress=False)
+    assert out.getvalue() == ""
+    monkeypatch.setenv("ISMCORE_PROGRESS", "0")
+    with reporter("auto", Terminal()) as report:
+        assert not hasattr(report, "close")
+
+
+def test_two_fits_in_two_threads_are_those_of_one(backend):
+    from concurrent.futures import ThreadPoolExecutor
+
+    def job(seed):
+        return ismcore.fit(FEW, backend=backend, epochs=10, seed=seed, dtype=("float32", "float64")[seed % 2])
+
+    alone = [job(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(job, range(4)))
+    for a, b in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(a.history["loss"], b.history["loss"])

@@ -1,0 +1,42 @@
+"""`evaluate` against vectors that no automatic differentiation produced."""
+
+import pytest
+from truth import golden, relative_error
+
+import ismcore
+
+CASES = golden("score")
+LOSSES = {"ism": 0.0, "reg0.1": 0.1, "reg0.75": 0.75}
+
+
+def worst_errors(case, backend, dtype):
+    values, gradients = [], []
+    for name, weight in LOSSES.items():
+        objective = ismcore.ImplicitScoreMatching(weight, divergence="nested")
+        at = ismcore.evaluate(case.model, case.params, case.x, objective, backend=backend, dtype=dtype)
+        assert at.score.dtype == dtype
+        assert {g.dtype.name for g in at.gradient.values()} == {dtype}
+        values.append(relative_error(at.loss, case.raw["loss"][name]))
+        values.append(relative_error(at.score, case.score))
+        values.append(relative_error(at.jacobian_diagonal, case.jacobian_diagonal))
+        expected = case.gradient(name)
+        assert at.gradient.keys() == expected.keys()
+        gradients += [relative_error(at.gradient[key], value) for key, value in expected.items()]
+    return max(values), max(gradients)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.raw["id"])
+def test_float64(case, backend):
+    value, gradient = worst_errors(case, backend, "float64")
+    assert value < 1e-12
+    assert gradient < 1e-11
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.is_stress], ids=lambda case: case.raw["id"])
+def test_float32(case, backend):
+    assert max(worst_errors(case, backend, "float32")) < 2e-5
+
+
+def test_table_is_whole():
+    assert len(CASES) == 28
+    assert sum(case.is_stress for case in CASES) == 6

@@ -1,0 +1,90 @@
+import math
+
+import numpy as np
+import pytest
+from truth import correlated
+
+import ismcore
+from ismcore.calculus import NumpyCalculus
+
+X = correlated()
+MODELS = (ismcore.MLP((7, 5), "tanh"), ismcore.Affine())
+
+
+def score(model, params, x):
+    return model.score(NumpyCalculus(), params, x)
+
+
+def drawn(model, d, seed=0):
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(size=shape) for name, shape in model.shapes(d).items()}
+
+
+@pytest.mark.parametrize("model", MODELS, ids=repr)
+def test_folding_gives_the_score_of_the_unstandardised_samples(model):
+    mean, scale = np.array([1.0, -2.0, 0.5]), np.array([0.5, 3.0, 10.0])
+    params = drawn(model, 3)
+    folded_model, folded = model.fold(params, mean, scale)
+    expected = score(model, params, (X - mean) / scale) / scale
+    np.testing.assert_allclose(score(folded_model, folded, X), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=repr)
+def test_unfolding_inverts_folding(model):
+    mean, scale = np.array([1.0, -2.0, 0.5]), np.array([0.5, 3.0, 10.0])
+    params = drawn(model, 3)
+    _, back = model.unfold(model.fold(params, mean, scale)[1], mean, scale)
+    for name, value in params.items():
+        np.testing.assert_allclose(back[name], value, rtol=1e-12, atol=1e-12)
+
+
+def test_score_function_comes_back_wrapped_with_its_own_parameter_names():
+    model = ismcore.ScoreFunction(lambda ops, params, x: params["a"] * ops.tanh(x), {"a": np.array([1.0, 2.0, 3.0])})
+    mean, scale = X.mean(axis=0), X.std(axis=0)
+    wrapped, params = model.fold(model.initial_params(0, 3), mean, scale)
+    assert list(params) == ["a"]
+    np.testing.assert_allclose(score(wrapped, params, X), np.array([1, 2, 3]) * np.tanh((X - mean) / scale) / scale)
+
+
+@pytest.mark.parametrize(
+    ("activation", "gain"),
+    [("sigmoid", 1.0), ("softplus", 1.0), ("silu", 1.0), ("gelu", 1.0), ("tanh", 5.0 / 3.0), ("relu", 2.0)],
+)
+def test_kaiming_uniform_fills_its_bounds(activation, gain):
+    params = ismcore.MLP((400, 300), activation).initial_params(seed=5, d=4)
+    bounds = {
+        "layers.0.weight": math.sqrt(3.0 / 4) * gain,
+        "layers.0.bias": math.sqrt(1 / 4),
+        "layers.1.weight": math.sqrt(3.0 / 400) * gain,
+        "layers.1.bias": math.sqrt(1 / 400),
+        "layers.2.weight": math.sqrt(3.0 / 300),
+        "layers.2.bias": math.sqrt(1 / 300),
+    }
+    assert params.keys() == bounds.keys()
+    for name, bound in bounds.items():
+        largest = np.abs(params[name]).max()
+        # the largest of m uniform draws lies below the bound, by a fraction of about 1/m
+        assert bound * (1 - 20 / params[name].size) <= largest <= bound, name
+
+
+def test_glorot_uniform_fills_its_bounds_and_has_no_bias():
+    params = ismcore.MLP((400,), "tanh", init="glorot_uniform").initial_params(seed=5, d=4)
+    bound = math.sqrt(6.0 / 404)
+    assert 0.99 * bound < np.abs(params["layers.0.weight"]).max() <= bound
+    assert not params["layers.0.bias"].any()
+    assert not params["layers.1.bias"].any()
+
+
+def test_equal_seeds_draw_equal_parameters():
+    model = ismcore.MLP((5,))
+    first, again, other = (model.initial_params(seed, 3) for seed in (4, 4, 5))
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert not any(np.array_equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    "options", [{"hidden": ()}, {"hidden": (0,)}, {"hidden": 2.5}, {"activation": "swish"}, {"init": "he"}], ids=str
+)
+def test_unknown_options_are_refused_with_the_valid_ones(options):
+    with pytest.raises(ismcore.OptionError, match=r"must be"):
+        ismcore.MLP(**options)
