@@ -46,7 +46,7 @@ def reference_run() -> ReferenceRun:
     """Sample, start and published losses of the reference run; data by R. Rosa, random_notes, CC BY 4.0.
 
     Example:
-        >>> run = reference_run()
+        >>> run = ismcore.datasets.reference_run()
         >>> run.sample.shape, float(run.losses[-1])
         ((1024, 1), -0.43102577328681946)
     """

@@ -109,7 +109,7 @@ def evaluate(
     Cost: about 3 d + 3 scores for loss and gradient by nested differentiation.
 
     Example:
-        >>> at = evaluate(Affine(), {"weight": [[-1.0]], "bias": [0.0]}, [-1.0, 1.0])
+        >>> at = ismcore.evaluate(ismcore.Affine(), {"weight": [[-1.0]], "bias": [0.0]}, [-1.0, 1.0])
         >>> round(at.loss, 12)
         -0.5
     """

@@ -79,7 +79,7 @@ def fit(
 
     Example:
         >>> x = np.random.default_rng(0).normal(5.0, 2.0, size=1000)
-        >>> result = fit(x, model=Affine(), backend="autograd", epochs=2000, dtype="float64")
+        >>> result = ismcore.fit(x, model=ismcore.Affine(), backend="autograd", epochs=2000, dtype="float64")
         >>> bool(np.allclose(result.params["weight"], -1 / x.var()))
         True
     """

@@ -101,7 +101,7 @@ class MLP(Model):
     Cost: sum(in * out) multiplications a row and score.
 
     Example:
-        >>> MLP(hidden=(8,)).shapes(d=1)
+        >>> ismcore.MLP(hidden=(8,)).shapes(d=1)
         {'layers.0.weight': (8, 1), 'layers.0.bias': (8,), 'layers.1.weight': (1, 8), 'layers.1.bias': (1,)}
     """
 
@@ -183,7 +183,7 @@ class Affine(Model):
     known: weight = -K and bias = K m, with m the sample's mean and K the inverse of its covariance (divided by n).
 
     Example:
-        >>> Affine().shapes(d=2)
+        >>> ismcore.Affine().shapes(d=2)
         {'weight': (2, 2), 'bias': (2,)}
     """
 
@@ -225,7 +225,7 @@ class ScoreFunction(Model):
     Example:
         >>> def apply(ops, params, x):
         ...     return params["a"] * x
-        >>> ScoreFunction(apply, {"a": -1.0}).shapes(d=3)
+        >>> ismcore.ScoreFunction(apply, {"a": -1.0}).shapes(d=3)
         {'a': ()}
     """
 

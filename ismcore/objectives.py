@@ -54,7 +54,7 @@ class ImplicitScoreMatching(Objective):
     Cost: the nested divergence takes d directional derivatives of the score.
 
     Example:
-        >>> ImplicitScoreMatching(curvature_weight=0.1)
+        >>> ismcore.ImplicitScoreMatching(curvature_weight=0.1)
         ImplicitScoreMatching(curvature_weight=0.1, divergence='auto')
     """
 

@@ -26,7 +26,7 @@ class GaussianMixture:
             and positive definite.
 
     Example:
-        >>> target = GaussianMixture([0.1, 0.9], [-3.0, 3.0], [1.0, 1.0])
+        >>> target = ismcore.targets.GaussianMixture([0.1, 0.9], [-3.0, 3.0], [1.0, 1.0])
         >>> round(float(target.score([[0.0]])[0, 0]), 12)
         2.4
     """
