@@ -24,8 +24,15 @@ from ismcore.errors import (
 from ismcore.evaluate import Evaluation, evaluate
 from ismcore.fitting import fit
 from ismcore.hookspecs import hookimpl
-from ismcore.models import MLP, Affine, ScoreFunction
-from ismcore.objectives import ImplicitScoreMatching
+from ismcore.models import MLP, Affine, Energy, NoiseConditional, ResidualMLP, ScoreFunction
+from ismcore.objectives import (
+    DenoisingScoreMatching,
+    ExplicitScoreMatching,
+    Hutchinson,
+    ImplicitScoreMatching,
+    NoiseConditionalScoreMatching,
+    SlicedScoreMatching,
+)
 from ismcore.optimizers import SGD, Adam
 from ismcore.persistence import load
 from ismcore.plugins import backends
@@ -41,21 +48,29 @@ __all__ = [
     "BackendMissing",
     "BackendUnavailable",
     "Comparison",
+    "DenoisingScoreMatching",
     "DensityUnavailable",
     "DeviceUnavailable",
     "Diverged",
+    "Energy",
     "Evaluation",
+    "ExplicitScoreMatching",
     "FileInvalid",
     "FitResult",
+    "Hutchinson",
     "ImplicitScoreMatching",
     "IsmError",
     "ModelError",
+    "NoiseConditional",
+    "NoiseConditionalScoreMatching",
     "OptionError",
     "ParameterError",
     "PluginError",
+    "ResidualMLP",
     "SamplesError",
     "ScopeConflict",
     "ScoreFunction",
+    "SlicedScoreMatching",
     "UnknownBackend",
     "backends",
     "compare",

@@ -116,6 +116,10 @@ class Backend(Calculus):
         """Holds every global switch that the backend needs, and restores it on leaving; may be entered again inside."""
         return nullcontext()
 
+    def asarrays(self, tree: Params) -> Params:
+        """`asarray` of every array, by name."""
+        return {name: self.asarray(value) for name, value in tree.items()}
+
     @abstractmethod
     def to_numpy(self, array: Array, /) -> np.ndarray:
         """A NumPy copy of an array, in its own dtype, free of any graph."""
@@ -145,17 +149,20 @@ class Session(ABC):
 
 
 def loss_function(calculus: Calculus, problem: Problem) -> Callable[[Params, Array, Params], Array]:
-    """The objective as a function (params, x, constants) -> scalar, over the framework of the calculus.
+    """The objective as a function (params, x, given) -> scalar, over the framework of the calculus.
 
-    The mean over rows of the objective's terms. It is a sum times 1/n because HIPS-autograd's `mean` sends float64
+    `given` holds `problem.inputs()`, and `problem.draws(step)`, as arrays of the framework. The loss is the mean over rows of
+    the objective's terms, or their sum by row weights. It is a sum times 1/n because HIPS-autograd's `mean` sends float64
     cotangents back through a float32 graph.
     """
 
-    def loss(params: Params, x: Array, constants: Params) -> Array:
-        def score_fn(points: Array) -> Array:
-            return problem.model.score(calculus, params, points)
+    def loss(params: Params, x: Array, given: Params) -> Array:
+        def score_fn(points: Array, context: Array | None = None) -> Array:
+            return problem.model.score(calculus, params, points, context)
 
-        terms = problem.objective.terms(calculus, score_fn, x, constants)
+        terms = problem.objective.terms(calculus, score_fn, x, given)
+        if "row_weight" in given:
+            return calculus.ops.sum(terms * given["row_weight"])
         return calculus.ops.sum(terms) * (1.0 / x.shape[0])
 
     return loss
@@ -172,17 +179,18 @@ class GenericSession(Session):
         self._optimizer = problem.optimizer
         self._value_and_grad = backend.value_and_grad(loss_function(backend, problem))
         self._x = backend.asarray(problem.x)
-        self._constants = {k: backend.asarray(v) for k, v in problem.objective.constants().items()}
+        self._inputs = backend.asarrays(problem.inputs())
         self._state = state.astype(backend.dtype)
 
     def run(self, steps: Steps) -> np.ndarray:
         """See `Session.run`."""
         losses = np.empty(steps.count)
         for k, learning_rate in enumerate(steps.learning_rate):
-            params = {name: self._backend.asarray(value) for name, value in self._state.params.items()}
-            loss, gradient = self._value_and_grad(params, self._x, self._constants)
+            params = self._backend.asarrays(self._state.params)
+            drawn = self._backend.asarrays({name: value[k] for name, value in steps.draws.items()})
+            loss, slopes = self._value_and_grad(params, self._x, {**self._inputs, **drawn})
             losses[k] = float(self._backend.to_numpy(loss))
-            gradient = {name: self._backend.to_numpy(value) for name, value in gradient.items()}
+            gradient = {name: self._backend.to_numpy(value) for name, value in slopes.items()}
             self._state = self._optimizer.update(self._state, gradient, float(learning_rate))
         return losses
 

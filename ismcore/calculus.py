@@ -13,7 +13,8 @@ from ismcore.ops import Array, NumpyOps, Ops
 
 __all__ = ["Calculus", "NumpyCalculus", "ScoreFn"]
 
-ScoreFn = Callable[[Array], Array]
+ScoreFn = Callable[..., Array]
+"""A batched function of x, (n, d) -> (n, d) or (n,), rows independent; a second argument is the context, (n, c)."""
 
 
 class Calculus(ABC):
@@ -45,7 +46,7 @@ class Calculus(ABC):
         """
         d = x.shape[1]
         units = [self.ops.broadcast_to(self.asarray(row), x.shape) for row in np.eye(d)]
-        if self._has("vjp") and (d > 1 or not self._has("jvp")):
+        if self.offers("vjp") and (d > 1 or not self.offers("jvp")):
             psi, pull = self.vjp(f, x)
             rows = [pull(unit)[:, i] for i, unit in enumerate(units)]
             return psi, self.ops.stack(rows, axis=1)
@@ -55,7 +56,16 @@ class Calculus(ABC):
             columns.append(column[:, i])
         return psi, self.ops.stack(columns, axis=1)
 
-    def _has(self, product: str) -> bool:
+    def gradient(self, u: ScoreFn, x: Array, /) -> Array:
+        """Gradient of each row's u, (n,), in that row of x: (n, d). Nests like the products do."""
+        if self.offers("vjp"):
+            values, pull = self.vjp(u, x)
+            return pull(self.ops.broadcast_to(self.asarray(np.ones(())), values.shape))
+        units = [self.ops.broadcast_to(self.asarray(row), x.shape) for row in np.eye(x.shape[1])]
+        return self.ops.stack([self.jvp(u, x, unit)[1] for unit in units], axis=1)
+
+    def offers(self, product: str, /) -> bool:
+        """Whether the subclass gives "jvp" or "vjp"."""
         return getattr(type(self), product) is not getattr(Calculus, product)
 
 

@@ -16,7 +16,7 @@ from ismcore.objectives import ImplicitScoreMatching, Objective
 from ismcore.optimizers import SGD
 from ismcore.plugins import choose, load_backend
 from ismcore.problem import Params, Problem
-from ismcore.samples import as_samples
+from ismcore.samples import Standardizer, as_samples, as_weights
 
 __all__ = ["Evaluation", "check_model", "evaluate"]
 
@@ -83,6 +83,7 @@ def evaluate(
     dtype: str = "float64",
     device: str = "auto",
     seed: int = 0,
+    sample_weight: Any = None,
     allow_nonsmooth: bool = False,
 ) -> Evaluation:
     """Loss, gradient, score and Jacobian diagonal of a model at given parameters and samples.
@@ -97,7 +98,8 @@ def evaluate(
         backend: Name of the backend; "auto" takes the model's own, `ISMCORE_BACKEND`, or the first ready one.
         dtype: "float32" or "float64".
         device: "cpu", "cuda", "cuda:1", ..., or "auto", where the framework puts arrays by default.
-        seed: Source of whatever the objective draws; implicit score matching draws nothing.
+        seed: Source of whatever the objective draws: probes or noise.
+        sample_weight: Weight of each row in the loss, (n,), from 0; divided by their sum.
         allow_nonsmooth: Evaluate piecewise-linear networks too.
 
     Raises:
@@ -119,12 +121,12 @@ def evaluate(
     checked = check_params(model, params, samples.shape[1])
     engine = load_backend(choose(backend, model.backend).name)(dtype=dtype, device=device)
     check_language(model, engine.name)
-    problem = Problem(model, objective, SGD(), samples)
+    weight = None if sample_weight is None else as_weights(sample_weight, len(samples))
+    problem = Problem(model, objective, SGD(), samples, Standardizer.identity(samples.shape[1]), weight, seed)
     with engine.scope():
-        at = {name: engine.asarray(value) for name, value in checked.items()}
-        points = engine.asarray(samples)
-        constants = {name: engine.asarray(value) for name, value in objective.constants().items()}
-        loss, gradient = engine.value_and_grad(loss_function(engine, problem))(at, points, constants)
+        at, points = engine.asarrays(checked), engine.asarray(samples)
+        given = engine.asarrays({**problem.inputs(), **problem.draws(0)})
+        loss, gradient = engine.value_and_grad(loss_function(engine, problem))(at, points, given)
         score = engine.to_numpy(model.score(engine, at, points))
         return Evaluation(
             loss=float(engine.to_numpy(loss)),
@@ -147,9 +149,15 @@ def check_language(model: Model, backend: str) -> None:
         raise ModelError(f"the model is written for backend {model.backend!r}, and cannot run on {backend!r}")
 
 
+def score_on(engine: Backend, model: Model, params: Params, x: np.ndarray) -> np.ndarray:
+    """Psi at each sample, (n, d), on the backend."""
+    with engine.scope():
+        return engine.to_numpy(model.score(engine, engine.asarrays(params), engine.asarray(x)))
+
+
 def jacobian_diagonal(engine: Backend, model: Model, params: Params, x: np.ndarray) -> np.ndarray:
     """D psi_i / d x_i at each sample, (n, d), by the backend's differentiation."""
     with engine.scope():
-        at = {name: engine.asarray(value) for name, value in params.items()}
+        at = engine.asarrays(params)
         _, diagonal = engine.jacobian_diagonal(lambda points: model.score(engine, at, points), engine.asarray(x))
         return engine.to_numpy(diagonal)

@@ -17,7 +17,7 @@ from ismcore.plugins import choose, load_backend, notify_observers
 from ismcore.problem import Problem
 from ismcore.progress import reporter
 from ismcore.result import FitResult, versions
-from ismcore.samples import Standardizer, as_samples, check_spread
+from ismcore.samples import Standardizer, as_samples, as_weights, check_spread
 from ismcore.training import FitEvent, Run, train
 
 __all__ = ["fit"]
@@ -36,6 +36,7 @@ def fit(
     device: str = "auto",
     initial_params: Mapping[str, Any] | None = None,
     standardize: bool = True,
+    sample_weight: Any = None,
     on_nonfinite: str = "raise",
     progress: bool | str = "auto",
     snapshots: int | Sequence[int] = 0,
@@ -61,6 +62,7 @@ def fit(
         initial_params: Where to start, by name and in the samples' units; drawn from the seed if None.
         standardize: Shift and scale each column to mean 0 and standard deviation 1 for training. Objective, history and
             curvature weight then refer to the standardised samples; parameters and scores that come back do not.
+        sample_weight: Weight of each row in the loss and in the standardising, (n,), from 0; divided by their sum.
         on_nonfinite: What to do when the loss becomes NaN or infinite: "raise" `Diverged`, whose `result` is the fit up to
             the last finite state, or "stop" and return that, with status "diverged".
         progress: Show progress on standard error: True, False, or "auto", in a terminal.
@@ -96,12 +98,13 @@ def fit(
     samples = as_samples(x, dtype=dtype)
     check_spread(samples)
     d = samples.shape[1]
-    standardizer = Standardizer.of(samples) if standardize else Standardizer.identity(d)
+    weight = None if sample_weight is None else as_weights(sample_weight, len(samples))
+    standardizer = Standardizer.of(samples, weight) if standardize else Standardizer.identity(d)
     if initial_params is None:
         start = model.initial_params(seed, d)
     else:
         start = model.unfold(check_params(model, initial_params, d), standardizer.mean, standardizer.scale)[1]
-    problem = Problem(model, objective, optimizer, standardizer(samples), compile)
+    problem = Problem(model, objective, optimizer, standardizer(samples), standardizer, weight, seed, compile)
 
     with reporter(progress) as report:
         listeners: list[Callable[[FitEvent], object]] = [report, notify_observers]

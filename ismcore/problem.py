@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ismcore.seeds import stream
+
 if TYPE_CHECKING:
     from ismcore.models import Model
     from ismcore.objectives import Objective
     from ismcore.optimizers import Optimizer
+    from ismcore.samples import Standardizer
 
 __all__ = ["Params", "Problem", "Steps", "TrainState"]
 
@@ -27,6 +30,9 @@ class Problem:
         objective: Gives the loss.
         optimizer: Gives the update.
         x: Samples as the model sees them, (n, d), float64.
+        standardizer: Took the samples there from the user's units.
+        row_weight: Weight of each row in the loss, (n,), positive or zero with sum 1; None for 1/n each.
+        seed: Source of what the objective draws.
         compile: "auto": the backend's fastest way; "off": tier 0.
     """
 
@@ -34,7 +40,25 @@ class Problem:
     objective: Objective
     optimizer: Optimizer
     x: np.ndarray
+    standardizer: Standardizer
+    row_weight: np.ndarray | None = None
+    seed: int = 0
     compile: str = "auto"
+
+    def inputs(self) -> Params:
+        """All arrays beside parameters and samples that enter the loss and stay the same."""
+        found = dict(self.objective.inputs(self.x, self.standardizer))
+        if self.row_weight is not None:
+            found["row_weight"] = self.row_weight
+        return found
+
+    def draws(self, step: int) -> Params:
+        """All arrays that are drawn anew for the evaluation of the loss at a step.
+
+        Each step has a random stream of its own, so that how a run is cut into chunks, or stopped and gone on with, changes
+        no draw.
+        """
+        return self.objective.draws(stream(self.seed, "draws", step), *self.x.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +67,11 @@ class Steps:
 
     Attributes:
         learning_rate: One rate a step, (count,), float64.
+        draws: What the objective drew for each step: arrays whose first axis counts the steps, (count, ...).
     """
 
     learning_rate: np.ndarray
+    draws: Params = field(default_factory=dict)
 
     @property
     def count(self) -> int:

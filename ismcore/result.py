@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from ismcore.backend import Backend
 from ismcore.calculus import NumpyCalculus
 from ismcore.density import density_from_score
 from ismcore.errors import DensityUnavailable
-from ismcore.evaluate import evaluate, jacobian_diagonal
+from ismcore.evaluate import evaluate, jacobian_diagonal, score_on
 from ismcore.models import Model
 from ismcore.objectives import Objective
 from ismcore.plugins import load_backend
@@ -79,16 +80,15 @@ class FitResult:
         """
         points = as_samples(x, dtype=self.dtype, d=self.d)
         params = self.params if epoch is None else self.snapshots[epoch]
-        if self.model.backend is None:
+        if self.model.portable:
             calculus = NumpyCalculus(self.dtype)
             return np.asarray(self.model.score(calculus, params, calculus.asarray(points)))
-        return np.asarray(self._evaluate(points, params).score)
+        return score_on(self._engine(), self.model, params, points)
 
     def divergence(self, x: Any) -> np.ndarray:
         """Divergence of the fitted score at points x, (n,), in 1/[x]^2, by the backend's differentiation."""
         points = as_samples(x, dtype=self.dtype, d=self.d)
-        engine = load_backend(self.backend)(dtype=self.dtype, device=self.device)
-        return np.asarray(jacobian_diagonal(engine, self.model, self.params, points).sum(axis=1))
+        return np.asarray(jacobian_diagonal(self._engine(), self.model, self.params, points).sum(axis=1))
 
     def loss(self, x: Any) -> float:
         """The objective at samples x, on the samples as trained on: comparable with `history["loss"]`, in float64."""
@@ -145,17 +145,8 @@ class FitResult:
         plot: Callable[..., Any] = getattr(plotting, name)
         return plot(self, **options)
 
-    def _evaluate(self, points: np.ndarray, params: Params) -> Any:
-        return evaluate(
-            self.model,
-            params,
-            points,
-            self.objective,
-            backend=self.backend,
-            dtype=self.dtype,
-            device=self.device,
-            allow_nonsmooth=True,
-        )
+    def _engine(self) -> Backend:
+        return load_backend(self.backend)(dtype=self.dtype, device=self.device)
 
     def __repr__(self) -> str:
         loss = f"{self.history['loss'][-1]:.6g}" if len(self.history["loss"]) else "-"

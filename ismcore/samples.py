@@ -9,7 +9,7 @@ import numpy as np
 
 from ismcore.errors import SamplesError
 
-__all__ = ["Standardizer", "as_samples", "check_spread"]
+__all__ = ["Standardizer", "as_samples", "as_weights", "check_spread"]
 
 
 def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None) -> np.ndarray:
@@ -56,6 +56,18 @@ def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None) -> np.nd
     return np.array(array, dtype=np.float64, order="C")
 
 
+def as_weights(weights: Any, n: int) -> np.ndarray:
+    """Row weights, (n,), float64, divided by their sum.
+
+    Raises:
+        SamplesError: Not n finite numbers from 0 with a positive sum.
+    """
+    array = np.asarray(weights, dtype=np.float64) if np.ndim(weights) == 1 else np.empty(0)
+    if array.shape != (n,) or not np.all(np.isfinite(array)) or np.any(array < 0.0) or array.sum() <= 0.0:
+        raise SamplesError(f"sample_weight must be {n} finite numbers from 0, not all 0; got shape {np.shape(weights)}")
+    return np.asarray(array / array.sum())
+
+
 def _as_array(x: Any) -> np.ndarray:
     if hasattr(x, "detach"):  # a torch tensor that requires a gradient refuses to become an array
         x = x.detach()
@@ -95,14 +107,15 @@ class Standardizer:
     scale: np.ndarray
 
     @classmethod
-    def of(cls, x: np.ndarray) -> Standardizer:
-        """The one that gives the columns of x mean 0 and standard deviation 1.
+    def of(cls, x: np.ndarray, weight: np.ndarray | None = None) -> Standardizer:
+        """The one that gives the columns of x, with row weights (n,) of sum 1, mean 0 and standard deviation 1.
 
         Raises:
             SamplesError: The values are so large that their squares overflow.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            mean, scale = x.mean(axis=0), x.std(axis=0)
+            mean = np.average(x, axis=0, weights=weight)
+            scale = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weight))
         bad = np.flatnonzero(~np.isfinite(scale) | (scale == 0.0))
         if len(bad):
             raise SamplesError(
@@ -120,6 +133,10 @@ class Standardizer:
     def is_identity(self) -> bool:
         """Whether it changes nothing."""
         return bool(np.all(self.mean == 0.0) and np.all(self.scale == 1.0))
+
+    def inverse(self, z: np.ndarray) -> np.ndarray:
+        """The samples in the user's units, (n, d), in [x]."""
+        return np.asarray(z * self.scale + self.mean)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The standardised samples, (n, d), without a unit."""

@@ -7,8 +7,8 @@ from ismcore.errors import OptionError
 __all__ = ["stream"]
 
 
-def stream(seed: int, name: str) -> np.random.Generator:
-    """The generator that the stream `name` of `seed` starts from.
+def stream(seed: int, name: str, number: int = 0) -> np.random.Generator:
+    """The generator that the stream `name` of `seed` starts from; streams of one name may be numbered.
 
     Streams are independent children of `numpy.random.SeedSequence(seed)`. Each use of randomness has a name of its own
     ("init", "shuffle", ...), so that a new use never shifts the draws of another.
@@ -21,4 +21,4 @@ def stream(seed: int, name: str) -> np.random.Generator:
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise OptionError(f"seed must be a whole number from 0, not {seed!r}")
-    return np.random.default_rng(np.random.SeedSequence(int(seed), spawn_key=tuple(name.encode())))
+    return np.random.default_rng(np.random.SeedSequence(int(seed), spawn_key=(*name.encode(), number)))

@@ -13,6 +13,9 @@ from ismcore.problem import Params, Problem, Steps, TrainState
 
 __all__ = ["FitEvent", "Run", "train"]
 
+DRAW_BYTES = 64 * 2**20
+"""Random draws of a chunk take at most about this much memory."""
+MAX_CHUNK = 2**30
 CHUNK_SECONDS = 0.2
 """Chunks are sized to last about this long: short enough to follow, long enough to cost nothing."""
 
@@ -98,9 +101,10 @@ def train(
         run.snapshots[0] = state.copy().params
     began = time.monotonic()
     length = 16
+    limit = _chunk_limit(problem)
     while run.status == "completed" and len(run.losses) < epochs:
         done = len(run.losses)
-        count = min(length, next(stop for stop in stops if stop > done) - done)
+        count = min(length, limit, next(stop for stop in stops if stop > done) - done)
         seconds = _take(backend, problem, session, run, count)
         length = int(np.clip(length * CHUNK_SECONDS / max(seconds, 1e-6), length / 4 + 1, length * 4))
         if run.status == "completed" and len(run.losses) in stops:
@@ -111,11 +115,23 @@ def train(
     return run
 
 
+def _chunk_limit(problem: Problem) -> int:
+    """Steps whose draws fit into `DRAW_BYTES`."""
+    size = sum(value.nbytes for value in problem.draws(0).values())
+    return max(1, DRAW_BYTES // size) if size else MAX_CHUNK
+
+
+def _steps(problem: Problem, done: int, count: int) -> Steps:
+    rates = np.full(count, problem.optimizer.learning_rate, dtype=np.float64)
+    drawn = [problem.draws(done + k) for k in range(count)] if problem.draws(0) else []
+    return Steps(rates, {name: np.stack([d[name] for d in drawn]) for name in (drawn[0] if drawn else {})})
+
+
 def _take(backend: Backend, problem: Problem, session: Session, run: Run, count: int) -> float:
     """One chunk of steps; returns the seconds that it took."""
     start = time.monotonic()
     with backend.scope():
-        losses = session.run(Steps(np.full(count, problem.optimizer.learning_rate, dtype=np.float64)))
+        losses = session.run(_steps(problem, run.state.step, count))
         state = session.state()
     finite = np.isfinite(losses)
     if finite.all() and all(np.isfinite(value).all() for value in state.params.values()):

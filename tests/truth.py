@@ -43,7 +43,8 @@ class Golden:
 
     @property
     def model(self):
-        return ismcore.MLP(tuple(self.raw["sizes"][1:-1]), self.raw["activation"])
+        net = ismcore.MLP(tuple(self.raw["sizes"][1:-1]), self.raw["activation"])
+        return ismcore.Energy(net) if self.raw["kind"] == "energy" else net
 
     @property
     def params(self):

@@ -16,11 +16,14 @@ from ismcore.objectives import Objective
 from ismcore.ops import Array
 from ismcore.optimizers import SGD, Adam, Optimizer
 from ismcore.problem import Params, Problem, Steps, TrainState
+from ismcore.samples import Standardizer
 
 __all__ = ["JaxSession"]
 
 CAPACITY = 256
 """Steps that one call of the program can take; a fixed number, so that no other number of steps compiles it anew."""
+DRAW_BYTES = 64 * 2**20
+"""Where the objective draws, fewer, so that the draws of one call take about this much memory."""
 
 
 class JaxSession(Session):
@@ -31,7 +34,9 @@ class JaxSession(Session):
         self._optimizer = problem.optimizer
         self._program = _program(backend, problem.model, problem.objective.canonical(), problem.optimizer.canonical())
         self._x = backend.asarray(problem.x)
-        self._constants = {name: backend.asarray(value) for name, value in problem.objective.constants().items()}
+        self._inputs = backend.asarrays(problem.inputs())
+        drawn = sum(value.nbytes for value in problem.draws(0).values())
+        self._capacity = max(1, min(CAPACITY, DRAW_BYTES // drawn)) if drawn else CAPACITY
         self._params = {name: backend.asarray(value) for name, value in state.params.items()}
         self._moments = _to_optax(backend, problem.optimizer, state)
         self._step = state.step
@@ -39,13 +44,15 @@ class JaxSession(Session):
     def run(self, steps: Steps) -> np.ndarray:
         """See `Session.run`."""
         losses = []
-        for start in range(0, steps.count, CAPACITY):
-            rates = steps.learning_rate[start : start + CAPACITY]
-            padded = jnp.asarray(np.pad(rates, (0, CAPACITY - len(rates))))
+        for start in range(0, steps.count, self._capacity):
+            part = slice(start, min(start + self._capacity, steps.count))
+            count = part.stop - start
+            rates = jnp.asarray(_padded(steps.learning_rate[part], self._capacity))
+            draws = self._backend.asarrays({k: _padded(value[part], self._capacity) for k, value in steps.draws.items()})
             self._params, self._moments, taken = self._program(
-                self._params, self._moments, self._x, self._constants, padded, jnp.asarray(len(rates))
+                self._params, self._moments, self._x, self._inputs, rates, draws, jnp.asarray(count)
             )
-            losses.append(self._backend.to_numpy(taken)[: len(rates)].astype(np.float64))
+            losses.append(self._backend.to_numpy(taken)[:count].astype(np.float64))
         self._step += steps.count
         return np.concatenate(losses)
 
@@ -59,21 +66,28 @@ class JaxSession(Session):
 def _program(
     backend: Backend, model: Model, objective: Objective, optimizer: Optimizer
 ) -> Callable[..., tuple[Params, Any, Array]]:
-    """The compiled loop. Whatever may change without a new program (rates, constants, samples, steps) is an argument."""
-    loss_and_grad = jax.value_and_grad(loss_function(backend, Problem(model, objective, optimizer, np.empty((0, 0)))))
+    """The compiled loop. Whatever may change without a new program (rates, inputs, draws, samples, steps) is an argument."""
+    shell = Problem(model, objective, optimizer, np.empty((0, 0)), Standardizer.identity(0))
+    loss_and_grad = jax.value_and_grad(loss_function(backend, shell))
     rule = _transformation(optimizer)
 
-    def run(params: Params, moments: Any, x: Array, constants: Params, rates: Array, count: Array) -> Any:
+    def run(params: Params, moments: Any, x: Array, inputs: Params, rates: Array, draws: Params, count: Array) -> Any:
         def step(k: Array, carry: Any) -> Any:
             params, moments, losses = carry
-            loss, gradient = loss_and_grad(params, x, constants)
+            given = {**inputs, **{name: value[k] for name, value in draws.items()}}
+            loss, gradient = loss_and_grad(params, x, given)
             direction, moments = rule.update(gradient, moments, params)
             params = jax.tree.map(lambda p, u: p - rates[k].astype(p.dtype) * u, params, direction)
             return params, moments, losses.at[k].set(loss)
 
-        return jax.lax.fori_loop(0, count, step, (params, moments, jnp.zeros(CAPACITY, x.dtype)))
+        return jax.lax.fori_loop(0, count, step, (params, moments, jnp.zeros(len(rates), x.dtype)))
 
     return jax.jit(run, donate_argnums=(0, 1))
+
+
+def _padded(array: np.ndarray, length: int) -> np.ndarray:
+    """The array with zeros after it, so that a last, shorter call needs no program of its own."""
+    return np.concatenate([array, np.zeros((length - len(array), *array.shape[1:]), array.dtype)])
 
 
 def _transformation(optimizer: Optimizer) -> optax.GradientTransformation:

@@ -44,7 +44,7 @@ class TorchSession(Session):
         self._backend = backend
         self._loss = loss_function(_DoubleBackward(backend), problem)
         self._x = backend.asarray(problem.x)
-        self._constants = {name: backend.asarray(value) for name, value in problem.objective.constants().items()}
+        self._inputs = backend.asarrays(problem.inputs())
         self._params = {name: backend.asarray(value).requires_grad_() for name, value in state.params.items()}
         self._step = state.step
         self._keys = _moment_keys(problem.optimizer)
@@ -55,8 +55,10 @@ class TorchSession(Session):
         """See `Session.run`."""
         losses = []
         parameters = list(self._params.values())
-        for learning_rate in steps.learning_rate:
-            loss = self._loss(self._params, self._x, self._constants)
+        draws = self._backend.asarrays(steps.draws)
+        for k, learning_rate in enumerate(steps.learning_rate):
+            given = {**self._inputs, **{name: value[k] for name, value in draws.items()}}
+            loss = self._loss(self._params, self._x, given)
             gradient = torch.autograd.grad(loss, parameters, materialize_grads=True)
             for parameter, slope in zip(parameters, gradient, strict=True):
                 parameter.grad = slope

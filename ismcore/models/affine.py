@@ -1,0 +1,48 @@
+"""The affine score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ismcore.calculus import Calculus
+from ismcore.models.base import Model
+from ismcore.ops import Array
+from ismcore.problem import Params
+
+__all__ = ["Affine"]
+
+
+@dataclass(frozen=True)
+class Affine(Model):
+    """psi(x) = weight x + bias: the score of a normal law, whose weight is minus the inverse covariance.
+
+    Parameters: `weight` (d, d) and `bias` (d,), both zero at the start. The minimiser of plain implicit score matching is
+    known: weight = -K and bias = K m, with m the sample's mean and K the inverse of its covariance (divided by n).
+
+    Example:
+        >>> ismcore.Affine().shapes(d=2)
+        {'weight': (2, 2), 'bias': (2,)}
+    """
+
+    def shapes(self, d: int) -> dict[str, tuple[int, ...]]:
+        """See `Model.shapes`."""
+        return {"weight": (d, d), "bias": (d,)}
+
+    def initial_params(self, seed: int, d: int) -> Params:
+        """See `Model.initial_params`; the objective is convex here, so there is nothing to draw."""
+        return {name: np.zeros(shape) for name, shape in self.shapes(d).items()}
+
+    def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
+        """See `Model.score`."""
+        return x @ calculus.ops.permute_dims(params["weight"], (1, 0)) + params["bias"]
+
+    def fold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
+        """See `Model.fold`."""
+        weight = params["weight"] / scale / scale[:, None]
+        return self, {"weight": weight, "bias": params["bias"] / scale - weight @ mean}
+
+    def unfold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
+        """See `Model.unfold`."""
+        return self.fold(params, -mean / scale, 1.0 / scale)

@@ -1,0 +1,124 @@
+"""What a model is, and the wrapper for those that cannot fold the standardising into their parameters."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ismcore.calculus import Calculus
+from ismcore.errors import ParameterError
+from ismcore.ops import Array
+from ismcore.problem import Params
+
+__all__ = ["Model", "Standardized", "check_params"]
+
+
+class Model(ABC):
+    """A family of score functions.
+
+    Attributes:
+        smooth: Whether the score has a useful second derivative in x.
+        backend: Name of the only backend that can run it, or None for any.
+        portable: Whether its score needs neither a framework nor a derivative, so that NumPy alone can run it.
+    """
+
+    smooth: bool = True
+    backend: str | None = None
+
+    @property
+    def portable(self) -> bool:
+        """See the class."""
+        return self.backend is None
+
+    @abstractmethod
+    def shapes(self, d: int) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every parameter, in the order in which they are drawn."""
+
+    @abstractmethod
+    def initial_params(self, seed: int, d: int) -> Params:
+        """Parameters to start from, float64, drawn from the stream "init" of the seed."""
+
+    @abstractmethod
+    def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
+        """psi(x; params), (n, d), in units 1/[x]; context, (n, c) where there is any, is what the score is conditional on."""
+
+    def fold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
+        """Model and parameters in the user's units, given parameters for standardised samples z = (x - mean) / scale.
+
+        If psi is the score of z, then psi((x - mean) / scale) / scale is the score of x.
+        """
+        return Standardized(self, mean, scale), params
+
+    def unfold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
+        """Model and parameters for standardised samples, given those in the user's units: the inverse of `fold`."""
+        return self, params
+
+
+def check_params(model: Model, params: Mapping[str, Any], d: int) -> Params:
+    """Parameters as arrays of floats, in the model's order, once names, shapes and values are known to be right.
+
+    Raises:
+        ParameterError: A name is missing or unknown, a shape is wrong, or a value is not a finite real number.
+    """
+    expected = model.shapes(d)
+    faults = {"missing": [n for n in expected if n not in params], "unknown": [n for n in params if n not in expected]}
+    if any(faults.values()):
+        found = "; ".join(f"{what}: {', '.join(map(str, names))}" for what, names in faults.items() if names)
+        raise ParameterError(f"{model!r} for d = {d} has the parameters {', '.join(expected)}; {found}")
+    checked = {}
+    for name, shape in expected.items():
+        value = np.asarray(params[name])
+        if value.shape != shape:
+            raise ParameterError(f"parameter {name!r} of {model!r} for d = {d} must have shape {shape}, not {value.shape}")
+        if value.dtype.kind not in "fiu" or not np.all(np.isfinite(value)):
+            raise ParameterError(f"parameter {name!r} must hold finite real numbers; got {np.array_repr(value)[:80]}")
+        checked[name] = value if value.dtype.kind == "f" else value.astype(np.float64)
+    return checked
+
+
+@dataclass(frozen=True, eq=False)
+class Standardized(Model):
+    """A model of standardised samples, seen in the user's units: psi(x) = inner((x - mean) / scale) / scale.
+
+    `fit` returns one where it cannot fold the standardising into the parameters; these keep the inner model's names.
+    """
+
+    inner: Model
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @property
+    def smooth(self) -> bool:  # type: ignore[override]
+        """See `Model.smooth`."""
+        return self.inner.smooth
+
+    @property
+    def backend(self) -> str | None:  # type: ignore[override]
+        """See `Model.backend`."""
+        return self.inner.backend
+
+    @property
+    def portable(self) -> bool:
+        """See `Model.portable`."""
+        return self.inner.portable
+
+    def shapes(self, d: int) -> dict[str, tuple[int, ...]]:
+        """See `Model.shapes`."""
+        return self.inner.shapes(d)
+
+    def initial_params(self, seed: int, d: int) -> Params:
+        """See `Model.initial_params`."""
+        return self.inner.initial_params(seed, d)
+
+    def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
+        """See `Model.score`."""
+        scale = calculus.asarray(self.scale)
+        return self.inner.score(calculus, params, (x - calculus.asarray(self.mean)) / scale, context) / scale
+
+    def unfold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
+        """See `Model.unfold`."""
+        return self.inner, params

@@ -1,0 +1,118 @@
+"""What the library's networks share: named layers, their initial draws, and how a shift and a scale go into them."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+import numpy as np
+
+from ismcore.activations import get_activation
+from ismcore.calculus import Calculus
+from ismcore.errors import ModelError, OptionError
+from ismcore.models.base import Model
+from ismcore.ops import Array
+from ismcore.problem import Params
+from ismcore.seeds import stream
+
+__all__ = ["Network", "check_widths"]
+
+INITS = ("kaiming_uniform", "glorot_uniform")
+
+
+class Network(Model):
+    """A feed-forward network of affine layers, `{name}.weight` of shape (out, in) and `{name}.bias` of shape (out,).
+
+    Attributes:
+        activation: Name of the activation.
+        init: How the initial parameters are drawn.
+    """
+
+    activation: str
+    init: str
+
+    @abstractmethod
+    def layers(self, fan_in: int, fan_out: int) -> dict[str, tuple[int, int]]:
+        """Name and (out, in) of every affine layer, from the one that reads x to the one that gives the output."""
+
+    @abstractmethod
+    def forward(self, calculus: Calculus, params: Params, x: Array) -> Array:
+        """Output of the network at inputs x, (n, fan_in): (n, fan_out)."""
+
+    @property
+    def smooth(self) -> bool:  # type: ignore[override]
+        """See `Model.smooth`."""
+        return get_activation(self.activation).smooth
+
+    def shapes(self, d: int, *, context: int = 0, out: int | None = None) -> dict[str, tuple[int, ...]]:
+        """See `Model.shapes`; an input may have context columns after the d of x, an output another width than d."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name, shape in self.layers(d + context, d if out is None else out).items():
+            shapes[f"{name}.weight"], shapes[f"{name}.bias"] = shape, shape[:1]
+        return shapes
+
+    def initial_params(self, seed: int, d: int, *, context: int = 0, out: int | None = None) -> Params:
+        """See `Model.initial_params`."""
+        rng = stream(seed, "init")
+        layers = self.layers(d + context, d if out is None else out)
+        last = list(layers)[-1]
+        params: Params = {}
+        for name, (fan_out, fan_in) in layers.items():
+            weight, bias = self._bounds(fan_in, fan_out, last=name == last)
+            params[f"{name}.weight"] = rng.uniform(-weight, weight, (fan_out, fan_in))
+            params[f"{name}.bias"] = rng.uniform(-bias, bias, fan_out) if bias else np.zeros(fan_out)
+        return params
+
+    def _bounds(self, fan_in: int, fan_out: int, *, last: bool) -> tuple[float, float]:
+        if self.init == "glorot_uniform":
+            return math.sqrt(6.0 / (fan_in + fan_out)), 0.0
+        gain = 1.0 if last else get_activation(self.activation).gain
+        return math.sqrt(3.0) * gain / math.sqrt(fan_in), 1.0 / math.sqrt(fan_in)
+
+    def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
+        """See `Model.score`."""
+        if context is not None:
+            raise ModelError(f"{self!r} takes no context; wrap it, as ismcore.NoiseConditional({self!r})")
+        return self.forward(calculus, params, x)
+
+    def fold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
+        """See `Model.fold`; shift and scale go into the first and the last layer, so the model stays the same."""
+        return self, self.fold_output(self.fold_input(params, mean, scale), scale)
+
+    def unfold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
+        """See `Model.unfold`."""
+        return self.fold(params, -mean / scale, 1.0 / scale)
+
+    def fold_input(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> Params:
+        """Parameters of the network that reads x, given those of one that reads (x - mean) / scale."""
+        first = next(iter(self.layers(1, 1)))
+        weight = params[f"{first}.weight"].copy()
+        weight[:, : len(mean)] /= scale  # context columns come after and stay as they are
+        bias = params[f"{first}.bias"] - weight[:, : len(mean)] @ mean
+        return {**params, f"{first}.weight": weight, f"{first}.bias": bias}
+
+    def fold_output(self, params: Params, scale: np.ndarray) -> Params:
+        """Parameters of the network whose output is divided by the scale."""
+        last = list(self.layers(1, 1))[-1]
+        weight, bias = params[f"{last}.weight"] / scale[:, None], params[f"{last}.bias"] / scale
+        return {**params, f"{last}.weight": weight, f"{last}.bias": bias}
+
+
+def affine(calculus: Calculus, params: Params, name: str, h: Array) -> Array:
+    """One affine layer: h W^T + b, (n, in) -> (n, out)."""
+    return h @ calculus.ops.permute_dims(params[f"{name}.weight"], (1, 0)) + params[f"{name}.bias"]
+
+
+def check_widths(hidden: object, activation: str, init: str) -> tuple[int, ...]:
+    """The hidden widths as a tuple, once all options of a network are known to be right.
+
+    Raises:
+        OptionError: One of them is not; the message lists the valid ones.
+    """
+    widths = tuple(hidden) if isinstance(hidden, list | tuple) else (hidden,)
+    if not widths or not all(isinstance(w, int | np.integer) and not isinstance(w, bool) and w > 0 for w in widths):
+        raise OptionError(f"hidden must be one or more widths from 1, such as (64, 64), not {hidden!r}")
+    get_activation(activation)
+    if init not in INITS:
+        raise OptionError(f"init must be {' or '.join(map(repr, INITS))}, not {init!r}")
+    return tuple(int(w) for w in widths)

@@ -1,0 +1,18 @@
+"""Objectives: what is minimised, written once over a backend's operations and derivatives."""
+
+from ismcore.objectives.base import Objective
+from ismcore.objectives.denoising import DenoisingScoreMatching, NoiseConditionalScoreMatching
+from ismcore.objectives.explicit import ExplicitScoreMatching
+from ismcore.objectives.implicit import ImplicitScoreMatching
+from ismcore.objectives.probes import Hutchinson
+from ismcore.objectives.sliced import SlicedScoreMatching
+
+__all__ = [
+    "DenoisingScoreMatching",
+    "ExplicitScoreMatching",
+    "Hutchinson",
+    "ImplicitScoreMatching",
+    "NoiseConditionalScoreMatching",
+    "Objective",
+    "SlicedScoreMatching",
+]

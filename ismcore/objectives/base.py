@@ -1,0 +1,75 @@
+"""What an objective is: one term a row, and the arrays that enter it. Nothing else in the library knows a 1/2 or a sign."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from ismcore.calculus import Calculus, ScoreFn
+from ismcore.errors import OptionError
+from ismcore.ops import Array
+from ismcore.problem import Params
+from ismcore.samples import Standardizer
+
+__all__ = ["Objective"]
+
+
+class Objective(ABC):
+    """A loss for score functions, as one term a row; the loss is their mean."""
+
+    differentiates_in_x: bool
+    """Whether the loss holds a derivative in x, so that training needs the score's second derivatives."""
+
+    def inputs(self, x: np.ndarray, standardizer: Standardizer) -> Params:
+        """Arrays that enter the terms and stay the same, so that changing them never recompiles a program.
+
+        Args:
+            x: Samples as trained on, (n, d).
+            standardizer: Took them there from the user's units.
+
+        Raises:
+            OptionError: A value of the objective does not fit the samples' shape.
+        """
+        return {}
+
+    def draws(self, rng: np.random.Generator, n: int, d: int) -> Params:
+        """Arrays that enter the terms and are drawn anew for every evaluation of the loss on n rows."""
+        return {}
+
+    def canonical(self) -> Objective:
+        """The same for all objectives that one compiled program serves: those that differ in `inputs` alone."""
+        return self
+
+    @abstractmethod
+    def terms(self, calculus: Calculus, score_fn: ScoreFn, x: Array, given: Params) -> Array:
+        """The row terms, (n,), whose mean is the loss.
+
+        Args:
+            calculus: Operations and derivatives.
+            score_fn: The score, (n, d) -> (n, d).
+            x: Samples, (n, d).
+            given: `inputs` and `draws`, as arrays of the framework.
+        """
+
+
+def check_shape(what: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A float array of the shape.
+
+    Raises:
+        OptionError: It has another shape, or is not finite.
+    """
+    array = np.asarray(value, dtype=np.float64)
+    if array.shape != shape or not np.all(np.isfinite(array)):
+        raise OptionError(f"{what} must be finite and of shape {shape} for these samples, not {array.shape}")
+    return array
+
+
+def check_positive(what: str, value: object) -> None:
+    """Refuse what is no positive finite number.
+
+    Raises:
+        OptionError: See above.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0.0 < value < np.inf:
+        raise OptionError(f"{what} must be a positive finite number, not {value!r}")
