@@ -13,6 +13,9 @@ from ismcore.ops import Array, Ops
 __all__ = ["ACTIVATIONS", "Activation", "get_activation"]
 
 
+Jet = tuple[Array, Array, Array, Array]
+
+
 @dataclass(frozen=True)
 class Activation:
     """An element-wise function and what is known about it.
@@ -20,6 +23,7 @@ class Activation:
     Attributes:
         name: What users call it.
         value: sigma(ops, z), of z's shape.
+        jet: sigma and its first three derivatives at z, (ops, z) -> four arrays of z's shape.
         gain: Factor by which `init="kaiming_uniform"` widens the layer that it follows: Lux's `calculate_gain`, which the
             reference run was drawn with. It is 2 for relu, where torch has sqrt(2).
         smooth: Whether the second derivative exists and carries information; false for piecewise-linear functions.
@@ -27,6 +31,7 @@ class Activation:
 
     name: str
     value: Callable[[Ops, Array], Array]
+    jet: Callable[[Ops, Array], Jet]
     gain: float = 1.0
     smooth: bool = True
 
@@ -36,37 +41,86 @@ def _sigmoid(ops: Ops, z: Array) -> Array:
     return 0.5 * (1.0 + ops.tanh(0.5 * z))
 
 
+def _sigmoid_jet(ops: Ops, z: Array) -> Jet:
+    s = _sigmoid(ops, z)
+    d1 = s * (1.0 - s)
+    return s, d1, d1 * (1.0 - 2.0 * s), d1 * (1.0 - 6.0 * d1)
+
+
+def _tanh_jet(ops: Ops, z: Array) -> Jet:
+    t = ops.tanh(z)
+    d1 = 1.0 - t * t
+    return t, d1, -2.0 * t * d1, d1 * (4.0 - 6.0 * d1)
+
+
 def _softplus(ops: Ops, z: Array) -> Array:
     return ops.logaddexp(z, 0.0)
+
+
+def _softplus_jet(ops: Ops, z: Array) -> Jet:
+    s, d1, d2, _ = _sigmoid_jet(ops, z)
+    return _softplus(ops, z), s, d1, d2
 
 
 def _silu(ops: Ops, z: Array) -> Array:
     return z * _sigmoid(ops, z)
 
 
+def _silu_jet(ops: Ops, z: Array) -> Jet:
+    s, d1, d2, d3 = _sigmoid_jet(ops, z)
+    return z * s, s + z * d1, 2.0 * d1 + z * d2, 3.0 * d2 + z * d3
+
+
 def _gelu(ops: Ops, z: Array) -> Array:
     return 0.5 * z * (1.0 + ops.erf(z * math.sqrt(0.5)))
 
 
+def _gelu_jet(ops: Ops, z: Array) -> Jet:
+    below = 0.5 * (1.0 + ops.erf(z * math.sqrt(0.5)))
+    density = math.sqrt(0.5 / math.pi) * ops.exp(-0.5 * z * z)
+    slope = z * density
+    return z * below, below + slope, 2.0 * density - z * slope, (z * z - 4.0) * slope
+
+
+_TANH_SLOPE, _TANH_CUBE = math.sqrt(2.0 / math.pi), 0.044715
+
+
 def _gelu_tanh(ops: Ops, z: Array) -> Array:
     # Hendrycks & Gimpel (2016), section 2: the tanh approximation, not the same function as gelu.
-    return 0.5 * z * (1.0 + ops.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z * z * z)))
+    return 0.5 * z * (1.0 + ops.tanh(_TANH_SLOPE * (z + _TANH_CUBE * z * z * z)))
+
+
+def _gelu_tanh_jet(ops: Ops, z: Array) -> Jet:
+    # t = tanh(u(z)); u1, u2 and u3 are the derivatives of u
+    t, t1, t2, t3 = _tanh_jet(ops, _TANH_SLOPE * (z + _TANH_CUBE * z * z * z))
+    u3 = 6.0 * _TANH_SLOPE * _TANH_CUBE
+    u2 = u3 * z
+    u1 = _TANH_SLOPE + 0.5 * u2 * z
+    d1 = t1 * u1
+    d2 = t2 * u1 * u1 + t1 * u2
+    d3 = t3 * u1 * u1 * u1 + 3.0 * t2 * u1 * u2 + t1 * u3
+    return 0.5 * z * (1.0 + t), 0.5 * (1.0 + t + z * d1), d1 + 0.5 * z * d2, 1.5 * d2 + 0.5 * z * d3
 
 
 def _relu(ops: Ops, z: Array) -> Array:
     return ops.where(z > 0.0, z, 0.0 * z)
 
 
+def _relu_jet(ops: Ops, z: Array) -> Jet:
+    zero = 0.0 * z
+    return _relu(ops, z), ops.where(z > 0.0, 1.0 + zero, zero), zero, zero
+
+
 ACTIVATIONS = {
     a.name: a
     for a in (
-        Activation("sigmoid", _sigmoid),
-        Activation("tanh", lambda ops, z: ops.tanh(z), gain=5.0 / 3.0),
-        Activation("softplus", _softplus),
-        Activation("silu", _silu),
-        Activation("gelu", _gelu),
-        Activation("gelu_tanh", _gelu_tanh),
-        Activation("relu", _relu, gain=2.0, smooth=False),
+        Activation("sigmoid", _sigmoid, _sigmoid_jet),
+        Activation("tanh", lambda ops, z: ops.tanh(z), _tanh_jet, gain=5.0 / 3.0),
+        Activation("softplus", _softplus, _softplus_jet),
+        Activation("silu", _silu, _silu_jet),
+        Activation("gelu", _gelu, _gelu_jet),
+        Activation("gelu_tanh", _gelu_tanh, _gelu_tanh_jet),
+        Activation("relu", _relu, _relu_jet, gain=2.0, smooth=False),
     )
 }
 

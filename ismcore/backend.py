@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ismcore import analytic
 from ismcore.calculus import Calculus
 from ismcore.errors import DeviceUnavailable, OptionError, ScopeConflict
 from ismcore.ops import Array
@@ -128,6 +129,17 @@ class Backend(Calculus):
     def value_and_grad(self, f: Callable[..., Array], /) -> Callable[..., tuple[Array, Params]]:
         """(params, *args) -> (f(params, *args), its gradient in params), for a scalar f; same keys, shapes and dtype."""
 
+    @property
+    def untaped(self) -> Calculus:
+        """What the core's closed formulas compute with: the backend itself, or a plainer set of operations."""
+        return self
+
+    def loss_and_gradient(self, problem: Problem) -> Callable[[Params, Array, Params], tuple[Array, Params]]:
+        """The objective and its gradient, (params, x, given) -> (loss, gradient): by closed formulas where there are some."""
+        if analytic.supports(problem):
+            return analytic.loss_and_gradient(self.untaped, problem)
+        return self.value_and_grad(loss_function(self, problem))
+
     def synchronize(self) -> None:
         """Wait until the device has done all that it was given."""
 
@@ -177,7 +189,7 @@ class GenericSession(Session):
     def __init__(self, backend: Backend, problem: Problem, state: TrainState) -> None:
         self._backend = backend
         self._optimizer = problem.optimizer
-        self._value_and_grad = backend.value_and_grad(loss_function(backend, problem))
+        self._loss_and_gradient = backend.loss_and_gradient(problem)
         self._x = backend.asarray(problem.x)
         self._inputs = backend.asarrays(problem.inputs())
         self._state = state.astype(backend.dtype)
@@ -188,7 +200,7 @@ class GenericSession(Session):
         for k, learning_rate in enumerate(steps.learning_rate):
             params = self._backend.asarrays(self._state.params)
             drawn = self._backend.asarrays({name: value[k] for name, value in steps.draws.items()})
-            loss, slopes = self._value_and_grad(params, self._x, {**self._inputs, **drawn})
+            loss, slopes = self._loss_and_gradient(params, self._x, {**self._inputs, **drawn})
             losses[k] = float(self._backend.to_numpy(loss))
             gradient = {name: self._backend.to_numpy(value) for name, value in slopes.items()}
             self._state = self._optimizer.update(self._state, gradient, float(learning_rate))

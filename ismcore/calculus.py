@@ -6,6 +6,7 @@ depends on row i of x alone. Then one product of all rows' Jacobians with one di
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ class Calculus(ABC):
     """
 
     ops: Ops
+    dtype: str
 
     @abstractmethod
     def asarray(self, array: np.ndarray, /) -> Array:
@@ -63,6 +65,15 @@ class Calculus(ABC):
             return pull(self.ops.broadcast_to(self.asarray(np.ones(())), values.shape))
         units = [self.ops.broadcast_to(self.asarray(row), x.shape) for row in np.eye(x.shape[1])]
         return self.ops.stack([self.jvp(u, x, unit)[1] for unit in units], axis=1)
+
+    def sum_over_rows(self, f: Callable[[dict[str, Any]], dict[str, Array]], rows: dict[str, Array], size: int) -> Any:
+        """Sum of f over blocks of at most `size` rows, array by array; every array in `rows` has the rows first."""
+        n = len(next(iter(rows.values())))
+        total: dict[str, Array] | None = None
+        for start in range(0, n, size):
+            part = f({name: value[start : start + size] for name, value in rows.items()} if size < n else rows)
+            total = part if total is None else {name: value + part[name] for name, value in total.items()}
+        return total
 
     def offers(self, product: str, /) -> bool:
         """Whether the subclass gives "jvp" or "vjp"."""

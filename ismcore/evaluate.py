@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.backend import Backend, loss_function
+from ismcore.backend import Backend
 from ismcore.errors import ModelError
 from ismcore.models import Model, check_params
 from ismcore.objectives import ImplicitScoreMatching, Objective
@@ -126,7 +126,7 @@ def evaluate(
     with engine.scope():
         at, points = engine.asarrays(checked), engine.asarray(samples)
         given = engine.asarrays({**problem.inputs(), **problem.draws(0)})
-        loss, gradient = engine.value_and_grad(loss_function(engine, problem))(at, points, given)
+        loss, gradient = engine.loss_and_gradient(problem)(at, points, given)
         score = engine.to_numpy(model.score(engine, at, points))
         return Evaluation(
             loss=float(engine.to_numpy(loss)),

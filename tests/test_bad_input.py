@@ -152,7 +152,7 @@ def test_wrong_options(options, error, words, backend):
     [
         (lambda: ismcore.ImplicitScoreMatching(-0.1), "curvature_weight"),
         (lambda: ismcore.ImplicitScoreMatching(np.nan), "curvature_weight"),
-        (lambda: ismcore.ImplicitScoreMatching(divergence="exactly"), "'auto' or 'nested'"),
+        (lambda: ismcore.ImplicitScoreMatching(divergence="exactly"), "'auto', 'nested', 'analytic'"),
         (lambda: ismcore.Adam(b1=1.0), "b1"),
         (lambda: ismcore.SGD(learning_rate=-1), "learning_rate"),
     ],

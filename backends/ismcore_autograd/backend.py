@@ -7,7 +7,7 @@ import autograd
 import numpy as np
 
 from ismcore.backend import Backend
-from ismcore.calculus import ScoreFn
+from ismcore.calculus import Calculus, NumpyCalculus, ScoreFn
 from ismcore.ops import Array, Ops
 from ismcore.problem import Params
 from ismcore_autograd.ops import AutogradOps
@@ -33,6 +33,11 @@ class AutogradBackend(Backend):
     def to_numpy(self, array: Array, /) -> np.ndarray:
         """See `Backend.to_numpy`."""
         return np.array(array)
+
+    @property
+    def untaped(self) -> Calculus:
+        """See `Backend.untaped`; plain NumPy, without the look-ups of autograd's wrappers."""
+        return NumpyCalculus(self.dtype)
 
     def value_and_grad(self, f: Callable[..., Array], /) -> Callable[..., tuple[Array, Params]]:
         """See `Backend.value_and_grad`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,12 @@ import numpy as np
 
 from ismcore.backend import Backend, GenericSession, Session
 from ismcore.calculus import ScoreFn
+from ismcore.models import Model
+from ismcore.objectives import Objective
 from ismcore.ops import Array, Ops
+from ismcore.optimizers import SGD
 from ismcore.problem import Params, Problem, TrainState
+from ismcore.samples import Standardizer
 from ismcore_jax.ops import JaxOps
 from ismcore_jax.session import JaxSession
 
@@ -70,6 +75,10 @@ class JaxBackend(Backend):
         """See `Backend.value_and_grad`."""
         return jax.value_and_grad(f)
 
+    def loss_and_gradient(self, problem: Problem) -> Callable[[Params, Array, Params], tuple[Array, Params]]:
+        """See `Backend.loss_and_gradient`; compiled, once for all problems that differ in arrays alone."""
+        return _compiled(self, problem.model, problem.objective.canonical())
+
     def jvp(self, f: ScoreFn, x: Array, v: Array, /) -> tuple[Array, Array]:
         """See `Calculus.jvp`."""
         return jax.jvp(f, (x,), (v,))
@@ -92,6 +101,24 @@ class JaxBackend(Backend):
 
         return psi, jax.lax.map(row, jnp.arange(d)).T
 
+    def sum_over_rows(self, f: Callable[[Params], Params], rows: Params, size: int) -> Params:
+        """See `Calculus.sum_over_rows`; one loop in the program, whatever the number of blocks."""
+        n = len(next(iter(rows.values())))
+        count = n // size
+        if count < 2:
+            return super().sum_over_rows(f, rows, size)  # type: ignore[no-any-return]
+        blocks = {name: value[: count * size].reshape(count, size, *value.shape[1:]) for name, value in rows.items()}
+        start = jax.tree.map(jnp.zeros_like, jax.eval_shape(f, {name: value[0] for name, value in blocks.items()}))
+
+        def add(total: Params, part: Params) -> tuple[Params, None]:
+            return jax.tree.map(jnp.add, total, f(part)), None
+
+        total: Params
+        total, _ = jax.lax.scan(add, start, blocks)
+        if count * size < n:
+            total = jax.tree.map(jnp.add, total, f({name: value[count * size :] for name, value in rows.items()}))
+        return total
+
     def synchronize(self) -> None:
         """See `Backend.synchronize`."""
         jnp.zeros((), device=self._jax_device).block_until_ready()
@@ -101,6 +128,12 @@ class JaxBackend(Backend):
         if problem.compile == "off":
             return GenericSession(self, problem, state)
         return JaxSession(self, problem, state)
+
+
+@lru_cache(maxsize=64)
+def _compiled(backend: JaxBackend, model: Model, objective: Objective) -> Callable[..., tuple[Array, Params]]:
+    shell = Problem(model, objective, SGD(), np.empty((0, 0)), Standardizer.identity(0))
+    return jax.jit(Backend.loss_and_gradient(backend, shell))
 
 
 def _devices() -> list[jax.Device]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ismcore.backend import Backend, Session, loss_function
+from ismcore.backend import Backend, Session
 from ismcore.errors import OptionError
 from ismcore.models import Model
 from ismcore.objectives import Objective
@@ -68,14 +68,14 @@ def _program(
 ) -> Callable[..., tuple[Params, Any, Array]]:
     """The compiled loop. Whatever may change without a new program (rates, inputs, draws, samples, steps) is an argument."""
     shell = Problem(model, objective, optimizer, np.empty((0, 0)), Standardizer.identity(0))
-    loss_and_grad = jax.value_and_grad(loss_function(backend, shell))
+    loss_and_gradient = backend.loss_and_gradient(shell)
     rule = _transformation(optimizer)
 
     def run(params: Params, moments: Any, x: Array, inputs: Params, rates: Array, draws: Params, count: Array) -> Any:
         def step(k: Array, carry: Any) -> Any:
             params, moments, losses = carry
             given = {**inputs, **{name: value[k] for name, value in draws.items()}}
-            loss, gradient = loss_and_grad(params, x, given)
+            loss, gradient = loss_and_gradient(params, x, given)
             direction, moments = rule.update(gradient, moments, params)
             params = jax.tree.map(lambda p, u: p - rates[k].astype(p.dtype) * u, params, direction)
             return params, moments, losses.at[k].set(loss)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ismcore import analytic
 from ismcore.backend import Backend, Session, loss_function
 from ismcore.calculus import Calculus, ScoreFn
 from ismcore.errors import OptionError
@@ -21,6 +22,7 @@ class _DoubleBackward(Calculus):
 
     def __init__(self, backend: Backend) -> None:
         self.ops = backend.ops
+        self.dtype = backend.dtype
         self._backend = backend
 
     def asarray(self, array: np.ndarray, /) -> Array:
@@ -37,15 +39,30 @@ class _DoubleBackward(Calculus):
         return psi, pull
 
 
+def _loss_and_gradient(backend: Backend, problem: Problem) -> Callable[[Params, Array, Params], tuple[Array, Params]]:
+    """By the core's closed formulas, or by double backward on a tape."""
+    if analytic.supports(problem):
+        return analytic.loss_and_gradient(backend, problem)
+    loss_at = loss_function(_DoubleBackward(backend), problem)
+
+    def taped(params: Params, x: Array, given: Params) -> tuple[Array, Params]:
+        leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+        loss = loss_at(leaves, x, given)
+        slopes = torch.autograd.grad(loss, tuple(leaves.values()), materialize_grads=True)
+        return loss.detach(), dict(zip(leaves, slopes, strict=True))
+
+    return taped
+
+
 class TorchSession(Session):
     """See `ismcore.backend.Session`."""
 
     def __init__(self, backend: Backend, problem: Problem, state: TrainState) -> None:
         self._backend = backend
-        self._loss = loss_function(_DoubleBackward(backend), problem)
+        self._loss_and_gradient = _loss_and_gradient(backend, problem)
         self._x = backend.asarray(problem.x)
         self._inputs = backend.asarrays(problem.inputs())
-        self._params = {name: backend.asarray(value).requires_grad_() for name, value in state.params.items()}
+        self._params = backend.asarrays(state.params)
         self._step = state.step
         self._keys = _moment_keys(problem.optimizer)
         self._optimizer = _torch_optimizer(problem.optimizer, list(self._params.values()))
@@ -54,17 +71,15 @@ class TorchSession(Session):
     def run(self, steps: Steps) -> np.ndarray:
         """See `Session.run`."""
         losses = []
-        parameters = list(self._params.values())
         draws = self._backend.asarrays(steps.draws)
         for k, learning_rate in enumerate(steps.learning_rate):
             given = {**self._inputs, **{name: value[k] for name, value in draws.items()}}
-            loss = self._loss(self._params, self._x, given)
-            gradient = torch.autograd.grad(loss, parameters, materialize_grads=True)
-            for parameter, slope in zip(parameters, gradient, strict=True):
-                parameter.grad = slope
+            loss, gradient = self._loss_and_gradient(self._params, self._x, given)
+            for name, slope in gradient.items():
+                self._params[name].grad = slope
             self._optimizer.param_groups[0]["lr"] = float(learning_rate)
             self._optimizer.step()
-            losses.append(loss.detach())
+            losses.append(loss)
         self._step += steps.count
         return self._backend.to_numpy(torch.stack(losses)).astype(np.float64)
 

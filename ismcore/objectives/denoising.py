@@ -72,7 +72,8 @@ class NoiseConditionalScoreMatching(Objective):
 
         mean_n 1/2 |s_n psi(x_n + s_n e_n; s_n) + e_n|^2,   s_n drawn evenly from the ladder, e_n standard normal
 
-    The model takes the scale as its context: see `ismcore.NoiseConditional`. Without a unit, and of the same size at every scale.
+    The model takes the scale as its context: see `ismcore.NoiseConditional`. The loss has no unit, and one size at
+    every scale.
 
     Args:
         noise_scales: The ladder, positive, largest first; usually a geometric sequence.

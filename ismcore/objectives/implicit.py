@@ -101,6 +101,25 @@ class ImplicitScoreMatching(Objective):
             integrand = integrand + given["curvature_weight"] * diagonal * diagonal
         return ops.sum(integrand, axis=1)
 
+    def cotangents(
+        self, ops: Ops, psi: Array, second: Array, weight: Array | float, given: Params
+    ) -> tuple[Array, Array, Array]:
+        """Loss, and its derivatives in psi and in `second`: by formula, for `ismcore.analytic`.
+
+        Args:
+            ops: Operations.
+            psi: Score, (n, d).
+            second: Divergence, (n,), where there is no penalty; else the Jacobian diagonal, (n, d).
+            weight: Weight of each row, (n,), or of all alike.
+            given: See `terms`.
+        """
+        column: Array = weight if isinstance(weight, float) else weight[:, None]
+        if not self.penalised:
+            loss = ops.sum((0.5 * ops.sum(psi * psi, axis=1) + second) * weight)
+            return loss, psi * column, 0.0 * second + weight
+        loss = ops.sum(self.row_terms(ops, psi, second, given) * weight)
+        return loss, psi * column, (1.0 + 2.0 * given["curvature_weight"] * second) * column
+
     @staticmethod
     def _estimated_terms(calculus: Calculus, score_fn: ScoreFn, x: Array, given: Params) -> Array:
         psi, products = probe_products(calculus, score_fn, x, given["probes"])

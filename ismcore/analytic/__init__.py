@@ -1,0 +1,21 @@
+"""Score, divergence and Jacobian diagonal of the library's networks in closed form, and the gradient of a loss of them.
+
+With d1 = sigma'(z1), d2 = sigma'(z2) of shapes (n, H1), (n, H2), weights (out, in), `*` element by element:
+
+    one hidden layer, divergence     d1 @ c,  c_k = sum_i W1[k, i] W2[i, k]              n H beside the forward pass
+    one hidden layer, diagonal       d1 @ (W1 * W2^T)                                    n H d
+    two hidden layers, divergence    sum_k ((d1 @ (W2^T * (W1 @ W3))) * d2)_k            n H1 H2, and d H1 H2 once
+    deeper, or the diagonal of two   tangents through the layers                         n d H^2 a layer
+    deeper, divergence, d > H        the same from the first layer's H units, W1 @ W3    n H^3 a layer
+    energy, one hidden layer         -(a * sigma''(z)) @ (W * W)                         n H d
+    energy, deeper                   -sum_l sum_k g_l sigma''(z_l) (dz_l / dx_i)^2       n d H^2 a layer
+
+A route holds `forward` and `pullback`, both over `ismcore.ops.Ops` without a tape. The chain rule between them is applied here:
+forward, cotangents by the objective's formula, pullback. Nothing is registered as a framework's custom derivative, because
+these lose second derivatives (torch.compile drops an autograd.Function's backward under torch.func) and forward mode.
+"""
+
+from ismcore.analytic.gradient import loss_and_gradient, supports
+from ismcore.analytic.routes import Route, find_route
+
+__all__ = ["Route", "find_route", "loss_and_gradient", "supports"]

@@ -1,0 +1,67 @@
+"""Loss and gradient of implicit score matching by the closed formulas: forward, cotangents, pullback, in blocks of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ismcore.analytic.routes import find_route
+from ismcore.calculus import Calculus
+from ismcore.errors import ModelError
+from ismcore.objectives import ImplicitScoreMatching
+from ismcore.ops import Array
+from ismcore.problem import Params, Problem
+
+__all__ = ["loss_and_gradient", "supports"]
+
+BLOCK_BYTES = 4 * 2**20
+"""What a block of rows keeps between forward pass and pullback takes about this much: it then stays in the cache."""
+
+
+def supports(problem: Problem) -> bool:
+    """Whether the problem is to be solved by closed formulas.
+
+    Raises:
+        ModelError: The objective demands them, and there are none for the model.
+    """
+    objective = problem.objective
+    if not isinstance(objective, ImplicitScoreMatching) or objective.divergence not in ("auto", "analytic"):
+        return False
+    found = find_route(problem.model, 1, trace=not objective.penalised) is not None
+    if objective.divergence == "analytic" and not found:
+        raise ModelError(
+            f"there are no closed formulas for {problem.model!r}: use divergence='auto' or 'nested' for this model"
+        )
+    return found
+
+
+def loss_and_gradient(calculus: Calculus, problem: Problem) -> Callable[[Params, Array, Params], tuple[Array, Params]]:
+    """The objective and its gradient as a function (params, x, given), for a problem that `supports` accepts.
+
+    Only `ops`, `asarray` and `sum_over_rows` of the calculus are used: no derivative of the framework's.
+    """
+    objective = problem.objective
+    assert isinstance(objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
+    trace = not objective.penalised
+    ops = calculus.ops
+
+    def of(params: Params, x: Array, given: Params) -> tuple[Array, Params]:
+        n, d = x.shape
+        route = find_route(problem.model, d, trace=trace)
+        assert route is not None  # noqa: S101
+        weighted = "row_weight" in given
+        rows = {"x": x, **({"weight": given["row_weight"]} if weighted else {})}
+
+        def block(part: Params) -> Params:
+            psi, second, residuals = route.forward(ops, params, part["x"])
+            weight = part["weight"] if weighted else 1.0 / n
+            loss, psi_bar, second_bar = objective.cotangents(ops, psi, second, weight, given)
+            return {"loss": loss, **route.pullback(ops, params, part["x"], residuals, psi_bar, second_bar)}
+
+        itemsize = np.dtype(calculus.dtype).itemsize
+        size = max(1, BLOCK_BYTES // (itemsize * route.numbers_a_row(d)))
+        total = calculus.sum_over_rows(block, rows, size)
+        return total.pop("loss"), {name: total[name] for name in params}
+
+    return of

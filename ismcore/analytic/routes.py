@@ -1,0 +1,111 @@
+"""Which formula serves a model, and what a formula gives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from ismcore.activations import get_activation
+from ismcore.models import MLP, Energy, Model
+from ismcore.ops import Array, Ops
+from ismcore.problem import Params
+
+__all__ = ["Layers", "Route", "find_route"]
+
+
+class Route(ABC):
+    """Closed formulas for a family of networks.
+
+    Args:
+        net: The network.
+        trace: Whether the second quantity is the divergence, (n,), or the Jacobian diagonal, (n, d).
+    """
+
+    def __init__(self, net: MLP, *, trace: bool) -> None:
+        self.net = net
+        self.trace = trace
+
+    @abstractmethod
+    def forward(self, ops: Ops, params: Params, x: Array) -> tuple[Array, Array, Any]:
+        """Score (n, d); divergence (n,) or Jacobian diagonal (n, d); residuals for `pullback`."""
+
+    @abstractmethod
+    def pullback(self, ops: Ops, params: Params, x: Array, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
+        """Gradient in the parameters of sum(psi_bar * psi) + sum(second_bar * second); the cotangents count as constants."""
+
+    def numbers_a_row(self, d: int) -> int:
+        """About how many numbers the forward pass and the pullback keep for each row."""
+        return 8 * sum(self.net.hidden) + 4 * d
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Weights, biases and the forward pass of an MLP.
+
+    Attributes:
+        weights: W_1 ... W_{L+1}.
+        h: h_0 = x, ..., h_L.
+        jets: sigma and its derivatives at z_1 ... z_L.
+    """
+
+    weights: list[Array]
+    h: list[Array]
+    jets: list[tuple[Array, Array, Array, Array]]
+
+    @classmethod
+    def of(cls, ops: Ops, net: MLP, params: Params, x: Array) -> Layers:
+        """Run the hidden layers at x."""
+        jet = get_activation(net.activation).jet
+        count = len(net.hidden) + 1
+        weights = [params[f"layers.{k}.weight"] for k in range(count)]
+        h, jets = [x], []
+        for k in range(count - 1):
+            jets.append(jet(ops, h[-1] @ transposed(ops, weights[k]) + params[f"layers.{k}.bias"]))
+            h.append(jets[-1][0])
+        return cls(weights, h, jets)
+
+    def pullback(self, ops: Ops, z_bars: list[Array], h_bar: Array | None, weight_bars: list[Array]) -> Params:
+        """Gradient of the hidden layers, given cotangents from outside the forward pass.
+
+        Args:
+            ops: Operations.
+            z_bars: Of z_1 ... z_L, through the derivatives of sigma.
+            h_bar: Of h_L, through the output; None for none.
+            weight_bars: Of W_1 ... W_L, beside those through z.
+        """
+        found: Params = {}
+        for k in reversed(range(len(z_bars))):
+            z_bar = z_bars[k] if h_bar is None else z_bars[k] + h_bar * self.jets[k][1]
+            found[f"layers.{k}.weight"] = transposed(ops, z_bar) @ self.h[k] + weight_bars[k]
+            found[f"layers.{k}.bias"] = ops.sum(z_bar, axis=0)
+            if k:
+                h_bar = z_bar @ self.weights[k]
+        return found
+
+
+def transposed(ops: Ops, matrix: Array) -> Array:
+    """A matrix's transpose."""
+    return ops.permute_dims(matrix, (1, 0))
+
+
+def find_route(model: Model, d: int, *, trace: bool) -> Route | None:
+    """The cheapest closed formula for the divergence or the diagonal of a model's Jacobian, or None where there is none."""
+    from ismcore.analytic.energies import DeepEnergy, ShallowEnergy
+    from ismcore.analytic.scores import FoldedTrace, OneHidden, Tangents, TwoHiddenTrace
+
+    if isinstance(model, MLP):
+        widths = model.hidden
+        if len(widths) == 1:
+            return OneHidden(model, trace=trace)
+        if trace and len(widths) == 2:
+            return TwoHiddenTrace(model, trace=True)
+        products = [a * b for a, b in pairwise(widths)]
+        if trace and widths[0] * sum(products[1:]) < d * sum(products):
+            return FoldedTrace(model, trace=True)
+        return Tangents(model, trace=trace)
+    if isinstance(model, Energy) and isinstance(model.net, MLP):
+        family = ShallowEnergy if len(model.net.hidden) == 1 else DeepEnergy
+        return family(model.net, trace=trace)
+    return None
