@@ -221,10 +221,11 @@ class SharedSetting:
         name: What the setting is called in an error.
         read: Returns the present value.
         write: Sets a value.
+        exclusive: Whether results depend on the value; if not, a concurrent request for another one is let pass without it.
     """
 
-    def __init__(self, name: str, read: Callable[[], Any], write: Callable[[Any], object]) -> None:
-        self._name, self._read, self._write = name, read, write
+    def __init__(self, name: str, read: Callable[[], Any], write: Callable[[Any], object], *, exclusive: bool = True) -> None:
+        self._name, self._read, self._write, self._exclusive = name, read, write, exclusive
         self._lock = threading.Lock()
         self._holders = 0
         self._held: Any = None
@@ -238,7 +239,7 @@ class SharedSetting:
             ScopeConflict: Another run holds a different value.
         """
         with self._lock:
-            if self._holders and value != self._held:
+            if self._exclusive and self._holders and value != self._held:
                 raise ScopeConflict(
                     f"{self._name} is held at {self._held!r} by a run in progress, and this one needs {value!r}; "
                     "run them one after the other, or in two processes"

@@ -14,7 +14,7 @@ import numpy as np
 from ismcore.backend import Backend
 from ismcore.calculus import NumpyCalculus
 from ismcore.density import density_from_score
-from ismcore.errors import DensityUnavailable
+from ismcore.errors import DensityUnavailable, OptionError
 from ismcore.evaluate import evaluate, jacobian_diagonal, score_on
 from ismcore.models import Model
 from ismcore.objectives import Objective
@@ -77,9 +77,12 @@ class FitResult:
         Args:
             x: Where.
             epoch: Use the snapshot kept after this many epochs, not the final parameters.
+
+        Raises:
+            OptionError: No snapshot was kept then.
         """
         points = as_samples(x, dtype=self.dtype, d=self.d)
-        params = self.params if epoch is None else self.snapshots[epoch]
+        params = self._at(epoch)
         if self.model.portable:
             calculus = NumpyCalculus(self.dtype)
             return np.asarray(self.model.score(calculus, params, calculus.asarray(points)))
@@ -144,6 +147,16 @@ class FitResult:
 
         plot: Callable[..., Any] = getattr(plotting, name)
         return plot(self, **options)
+
+    def _at(self, epoch: int | None) -> Params:
+        if epoch is None:
+            return self.params
+        if epoch not in self.snapshots:
+            kept = ", ".join(map(str, self.snapshots)) or "none"
+            raise OptionError(
+                f"no parameters were kept after epoch {epoch!r}; kept: {kept}; ask for them by fit(snapshots=...)"
+            )
+        return self.snapshots[epoch]
 
     def _engine(self) -> Backend:
         return load_backend(self.backend)(dtype=self.dtype, device=self.device)

@@ -1,13 +1,14 @@
 """A whole run in torch: parameters stay on the device, gradients by double backward, updates by torch.optim."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 
 from ismcore import analytic
-from ismcore.backend import Backend, Session, loss_function
+from ismcore.backend import Backend, Session, SharedSetting, loss_function
 from ismcore.calculus import Calculus, ScoreFn
 from ismcore.errors import OptionError
 from ismcore.ops import Array
@@ -15,6 +16,12 @@ from ismcore.optimizers import SGD, Adam, Optimizer
 from ismcore.problem import Params, Problem, Steps, TrainState
 
 __all__ = ["TorchSession"]
+
+
+SMALL = 2_000_000
+"""Below about this many multiplications a step a second thread costs more, in waiting, than it gives."""
+
+_THREADS = SharedSetting("torch's threads", torch.get_num_threads, torch.set_num_threads, exclusive=False)
 
 
 class _DoubleBackward(Calculus):
@@ -64,12 +71,20 @@ class TorchSession(Session):
         self._inputs = backend.asarrays(problem.inputs())
         self._params = backend.asarrays(state.params)
         self._step = state.step
+        multiplications = len(problem.x) * sum(value.size for value in state.params.values())
+        self._small = backend.device == "cpu" and multiplications < SMALL
         self._keys = _moment_keys(problem.optimizer)
         self._optimizer = _torch_optimizer(problem.optimizer, list(self._params.values()))
         self._load(state)
 
     def run(self, steps: Steps) -> np.ndarray:
         """See `Session.run`."""
+        with _THREADS.hold(1) if self._small else nullcontext():
+            losses = self._take(steps)
+        self._step += steps.count
+        return self._backend.to_numpy(torch.stack(losses)).astype(np.float64)
+
+    def _take(self, steps: Steps) -> list[torch.Tensor]:
         losses = []
         draws = self._backend.asarrays(steps.draws)
         for k, learning_rate in enumerate(steps.learning_rate):
@@ -80,8 +95,7 @@ class TorchSession(Session):
             self._optimizer.param_groups[0]["lr"] = float(learning_rate)
             self._optimizer.step()
             losses.append(loss)
-        self._step += steps.count
-        return self._backend.to_numpy(torch.stack(losses)).astype(np.float64)
+        return losses
 
     def state(self) -> TrainState:
         """See `Session.state`."""
