@@ -25,7 +25,7 @@ from ismcore.errors import DeviceUnavailable, OptionError, ScopeConflict
 from ismcore.ops import Array
 from ismcore.problem import Params, Problem, Steps, TrainState
 
-__all__ = ["DTYPES", "Backend", "BackendInfo", "GenericSession", "Session", "SharedSetting", "loss_function"]
+__all__ = ["DTYPES", "Backend", "BackendInfo", "GenericSession", "Session", "SharedSetting", "loss_function", "row_terms"]
 
 DTYPES = ("float32", "float64")
 API = 1
@@ -160,6 +160,15 @@ class Session(ABC):
         """The present state, as NumPy arrays of its own."""
 
 
+def row_terms(calculus: Calculus, problem: Problem, params: Params, x: Array, given: Params) -> Array:
+    """The objective's terms, (n,), before any weight; see `loss_function` for the arguments."""
+
+    def score_fn(points: Array, context: Array | None = None) -> Array:
+        return problem.model.score(calculus, params, points, context)
+
+    return problem.objective.terms(calculus, score_fn, x, given)
+
+
 def loss_function(calculus: Calculus, problem: Problem) -> Callable[[Params, Array, Params], Array]:
     """The objective as a function (params, x, given) -> scalar, over the framework of the calculus.
 
@@ -169,10 +178,7 @@ def loss_function(calculus: Calculus, problem: Problem) -> Callable[[Params, Arr
     """
 
     def loss(params: Params, x: Array, given: Params) -> Array:
-        def score_fn(points: Array, context: Array | None = None) -> Array:
-            return problem.model.score(calculus, params, points, context)
-
-        terms = problem.objective.terms(calculus, score_fn, x, given)
+        terms = row_terms(calculus, problem, params, x, given)
         if "row_weight" in given:
             return calculus.ops.sum(terms * given["row_weight"])
         return calculus.ops.sum(terms) * (1.0 / x.shape[0])

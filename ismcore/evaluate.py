@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.backend import Backend
+from ismcore.backend import Backend, row_terms
 from ismcore.errors import ModelError
 from ismcore.models import Model, check_params
 from ismcore.objectives import ImplicitScoreMatching, Objective
@@ -41,11 +41,17 @@ class Evaluation:
     dtype: str
     device: str
     _diagonal: Callable[[], np.ndarray] = field(repr=False)
+    _terms: Callable[[], np.ndarray] = field(repr=False)
 
     @cached_property
     def jacobian_diagonal(self) -> np.ndarray:
         """D psi_i / d x_i at each sample, (n, d), in 1/[x]^2; computed when first asked for."""
         return self._diagonal()
+
+    @cached_property
+    def terms(self) -> np.ndarray:
+        """The objective's term of each row, (n,), whose (weighted) mean is the loss; computed when first asked for."""
+        return self._terms()
 
     @property
     def divergence(self) -> np.ndarray:
@@ -136,6 +142,7 @@ def evaluate(
             dtype=dtype,
             device=engine.device,
             _diagonal=lambda: jacobian_diagonal(engine, model, checked, samples),
+            _terms=lambda: _terms(engine, problem, checked),
         )
 
 
@@ -147,6 +154,12 @@ def check_language(model: Model, backend: str) -> None:
     """
     if model.backend not in (None, backend):
         raise ModelError(f"the model is written for backend {model.backend!r}, and cannot run on {backend!r}")
+
+
+def _terms(engine: Backend, problem: Problem, params: Params) -> np.ndarray:
+    with engine.scope():
+        given = engine.asarrays({**problem.inputs(), **problem.draws(0)})
+        return engine.to_numpy(row_terms(engine, problem, engine.asarrays(params), engine.asarray(problem.x), given))
 
 
 def score_on(engine: Backend, model: Model, params: Params, x: np.ndarray) -> np.ndarray:
