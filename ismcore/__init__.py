@@ -37,6 +37,8 @@ from ismcore.optimizers import SGD, Adam
 from ismcore.persistence import load
 from ismcore.plugins import backends
 from ismcore.result import FitResult
+from ismcore.sampling import annealed_langevin
+from ismcore.solving import Solution, solve
 
 __all__ = [
     "MLP",
@@ -71,7 +73,9 @@ __all__ = [
     "ScopeConflict",
     "ScoreFunction",
     "SlicedScoreMatching",
+    "Solution",
     "UnknownBackend",
+    "annealed_langevin",
     "backends",
     "compare",
     "datasets",
@@ -80,5 +84,6 @@ __all__ = [
     "fit",
     "hookimpl",
     "load",
+    "solve",
     "targets",
 ]

@@ -136,7 +136,7 @@ def evaluate(
         score = engine.to_numpy(model.score(engine, at, points))
         return Evaluation(
             loss=float(engine.to_numpy(loss)),
-            gradient={name: engine.to_numpy(value) for name, value in gradient.items()},
+            gradient={name: engine.to_numpy(gradient[name]) for name in checked},
             score=score,
             backend=engine.name,
             dtype=dtype,

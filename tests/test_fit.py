@@ -149,3 +149,10 @@ def test_two_fits_in_two_threads_are_those_of_one(backend):
         together = list(pool.map(job, range(4)))
     for a, b in zip(alone, together, strict=True):
         np.testing.assert_array_equal(a.history["loss"], b.history["loss"])
+
+
+def test_parameters_and_gradients_come_in_the_model_s_order(backend):
+    names = list(ismcore.Affine().shapes(3))
+    result = ismcore.fit(FEW, model=ismcore.Affine(), backend=backend, epochs=2)
+    assert list(result.params) == names
+    assert list(ismcore.evaluate(result.model, result.params, FEW, backend=backend).gradient) == names

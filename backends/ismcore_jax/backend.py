@@ -119,6 +119,10 @@ class JaxBackend(Backend):
             total = jax.tree.map(jnp.add, total, f({name: value[count * size :] for name, value in rows.items()}))
         return total
 
+    def compiled(self, f: Callable[..., Array], /) -> Callable[..., Array]:
+        """See `Backend.compiled`."""
+        return jax.jit(f)
+
     def synchronize(self) -> None:
         """See `Backend.synchronize`."""
         jnp.zeros((), device=self._jax_device).block_until_ready()

@@ -40,6 +40,7 @@ class JaxSession(Session):
         self._params = {name: backend.asarray(value) for name, value in state.params.items()}
         self._moments = _to_optax(backend, problem.optimizer, state)
         self._step = state.step
+        self._names = tuple(state.params)
 
     def run(self, steps: Steps) -> np.ndarray:
         """See `Session.run`."""
@@ -58,7 +59,8 @@ class JaxSession(Session):
 
     def state(self) -> TrainState:
         """See `Session.state`."""
-        params = {name: self._backend.to_numpy(value) for name, value in self._params.items()}
+        # JAX returns dicts sorted by name; the order of the parameters is the model's
+        params = {name: self._backend.to_numpy(self._params[name]) for name in self._names}
         return TrainState(self._step, params, *_from_optax(self._backend, self._optimizer, self._moments))
 
 
