@@ -1,9 +1,4 @@
 """Saving and loading results."""
-
-
-def save(result, path):
-    raise NotImplementedError
-
-
-def load(path, model=None):
-    raise NotImplementedError
+from ismcore.result import FitResult
+def save(result, path): raise NotImplementedError
+def load(path, model=None): raise NotImplementedError
