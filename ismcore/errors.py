@@ -12,6 +12,7 @@ __all__ = [
     "ModelError",
     "OptionError",
     "ParameterError",
+    "PlottingMissing",
     "PluginError",
     "SamplesError",
     "ScopeConflict",
@@ -83,6 +84,10 @@ class Diverged(IsmError, FloatingPointError):
 
 class DensityUnavailable(IsmError, ValueError):
     """The score does not determine a density here: it is a free vector field in more than one dimension."""
+
+
+class PlottingMissing(IsmError, ImportError):
+    """Matplotlib or Pillow, which draw the pictures, cannot be imported."""
 
 
 class FileInvalid(IsmError, ValueError):

@@ -46,6 +46,11 @@ def _where(condition: Any, x1: Any, x2: Any) -> Any:
     return _select(condition, x1, x2)
 
 
+def _broadcast_to(x: Any, shape: tuple[int, ...], /) -> Any:
+    # autograd's own has no derivative where axes are added
+    return anp.broadcast_to(anp.reshape(x, (1,) * (len(shape) - anp.ndim(x)) + anp.shape(x)), shape)
+
+
 class AutogradOps:
     """See `ismcore.ops.Ops`."""
 
@@ -63,5 +68,5 @@ class AutogradOps:
     stack = staticmethod(anp.stack)
     concat = staticmethod(anp.concatenate)
     reshape = staticmethod(anp.reshape)
-    broadcast_to = staticmethod(anp.broadcast_to)
+    broadcast_to = staticmethod(_broadcast_to)
     permute_dims = staticmethod(anp.transpose)

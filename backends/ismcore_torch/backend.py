@@ -55,7 +55,8 @@ class TorchBackend(Backend):
 
     def asarray(self, array: np.ndarray, /) -> torch.Tensor:
         """See `Calculus.asarray`."""
-        return torch.tensor(array, dtype=getattr(torch, self.dtype), device=self.device)
+        # torch takes no negative strides
+        return torch.tensor(np.asarray(array, order="C"), dtype=getattr(torch, self.dtype), device=self.device)
 
     def to_numpy(self, array: Array, /) -> np.ndarray:
         """See `Backend.to_numpy`."""

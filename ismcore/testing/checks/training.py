@@ -1,0 +1,227 @@
+"""Training sessions: what each step does, against optimisers written out in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ismcore.objectives import ImplicitScoreMatching
+from ismcore.optimizers import SGD, Optimizer
+from ismcore.problem import Problem, TrainState
+from ismcore.testing import oracle
+from ismcore.testing.kit import check
+from ismcore.testing.scenarios import LARGE_EPS, OPTIMIZERS, Scenario, TrainingCase, all_scenarios, scenario, training_cases
+from ismcore.testing.subject import CheckFailed, Subject, Training, start
+
+
+def with_sessions() -> Sequence[Scenario]:
+    """The scenarios that sessions are checked on."""
+    return [case for case in all_scenarios() if case.session]
+
+
+@cache
+def expected(case: TrainingCase, rates: tuple[float, ...]) -> tuple[np.ndarray, TrainState]:
+    """Losses and state after steps at these rates, by the oracle."""
+    return oracle.train(case.optimizer, start(case.optimizer, case.scenario.params), rates, case.scenario.value_and_grad)
+
+
+def compare_states(subject: Subject, found: TrainState, right: TrainState, tolerance: float, when: str) -> float:
+    """Worst error over tolerance of a state's parameters and moments.
+
+    Raises:
+        CheckFailed: It is too far off, or counts its steps wrongly.
+    """
+    if found.step != right.step:
+        raise CheckFailed(f"the state {when} counts {found.step} steps, not {right.step}")
+    return max(
+        subject.close(found.params, right.params, tolerance, f"{when}, parameter"),
+        subject.close(found.first_moment, right.first_moment, tolerance, f"{when}, first moment of"),
+        subject.close(found.second_moment, right.second_moment, tolerance, f"{when}, second moment of"),
+    )
+
+
+def follow(subject: Subject, case: TrainingCase, rates: Sequence[float], tolerance: float) -> float:
+    """Worst error over tolerance of a session's losses and state against the oracle's.
+
+    Raises:
+        CheckFailed: It is too far off.
+    """
+    losses, state = expected(case, tuple(rates))
+    run = Training(subject, case.scenario.problem(case.optimizer), start(case.optimizer, case.scenario.params))
+    found = run.run(rates)
+    return max(
+        subject.close(found, losses, tolerance, "the losses", dtype="float64"),
+        compare_states(subject, run.state(), state, tolerance, f"after {len(rates)} steps"),
+    )
+
+
+def identical(one: TrainState, other: TrainState, what: str) -> None:
+    """Insist on equal bits.
+
+    Raises:
+        CheckFailed: Two states differ.
+    """
+    for part in ("params", "first_moment", "second_moment"):
+        for name, value in getattr(one, part).items():
+            gap = np.max(np.abs(value - getattr(other, part)[name]), initial=0.0)
+            if value.tobytes() != getattr(other, part)[name].tobytes():
+                raise CheckFailed(f"{what} differ in {part} {name}, by {gap:.1e}")
+
+
+PROBE = OPTIMIZERS["momentum"]
+"""After its first step the velocity is the gradient itself."""
+
+
+@cache
+def _probed(subject: Subject, case: Scenario) -> tuple[np.ndarray, TrainState]:
+    run = Training(subject, case.problem(PROBE), start(PROBE, case.params))
+    return run.run([0.0]), run.state()
+
+
+@check(with_sessions)
+def check_session_objective(subject: Subject, case: Scenario) -> float:
+    """A session minimises the objective that it was given: its loss, with the rate 0, is the objective at the start."""
+    losses, state = _probed(subject, case)
+    return max(
+        subject.close(losses, [case.answer.loss], subject.tolerances.value, "the session's loss", dtype="float64"),
+        subject.close(state.params, case.params, subject.tolerances.value, "after a step of rate 0, parameter"),
+    )
+
+
+@check(with_sessions)
+def check_session_gradient(subject: Subject, case: Scenario) -> float:
+    """A session follows the objective's gradient: momentum's velocity after one step is the gradient."""
+    _, state = _probed(subject, case)
+    return subject.close(state.first_moment, case.answer.gradient, subject.tolerances.gradient, "velocity of")
+
+
+@check(training_cases)
+def check_loss_is_before_update(subject: Subject, case: TrainingCase) -> float:
+    """The loss of a step is the one before its update."""
+    losses, _ = expected(case, (0.05, 0.05))
+    run = Training(subject, case.scenario.problem(case.optimizer), start(case.optimizer, case.scenario.params))
+    found = run.run([0.05, 0.05])
+    return subject.close(found, losses, subject.tolerances.gradient, "the losses of two steps", dtype="float64")
+
+
+@check(training_cases)
+def check_one_step(subject: Subject, case: TrainingCase) -> float:
+    """One step leads to the right parameters and moments."""
+    return follow(subject, case, [0.05], subject.tolerances.gradient)
+
+
+@check(training_cases)
+def check_twenty_steps(subject: Subject, case: TrainingCase) -> float:
+    """Twenty steps follow the trajectory computed in NumPy."""
+    return follow(subject, case, [case.optimizer.learning_rate] * 20, subject.tolerances.steps)
+
+
+@check(lambda: training_cases()[:2])
+def check_rate_of_each_step(subject: Subject, case: TrainingCase) -> float:
+    """Each step takes the rate that it is given."""
+    return follow(subject, case, list(0.1 * 0.7 ** np.arange(6)), subject.tolerances.steps)
+
+
+def _variant(id: str, optimizer: Optimizer) -> TrainingCase:
+    return TrainingCase(id, scenario("affine3"), optimizer)
+
+
+@check()
+def check_adam_bias_correction(subject: Subject) -> float:
+    """Adam divides its moments by 1 - b^t, so that the first step is as long as the rate."""
+    return follow(subject, _variant("bias-correction", OPTIMIZERS["adam"]), [0.01] * 3, subject.tolerances.gradient)
+
+
+@check()
+def check_adam_epsilon(subject: Subject) -> float:
+    """Adam adds eps to the root of the second moment, not under it."""
+    return follow(subject, _variant("large-eps", LARGE_EPS), [0.05] * 3, subject.tolerances.gradient)
+
+
+@check(training_cases)
+def check_chunks(subject: Subject, case: TrainingCase) -> float:
+    """Twenty steps at once, and seven and then thirteen, give the same bits."""
+    rates = [case.optimizer.learning_rate] * 20
+    whole, parts = (
+        Training(subject, case.scenario.problem(case.optimizer), start(case.optimizer, case.scenario.params)) for _ in range(2)
+    )
+    one, other = whole.run(rates), np.concatenate([parts.run(rates[:7]), parts.run(rates[7:])])
+    if one.tobytes() != other.tobytes():
+        raise CheckFailed(f"losses of 20 and of 7 + 13 steps differ by {np.max(np.abs(one - other)):.1e}")
+    identical(whole.state(), parts.state(), "states after 20 and after 7 + 13 steps")
+    return 0.0
+
+
+@check(training_cases)
+def check_run_goes_on_from_elsewhere(subject: Subject, case: TrainingCase) -> float:
+    """A run begun elsewhere goes on here: seven steps in NumPy, then thirteen in the backend."""
+    rates = (case.optimizer.learning_rate,) * 20
+    losses, right = expected(case, rates)
+    run = Training(subject, case.scenario.problem(case.optimizer), expected(case, rates[:7])[1])
+    found = run.run(rates[7:])
+    return max(
+        subject.close(found, losses[7:], subject.tolerances.steps, "the losses of steps 8 to 20", dtype="float64"),
+        compare_states(subject, run.state(), right, subject.tolerances.steps, "after 7 steps elsewhere and 13 here"),
+    )
+
+
+@check(training_cases)
+def check_run_goes_on_elsewhere(subject: Subject, case: TrainingCase) -> float:
+    """A run begun here goes on elsewhere: seven steps in the backend, then thirteen in NumPy."""
+    rates = (case.optimizer.learning_rate,) * 20
+    run = Training(subject, case.scenario.problem(case.optimizer), start(case.optimizer, case.scenario.params))
+    run.run(rates[:7])
+    _, found = oracle.train(case.optimizer, run.state().astype("float64"), rates[7:], case.scenario.value_and_grad)
+    right = expected(case, rates)[1]
+    return compare_states(
+        subject, found.astype(subject.dtype), right, subject.tolerances.steps, "after 7 steps here, 13 elsewhere"
+    )
+
+
+@check(training_cases)
+def check_tiers_agree(subject: Subject, case: TrainingCase) -> float:
+    """The backend's own loop does what the plain one over its derivatives does."""
+    rates, runs = [case.optimizer.learning_rate] * 5, []
+    for compile in ("auto", "off"):
+        problem: Problem = case.scenario.problem(case.optimizer, compile)
+        run = Training(subject, problem, start(case.optimizer, case.scenario.params))
+        runs.append((run.run(rates), run.state()))
+    (fast, fast_state), (plain, plain_state) = runs
+    tolerance = subject.tolerances.steps
+    return max(
+        subject.close(fast, plain, tolerance, "the losses of the fast loop", dtype="float64"),
+        compare_states(subject, fast_state, plain_state, tolerance, "after 5 steps of the fast loop"),
+    )
+
+
+@check(training_cases)
+def check_training_is_deterministic(subject: Subject, case: TrainingCase) -> float:
+    """Training twice gives the same bits."""
+    runs: list[Any] = []
+    for _ in range(2):
+        run = Training(subject, case.scenario.problem(case.optimizer), start(case.optimizer, case.scenario.params))
+        runs.append((run.run([0.05] * 5), run.state()))
+    if runs[0][0].tobytes() != runs[1][0].tobytes():
+        raise CheckFailed(f"losses of two equal runs differ by {np.max(np.abs(runs[0][0] - runs[1][0])):.1e}")
+    identical(runs[0][1], runs[1][1], "the states of two equal runs")
+    return 0.0
+
+
+CORNERS = np.array([[i, j, k] for i in (-1.0, 1.0) for j in (-1.0, 1.0) for k in (-1.0, 1.0)])
+SHEAR = np.array([[1.0, 0.25, 0.0], [0.0, 1.0, -0.25], [0.0, 0.0, 1.0]])
+
+
+@check()
+def check_minimum_is_reached(subject: Subject) -> float:
+    """Training an affine score ends at the exact minimiser, whatever the path."""
+    optimizer = SGD(learning_rate=0.25, momentum=0.6)
+    x = CORNERS @ SHEAR + [0.5, -0.25, 1.0]  # a covariance near 1, for which 200 steps are plenty
+    case = replace(scenario("affine3"), x=x, objective=ImplicitScoreMatching(curvature_weight=0.125))
+    run = Training(subject, case.problem(optimizer), start(optimizer, case.params))
+    run.run([optimizer.learning_rate] * 200)
+    right = oracle.affine_minimum(x, case.objective.curvature_weight)
+    return subject.close(run.state().params, right, subject.tolerances.steps, "after 200 steps, parameter")

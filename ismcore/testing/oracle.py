@@ -1,0 +1,141 @@
+"""Answers that no differentiation library had a hand in: recurrences in NumPy, complex steps, optimisers by the book.
+
+A `Formula` gives a score and its whole Jacobian, both written out by hand, and takes complex parameters. The objective follows
+from these two alone, and its gradient in a parameter p from a complex step: f(p + i h) = f(p) + i h f'(p) + O(h^2), so
+f'(p) = Im f(p + i h) / h with h = 1e-30 has no error but rounding (Squire & Trapp 1998).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from ismcore.optimizers import SGD, Adam, Optimizer
+from ismcore.problem import Params, TrainState
+
+__all__ = ["Formula", "affine", "affine_minimum", "gradient", "loss", "mlp", "train"]
+
+Formula = Callable[[Params, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""(params, x) -> score (n, d) and Jacobian (n, d, d), [sample, output, input]."""
+
+H = 1e-30
+
+
+def _erf(z: np.ndarray) -> np.ndarray:
+    """Error function to first order in the imaginary part, which is all that a step of 1e-30 leaves."""
+    real = np.vectorize(math.erf, otypes=[float])(z.real)
+    return np.asarray(real + 1j * z.imag * (2.0 / math.sqrt(math.pi)) * np.exp(-(z.real**2)))
+
+
+def _sigmoid(z: np.ndarray) -> np.ndarray:
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * z)))
+
+
+def _softplus(z: np.ndarray) -> np.ndarray:
+    positive = z.real > 0.0
+    return np.where(positive, z, 0.0) + np.log1p(np.exp(np.where(positive, -z, z)))
+
+
+def _gelu(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    normal = 0.5 * (1.0 + _erf(z * math.sqrt(0.5)))
+    return z * normal, normal + z * np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+
+
+def _gelu_tanh(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    c = math.sqrt(2.0 / math.pi)
+    t = np.tanh(c * (z + 0.044715 * z**3))
+    return 0.5 * z * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * c * (1.0 + 3.0 * 0.044715 * z * z)
+
+
+SLOPES: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
+    "sigmoid": lambda z: (_sigmoid(z), _sigmoid(z) * _sigmoid(-z)),
+    "tanh": lambda z: (np.tanh(z), 1.0 - np.tanh(z) ** 2),
+    "softplus": lambda z: (_softplus(z), _sigmoid(z)),
+    "silu": lambda z: (z * _sigmoid(z), _sigmoid(z) * (1.0 + z * _sigmoid(-z))),
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+}
+"""Activations and their first derivatives, by name, for complex arguments."""
+
+
+def mlp(activation: str) -> Formula:
+    """Score network and Jacobian by the forward recurrence J_l = diag(sigma'(z_l)) W_l J_{l-1}, J_0 = 1."""
+    slope = SLOPES[activation]
+
+    def formula(params: Params, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        layers = len(params) // 2
+        h, jacobian = x, np.broadcast_to(np.eye(x.shape[1]), (len(x), x.shape[1], x.shape[1]))
+        for layer in range(layers):
+            weight = params[f"layers.{layer}.weight"]
+            z, jacobian = h @ weight.T + params[f"layers.{layer}.bias"], np.einsum("ok,nkj->noj", weight, jacobian)
+            if layer < layers - 1:
+                h, derivative = slope(z.astype(complex))
+                jacobian = derivative[:, :, None] * jacobian
+        return z, jacobian
+
+    return formula
+
+
+def affine(params: Params, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """psi(x) = weight x + bias, whose Jacobian is the weight."""
+    return x @ params["weight"].T + params["bias"], np.broadcast_to(params["weight"], (len(x), *params["weight"].shape))
+
+
+def affine_minimum(x: np.ndarray, curvature_weight: float) -> Params:
+    """Minimiser of J_lambda over affine scores: bias = -A m, and row i of A solves (S + 2 lambda e_i e_i^T) a_i = -e_i.
+
+    m and S are the sample's mean and its covariance, divided by n. Setting the gradient of
+    sum_i [ 1/2 a_i^T S a_i + a_ii + lambda a_ii^2 ] to zero gives it.
+    """
+    mean, covariance = x.mean(axis=0), np.cov(x.T, bias=True).reshape(x.shape[1], x.shape[1])
+    weight = np.empty_like(covariance)
+    for i, unit in enumerate(np.eye(x.shape[1])):
+        weight[i] = np.linalg.solve(covariance + 2.0 * curvature_weight * np.outer(unit, unit), -unit)
+    return {"weight": weight, "bias": -weight @ mean}
+
+
+def loss(formula: Formula, params: Params, x: np.ndarray, curvature_weight: float) -> complex:
+    """J_lambda = mean_n [ 1/2 |psi|^2 + tr J + lambda sum_i J_ii^2 ]."""
+    psi, jacobian = formula(params, x)
+    diagonal = np.einsum("nii->ni", jacobian)
+    return complex((0.5 * psi * psi + diagonal + curvature_weight * diagonal * diagonal).sum() / len(x))
+
+
+def gradient(formula: Formula, params: Params, x: np.ndarray, curvature_weight: float) -> Params:
+    """Gradient of `loss` in every parameter, by complex steps."""
+
+    def slope(name: str, index: tuple[int, ...]) -> float:
+        moved = {key: np.asarray(value, dtype=complex) for key, value in params.items()}
+        moved[name] = moved[name].copy()
+        moved[name][index] += 1j * H
+        return loss(formula, moved, x, curvature_weight).imag / H
+
+    return {
+        name: np.array([slope(name, index) for index in np.ndindex(np.shape(value))]).reshape(np.shape(value))
+        for name, value in params.items()
+    }
+
+
+def train(
+    optimizer: Optimizer, state: TrainState, rates: Iterable[float], value_and_grad: Callable[[Params], tuple[float, Params]]
+) -> tuple[np.ndarray, TrainState]:
+    """Losses, each before its update, and the state that the steps lead to, in float64."""
+    losses, t = [], state.step
+    params, first, second = ({**part} for part in (state.params, state.first_moment, state.second_moment))
+    for rate in rates:
+        value, slopes = value_and_grad(params)
+        losses.append(value)
+        t += 1
+        for name, g in slopes.items():
+            direction = g
+            if isinstance(optimizer, Adam):  # Kingma & Ba (2015), algorithm 1
+                first[name] = optimizer.b1 * first[name] + (1 - optimizer.b1) * g
+                second[name] = optimizer.b2 * second[name] + (1 - optimizer.b2) * g**2
+                unbiased = second[name] / (1 - optimizer.b2**t)
+                direction = first[name] / (1 - optimizer.b1**t) / (np.sqrt(unbiased) + optimizer.eps)
+            elif isinstance(optimizer, SGD) and optimizer.momentum:
+                direction = first[name] = optimizer.momentum * first[name] + g
+            params[name] = params[name] - rate * direction
+    return np.array(losses), TrainState(t, params, first, second)

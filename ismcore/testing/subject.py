@@ -1,0 +1,229 @@
+"""The backend under test, and the one way in which a number that it returns is compared with the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ismcore.backend import Backend, loss_function
+from ismcore.calculus import Calculus
+from ismcore.errors import IsmError, OptionError
+from ismcore.optimizers import SGD, Optimizer
+from ismcore.plugins import load_backend
+from ismcore.problem import Params, Problem, Steps, TrainState
+from ismcore.testing.scenarios import Scenario
+
+__all__ = ["TOLERANCES", "CheckFailed", "NotDeclared", "Outcome", "Subject", "Tolerances", "Training"]
+
+
+class CheckFailed(IsmError, AssertionError):
+    """A backend does not do what the contract says.
+
+    Attributes:
+        error: Worst error over tolerance, where numbers were compared.
+    """
+
+    def __init__(self, message: str, error: float = np.inf) -> None:
+        super().__init__(message)
+        self.error = error
+
+
+class NotDeclared(Exception):
+    """The check is about something optional that the backend does not claim to have: the only reason to skip one."""
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """Largest error allowed, relative to max(1, largest magnitude of the answer).
+
+    Relative to the whole array and not entry by entry, since an entry near zero is a difference of larger ones.
+    """
+
+    value: float
+    gradient: float
+    steps: float
+
+
+TOLERANCES = {
+    # Right answers are a few hundred units in the last place (2e-16) away from ours: sums of some hundred terms. A gradient is
+    # a sum over samples of products of three or four such factors, hence ten times more. Twenty steps multiply what one step
+    # adds by at most (1 + rate * curvature)^20, about 100.
+    "float64": Tolerances(value=1e-12, gradient=1e-11, steps=1e-9),
+    # The last place is 1.2e-7 and inputs are themselves rounded; 2e-5 is 160 of them, and still far below the error of a wrong
+    # formula. In twenty steps Adam turns a rounding error of a small gradient into one of a step, hence five times more.
+    "float32": Tolerances(value=2e-5, gradient=2e-5, steps=1e-4),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one scenario gave on a backend, as NumPy arrays in the working dtype."""
+
+    loss: np.ndarray
+    gradient: Params
+    score: np.ndarray
+    jacobian_diagonal: np.ndarray
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A backend under test, with the dtype and device that it is tested in.
+
+    Attributes:
+        backend: The class.
+        dtype: "float32" or "float64".
+        device: One of its devices.
+        name: The name that it is installed under, or None for a class that was passed in as it is.
+    """
+
+    backend: type[Backend]
+    dtype: str = "float64"
+    device: str = "cpu"
+    name: str | None = None
+
+    @classmethod
+    def of(cls, backend: str | type[Backend], dtype: str, device: str) -> Subject:
+        """The subject for a name or a class.
+
+        Raises:
+            BackendUnavailable: There is no such backend, or it cannot be imported.
+            OptionError: The dtype is none that the kit knows.
+        """
+        if dtype not in TOLERANCES:
+            raise OptionError(f"dtype must be one of {', '.join(TOLERANCES)}, not {dtype!r}")
+        if isinstance(backend, str):
+            return cls(load_backend(backend), dtype, device, backend)
+        return cls(backend, dtype, device)
+
+    @property
+    def tolerances(self) -> Tolerances:
+        """Those of the dtype."""
+        return TOLERANCES[self.dtype]
+
+    def engine(self) -> Backend:
+        """A fresh instance of the backend."""
+        return self.backend(dtype=self.dtype, device=self.device)
+
+    @contextmanager
+    def working(self) -> Iterator[Backend]:
+        """A fresh instance, in its scope."""
+        engine = self.engine()
+        with engine.scope():
+            yield engine
+
+    @property
+    def products(self) -> tuple[str, ...]:
+        """Those of "jvp" and "vjp" that the backend declares, by overriding them."""
+        return tuple(name for name in ("jvp", "vjp") if getattr(self.backend, name) is not getattr(Calculus, name))
+
+    def require(self, product: str) -> None:
+        """Leave the check unless the backend declares the product.
+
+        Raises:
+            NotDeclared: It does not.
+        """
+        if product not in self.products:
+            raise NotDeclared(f"declares no {product}")
+
+    def evaluate(self, scenario: Scenario) -> Outcome:
+        """Loss, gradient, score and Jacobian diagonal at the scenario's parameters, computed once a subject."""
+        return _evaluate(self, scenario)
+
+    def compute(self, scenario: Scenario) -> Outcome:
+        """The same, computed anew."""
+        with self.working() as engine:
+            params = {name: engine.asarray(value) for name, value in scenario.params.items()}
+            constants = {name: engine.asarray(value) for name, value in scenario.objective.constants().items()}
+            x = engine.asarray(scenario.x)
+            loss, gradient = engine.value_and_grad(loss_function(engine, scenario.problem(SGD())))(params, x, constants)
+            _, diagonal = engine.jacobian_diagonal(lambda points: scenario.model.score(engine, params, points), x)
+            return Outcome(
+                engine.to_numpy(loss),
+                {name: engine.to_numpy(value) for name, value in gradient.items()},
+                engine.to_numpy(scenario.model.score(engine, params, x)),
+                engine.to_numpy(diagonal),
+            )
+
+    def close(self, found: Any, expected: Any, tolerance: float, what: str, *, dtype: str = "") -> float:
+        """Error over tolerance of an array, or of a dict of arrays, once dtype and shape are known to be right.
+
+        Args:
+            found: What the backend gave.
+            expected: The answer, in float64.
+            tolerance: Largest error, relative to max(1, largest magnitude of the answer).
+            what: What the array is, in a message.
+            dtype: The dtype that it must have; the subject's own unless said.
+
+        Raises:
+            CheckFailed: It is no array, has another dtype or shape, is not finite, or is too far off.
+        """
+        if isinstance(expected, Mapping):
+            if set(found) != set(expected):
+                raise CheckFailed(f"{what} has the keys {', '.join(found)}, not {', '.join(expected)}")
+            parts = [self.close(found[k], v, tolerance, f"{what} {k}", dtype=dtype) for k, v in expected.items()]
+            return max(parts, default=0.0)
+        expected = np.asarray(expected, dtype=np.float64)
+        self.typed(found, what, dtype=dtype)
+        if found.shape != expected.shape:
+            raise CheckFailed(f"{what} has shape {found.shape}, not {expected.shape}")
+        error = np.max(np.abs(found - expected), initial=0.0) / max(1.0, np.max(np.abs(expected), initial=0.0))
+        if not error <= tolerance:
+            ratio = float(error / tolerance) if np.isfinite(error) else np.inf
+            raise CheckFailed(f"{what}: off by {error:.1e}, {ratio:.2g} times the tolerance {tolerance:.0e}", ratio)
+        return float(error / tolerance)
+
+    def typed(self, found: Any, what: str, *, dtype: str = "") -> None:
+        """Insist on a NumPy array of the dtype that was asked for.
+
+        Raises:
+            CheckFailed: It is something else.
+        """
+        dtype = dtype or self.dtype
+        if not isinstance(found, np.ndarray) or found.dtype != dtype:
+            got = found.dtype if isinstance(found, np.ndarray) else type(found).__name__
+            raise CheckFailed(f"{what} is {got}, not a NumPy array of {dtype}")
+
+
+class Training:
+    """A session of the subject, driven as the core's own loop drives one."""
+
+    def __init__(self, subject: Subject, problem: Problem, state: TrainState) -> None:
+        self._subject = subject
+        self._engine = subject.engine()
+        with self._engine.scope():
+            self._session = self._engine.prepare(problem, state)
+            self._engine.synchronize()
+
+    def run(self, rates: Any) -> np.ndarray:
+        """Take one step a rate; the losses, float64, one a step."""
+        rates = np.asarray(rates, dtype=np.float64)
+        with self._engine.scope():
+            losses = self._session.run(Steps(rates))
+        self._subject.typed(losses, "what run returns", dtype="float64")
+        if losses.shape != rates.shape:
+            raise CheckFailed(f"run of {len(rates)} steps returns losses of shape {losses.shape}, not {rates.shape}")
+        return losses
+
+    def state(self) -> TrainState:
+        """The state, once every array is known to have the dtype."""
+        with self._engine.scope():
+            state = self._session.state()
+        for part in (state.params, state.first_moment, state.second_moment):
+            for name, value in part.items():
+                self._subject.typed(value, f"{name} in the state")
+        return state
+
+
+@lru_cache(maxsize=512)
+def _evaluate(subject: Subject, scenario: Scenario) -> Outcome:
+    return subject.compute(scenario)
+
+
+def start(optimizer: Optimizer, params: Params) -> TrainState:
+    """The state before the first step, with arrays of its own."""
+    return optimizer.start({name: value.copy() for name, value in params.items()})

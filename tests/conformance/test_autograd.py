@@ -1,0 +1,5 @@
+from ismcore.testing import BackendConformance
+
+
+class TestAutograd(BackendConformance):
+    backend = "autograd"

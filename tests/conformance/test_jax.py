@@ -1,0 +1,5 @@
+from ismcore.testing import BackendConformance
+
+
+class TestJax(BackendConformance):
+    backend = "jax"

@@ -1,0 +1,157 @@
+"""The kit's machinery: reports, expected failures, the command, the faces for pytest."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from ismcore_autograd.backend import AutogradBackend
+from wrong_backends import PenaltyDropped, SummedOutputs
+
+import ismcore
+from ismcore.testing import (
+    BackendConformance,
+    CheckFailed,
+    all_checks,
+    all_items,
+    all_scenarios,
+    check_backend,
+    parametrize_with_checks,
+)
+from ismcore.testing.__main__ import main
+
+ONLY = ["check_jacobian_diagonal", "check_vjp"]
+
+
+def test_every_check_says_what_it_checks_and_has_a_name_of_its_own():
+    assert len({item.id for item in all_items()}) == len(list(all_items()))
+    for check in all_checks():
+        assert check.name.startswith("check_")
+        assert check.about.endswith(".")
+
+
+def test_scenarios_cover_the_dimensions_the_shapes_and_large_inputs():
+    shapes = {case.x.shape for case in all_scenarios()}
+    assert {d for _, d in shapes} >= {1, 2, 3, 5}
+    assert any(n == 1 for n, _ in shapes)
+    assert all(n != d for n, d in shapes if d > 1)
+    assert max(abs(case.x).max() for case in all_scenarios()) >= 1000.0
+    assert {case.objective.curvature_weight for case in all_scenarios()} >= {0.0, 0.1, 0.75}
+
+
+def test_report_counts_and_prints():
+    report = check_backend(AutogradBackend, only=ONLY)
+    assert report.ok
+    assert report.count("passed") == len(report.rows) == len(all_scenarios()) + 1
+    assert 0.0 < report.worst < 1.0
+    assert "check_jacobian_diagonal" in str(report)
+    assert json.loads(report.to_json())["rows"][0]["status"] == "passed"
+
+
+def test_failure_is_reported_with_its_size():
+    report = check_backend(SummedOutputs, only=ONLY)
+    assert not report.ok
+    assert {row.check for row in report.failures} == {"check_jacobian_diagonal"}
+    assert min(row.error for row in report.failures) > 1e6
+    assert "FAILED check_jacobian_diagonal[" in str(report)
+
+
+def test_expected_failure_carries_its_reason():
+    reason = {"check_session_objective[affine3]": "the penalty is not written yet"}
+    report = check_backend(PenaltyDropped, only=["check_session_objective"], expected_failures=reason)
+    (row,) = [row for row in report.rows if row.status == "expected"]
+    assert row.message == "the penalty is not written yet"
+    assert "affine3" not in {row.scenario for row in report.failures}
+
+
+def test_expected_failure_that_passes_is_a_failure():
+    report = check_backend(AutogradBackend, only=ONLY, expected_failures={"check_vjp": "it was wrong once"})
+    (row,) = report.failures
+    assert "it was wrong once" in row.message
+    assert "passed" in row.message
+
+
+def test_unknown_check_is_refused_with_the_list():
+    with pytest.raises(ismcore.OptionError, match=r"check_nothing.*check_round_trip"):
+        check_backend(AutogradBackend, expected_failures={"check_nothing": "a slip"})
+
+
+def test_undeclared_capability_is_skipped_with_its_reason():
+    class NoJvp(AutogradBackend):
+        jvp = ismcore.backend.Backend.jvp
+
+    report = check_backend(NoJvp, only=["check_jvp", "check_vjp", "check_gradient", "check_undeclared_product"])
+    assert report.ok
+    assert [(row.check, row.message) for row in report.rows if row.status == "skipped"] == [("check_jvp", "declares no jvp")]
+
+
+def test_exception_is_a_failure_not_a_skip():
+    class Raises(AutogradBackend):
+        def vjp(self, f, x, /):
+            raise NotImplementedError("later")
+
+    assert not check_backend(Raises, only=["check_vjp"]).ok
+
+
+def test_undeclared_dtype_is_an_error():
+    class Single(AutogradBackend):
+        dtypes = ("float32",)
+
+    assert check_backend(Single, dtype="float32", only=ONLY).ok
+    assert not check_backend(Single, dtype="float64", only=ONLY).ok
+    with pytest.raises(ismcore.OptionError, match="float16"):
+        check_backend(Single, dtype="float16")
+
+
+def test_command_prints_the_report_and_writes_json(tmp_path, capsys):
+    assert main(["autograd", "--dtype", "float32", "--json", str(tmp_path / "report.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "autograd in float32 on cpu" in printed
+    assert "worst error" in printed
+    assert json.loads((tmp_path / "report.json").read_text())["ok"] is True
+
+
+def test_command_names_a_backend_that_is_not_there(capsys):
+    assert main(["autograt"]) == 2
+    assert "autograd" in capsys.readouterr().err
+
+
+def test_command_fails_where_a_check_fails(monkeypatch, capsys):
+    monkeypatch.setattr("ismcore.testing.subject.load_backend", lambda name: SummedOutputs)
+    assert main(["autograd"]) == 1
+    assert "FAILED check_jacobian_diagonal" in capsys.readouterr().out
+
+
+def test_kit_needs_no_pytest():
+    code = "import sys; sys.modules['pytest'] = None; import ismcore.testing as t; print(t.check_backend('autograd').ok)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
+
+
+def test_importing_the_kit_imports_no_framework():
+    code = "import sys, ismcore.testing as t; list(t.all_items()); print({'torch', 'jax', 'autograd', 'pytest'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+@parametrize_with_checks([AutogradBackend], dtypes=["float64"], expected_failures={})
+def test_decorator_gives_every_check(check):
+    if check.item.check.name in ONLY:
+        check()
+
+
+def test_class_fails_on_a_wrong_backend():
+    class Wrong(BackendConformance):
+        backend = SummedOutputs
+        dtypes = ("float64",)
+
+    calls = {}
+
+    class Metafunc:
+        fixturenames = ("conformance_check",)
+
+        def parametrize(self, name, values, ids):
+            calls.update(zip(ids, values, strict=True))
+
+    Wrong().pytest_generate_tests(Metafunc())
+    calls["SummedOutputs-cpu-float64-check_vjp"]()
+    with pytest.raises(CheckFailed, match="the diagonal: off by"):
+        calls["SummedOutputs-cpu-float64-check_jacobian_diagonal[affine3]"]()

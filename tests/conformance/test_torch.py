@@ -1,0 +1,5 @@
+from ismcore.testing import BackendConformance
+
+
+class TestTorch(BackendConformance):
+    backend = "torch"

@@ -1,0 +1,408 @@
+"""Backends that are wrong in one way each, and the check that names the fault.
+
+Each is the autograd backend but for a few lines, such as its author might have written.
+"""
+
+import os
+import random
+from dataclasses import replace
+
+import autograd.numpy as anp
+import numpy as np
+from autograd.tracer import getval
+from ismcore_autograd.backend import AutogradBackend
+from ismcore_autograd.ops import AutogradOps
+
+from ismcore.backend import GenericSession
+from ismcore.objectives import ImplicitScoreMatching
+from ismcore.optimizers import Adam
+from ismcore.problem import Steps
+
+FAULTS = {}
+"""Fault, in words: (wrong backend, the check that must catch it)."""
+
+
+def fault(words, caught_by):
+    def register(backend):
+        FAULTS[words] = (backend, caught_by)
+        return backend
+
+    return register
+
+
+@fault("gradient of summed outputs for the diagonal", "check_jacobian_diagonal")
+class SummedOutputs(AutogradBackend):
+    def jacobian_diagonal(self, f, x, /):
+        psi, pull = self.vjp(f, x)
+        return psi, pull(anp.ones(psi.shape, dtype=self.dtype))
+
+
+@fault("vjp given as jvp", "check_jvp")
+class TransposedJvp(AutogradBackend):
+    def jvp(self, f, x, v, /):
+        psi, pull = self.vjp(f, x)
+        return psi, pull(v)
+
+
+@fault("jvp given as vjp", "check_vjp")
+class TransposedVjp(AutogradBackend):
+    def vjp(self, f, x, /):
+        return f(x), lambda v: self.jvp(f, x, v)[1]
+
+
+def detached(array):
+    while hasattr(array, "_value"):
+        array = getval(array)
+    return array
+
+
+@fault("detached inner gradient, reverse mode", "check_vjp_nests_under_value_and_grad")
+class DetachedVjp(AutogradBackend):
+    def vjp(self, f, x, /):
+        psi, pull = super().vjp(f, x)
+        return psi, lambda v: detached(pull(v)) + 0.0 * pull(v)
+
+
+@fault("detached inner gradient, forward mode", "check_jvp_nests_under_value_and_grad")
+class DetachedJvp(AutogradBackend):
+    def jvp(self, f, x, v, /):
+        psi, column = super().jvp(f, x, v)
+        return psi, detached(column) + 0.0 * column
+
+
+@fault("gradient of a parameter that does not matter left out", "check_value_and_grad")
+class MissingZeros(AutogradBackend):
+    def value_and_grad(self, f, /):
+        def pruned(params, *args):
+            value, gradient = AutogradBackend.value_and_grad(self, f)(params, *args)
+            return value, {name: slope for name, slope in gradient.items() if np.any(slope)}
+
+        return pruned
+
+
+class _Reweighted(AutogradBackend):
+    def prepare(self, problem, state):
+        weight = self.factor * problem.objective.curvature_weight
+        return super().prepare(replace(problem, objective=ImplicitScoreMatching(curvature_weight=weight)), state)
+
+
+@fault("penalty halved", "check_session_objective")
+class PenaltyHalved(_Reweighted):
+    factor = 0.5
+
+
+@fault("penalty doubled", "check_session_objective")
+class PenaltyDoubled(_Reweighted):
+    factor = 2.0
+
+
+@fault("penalty dropped", "check_session_objective")
+class PenaltyDropped(_Reweighted):
+    factor = 0.0
+
+
+class _Own(AutogradBackend):
+    """A backend with a session of its own."""
+
+    def prepare(self, problem, state):
+        return self.session(self, problem, state)
+
+
+@fault("loss after the update", "check_loss_is_before_update")
+class LossAfterUpdate(_Own):
+    class session(GenericSession):
+        def run(self, steps):
+            super().run(steps)
+            kept = self._state
+            losses = [super(type(self), self).run(Steps(np.zeros(1)))[0] for _ in range(steps.count)]
+            self._state = kept
+            return np.array(losses)
+
+
+@fault("mean over all entries in place of rows", "check_session_objective")
+class MeanOverEntries(_Own):
+    class session(GenericSession):
+        def __init__(self, backend, problem, state):
+            super().__init__(backend, problem, state)
+            whole, d = self._value_and_grad, problem.x.shape[1]
+
+            def divided(*args):
+                loss, gradient = whole(*args)
+                return loss / d, {name: slope / d for name, slope in gradient.items()}
+
+            self._value_and_grad = divided
+
+
+class _OwnAdam(AutogradBackend):
+    """A backend with an Adam of its own."""
+
+    def prepare(self, problem, state):
+        if isinstance(problem.optimizer, Adam):
+            wrong = self.adam(**{name: getattr(problem.optimizer, name) for name in ("learning_rate", "b1", "b2", "eps")})
+            problem = replace(problem, optimizer=wrong)
+        return super().prepare(problem, state)
+
+
+@fault("epsilon inside the square root", "check_adam_epsilon")
+class EpsilonInside(_OwnAdam):
+    class adam(Adam):
+        def update(self, state, gradient, learning_rate):
+            moved = super().update(state, gradient, learning_rate)
+            params = {}
+            for name, value in state.params.items():
+                m, v = moved.first_moment[name], moved.second_moment[name]
+                root = np.sqrt(v / (1.0 - self.b2**moved.step) + self.eps)
+                params[name] = value - learning_rate * m / (1.0 - self.b1**moved.step) / root
+            return replace(moved, params=params)
+
+
+@fault("no bias correction", "check_adam_bias_correction")
+class NoBiasCorrection(_OwnAdam):
+    class adam(Adam):
+        def update(self, state, gradient, learning_rate):
+            moved = super().update(state, gradient, learning_rate)
+            params = {}
+            for name, value in state.params.items():
+                root = np.sqrt(moved.second_moment[name]) + self.eps
+                params[name] = value - learning_rate * moved.first_moment[name] / root
+            return replace(moved, params=params)
+
+
+@fault("bias correction that starts anew after a handover", "check_run_goes_on_from_elsewhere")
+class ForgetsItsStep(AutogradBackend):
+    def prepare(self, problem, state):
+        session, begun = super().prepare(problem, replace(state, step=0)), state.step
+        plain = session.state
+        session.state = lambda: replace(plain(), step=plain().step + begun)
+        return session
+
+
+@fault("the learning rate of the first step for all", "check_rate_of_each_step")
+class OneRate(_Own):
+    class session(GenericSession):
+        def run(self, steps):
+            return super().run(Steps(np.full(steps.count, steps.learning_rate[0])))
+
+
+@fault("moments reset at each chunk", "check_chunks")
+class ForgetsMoments(_Own):
+    class session(GenericSession):
+        def run(self, steps):
+            self._state = replace(self._optimizer.start(self._state.params), step=self._state.step)
+            return super().run(steps)
+
+
+@fault("float32 in disguise", "check_dtype_is_real")
+class Float32InDisguise(AutogradBackend):
+    def value_and_grad(self, f, /):
+        def narrowed(*args):
+            value, gradient = AutogradBackend.value_and_grad(self, f)(*args)
+            narrow = {name: np.asarray(slope, np.float32).astype(self.dtype) for name, slope in gradient.items()}
+            return np.asarray(value, np.float32).astype(self.dtype), narrow
+
+        return narrowed
+
+
+@fault("float64 whatever was asked for", "check_round_trip")
+class AlwaysFloat64(AutogradBackend):
+    def asarray(self, array, /):
+        return np.array(array, dtype=np.float64)
+
+
+@fault("array shares its source's memory", "check_asarray_copies")
+class Aliased(AutogradBackend):
+    def asarray(self, array, /):
+        return np.asarray(array, dtype=self.dtype)
+
+
+@fault("inputs mutated", "check_training_leaves_inputs")
+class CentresInPlace(AutogradBackend):
+    def prepare(self, problem, state):
+        problem.x[:] += 1e-3
+        return super().prepare(problem, state)
+
+
+@fault("the state returned is the live one", "check_state_is_a_copy")
+class LiveState(_Own):
+    class session(GenericSession):
+        def run(self, steps):
+            before = self._state
+            losses = super().run(steps)
+            for part in ("params", "first_moment", "second_moment"):
+                for name, array in getattr(before, part).items():
+                    array[...] = getattr(self._state, part)[name]
+            self._state = replace(before, step=self._state.step)
+            return losses
+
+        def state(self):
+            return self._state
+
+
+@fault("NumPy's error state leaked", "check_first_use_leaves_global_state")
+class LeaksErrorState(AutogradBackend):
+    def scope(self):
+        np.seterr(over="ignore")
+        return super().scope()
+
+
+@fault("the global random generator used", "check_global_state_is_left")
+class DrawsGlobally(AutogradBackend):
+    def prepare(self, problem, state):
+        random.random()  # noqa: S311
+        return super().prepare(problem, state)
+
+
+@fault("an environment variable set", "check_global_state_is_left")
+class SetsEnvironment(AutogradBackend):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        os.environ["ISMCORE_WRONG_BACKEND"] = str(random.getrandbits(64))
+
+
+@fault("torch's default dtype leaked", "check_global_state_is_left")
+class LeaksTorchDtype(AutogradBackend):
+    def prepare(self, problem, state):
+        import torch
+
+        torch.set_default_dtype(torch.float32 if torch.get_default_dtype() == torch.float64 else torch.float64)
+        return super().prepare(problem, state)
+
+
+@fault("JAX's 64-bit switch leaked", "check_global_state_is_left")
+class LeaksX64(AutogradBackend):
+    def prepare(self, problem, state):
+        import jax
+
+        jax.config.update("jax_enable_x64", not jax.config.jax_enable_x64)
+        return super().prepare(problem, state)
+
+
+@fault("a scope that does not restore after an error", "check_scope_restores")
+class ScopeWithoutFinally(AutogradBackend):
+    def scope(self):
+        class Scope:
+            def __enter__(self):
+                self.found = np.seterr(all="ignore")
+
+            def __exit__(self, kind, *_):
+                if kind is None:
+                    np.seterr(**self.found)
+
+        return Scope()
+
+
+@fault("rows coupled", "check_rows_are_independent")
+class RowsCoupled(AutogradBackend):
+    def jacobian_diagonal(self, f, x, /):
+        psi, diagonal = super().jacobian_diagonal(f, x)
+        return psi, diagonal + 0.1 * (diagonal - anp.sum(diagonal, axis=0) / x.shape[0])
+
+
+@fault("a stale compiled function", "check_preparation_is_fresh")
+class StaleProgram(_Own):
+    class session(GenericSession):
+        programs = {}  # noqa: RUF012
+
+        def __init__(self, backend, problem, state):
+            super().__init__(backend, problem, state)
+            key = (backend.dtype, tuple((name, np.shape(value)) for name, value in state.params.items()))
+            kept = self.programs.setdefault(key, (self._value_and_grad, self._optimizer, self._constants))
+            self._value_and_grad, self._optimizer, self._constants = kept
+
+
+@fault("a program compiled for another model of equal shapes", "check_preparation_is_fresh_for_another_model")
+class ProgramByShape(_Own):
+    class session(GenericSession):
+        programs = {}  # noqa: RUF012
+
+        def __init__(self, backend, problem, state):
+            super().__init__(backend, problem, state)
+            key = (backend, problem.objective, tuple((name, np.shape(value)) for name, value in state.params.items()))
+            self._value_and_grad = self.programs.setdefault(key, self._value_and_grad)
+
+
+@fault("state kept on the class", "check_sessions_interleave")
+class StateOnTheClass(_Own):
+    class session(GenericSession):
+        def __init__(self, backend, problem, state):
+            super().__init__(backend, problem, state)
+            type(self).params = self._state
+
+        def run(self, steps):
+            self._state = type(self).params
+            losses = super().run(steps)
+            type(self).params = self._state
+            return losses
+
+
+@fault("results that vary from call to call", "check_evaluation_is_deterministic")
+class Jitters(AutogradBackend):
+    calls = 0
+
+    def to_numpy(self, array, /):
+        type(self).calls += 1
+        return np.array(array) * np.asarray(1.0 + 2.0**-52 * (self.calls % 3), dtype=self.dtype)
+
+
+@fault("training that varies from run to run", "check_training_is_deterministic")
+class TrainsDifferently(_Own):
+    class session(GenericSession):
+        runs = 0
+
+        def run(self, steps):
+            type(self).runs += 1
+            return super().run(Steps(steps.learning_rate * (1.0 + 2.0**-50 * self.runs)))
+
+
+@fault("softplus linear above a threshold", "check_op_value")
+class LinearSoftplus(AutogradBackend):
+    class Ops(AutogradOps):
+        @staticmethod
+        def logaddexp(x1, x2):
+            return AutogradOps.where(x1 - x2 > 20.0, x1 + 0.0 * x2, AutogradOps.logaddexp(x1, x2))
+
+    ops = Ops()
+
+
+@fault("tanh whose derivative overflows", "check_op_second_derivative")
+class OverflowingTanh(AutogradBackend):
+    class Ops(AutogradOps):
+        tanh = staticmethod(anp.tanh)
+
+    ops = Ops()
+
+
+@fault("mean over the wrong axis", "check_layout")
+class WrongAxis(AutogradBackend):
+    class Ops(AutogradOps):
+        @staticmethod
+        def sum(x, /, *, axis=None):
+            return anp.sum(x) if axis is None else anp.sum(x, axis=1 - axis if anp.ndim(x) == 2 else axis)
+
+    ops = Ops()
+
+
+@fault("an unknown dtype becomes the default", "check_unknown_dtype_is_refused")
+class DefaultDtype(AutogradBackend):
+    def __init__(self, dtype="float64", device="auto", precision="highest"):
+        super().__init__(dtype if dtype in self.dtypes else "float64", device, precision)
+
+
+@fault("an unknown device becomes the default", "check_unknown_device_is_refused")
+class DefaultDevice(AutogradBackend):
+    def _resolve(self, device):
+        return "cpu"
+
+
+@fault("a fast loop with an optimiser of its own", "check_tiers_agree")
+class OtherFastLoop(AutogradBackend):
+    def prepare(self, problem, state):
+        faster = replace(problem.optimizer, **({"b1": 0.9} if isinstance(problem.optimizer, Adam) else {"momentum": 0.9}))
+        return super().prepare(problem if problem.compile == "off" else replace(problem, optimizer=faster), state)
+
+
+@fault("no product declared", "check_products_nest_in_themselves")
+class NoProducts(AutogradBackend):
+    from ismcore.calculus import Calculus
+
+    jvp, vjp = Calculus.jvp, Calculus.vjp
