@@ -140,8 +140,8 @@ class Backend(Calculus):
             return analytic.loss_and_gradient(self.untaped, problem)
         return self.value_and_grad(loss_function(self, problem))
 
-    def compiled(self, f: Callable[..., Array], /) -> Callable[..., Array]:
-        """The same function of arrays, in the fastest form that takes no choice; by default as it is."""
+    def compiled(self, f: Callable[..., Any], /) -> Callable[..., Any]:
+        """The same function of arrays, compiled where the framework does so for every function; by default as it is."""
         return f
 
     def synchronize(self) -> None:

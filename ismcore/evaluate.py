@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from ismcore.backend import Backend, row_terms
 from ismcore.errors import ModelError
 from ismcore.models import Model, check_params
 from ismcore.objectives import ImplicitScoreMatching, Objective
+from ismcore.ops import Array
 from ismcore.optimizers import SGD
 from ismcore.plugins import choose, load_backend
 from ismcore.problem import Params, Problem
@@ -133,11 +134,10 @@ def evaluate(
         at, points = engine.asarrays(checked), engine.asarray(samples)
         given = engine.asarrays({**problem.inputs(), **problem.draws(0)})
         loss, gradient = engine.loss_and_gradient(problem)(at, points, given)
-        score = engine.to_numpy(model.score(engine, at, points))
         return Evaluation(
             loss=float(engine.to_numpy(loss)),
             gradient={name: engine.to_numpy(gradient[name]) for name in checked},
-            score=score,
+            score=engine.to_numpy(_score_program(engine, model)(at, points)),
             backend=engine.name,
             dtype=dtype,
             device=engine.device,
@@ -165,12 +165,23 @@ def _terms(engine: Backend, problem: Problem, params: Params) -> np.ndarray:
 def score_on(engine: Backend, model: Model, params: Params, x: np.ndarray) -> np.ndarray:
     """Psi at each sample, (n, d), on the backend."""
     with engine.scope():
-        return engine.to_numpy(model.score(engine, engine.asarrays(params), engine.asarray(x)))
+        return engine.to_numpy(_score_program(engine, model)(engine.asarrays(params), engine.asarray(x)))
 
 
 def jacobian_diagonal(engine: Backend, model: Model, params: Params, x: np.ndarray) -> np.ndarray:
     """D psi_i / d x_i at each sample, (n, d), by the backend's differentiation."""
     with engine.scope():
-        at = engine.asarrays(params)
-        _, diagonal = engine.jacobian_diagonal(lambda points: model.score(engine, at, points), engine.asarray(x))
-        return engine.to_numpy(diagonal)
+        return engine.to_numpy(_diagonal_program(engine, model)(engine.asarrays(params), engine.asarray(x)))
+
+
+@lru_cache(maxsize=64)
+def _score_program(engine: Backend, model: Model) -> Callable[[Params, Array], Array]:
+    return engine.compiled(lambda params, x: model.score(engine, params, x))
+
+
+@lru_cache(maxsize=64)
+def _diagonal_program(engine: Backend, model: Model) -> Callable[[Params, Array], Array]:
+    def diagonal(params: Params, x: Array) -> Array:
+        return engine.jacobian_diagonal(lambda points: model.score(engine, params, points), x)[1]
+
+    return engine.compiled(diagonal)

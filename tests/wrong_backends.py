@@ -124,13 +124,13 @@ class MeanOverEntries(_Own):
     class session(GenericSession):
         def __init__(self, backend, problem, state):
             super().__init__(backend, problem, state)
-            whole, d = self._value_and_grad, problem.x.shape[1]
+            whole, d = self._loss_and_gradient, problem.x.shape[1]
 
             def divided(*args):
                 loss, gradient = whole(*args)
                 return loss / d, {name: slope / d for name, slope in gradient.items()}
 
-            self._value_and_grad = divided
+            self._loss_and_gradient = divided
 
 
 class _OwnAdam(AutogradBackend):
@@ -306,8 +306,8 @@ class StaleProgram(_Own):
         def __init__(self, backend, problem, state):
             super().__init__(backend, problem, state)
             key = (backend.dtype, tuple((name, np.shape(value)) for name, value in state.params.items()))
-            kept = self.programs.setdefault(key, (self._value_and_grad, self._optimizer, self._constants))
-            self._value_and_grad, self._optimizer, self._constants = kept
+            kept = self.programs.setdefault(key, (self._loss_and_gradient, self._optimizer, self._inputs))
+            self._loss_and_gradient, self._optimizer, self._inputs = kept
 
 
 @fault("a program compiled for another model of equal shapes", "check_preparation_is_fresh_for_another_model")

@@ -119,7 +119,7 @@ class JaxBackend(Backend):
             total = jax.tree.map(jnp.add, total, f({name: value[count * size :] for name, value in rows.items()}))
         return total
 
-    def compiled(self, f: Callable[..., Array], /) -> Callable[..., Array]:
+    def compiled(self, f: Callable[..., Any], /) -> Callable[..., Any]:
         """See `Backend.compiled`."""
         return jax.jit(f)
 

@@ -16,6 +16,7 @@ from ismcore.models import MLP, Affine, Model
 from ismcore.objectives import ImplicitScoreMatching
 from ismcore.optimizers import SGD, Adam, Optimizer
 from ismcore.problem import Params, Problem
+from ismcore.samples import Standardizer
 from ismcore.testing import functions, oracle
 
 __all__ = ["Answer", "Scenario", "TrainingCase", "all_scenarios", "scenario", "training_cases"]
@@ -59,7 +60,9 @@ class Scenario:
 
     def problem(self, optimizer: Optimizer, compile: str = "auto") -> Problem:
         """The training problem with this optimiser."""
-        return Problem(self.model, self.objective, optimizer, self.x.copy(), compile)
+        return Problem(
+            self.model, self.objective, optimizer, self.x.copy(), Standardizer.identity(self.x.shape[1]), compile=compile
+        )
 
     def value_and_grad(self, params: Params) -> tuple[float, Params]:
         """Loss and gradient at other parameters, by the oracle."""

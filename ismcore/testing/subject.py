@@ -137,15 +137,20 @@ class Subject:
     def compute(self, scenario: Scenario) -> Outcome:
         """The same, computed anew."""
         with self.working() as engine:
-            params = {name: engine.asarray(value) for name, value in scenario.params.items()}
-            constants = {name: engine.asarray(value) for name, value in scenario.objective.constants().items()}
-            x = engine.asarray(scenario.x)
-            loss, gradient = engine.value_and_grad(loss_function(engine, scenario.problem(SGD())))(params, x, constants)
-            _, diagonal = engine.jacobian_diagonal(lambda points: scenario.model.score(engine, params, points), x)
+            problem = scenario.problem(SGD())
+            params, x = engine.asarrays(scenario.params), engine.asarray(scenario.x)
+            given = engine.asarrays({**problem.inputs(), **problem.draws(0)})
+            value_and_grad = engine.compiled(engine.value_and_grad(loss_function(engine, problem)))
+            loss, gradient = value_and_grad(params, x, given)
+
+            def both(at: Params, points: Array) -> tuple[Array, Array]:
+                return engine.jacobian_diagonal(lambda moved: scenario.model.score(engine, at, moved), points)
+
+            psi, diagonal = engine.compiled(both)(params, x)
             return Outcome(
                 engine.to_numpy(loss),
                 {name: engine.to_numpy(value) for name, value in gradient.items()},
-                engine.to_numpy(scenario.model.score(engine, params, x)),
+                engine.to_numpy(psi),
                 engine.to_numpy(diagonal),
             )
 
