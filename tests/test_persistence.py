@@ -1,0 +1,558 @@
+"""A file gives back the result that was saved, to the bit, or a named error; and it is there whole or not at all."""
+
+import json
+import os
+import re
+import stat
+import sys
+import tracemalloc
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import ismcore
+from ismcore import MLP, Affine, FileInvalid, ImplicitScoreMatching, ModelError, ParameterError, ScoreFunction
+from ismcore.models import Standardized
+from ismcore.objectives import Objective
+from ismcore.persistence import load, save
+from ismcore.result import FitResult
+from ismcore.tensorfile import pack
+
+D = 3
+X = np.random.default_rng(7).normal([1.0, -20.0, 300.0], [1.0, 2.0, 30.0], size=(40, D))
+
+
+def apply(ops, params, x):
+    return ops.tanh(x) * params["a"] + params["shift"]
+
+
+OWN = ScoreFunction(apply, {"a": -1.0, "shift": np.arange(3.0)})
+MODELS = {"mlp": MLP((4,), "tanh"), "deep": MLP((2, 5)), "affine": Affine(), "own": OWN}
+
+
+def fitted(model, **options):
+    return ismcore.fit(X, model=model, backend="autograd", epochs=4, **options)
+
+
+def made(model=Affine(), dtype="float32", **changes):  # noqa: B008 (frozen)
+    """A result without a fit."""
+    params = {name: value.astype(dtype) + np.asarray(0.1, dtype) for name, value in model.initial_params(0, D).items()}
+    result = FitResult(
+        params=params,
+        model=model,
+        history={"epoch": np.arange(1, 3), "loss": np.array([0.5, np.inf])},
+        status="completed",
+        objective=ImplicitScoreMatching(0.1),
+        backend="autograd",
+        backend_reason="named by the caller",
+        device="cpu",
+        dtype=dtype,
+        seed=1,
+        mean=np.zeros(D),
+        scale=np.ones(D),
+        timings={"total": 0.25},
+    )
+    return replace(result, **changes)
+
+
+def assert_same(found, expected):
+    for field in fields(FitResult):
+        if field.name == "model":
+            continue
+        assert_same_value(getattr(found, field.name), getattr(expected, field.name))
+
+
+def assert_same_value(found, expected):
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            assert_same_value(found[key], value)
+    elif isinstance(expected, np.ndarray):
+        assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+        assert found.tobytes() == expected.tobytes()
+    else:
+        assert type(found) is type(expected)
+        assert found == expected
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("snapshots", [0, 3])
+def test_a_result_comes_back_to_the_bit(tmp_path, model, dtype, standardize, snapshots):
+    x = X if standardize else X / 300.0
+    result = ismcore.fit(
+        x, model=model, backend="autograd", epochs=4, dtype=dtype, standardize=standardize, snapshots=snapshots
+    )
+    result.save(tmp_path / "fit.safetensors")
+    found = ismcore.load(tmp_path / "fit.safetensors", model=OWN if model is OWN else None)
+    assert_same(found, result)
+    assert repr(found) == repr(result)
+    assert type(found.model) is type(result.model)
+    assert list(found.params) == list(result.params)
+    assert {value.dtype for value in found.params.values()} == {np.dtype(dtype)}
+    assert all(value.flags.writeable for value in found.params.values())
+    for epoch in (None, *result.snapshots):
+        assert found.score(x, epoch=epoch).tobytes() == result.score(x, epoch=epoch).tobytes()
+    assert found.divergence(x).tobytes() == result.divergence(x).tobytes()
+    assert found.loss(x) == result.loss(x)
+
+
+def test_a_standardised_model_keeps_its_own_shift_and_scale(tmp_path):
+    model = Standardized(Standardized(Affine(), np.full(D, 2.0), np.full(D, 4.0)), np.arange(1.0, 4.0), np.full(D, 8.0))
+    result = made(model)
+    save(result, tmp_path / "fit")
+    found = load(tmp_path / "fit")
+    assert isinstance(found.model.inner.inner, Affine)
+    assert found.score(X).tobytes() == result.score(X).tobytes()
+
+
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        np.asfortranarray,
+        lambda a: a.T.copy().T,
+        lambda a: a[::-1][::-1],
+        lambda a: np.repeat(a, 2, axis=0)[::2],
+        lambda a: a.astype(a.dtype.newbyteorder(">")),
+        lambda a: np.broadcast_to(a[0], a.shape),
+        lambda a: np.lib.stride_tricks.as_strided(a[::-1], a.shape, (-a.strides[0], *a.strides[1:])),
+    ],
+    ids=["fortran", "transposed", "reversed", "strided", "big-endian", "broadcast", "negative strides"],
+)
+def test_arrays_of_any_layout_are_saved_by_their_values(tmp_path, unusual):
+    result = made(MLP((4,)))
+    odd = {name: unusual(value) for name, value in result.params.items()}
+    save(replace(result, params=odd, snapshots={2: odd}), tmp_path / "fit")
+    found = load(tmp_path / "fit")
+    for params in (found.params, found.snapshots[2]):
+        for name, value in odd.items():
+            np.testing.assert_array_equal(params[name], value, strict=False)
+            assert params[name].dtype == np.float32
+
+
+def test_equal_results_are_equal_bytes(tmp_path):
+    result = made(MLP((4,)))
+    turned = replace(
+        result,
+        params={name: np.asfortranarray(value) for name, value in reversed(result.params.items())},
+        history=dict(reversed(result.history.items())),
+        versions=dict(reversed(result.versions.items())),
+    )
+    for i, one in enumerate((result, turned, result)):
+        save(one, tmp_path / f"{i}")
+    save(load(tmp_path / "0"), tmp_path / "3")
+    assert len({(tmp_path / f"{i}").read_bytes() for i in range(4)}) == 1
+    save(replace(result, seed=2), tmp_path / "4")
+    assert (tmp_path / "4").read_bytes() != (tmp_path / "0").read_bytes()
+
+
+def test_any_safetensors_reader_finds_the_parameters_under_their_names(tmp_path):
+    result = fitted(MLP((4,)), snapshots=[2])
+    save(result, tmp_path / "fit")
+    data = (tmp_path / "fit").read_bytes()
+    tensors = safetensors.numpy.load(data)
+    for name, value in result.params.items():
+        np.testing.assert_array_equal(tensors[f"params.{name}"], value, strict=True)
+        np.testing.assert_array_equal(tensors[f"snapshots.2.{name}"], result.snapshots[2][name], strict=True)
+    np.testing.assert_array_equal(tensors["standardize.mean"], X.mean(axis=0))
+    np.testing.assert_array_equal(tensors["standardize.scale"], X.std(axis=0))
+    np.testing.assert_array_equal(tensors["history.loss"], result.history["loss"])
+    metadata = header(data)["__metadata__"]
+    assert list(metadata) == ["ismcore"]
+    content = json.loads(metadata["ismcore"])
+    assert json.dumps(content, sort_keys=True, separators=(",", ":")) == metadata["ismcore"]
+    assert (content["schema"], content["kind"]) == ("ismcore/1", "result")
+
+
+def test_numbers_of_numpy_are_stored_as_numbers(tmp_path):
+    result = made(objective=ImplicitScoreMatching(np.float32(0.1)), seed=np.int64(3), timings={"total": np.float64(1.5)})
+    save(result, tmp_path / "fit")
+    found = load(tmp_path / "fit")
+    assert (found.objective.curvature_weight, found.seed, found.timings) == (float(np.float32(0.1)), 3, {"total": 1.5})
+
+
+# A model that no file can hold.
+
+
+def test_a_function_of_ones_own_must_be_given_again(tmp_path):
+    save(fitted(OWN), tmp_path / "fit")
+    with pytest.raises(ModelError, match=rf"{re.escape(str(tmp_path / 'fit'))}: .*ScoreFunction of your own.*model="):
+        load(tmp_path / "fit")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        MLP((4,)),
+        Standardized(OWN, np.zeros(D), np.ones(D)),
+        ScoreFunction(apply, OWN.params, backend="torch"),
+        "apply",
+    ],
+    ids=["mlp", "standardised", "other framework", "no model"],
+)
+def test_another_model_is_refused(tmp_path, wrong):
+    save(fitted(OWN), tmp_path / "fit")
+    with pytest.raises(ModelError, match="fit is of a ScoreFunction with backend=None; model= is a"):
+        load(tmp_path / "fit", model=wrong)
+
+
+def test_a_function_with_other_parameters_is_refused(tmp_path):
+    save(fitted(OWN), tmp_path / "fit")
+    with pytest.raises(FileInvalid, match="missing: b; unknown: a"):
+        load(tmp_path / "fit", model=ScoreFunction(apply, {"b": 1.0, "shift": np.zeros(3)}))
+
+
+def test_a_model_given_beside_the_one_in_the_file_must_be_the_same(tmp_path):
+    save(made(MLP((4,))), tmp_path / "fit")
+    assert load(tmp_path / "fit", model=MLP((4,))).model == MLP((4,))
+    with pytest.raises(ModelError, match=r"fit is of MLP\(hidden=\(4,\).*model= is MLP\(hidden=\(5,\)"):
+        load(tmp_path / "fit", model=MLP((5,)))
+
+
+@dataclass(frozen=True)
+class Unnamed(Objective):
+    differentiates_in_x = False
+
+    def terms(self, calculus, score_fn, x, constants):
+        raise NotImplementedError
+
+
+class Disguised(Affine):
+    """A class of the user's whose name is one of the library's."""
+
+
+Disguised.__name__ = "Affine"
+
+
+def test_a_class_is_known_by_itself_not_by_its_name(tmp_path):
+    save(made(Disguised()), tmp_path / "fit")
+    with pytest.raises(ModelError, match="of your own"):
+        load(tmp_path / "fit")
+    assert type(load(tmp_path / "fit", model=Disguised()).model) is Disguised
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"objective": Unnamed()}, ModelError, r"objective = Unnamed\(\)"),
+        ({"params": {"weight": np.zeros((D, D))}}, ParameterError, "missing: bias"),
+        ({"params": {"weight": np.full((D, D), np.nan), "bias": np.zeros(D)}}, ParameterError, "finite"),
+        ({"snapshots": {1: {"weight": np.zeros((2, 2)), "bias": np.zeros(D)}}}, ParameterError, "shape"),
+        ({"history": {"lo ss": np.zeros(1)}}, ParameterError, "cannot name"),
+        ({"history": {"loss": np.zeros(1, np.complex128)}}, ParameterError, "complex128"),
+        ({"timings": {"total": np.inf}}, ModelError, "timings.total = inf"),
+        ({"versions": {1: "2"}}, ModelError, "versions"),
+        ({"versions": {"$type": "MLP"}}, ModelError, "versions"),
+    ],
+)
+def test_what_could_not_be_loaded_is_not_saved(tmp_path, changes, error, words):
+    with pytest.raises(error, match=words):
+        save(made(**changes), tmp_path / "fit")
+    assert os.listdir(tmp_path) == []
+
+
+# Damaged and hostile files.
+
+
+def header(data):
+    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+
+
+def loaded_or_refused(path, data):
+    path.write_bytes(data)
+    try:
+        return load(path)
+    except FileInvalid:
+        return None
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A result and the bytes of its file."""
+    result = made(snapshots={0: made().params})
+    save(result, tmp_path / "small")
+    return result, (tmp_path / "small").read_bytes()
+
+
+def test_every_prefix_is_refused(tmp_path, small):
+    _, data = small
+    assert all(loaded_or_refused(tmp_path / "cut", data[:length]) is None for length in range(len(data)))
+    for tail in (b"\0", b" ", data):
+        assert loaded_or_refused(tmp_path / "cut", data + tail) is None
+
+
+def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(tmp_path, small):
+    result, data = small
+    unchanged = 0
+    for position in range(0, 8 * len(data), 7):  # every byte, and every bit of a byte
+        flipped = bytearray(data)
+        flipped[position // 8] ^= 1 << position % 8
+        found = loaded_or_refused(tmp_path / "flipped", bytes(flipped))
+        if found is not None:
+            assert_same(found, result)
+            unchanged += 1
+    assert unchanged < len(data) // 400
+
+
+@pytest.mark.parametrize(
+    ("there", "instead"),
+    [
+        (b'"dtype":"I64","shape":[2]', b'"dtype":"F64","shape":[2]'),
+        (b'"shape":[3,3]', b'"shape":[9,1]'),
+        (b'"history.epoch"', b'"history.extra"'),
+        (b"autograd", b"autogard"),
+    ],
+)
+def test_what_the_file_says_of_its_arrays_is_verified_too(tmp_path, small, there, instead):
+    assert there in small[1]
+    (tmp_path / "other").write_bytes(small[1].replace(there, instead))
+    with pytest.raises(FileInvalid, match="checksum"):
+        load(tmp_path / "other")
+
+
+@pytest.mark.parametrize("length", [2**60, 2**63, 2**64 - 1, 10**12, 99_999_999, 0, 1])
+def test_a_header_longer_than_the_file_is_refused_and_allocates_nothing(tmp_path, small, length):
+    (tmp_path / "claim").write_bytes(length.to_bytes(8, "little") + small[1][8:])
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileInvalid, match=f"cannot hold a header of {length}"):
+            load(tmp_path / "claim")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_large_file_of_something_else_is_not_read(tmp_path):
+    with open(tmp_path / "huge", "wb") as stream:
+        stream.write((100).to_bytes(8, "little") + b'{"__metadata__":{}}'.ljust(100))
+        stream.truncate(1 << 40)
+    with pytest.raises(FileInvalid, match="not one of ismcore"):
+        load(tmp_path / "huge")
+
+
+def framed(head, body=b""):
+    text = head if isinstance(head, bytes) else json.dumps(head).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+META = '{"content":{},"kind":"result","schema":"ismcore/1","sha256":""}'
+F8 = {"dtype": "F64", "shape": [1], "data_offsets": [0, 8]}
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "0 bytes"),
+        (b"1,2,3\n4,5,6\n7,8,9\n" * 9, "cannot hold a header"),
+        (framed(b"[1]"), "no JSON object"),
+        (framed(b"{]"), "no valid JSON"),
+        (framed(b"\xff\xfe{}"), "no valid JSON"),
+        (framed(b'{"a":' * 9999), "no valid JSON"),
+        (framed(b'{"a":1,"a":2}'), "twice"),
+        (framed({"a": F8}, bytes(8)), "not one of ismcore"),
+        (framed({"__metadata__": {"format": "pt"}, "a": F8}, bytes(8)), "not one of ismcore"),
+        (framed({"__metadata__": {"ismcore": META, "format": "pt"}}), "not one of ismcore"),
+        (framed({"__metadata__": {"ismcore": "\ud800"}}), "no valid JSON"),
+        (framed({"__metadata__": {"ismcore": META.replace("{}", "NaN")}}), "not canonical"),
+        (framed({"__metadata__": {"ismcore": META.replace("{}", "1e999")}}), "not canonical"),
+        (framed({"__metadata__": {"ismcore": META.replace("ismcore/1", "pytorch/1")}}), "'pytorch/1'"),
+        (framed({"__metadata__": {"ismcore": META}}), "checksum"),
+        (framed({"__metadata__": {"ismcore": META}, "a": {**F8, "shape": [2]}}, bytes(8)), "truncated or altered"),
+        (framed({"__metadata__": {"ismcore": META}, "a": {**F8, "shape": [-1]}}, bytes(8)), "truncated or altered"),
+        (framed({"__metadata__": {"ismcore": META}, "a": {**F8, "data_offsets": [8, 16]}}, bytes(8)), "truncated or altered"),
+        (framed({"__metadata__": {"ismcore": META}, "a": {**F8, "dtype": "F99"}}, bytes(8)), "truncated or altered"),
+        (framed({"__metadata__": {"ismcore": META}, "a": {**F8, "dtype": "F16", "shape": [4]}}, bytes(8)), "F16"),
+        (framed({"__metadata__": {"ismcore": META}, "\0../../x": F8}, bytes(8)), "which ismcore never writes"),
+        (framed({"__metadata__": {"ismcore": META}, "a": F8, "b": F8}, bytes(8)), "truncated or altered"),
+    ],
+)
+def test_a_file_of_something_else_is_named_for_what_it_is(tmp_path, data, words):
+    (tmp_path / "odd").write_bytes(data)
+    with pytest.raises(FileInvalid, match=f"{re.escape(str(tmp_path / 'odd'))} cannot be loaded: .*{words}"):
+        load(tmp_path / "odd")
+
+
+def forged(tmp_path, monkeypatch, change):
+    """A file with a right checksum and a wrong content."""
+
+    def forge(kind, content, tensors):
+        content = json.loads(json.dumps(content))
+        tensors = dict(tensors)
+        change(content, tensors)
+        return pack(kind, content, tensors)
+
+    monkeypatch.setattr("ismcore.tensorfile.pack", forge)
+    save(made(MLP((4,)), snapshots={1: made(MLP((4,))).params}), tmp_path / "forged")
+
+
+def put(path, value):
+    *parents, last = path.split("/")
+
+    def change(content, tensors):
+        for parent in parents:
+            content = content[parent]
+        content[last] = value
+
+    return change
+
+
+def nested(depth):
+    spec = {"$type": "Affine"}
+    for _ in range(depth):
+        spec = {"$type": "Standardized", "inner": spec}
+    return spec
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (put("model/$type", "os.system"), "names 'os.system', which this ismcore does not know; it knows MLP"),
+        (put("model/$type", "ScoreFunction"), "names 'ScoreFunction'"),
+        (put("model/$type", ["MLP"]), "does not know"),
+        (put("model", "MLP"), "model = 'MLP'"),
+        (put("model", None), "model = 'None'"),
+        (put("model", {"$type": "ImplicitScoreMatching"}), "must be of type .*Model"),
+        (put("objective", {"$type": "Affine"}), "must be of type .*Objective"),
+        (put("model", {"$type": "Standardized", "inner": 5}), "lacks 'mean'"),
+        (put("model", nested(9)), "lacks 'mean'"),
+        (put("model/hidden", [4, -1]), "widths from 1"),
+        (put("model/hidden", ["4"]), "widths from 1"),
+        (put("model/hidden", 4), "must be of type tuple"),
+        (put("model/hidden", [10**15]), "must have shape"),
+        (put("model/activation", "exec"), "exec"),
+        (put("model/activation", {}), "activation"),
+        (put("model/__class__", "x"), "'__class__', which this ismcore does not know"),
+        (put("objective/curvature_weight", "0"), "curvature_weight = '0'"),
+        (put("objective/curvature_weight", -1), "curvature_weight"),
+        (put("objective/divergence", "fast"), "divergence"),
+        (put("status", {"$tensor": "params.layers.0.bias"}), "used twice"),
+        (put("seed", "0"), "seed = '0'"),
+        (put("dtype", "object"), "'object', neither"),
+        (put("params", {}), "holds params where only arrays"),
+        (put("later", 1), "'later', which this ismcore does not know: update"),
+        (lambda content, tensors: content.pop("backend"), "lacks 'backend'"),
+        (lambda content, tensors: tensors.pop("params.layers.0.bias"), "missing: layers.0.bias"),
+        (lambda content, tensors: tensors.pop("history.loss"), "history"),
+        (lambda content, tensors: tensors.update({"history.loss": np.zeros(9)}), "history"),
+        (lambda content, tensors: tensors.update({"params.extra": np.zeros(9)}), "unknown: extra"),
+        (lambda content, tensors: tensors.update({"extra": np.zeros(9)}), "the array 'extra'"),
+        (lambda content, tensors: tensors.update({"params.layers.0.bias": np.zeros(9)}), "must have shape"),
+        (lambda content, tensors: tensors.update({"params.layers.0.bias": np.full(4, np.nan)}), "finite"),
+        (lambda content, tensors: tensors.update({"snapshots.x.layers.0.bias": np.zeros(4)}), "snapshot after 'x' epochs"),
+        (lambda content, tensors: tensors.update({"standardize.scale": np.zeros(3)}), "no shift and scale"),
+        (lambda content, tensors: tensors.update({"standardize.mean": np.zeros((3, 1))}), "no shift and scale"),
+    ],
+)
+def test_a_forged_content_is_refused(tmp_path, monkeypatch, change, words):
+    forged(tmp_path, monkeypatch, change)
+    with pytest.raises(FileInvalid, match=words):
+        load(tmp_path / "forged")
+
+
+@pytest.mark.parametrize("depth", [100, 350, 400, 450, 500, 700, 900, 2000])
+def test_a_content_too_deep_to_follow_is_refused(tmp_path, monkeypatch, depth):
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        forged(tmp_path, monkeypatch, put("model", nested(depth)))
+    finally:
+        sys.setrecursionlimit(limit)
+    with pytest.raises(FileInvalid, match="cannot be loaded"):
+        load(tmp_path / "forged")
+
+
+def test_another_kind_of_file_is_refused(tmp_path):
+    (tmp_path / "other").write_bytes(pack("checkpoint", {}, {}))
+    with pytest.raises(FileInvalid, match="holds a 'checkpoint', not a 'result'"):
+        load(tmp_path / "other")
+
+
+def test_a_newer_schema_is_refused_with_both_versions(tmp_path, monkeypatch):
+    with monkeypatch.context() as later:
+        later.setattr("ismcore.tensorfile.SCHEMA", 12)
+        save(made(), tmp_path / "fit")
+    with pytest.raises(FileInvalid, match=r"ismcore/12.*up to ismcore/1: update"):
+        load(tmp_path / "fit")
+
+
+def test_a_field_that_an_older_ismcore_did_not_have_gets_its_default(tmp_path, monkeypatch):
+    forged(tmp_path, monkeypatch, lambda content, tensors: content.pop("warnings"))
+    assert load(tmp_path / "forged").warnings == ()
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(FileInvalid, match="no regular file"):
+            load(path)
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "missing")
+
+
+# Whole or not at all.
+
+
+@pytest.mark.parametrize("broken", ["os.replace", "os.fsync"])
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device"), "cannot be written: No space left on device: '.*/fit'"),
+        (KeyboardInterrupt(), None),
+    ],
+    ids=["full disk", "interrupt"],
+)
+def test_a_save_that_fails_leaves_what_was_there_and_no_litter(tmp_path, monkeypatch, broken, error, words):
+    def fail(*args):
+        raise error
+
+    path = tmp_path / "fit"
+    save(made(seed=1), path)
+    before = path.read_bytes()
+    with monkeypatch.context() as now:
+        now.setattr(broken, fail)
+        with pytest.raises(type(error), match=words):
+            save(made(seed=2), path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["fit"]
+    save(made(seed=2), path)
+    assert load(path).seed == 2
+
+
+def test_the_name_is_taken_only_after_the_content_is_on_the_disk(tmp_path, monkeypatch):
+    done = []
+    fsync, replaced = os.fsync, os.replace
+    monkeypatch.setattr("os.fsync", lambda *args: (done.append("fsync"), fsync(*args)))
+    monkeypatch.setattr("os.replace", lambda *args: (done.append("replace"), replaced(*args)))
+    save(made(), tmp_path / "fit")
+    assert done == ["fsync", "replace", "fsync"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "none" / "fit"
+    with pytest.raises(FileNotFoundError, match=f"no such folder: '{re.escape(str(path))}'"):
+        save(made(), path)
+    with pytest.raises(IsADirectoryError, match="it is a folder"):
+        save(made(), tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="no regular file"):
+        save(made(), tmp_path / "pipe")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    monkeypatch.setattr(os, "access", lambda *args: False)  # as root, who may run the tests, may write anywhere
+    with pytest.raises(PermissionError, match="read-only"):
+        save(made(), tmp_path / "fit")
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_a_file_has_the_rights_that_the_umask_gives_and_links_stay_links(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "fit")
+    old = os.umask(0o027)
+    try:
+        save(made(), tmp_path / "link")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "link").is_symlink()
+    assert stat.S_IMODE((tmp_path / "fit").stat().st_mode) == 0o640
+    assert load(tmp_path / "link").seed == 1
