@@ -27,14 +27,28 @@ import numpy as np
 from ismcore import tensorfile
 from ismcore.errors import FileInvalid, IsmError, ModelError, ParameterError
 from ismcore.files import write_whole
-from ismcore.models import MLP, Affine, Model, Standardized, check_params
-from ismcore.objectives import ImplicitScoreMatching
+from ismcore.models import MLP, Affine, Energy, Model, NoiseConditional, ResidualMLP, Standardized, check_params
+from ismcore.objectives import (
+    DenoisingScoreMatching,
+    Hutchinson,
+    ImplicitScoreMatching,
+    NoiseConditionalScoreMatching,
+    SlicedScoreMatching,
+)
 from ismcore.problem import Params
 from ismcore.result import FitResult
 
 __all__ = ["load", "save"]
 
-TYPES: dict[str, type] = {cls.__name__: cls for cls in (MLP, Affine, Standardized, ImplicitScoreMatching)}
+MODELS = (MLP, ResidualMLP, Affine, Energy, NoiseConditional, Standardized)
+OBJECTIVES = (
+    ImplicitScoreMatching,
+    SlicedScoreMatching,
+    DenoisingScoreMatching,
+    NoiseConditionalScoreMatching,
+    Hutchinson,
+)
+TYPES: dict[str, type] = {cls.__name__: cls for cls in (*MODELS, *OBJECTIVES)}
 """The specifications that a file can name: frozen dataclasses, stored field by field. A name out of this table is refused."""
 
 TENSORS = frozenset({"params", "history", "mean", "scale", "snapshots"})
@@ -126,7 +140,7 @@ def _encode(value: Any, name: str, tensors: Params) -> Any:
     if isinstance(value, dict) and all(isinstance(key, str) and not key.startswith("$") for key in value):
         return {key: _encode(item, f"{name}.{key}", tensors) for key, item in value.items()}
     if TYPES.get(type(value).__name__) is type(value):
-        names = [f.name for f in fields(TYPES[type(value).__name__])]
+        names = [f.name for f in fields(TYPES[type(value).__name__]) if f.init]
         return {"$type": type(value).__name__, **{n: _encode(getattr(value, n), f"{name}.{n}", tensors) for n in names}}
     if isinstance(value, Model):
         return {"$user": type(value).__name__, "backend": value.backend}
@@ -173,11 +187,12 @@ class _Decoder:
             raise ModelError(
                 f"the model is a {name} of your own, which a file cannot hold; pass it again: ismcore.load(path, model=...)"
             )
-        given = (type(self.model).__name__, getattr(self.model, "backend", None))
+        model = self.model.net if isinstance(self.model, Energy) else self.model
+        given = (type(model).__name__, getattr(model, "backend", None))
         if given != (name, backend):
             raise ModelError(f"the fit is of a {name} with backend={backend!r}; model= is a {given[0]} with {given[1]!r}")
         self.model_used = True
-        return self.model
+        return model
 
 
 def _result(content: dict[str, Any], decoder: _Decoder) -> FitResult:
@@ -223,7 +238,7 @@ def _by_epoch(arrays: Params) -> dict[int, Params]:
 
 def _construct(cls: type, values: dict[str, Any]) -> Any:
     """A frozen dataclass from its fields: none that it does not have, and each of the annotated type."""
-    known = {f.name: f for f in fields(cls)}
+    known = {f.name: f for f in fields(cls) if f.init}
     unknown = values.keys() - known.keys()
     if unknown:
         raise FileInvalid(f"its {cls.__name__} has {sorted(unknown)[0]!r}, which this ismcore does not know: update ismcore")

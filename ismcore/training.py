@@ -87,7 +87,8 @@ def train(
         session = backend.prepare(problem, state)
         backend.synchronize()
     run = Run(state, np.empty(0), timings={"prepare": time.monotonic() - start})
-    stops = sorted({epoch for epoch in snapshot_epochs if 0 <= epoch <= epochs} | {epochs})
+    wanted = set(snapshot_epochs)
+    stops = sorted({*wanted, epochs})
 
     def notify(kind: str) -> None:
         event = FitEvent(
@@ -97,7 +98,7 @@ def train(
             listener(event)
 
     notify("start")
-    if 0 in stops:
+    if 0 in wanted:
         run.snapshots[0] = state.copy().params
     began = time.monotonic()
     length = 16
@@ -107,7 +108,7 @@ def train(
         count = min(length, limit, next(stop for stop in stops if stop > done) - done)
         seconds = _take(backend, problem, session, run, count)
         length = int(np.clip(length * CHUNK_SECONDS / max(seconds, 1e-6), length / 4 + 1, length * 4))
-        if run.status == "completed" and len(run.losses) in stops:
+        if run.status == "completed" and len(run.losses) in wanted:
             run.snapshots[len(run.losses)] = run.state.copy().params
         notify("chunk")
     run.timings["run"] = time.monotonic() - began

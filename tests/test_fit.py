@@ -156,3 +156,11 @@ def test_parameters_and_gradients_come_in_the_model_s_order(backend):
     result = ismcore.fit(FEW, model=ismcore.Affine(), backend=backend, epochs=2)
     assert list(result.params) == names
     assert list(ismcore.evaluate(result.model, result.params, FEW, backend=backend).gradient) == names
+
+
+def test_no_snapshots_unless_asked_for():
+    assert ismcore.fit(FEW, backend="autograd", epochs=3).snapshots == {}
+    result = ismcore.fit(FEW, backend="autograd", epochs=3, snapshots=[2])
+    assert list(result.snapshots) == [2]
+    with pytest.raises(ismcore.OptionError, match=r"after epoch 1; kept: 2"):
+        result.score(FEW, epoch=1)

@@ -556,3 +556,35 @@ def test_a_file_has_the_rights_that_the_umask_gives_and_links_stay_links(tmp_pat
     assert (tmp_path / "link").is_symlink()
     assert stat.S_IMODE((tmp_path / "fit").stat().st_mode) == 0o640
     assert load(tmp_path / "link").seed == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "objective"),
+    [
+        (ismcore.Energy(ismcore.MLP((5,))), ismcore.ImplicitScoreMatching((0.1, 0.2), ismcore.Hutchinson(2, "sphere"))),
+        (ismcore.ResidualMLP(4, 1), ismcore.SlicedScoreMatching(2, variance_reduced=False)),
+        (ismcore.NoiseConditional(ismcore.MLP((5,))), ismcore.NoiseConditionalScoreMatching((1.0, 0.3))),
+        (ismcore.MLP((5,)), ismcore.DenoisingScoreMatching(0.5, noise=np.ones((30, 2)))),
+    ],
+    ids=lambda spec: type(spec).__name__,
+)
+def test_every_model_and_objective_comes_back(model, objective, tmp_path):
+    x = np.random.default_rng(0).normal(size=(30, 2))
+    result = ismcore.fit(x, model=model, objective=objective, backend="autograd", epochs=3)
+    result.save(tmp_path / "fit")
+    back = ismcore.load(tmp_path / "fit")
+    assert back.model == model
+    assert repr(back.objective) == repr(objective)
+    for name, value in result.params.items():
+        np.testing.assert_array_equal(back.params[name], value)
+
+
+def test_an_energy_of_one_s_own_comes_back_with_the_model(tmp_path):
+    def quadratic(ops, params, x):
+        return ops.sum(params["a"] * x * x, axis=1)
+
+    model = ismcore.Energy(ismcore.ScoreFunction(quadratic, {"a": np.ones(2)}))
+    x = np.random.default_rng(0).normal(size=(30, 2))
+    result = ismcore.fit(x, model=model, backend="autograd", epochs=3)
+    result.save(tmp_path / "fit")
+    np.testing.assert_array_equal(ismcore.load(tmp_path / "fit", model=model).score(x), result.score(x))

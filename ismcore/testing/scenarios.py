@@ -58,6 +58,11 @@ class Scenario:
     source: str
     session: bool = False
 
+    @property
+    def curvature_weight(self) -> float:
+        """The objective's, which is one number in every scenario."""
+        return float(np.asarray(self.objective.curvature_weight))
+
     def problem(self, optimizer: Optimizer, compile: str = "auto") -> Problem:
         """The training problem with this optimiser."""
         return Problem(
@@ -66,7 +71,7 @@ class Scenario:
 
     def value_and_grad(self, params: Params) -> tuple[float, Params]:
         """Loss and gradient at other parameters, by the oracle."""
-        weight = self.objective.curvature_weight
+        weight = self.curvature_weight
         return (
             oracle.loss(self.formula, params, self.x, weight).real,
             oracle.gradient(self.formula, params, self.x, weight),

@@ -13,6 +13,7 @@ import numpy as np
 from ismcore.backend import Backend, loss_function
 from ismcore.calculus import Calculus
 from ismcore.errors import IsmError, OptionError
+from ismcore.ops import Array
 from ismcore.optimizers import SGD, Optimizer
 from ismcore.plugins import load_backend
 from ismcore.problem import Params, Problem, Steps, TrainState
