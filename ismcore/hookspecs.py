@@ -2,7 +2,8 @@
 
 A plugin is a module whose functions, marked with `ismcore.hookimpl`, bear these names, announced under the entry-point group
 "ismcore". It is imported when backends are looked up, so it must import nothing heavy. A hook may gain arguments; an
-implementation names only those that it uses.
+implementation names only those that it uses. Implementations are called one by one, so they cannot be wrappers. Name the
+entry point as the backend: a plugin that fails to import is known by nothing else.
 """
 
 from collections.abc import Iterable
@@ -21,7 +22,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def ismcore_backends() -> Iterable[BackendInfo]:  # type: ignore[empty-body]
-    """The backends that the plugin offers."""
+    """The backends that the plugin offers. A bundled backend's name is taken; a name that two plugins offer, neither gets."""
 
 
 @hookspec(firstresult=True)
@@ -31,4 +32,9 @@ def ismcore_adopt_model(model: Any, sample: Any) -> Any:
 
 @hookspec
 def ismcore_fit_event(event: Any) -> None:
-    """Called with every `ismcore.training.FitEvent`."""
+    """Called with every `ismcore.training.FitEvent` of a run.
+
+    A fit that names a bundled backend looks up no other plugin, so an observer of another distribution hears of the runs after
+    `ismcore.backends()`, or after the first fit on a backend that is not bundled. One that raises is named in a warning and
+    not called again.
+    """

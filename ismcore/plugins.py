@@ -1,60 +1,25 @@
-"""Finding backends: lazy, and each plugin on its own, so that a broken one hurts nobody else.
+"""Choosing and loading a backend, and telling observers.
 
-The bundled plugins are known by name and go through the same hooks as anybody's. Entry points are read only when a name
-is asked for that the bundled ones do not offer, or when all backends are listed. pluggy's own bulk loader imports every
-plugin and fails as one, hence the loop here.
+Naming a bundled backend reads no entry point and pays for nobody's import. The plugins of other distributions are looked up
+when a name is asked for that no bundled backend bears, or when all backends are listed.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
+import inspect
 import os
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
-from types import ModuleType
-from typing import cast
+from typing import Any
 
-import pluggy
-
-from ismcore import hookspecs
-from ismcore.backend import API, Backend, BackendInfo
-from ismcore.errors import BackendBroken, BackendMissing, PluginError, UnknownBackend
+from ismcore.backend import Backend, BackendInfo
+from ismcore.errors import BackendBroken, BackendMissing, UnknownBackend
+from ismcore.registry import BUNDLED, BackendStatus, Registry, wanted_plugins
 
 __all__ = ["BackendStatus", "Choice", "backends", "choose", "load_backend", "notify_observers"]
-
-BUNDLED = ("ismcore_jax.plugin", "ismcore_torch.plugin", "ismcore_autograd.plugin")
-"""Plugin modules of this distribution, in the order in which "auto" prefers their backends."""
-
-
-@dataclass(frozen=True)
-class BackendStatus:
-    """One line of `ismcore.backends()`.
-
-    Attributes:
-        name: What to pass as `backend=`.
-        status: "ready", "missing" (a framework is not installed), "broken" (the plugin fails), "incompatible" (written
-            for another version of the contract) or "conflict" (two plugins offer the name).
-        reason: Why it is not ready, and what to do.
-        versions: Versions of the packages that it needs.
-        origin: Distribution or module that the plugin comes from.
-        description: The plugin's own words.
-    """
-
-    name: str
-    status: str
-    reason: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
-    origin: str = ""
-    description: str = ""
-
-    def __str__(self) -> str:
-        versions = ", ".join(f"{k} {v}" for k, v in self.versions.items())
-        return f"{self.name:12} {self.status:10} {self.reason or versions}"
 
 
 @dataclass(frozen=True)
@@ -63,88 +28,6 @@ class Choice:
 
     name: str
     reason: str
-
-
-class Registry:
-    """The plugins found so far, by pluggy, and what each said of its backends."""
-
-    def __init__(self, bundled: Iterable[str] = BUNDLED) -> None:
-        self.manager = pluggy.PluginManager(hookspecs.PROJECT)
-        self.manager.add_hookspecs(hookspecs)
-        self.infos: dict[str, BackendInfo] = {}
-        self.origins: dict[str, str] = {}
-        self.faults: dict[str, BackendStatus] = {}
-        self._scanned = False
-        for name in bundled:
-            self._register(name, lambda name=name: importlib.import_module(name), name)
-
-    def find(self, name: str) -> BackendInfo | None:
-        """What is known of a backend, reading the entry points if no bundled plugin offers it."""
-        if name not in self.infos:
-            self.scan()
-        return self.infos.get(name)
-
-    def scan(self) -> None:
-        """Load the plugins of other distributions, once."""
-        if self._scanned:
-            return
-        self._scanned = True
-        points: list[EntryPoint] = sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name)
-        for point in points:
-            if point.value not in BUNDLED:
-                origin = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
-                self._register(point.name, point.load, origin)
-
-    def _register(self, name: str, load: object, origin: str) -> None:
-        try:
-            plugin: ModuleType = load()  # type: ignore[operator]
-            self.manager.register(plugin, name)
-            self.manager.check_pending()
-            found = self._announced(plugin)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a plugin may raise anything while it is imported, SystemExit too
-            if self.manager.has_plugin(name):
-                self.manager.unregister(name=name)
-            self.faults[name] = BackendStatus(name, "broken", f"{type(error).__name__}: {error}", origin=origin)
-            return
-        for info in found:
-            if info.name in self.infos:
-                reason = f"also offered by {origin}, which was left out"
-                self.faults[info.name] = BackendStatus(info.name, "conflict", reason, origin=self.origins[info.name])
-            else:
-                self.infos[info.name], self.origins[info.name] = info, origin
-
-    def _announced(self, plugin: ModuleType) -> list[BackendInfo]:
-        found: list[BackendInfo] = []
-        for implementation in self.manager.hook.ismcore_backends.get_hookimpls():
-            if implementation.plugin is plugin:
-                found.extend(cast("Iterable[BackendInfo]", implementation.function()))
-        for info in found:
-            if not isinstance(info, BackendInfo):
-                raise PluginError(f"ismcore_backends must return BackendInfo objects, not {info!r}")
-        return found
-
-    def status(self, name: str) -> BackendStatus:
-        """What stands in the way of a backend, found without importing its framework."""
-        info = self.infos.get(name)
-        if info is None:
-            return self.faults[name]
-        versions = {package: v for package in info.requires if (v := _version(package))}
-        missing = [package for package in info.requires if importlib.util.find_spec(package) is None]
-        status, reason = "ready", ""
-        if info.api != API:
-            status, reason = "incompatible", f"written for version {info.api} of the backend contract; this is {API}"
-        elif missing:
-            status, reason = "missing", f"needs {', '.join(missing)}: {info.install}"
-        return BackendStatus(name, status, reason, versions, self.origins[name], info.description)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 @cache
@@ -156,14 +39,16 @@ def registry() -> Registry:
 def backends() -> list[BackendStatus]:
     """Every backend that is bundled or installed, and whether it is ready; imports none of the frameworks.
 
+    Plugins of other distributions are imported here, once. `ISMCORE_PLUGINS=none` in the environment leaves them out, and a
+    comma-separated list of entry points or distributions takes only these.
+
     Example:
         >>> [b.name for b in backends()][:3]
         ['jax', 'torch', 'autograd']
     """
     found = registry()
     found.scan()
-    names = [*found.infos, *(name for name in found.faults if name not in found.infos)]
-    return [found.status(name) for name in names]
+    return found.statuses()
 
 
 def choose(backend: str, native: str | None = None) -> Choice:
@@ -178,10 +63,10 @@ def choose(backend: str, native: str | None = None) -> Choice:
         return Choice(native, "the model is written in its framework")
     if os.environ.get("ISMCORE_BACKEND"):
         return Choice(os.environ["ISMCORE_BACKEND"], "named by ISMCORE_BACKEND")
-    statuses = [registry().status(name) for name in ("jax", "torch", "autograd")]
+    statuses = [status for name in BUNDLED if (status := registry().status(name))]
     for status in statuses:
         if status.status == "ready":
-            return Choice(status.name, "first of jax, torch, autograd that is ready")
+            return Choice(status.name, f"first of {', '.join(BUNDLED)} that is ready")
     raise BackendMissing("no backend is ready: " + "; ".join(map(str, statuses)))
 
 
@@ -191,44 +76,77 @@ def load_backend(name: str) -> type[Backend]:
     Raises:
         UnknownBackend: No plugin offers the name; the message lists those that are there.
         BackendMissing: Its framework is not installed; the message holds the command that installs it.
-        BackendBroken: It, or its framework, fails to import; the cause is chained.
+        BackendBroken: It cannot be used: it, its plugin or its framework fails to import, and the cause is chained; or it is
+            written for another version of the contract; or two plugins offer the name.
     """
-    info = registry().find(name) if isinstance(name, str) else None
-    if info is None:
-        fault = registry().faults.get(name)
-        if fault is not None:
-            raise BackendBroken(f"backend plugin {name!r} of {fault.origin} is broken: {fault.reason}")
-        known = [status.name for status in backends()]
-        close = difflib.get_close_matches(str(name), known, 1, 0.5)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise UnknownBackend(f"no backend is called {name!r}{hint} Installed backends: {', '.join(known)}")
-    status = registry().status(name)
+    if not isinstance(name, str):
+        raise UnknownBackend(_unknown(name))
+    info, status = registry().find(name), registry().status(name)
+    if status is None:
+        raise UnknownBackend(_unknown(name))
     if status.status == "missing":
         raise BackendMissing(f"backend {name!r} {status.reason}")
-    if status.status == "incompatible":
-        raise BackendBroken(f"backend {name!r} of {status.origin} was {status.reason}")
-    return _load_class(info)
+    if status.status != "ready" or info is None:
+        cause = next((cause for fault, cause in registry().faults if fault.name == name), None)
+        where = f"of {status.origin}" + (f", {status.file}," if status.file else "")
+        raise BackendBroken(f"backend {name!r} {where} cannot be used ({status.status}): {status.reason}") from cause
+    return _load_class(info, status.origin)
 
 
-@cache
-def _load_class(info: BackendInfo) -> type[Backend]:
+def _unknown(name: object) -> str:
+    statuses = backends()
+    known = [status.name for status in statuses if status.status != "broken"]
+    broken = [f"{status.name} ({status.reason})" for status in statuses if status.status == "broken"]
+    close = difflib.get_close_matches(str(name), known, 1, 0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    message = f"no backend is called {name!r}{hint} Installed backends: {', '.join(known)}"
+    if broken:
+        message += f". Broken plugins: {'; '.join(broken)}"
+    if wanted_plugins() is not None:
+        message += f". ISMCORE_PLUGINS={os.environ['ISMCORE_PLUGINS']!r} leaves out all other plugins"
+    return message
+
+
+def _load_class(info: BackendInfo, origin: str) -> type[Backend]:
     module, _, attribute = info.load.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:
-        raise BackendBroken(f"backend {info.name!r} fails to load: {type(error).__name__}: {error}") from error
+        found: Any = getattr(importlib.import_module(module), attribute)
+        fault = _class_fault(found, info)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        message = f"backend {info.name!r} of {origin} fails to load {info.load}: {type(error).__name__}: {error}"
+        raise BackendBroken(message) from error
+    if fault:
+        raise BackendBroken(f"backend {info.name!r} of {origin}: {info.load} {fault}")
+    return found  # type: ignore[no-any-return]
+
+
+def _class_fault(found: Any, info: BackendInfo) -> str:
+    """What keeps an object from being the backend announced; "" if nothing does."""
     if not (isinstance(found, type) and issubclass(found, Backend)):
-        raise BackendBroken(f"backend {info.name!r}: {info.load} is no subclass of ismcore.backend.Backend")
-    return found
+        return "is no subclass of ismcore.backend.Backend"
+    lacks = sorted(found.__abstractmethods__) if inspect.isabstract(found) else []
+    lacks += [attribute for attribute in ("name", "ops") if not hasattr(found, attribute)]
+    if lacks:
+        return f"lacks {', '.join(lacks)}"
+    if found.name != info.name:
+        return f"calls itself {found.name!r}, and must bear the name that its plugin announces"
+    return ""
 
 
 def notify_observers(event: object) -> None:
-    """Pass an event of a run to every plugin that observes fits; one that fails is named, and not called again."""
+    """Pass an event of a run to every plugin that observes fits; one that fails is named, and not called again.
+
+    Plugins of other distributions hear of a run once they were looked up; see this module's first lines.
+    """
     manager = registry().manager
     for implementation in manager.hook.ismcore_fit_event.get_hookimpls():
         try:
             implementation.function(*[event for _ in implementation.argnames])
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             manager.unregister(implementation.plugin)
             message = f"plugin {implementation.plugin_name} failed on a fit event and is detached: {error!r}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)

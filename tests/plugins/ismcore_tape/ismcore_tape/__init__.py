@@ -1,0 +1,1 @@
+"""NumPy with a tape, as a backend of ismcore."""

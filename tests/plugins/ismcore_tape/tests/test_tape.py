@@ -1,0 +1,5 @@
+from ismcore.testing import BackendConformance
+
+
+class TestTape(BackendConformance):
+    backend = "tape"

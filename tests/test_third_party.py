@@ -1,0 +1,154 @@
+"""A backend by a stranger: the example of backends/README.md, built, installed and run from wheels, away from this checkout."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import pytest
+from shelf import shelf_on_path
+from truth import golden, relative_error
+
+import ismcore
+from ismcore.models import Model
+from ismcore.testing import all_checks
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "tests" / "plugins" / "ismcore_tape"
+README = (ROOT / "backends" / "README.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"^`([\w./]+)`\n\n```(?:py|toml)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE))
+
+
+def block(language):
+    """The one block of a language that bears no file's name."""
+    (text,) = re.findall(rf"(?<!`\n\n)^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    return text
+
+
+def test_the_readme_shows_the_example_whole_and_as_it_is():
+    written = {str(path.relative_to(EXAMPLE)) for path in EXAMPLE.rglob("*.*") if path.suffix in (".py", ".toml")}
+    assert written == FILES.keys()
+    for name, text in FILES.items():
+        assert text == (EXAMPLE / name).read_text(encoding="utf-8"), f"backends/README.md and tests/plugins differ in {name}"
+
+
+def test_the_checks_that_the_readme_names_exist():
+    named = set(re.findall(r"check_\w+", README)) - {"check_backend"}
+    assert len(named) >= 4
+    assert named <= {check.name for check in all_checks()}
+
+
+def run(*command, cwd):
+    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, f"{command}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory):
+    """A folder made from the README alone, and the Python of a fresh environment where its wheel and ours are installed.
+
+    The environment sees the running one's packages behind its own, but not its editable installs: no .pth file is read there.
+    """
+    work = tmp_path_factory.mktemp("stranger")
+    ours, theirs, wheels, env = (work / name for name in ("ismcore", "tape", "wheels", "env"))
+    shutil.copytree(
+        ROOT,
+        ours,
+        ignore=lambda folder, names: set(names) & {"tests", "docs", "bench", "build"} | {n for n in names if n[0] == "."},
+    )
+    for name, text in FILES.items():
+        (theirs / name).parent.mkdir(parents=True, exist_ok=True)
+        (theirs / name).write_text(text, encoding="utf-8")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
+    run(*pip, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "-w", wheels, ours, theirs, cwd=work)
+    run(sys.executable, "-m", "venv", "--without-pip", env, cwd=work)
+    python = env / "bin" / "python"
+    (site,) = env.glob("lib/python*/site-packages")
+    (site / "behind.pth").write_text("\n".join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}) + "\n")
+    run(*pip, "--python", python, "install", "--no-deps", "--no-index", "--force-reinstall", *wheels.glob("*.whl"), cwd=work)
+    return theirs, python, site
+
+
+@pytest.mark.slow
+def test_it_is_the_wheels_that_are_tested(stranger):
+    folder, python, site = stranger
+    code = "import ismcore, ismcore_tape, json; print(json.dumps([ismcore.__file__, ismcore_tape.__file__]))"
+    (folder / "elsewhere").mkdir()
+    for file in json.loads(run(python, "-c", code, cwd=folder / "elsewhere")):
+        assert Path(file).is_relative_to(site)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_are_green(stranger):
+    folder, python, _ = stranger
+    install, *commands = block("sh").splitlines()
+    assert install == "python -m pip install ."
+    assert len(commands) == 3
+    printed = []
+    for command in commands:
+        head, *words = shlex.split(command)
+        assert head == "python"
+        printed.append(run(python, *words, cwd=folder))
+    for dtype, text in zip(("float64", "float32"), printed[:2], strict=True):
+        counted = re.search(rf"tape in {dtype} on cpu: (\d+) checks, (\d+) passed, (\d+) skipped", text)
+        assert counted, text
+        checks, passed, skipped = map(int, counted.groups())
+        assert checks > 200
+        assert checks == passed + skipped
+        assert set(re.findall(r"skipped +- +(.*)", text)) == {"declares no jvp"}
+    assert re.search(r"[2-9]\d\d passed", printed[2])
+
+
+@pytest.mark.slow
+def test_the_fit_of_the_readme_is_right(stranger):
+    folder, python, _ = stranger
+    check = "print(abs(result.params['weight'] + np.linalg.inv(np.cov(x.T, bias=True))).max(), result.backend)"
+    error, backend = run(python, "-c", f"{block('py')}{check}", cwd=folder).splitlines()[-1].split()
+    assert backend == "tape"
+    assert float(error) < 1e-4
+
+
+@pytest.fixture
+def tape(tmp_path, monkeypatch):
+    """The example as if it were installed, in this process."""
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    with shelf_on_path(tmp_path, monkeypatch) as shelf:
+        shelf.announce("ismcore_tape", "tape = ismcore_tape.plugin")
+        yield "tape"
+
+
+class MinusGradient(Model):
+    """psi = -grad U of a network U: the objective's gradient then differentiates three times."""
+
+    def __init__(self, network):
+        self.network = network
+
+    def shapes(self, d):
+        raise NotImplementedError
+
+    def initial_params(self, seed, d):
+        raise NotImplementedError
+
+    def score(self, calculus, params, x):
+        u, pull = calculus.vjp(lambda z: self.network.score(calculus, params, z), x)
+        return -pull(calculus.ops.broadcast_to(calculus.asarray(np.ones(1)), u.shape))
+
+
+@pytest.mark.parametrize("case", golden("energy"), ids=lambda case: case.raw["id"])
+def test_three_nested_derivatives(case, tape):
+    model = MinusGradient(case.model)
+    model.shapes = lambda d: {name: value.shape for name, value in case.params.items()}
+    for name, weight in {"ism": 0.0, "reg0.1": 0.1}.items():
+        objective = ismcore.ImplicitScoreMatching(weight, divergence="nested")
+        at = ismcore.evaluate(model, case.params, case.x, objective, backend=tape)
+        assert relative_error(at.loss, case.raw["loss"][name]) < 1e-13
+        assert relative_error(at.score, case.score) < 1e-13
+        assert relative_error(at.jacobian_diagonal, case.jacobian_diagonal) < 1e-13
+        for key, expected in case.gradient(name).items():
+            assert relative_error(at.gradient[key], expected) < 1e-12
