@@ -34,7 +34,7 @@ def density_from_score(score: Any, grid: Any, *, method: str = "trapezoid") -> n
     Example:
         >>> grid = np.linspace(-8.0, 8.0, 161)
         >>> p = ismcore.density_from_score(-grid, grid)         # the standard normal
-        >>> round(float(p[80]) * np.sqrt(2 * np.pi), 4)
+        >>> round(float(p[80] * np.sqrt(2 * np.pi)), 4)
         1.0
     """
     points, values = np.asarray(grid, dtype=np.float64), np.asarray(score, dtype=np.float64)

@@ -91,9 +91,10 @@ def train(
     stops = sorted({*wanted, epochs})
 
     def notify(kind: str) -> None:
-        event = FitEvent(
-            kind, len(run.losses), epochs, run.losses, time.monotonic() - start, run.status if kind == "end" else ""
-        )
+        losses = run.losses.view()
+        losses.flags.writeable = False  # listeners look, they do not touch
+        status = run.status if kind == "end" else ""
+        event = FitEvent(kind, len(losses), epochs, losses, time.monotonic() - start, status)
         for listener in listeners:
             listener(event)
 

@@ -425,7 +425,7 @@ def nested(depth):
         (put("model/activation", "exec"), "exec"),
         (put("model/activation", {}), "activation"),
         (put("model/__class__", "x"), "'__class__', which this ismcore does not know"),
-        (put("objective/curvature_weight", "0"), "curvature_weight = '0'"),
+        (put("objective/curvature_weight", "0"), "curvature_weight must be .* not '0'"),
         (put("objective/curvature_weight", -1), "curvature_weight"),
         (put("objective/divergence", "fast"), "divergence"),
         (put("status", {"$tensor": "params.layers.0.bias"}), "used twice"),

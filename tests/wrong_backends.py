@@ -318,7 +318,7 @@ class ProgramByShape(_Own):
         def __init__(self, backend, problem, state):
             super().__init__(backend, problem, state)
             key = (backend, problem.objective, tuple((name, np.shape(value)) for name, value in state.params.items()))
-            self._value_and_grad = self.programs.setdefault(key, self._value_and_grad)
+            self._loss_and_gradient = self.programs.setdefault(key, self._loss_and_gradient)
 
 
 @fault("state kept on the class", "check_sessions_interleave")

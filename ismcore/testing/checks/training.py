@@ -223,5 +223,5 @@ def check_minimum_is_reached(subject: Subject) -> float:
     case = replace(scenario("affine3"), x=x, objective=ImplicitScoreMatching(curvature_weight=0.125))
     run = Training(subject, case.problem(optimizer), start(optimizer, case.params))
     run.run([optimizer.learning_rate] * 200)
-    right = oracle.affine_minimum(x, case.objective.curvature_weight)
+    right = oracle.affine_minimum(x, case.curvature_weight)
     return subject.close(run.state().params, right, subject.tolerances.steps, "after 200 steps, parameter")
