@@ -68,7 +68,7 @@ class Calculus(ABC):
 
     def sum_over_rows(self, f: Callable[[dict[str, Any]], dict[str, Array]], rows: dict[str, Array], size: int) -> Any:
         """Sum of f over blocks of at most `size` rows, array by array; every array in `rows` has the rows first."""
-        n = len(next(iter(rows.values())))
+        n = next(iter(rows.values())).shape[0]
         total: dict[str, Array] | None = None
         for start in range(0, n, size):
             part = f({name: value[start : start + size] for name, value in rows.items()} if size < n else rows)

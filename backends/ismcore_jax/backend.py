@@ -104,7 +104,7 @@ class JaxBackend(Backend):
 
     def sum_over_rows(self, f: Callable[[Params], Params], rows: Params, size: int) -> Params:
         """See `Calculus.sum_over_rows`; one loop in the program, whatever the number of blocks."""
-        n = len(next(iter(rows.values())))
+        n = next(iter(rows.values())).shape[0]
         count = n // size
         if count < 2:
             return super().sum_over_rows(f, rows, size)  # type: ignore[no-any-return]
