@@ -162,10 +162,11 @@ def _terms(engine: Backend, problem: Problem, params: Params) -> np.ndarray:
         return engine.to_numpy(row_terms(engine, problem, engine.asarrays(params), engine.asarray(problem.x), given))
 
 
-def score_on(engine: Backend, model: Model, params: Params, x: np.ndarray) -> np.ndarray:
-    """Psi at each sample, (n, d), on the backend."""
+def score_on(engine: Backend, model: Model, params: Params, x: np.ndarray, context: np.ndarray | None = None) -> np.ndarray:
+    """The score at each sample, (n, d), on the backend."""
     with engine.scope():
-        return engine.to_numpy(_score_program(engine, model)(engine.asarrays(params), engine.asarray(x)))
+        given = () if context is None else (engine.asarray(context),)
+        return engine.to_numpy(_score_program(engine, model)(engine.asarrays(params), engine.asarray(x), *given))
 
 
 def jacobian_diagonal(engine: Backend, model: Model, params: Params, x: np.ndarray) -> np.ndarray:
@@ -175,8 +176,8 @@ def jacobian_diagonal(engine: Backend, model: Model, params: Params, x: np.ndarr
 
 
 @lru_cache(maxsize=64)
-def _score_program(engine: Backend, model: Model) -> Callable[[Params, Array], Array]:
-    return engine.compiled(lambda params, x: model.score(engine, params, x))
+def _score_program(engine: Backend, model: Model) -> Callable[..., Array]:
+    return engine.compiled(lambda params, x, *context: model.score(engine, params, x, *context))
 
 
 @lru_cache(maxsize=64)

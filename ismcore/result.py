@@ -71,22 +71,27 @@ class FitResult:
         """Dimension of the samples."""
         return len(self.mean)
 
-    def score(self, x: Any, *, epoch: int | None = None) -> np.ndarray:
+    def score(self, x: Any, *, epoch: int | None = None, context: Any = None) -> np.ndarray:
         """Fitted score psi(x) at points x of shape (n, d) or (n,): (n, d), in 1/[x].
 
         Args:
             x: Where.
             epoch: Use the snapshot kept after this many epochs, not the final parameters.
+            context: What a conditional score depends on, (n, c), or one number for all points: the noise scale of an
+                `ismcore.NoiseConditional`, in the units of the samples as trained on.
 
         Raises:
             OptionError: No snapshot was kept then.
         """
         points = as_samples(x, dtype=self.dtype, d=self.d)
         params = self._at(epoch)
+        if context is not None:
+            context = np.array(context, dtype=self.dtype)
+            context = context if context.ndim == 2 else np.broadcast_to(context, (len(points), 1))
         if self.model.portable:
             calculus = NumpyCalculus(self.dtype)
-            return np.asarray(self.model.score(calculus, params, calculus.asarray(points)))
-        return score_on(self._engine(), self.model, params, points)
+            return np.asarray(self.model.score(calculus, params, calculus.asarray(points), context))
+        return score_on(self._engine(), self.model, params, points, context)
 
     def divergence(self, x: Any) -> np.ndarray:
         """Divergence of the fitted score at points x, (n,), in 1/[x]^2, by the backend's differentiation."""

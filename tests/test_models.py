@@ -88,3 +88,16 @@ def test_equal_seeds_draw_equal_parameters():
 def test_unknown_options_are_refused_with_the_valid_ones(options):
     with pytest.raises(ismcore.OptionError, match=r"must be"):
         ismcore.MLP(**options)
+
+
+@pytest.mark.parametrize("model", [ismcore.MLP(), ismcore.Affine(), ismcore.Energy(ismcore.MLP())], ids=repr)
+def test_a_context_is_never_ignored(model):
+    with pytest.raises(ismcore.ModelError, match="takes no context"):
+        model.score(NumpyCalculus(), model.initial_params(0, 3), X, np.ones((len(X), 1)))
+
+
+def test_a_conditional_function_gets_its_context(backend):
+    model = ismcore.ScoreFunction(lambda ops, params, x, s: params["a"] * x / s, {"a": 2.0})
+    objective = ismcore.NoiseConditionalScoreMatching((0.5, 1.0))
+    result = ismcore.fit(X, model=model, objective=objective, backend=backend, epochs=1, standardize=False, dtype="float64")
+    np.testing.assert_allclose(result.score(X, context=4.0), result.params["a"] * X / 4.0, rtol=1e-12)

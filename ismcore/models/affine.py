@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ismcore.calculus import Calculus
-from ismcore.models.base import Model
+from ismcore.models.base import Model, refuse_context
 from ismcore.ops import Array
 from ismcore.problem import Params
 
@@ -36,6 +36,7 @@ class Affine(Model):
 
     def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
         """See `Model.score`."""
+        refuse_context(self, context)
         return x @ calculus.ops.permute_dims(params["weight"], (1, 0)) + params["bias"]
 
     def fold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:

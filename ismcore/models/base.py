@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from ismcore.calculus import Calculus
-from ismcore.errors import ParameterError
+from ismcore.errors import ModelError, ParameterError
 from ismcore.ops import Array
 from ismcore.problem import Params
 
-__all__ = ["Model", "Standardized", "check_params"]
+__all__ = ["Model", "Standardized", "check_params", "refuse_context"]
 
 
 class Model(ABC):
@@ -78,6 +78,16 @@ def check_params(model: Model, params: Mapping[str, Any], d: int) -> Params:
             raise ParameterError(f"parameter {name!r} must hold finite real numbers; got {np.array_repr(value)[:80]}")
         checked[name] = value if value.dtype.kind == "f" else value.astype(np.float64)
     return checked
+
+
+def refuse_context(model: Model, context: Array | None) -> None:
+    """Refuse a context that the model would have to ignore.
+
+    Raises:
+        ModelError: There is one.
+    """
+    if context is not None:
+        raise ModelError(f"{model!r} takes no context; a network does inside of ismcore.NoiseConditional(net)")
 
 
 @dataclass(frozen=True, eq=False)

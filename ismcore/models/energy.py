@@ -8,7 +8,7 @@ import numpy as np
 
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
-from ismcore.models.base import Model
+from ismcore.models.base import Model, refuse_context
 from ismcore.models.function import ScoreFunction
 from ismcore.models.network import Network
 from ismcore.ops import Array
@@ -77,6 +77,7 @@ class Energy(Model):
 
     def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
         """See `Model.score`."""
+        refuse_context(self, context)
         return -calculus.gradient(lambda points: self.energy(calculus, params, points), x)
 
     def fold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:

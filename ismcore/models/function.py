@@ -23,8 +23,8 @@ class ScoreFunction(Model):
 
     Args:
         apply: `apply(ops, params, x) -> (n, d)`, written over `ismcore.ops.Ops`, which runs on every backend; or, with a
-            backend named, `apply(params, x)` in that backend's framework. Rows must be independent. Inside of
-            `ismcore.Energy` it returns an energy, (n,) or (n, 1).
+            backend named, `apply(params, x)` in that backend's framework. Rows must be independent. A conditional score
+            gets its context, (n, c), as a last argument. Inside of `ismcore.Energy` it returns an energy, (n,) or (n, 1).
         params: Parameters to start from, by name.
         backend: The backend whose framework `apply` is written in.
 
@@ -56,13 +56,14 @@ class ScoreFunction(Model):
         """See `Model.initial_params`; a copy of the parameters given."""
         return {name: np.array(value, dtype=np.float64) for name, value in self.params.items()}
 
-    def output(self, calculus: Calculus, params: Params, x: Array) -> Array:
+    def output(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
         """What `apply` returns."""
-        return self.apply(calculus.ops, params, x) if self.backend is None else self.apply(params, x)
+        arguments = (params, x) if context is None else (params, x, context)
+        return self.apply(calculus.ops, *arguments) if self.backend is None else self.apply(*arguments)
 
     def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
         """See `Model.score`."""
-        psi = self.output(calculus, params, x)
+        psi = self.output(calculus, params, x, context)
         if tuple(psi.shape) != tuple(x.shape):
             raise ModelError(f"apply must return one score a row, of shape {tuple(x.shape)}; it returned {tuple(psi.shape)}")
         return psi

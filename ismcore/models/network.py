@@ -9,8 +9,8 @@ import numpy as np
 
 from ismcore.activations import get_activation
 from ismcore.calculus import Calculus
-from ismcore.errors import ModelError, OptionError
-from ismcore.models.base import Model
+from ismcore.errors import OptionError
+from ismcore.models.base import Model, refuse_context
 from ismcore.ops import Array
 from ismcore.problem import Params
 from ismcore.seeds import stream
@@ -71,8 +71,7 @@ class Network(Model):
 
     def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
         """See `Model.score`."""
-        if context is not None:
-            raise ModelError(f"{self!r} takes no context; wrap it, as ismcore.NoiseConditional({self!r})")
+        refuse_context(self, context)
         return self.forward(calculus, params, x)
 
     def fold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
