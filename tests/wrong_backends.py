@@ -14,6 +14,7 @@ from ismcore_autograd.backend import AutogradBackend
 from ismcore_autograd.ops import AutogradOps
 
 from ismcore.backend import GenericSession
+from ismcore.calculus import NumpyCalculus
 from ismcore.objectives import ImplicitScoreMatching
 from ismcore.optimizers import Adam
 from ismcore.problem import Steps
@@ -82,8 +83,10 @@ class MissingZeros(AutogradBackend):
 
 class _Reweighted(AutogradBackend):
     def prepare(self, problem, state):
-        weight = self.factor * problem.objective.curvature_weight
-        return super().prepare(replace(problem, objective=ImplicitScoreMatching(curvature_weight=weight)), state)
+        if isinstance(problem.objective, ImplicitScoreMatching):
+            weight = self.factor * problem.objective.curvature_weight
+            problem = replace(problem, objective=ImplicitScoreMatching(curvature_weight=weight))
+        return super().prepare(problem, state)
 
 
 @fault("penalty halved", "check_session_objective")
@@ -117,6 +120,83 @@ class LossAfterUpdate(_Own):
             losses = [super(type(self), self).run(Steps(np.zeros(1)))[0] for _ in range(steps.count)]
             self._state = kept
             return np.array(losses)
+
+
+@fault("row weights ignored", "check_session_objective")
+class RowsAlike(AutogradBackend):
+    def prepare(self, problem, state):
+        return super().prepare(replace(problem, row_weight=None), state)
+
+
+@fault("one curvature weight for all dimensions", "check_gradient")
+class OneCurvatureWeight(AutogradBackend):
+    def asarrays(self, tree):
+        return super().asarrays({name: np.mean(value) if name == "curvature_weight" else value for name, value in tree.items()})
+
+
+@fault("the last block of rows dropped", "check_row_blocks")
+class WholeBlocksOnly(AutogradBackend):
+    class Untaped(NumpyCalculus):
+        def sum_over_rows(self, f, rows, size):
+            n = len(rows["x"])
+            return super().sum_over_rows(f, {name: value[: max(size, n - n % size)] for name, value in rows.items()}, size)
+
+    @property
+    def untaped(self):
+        return self.Untaped(self.dtype)
+
+
+@fault("row weights of the first block for every block", "check_row_blocks")
+class WeightsOfTheFirstBlock(WholeBlocksOnly):
+    class Untaped(NumpyCalculus):
+        def sum_over_rows(self, f, rows, size):
+            again = {name: value[np.arange(len(value)) % size] if name == "weight" else value for name, value in rows.items()}
+            return super().sum_over_rows(f, again, size)
+
+
+@fault("operations off the tape that are not those on it", "check_analytic_divergence")
+class OtherUntapedOps(WholeBlocksOnly):
+    class Untaped(NumpyCalculus):
+        class Ops(type(NumpyCalculus.ops)):
+            @staticmethod
+            def logaddexp(x1, x2):
+                return np.where(x1 > x2, x1, x2)
+
+            @staticmethod
+            def tanh(x):
+                return np.clip(x, -1.0, 1.0)
+
+        ops = Ops()
+
+
+@fault("draws of the first step used for all", "check_draws_of_each_step")
+class DrawsOnce(_Own):
+    class session(GenericSession):
+        def run(self, steps):
+            first = {name: np.broadcast_to(value[:1], value.shape) for name, value in steps.draws.items()}
+            return super().run(Steps(steps.learning_rate, first))
+
+
+@fault("draws of a chunk begun again in the next", "check_draws_of_each_step")
+class DrawsOfItsOwn(_Own):
+    class session(GenericSession):
+        kept = None
+
+        def run(self, steps):
+            self.kept = self.kept or steps.draws
+            again = {name: value[: steps.count] for name, value in self.kept.items()}
+            return super().run(Steps(steps.learning_rate, again))
+
+
+@fault("probes that an equal objective held", "check_preparation_is_fresh_for_other_probes")
+class ProbesByObjective(_Own):
+    class session(GenericSession):
+        inputs = {}  # noqa: RUF012
+
+        def __init__(self, backend, problem, state):
+            super().__init__(backend, problem, state)
+            key = (backend, problem.model, problem.objective, problem.x.tobytes())
+            self._inputs = self.inputs.setdefault(key, self._inputs)
 
 
 @fault("mean over all entries in place of rows", "check_session_objective")
@@ -181,7 +261,7 @@ class ForgetsItsStep(AutogradBackend):
 class OneRate(_Own):
     class session(GenericSession):
         def run(self, steps):
-            return super().run(Steps(np.full(steps.count, steps.learning_rate[0])))
+            return super().run(Steps(np.full(steps.count, steps.learning_rate[0]), steps.draws))
 
 
 @fault("moments reset at each chunk", "check_chunks")

@@ -1,5 +1,6 @@
 """HIPS-autograd under ismcore's contract: NumPy arrays, reverse and forward mode, the core's own training loop."""
 
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -13,6 +14,10 @@ from ismcore.problem import Params
 from ismcore_autograd.ops import AutogradOps
 
 __all__ = ["AutogradBackend"]
+
+
+_TRACING = threading.RLock()
+"""HIPS-autograd numbers its traces on one stack for the whole process: two threads that trace at once mix theirs up."""
 
 
 class AutogradBackend(Backend):
@@ -41,13 +46,21 @@ class AutogradBackend(Backend):
 
     def value_and_grad(self, f: Callable[..., Array], /) -> Callable[..., tuple[Array, Params]]:
         """See `Backend.value_and_grad`."""
-        return autograd.value_and_grad(f)  # type: ignore[no-any-return]
+        together = autograd.value_and_grad(f)
+
+        def locked(*args: Array) -> tuple[Array, Params]:
+            with _TRACING:
+                return together(*args)  # type: ignore[no-any-return]
+
+        return locked
 
     def jvp(self, f: ScoreFn, x: Array, v: Array, /) -> tuple[Array, Array]:
         """See `Calculus.jvp`."""
-        return autograd.make_jvp(f)(x)(v)  # type: ignore[no-any-return]
+        with _TRACING:
+            return autograd.make_jvp(f)(x)(v)  # type: ignore[no-any-return]
 
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         """See `Calculus.vjp`."""
-        pull, psi = autograd.make_vjp(f)(x)
+        with _TRACING:
+            pull, psi = autograd.make_vjp(f)(x)
         return psi, pull

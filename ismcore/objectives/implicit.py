@@ -33,7 +33,8 @@ class ImplicitScoreMatching(Objective):
         divergence: How the divergence is found: "nested", by the backend's nested differentiation, for any model;
             "analytic", by the core's formulas, for the library's own networks; "auto", the cheapest exact way known for the
             model; or a `Hutchinson`, an estimate. Estimated with lambda > 0 it needs at least two probes, and the estimate
-            of the penalty, a product of two independent ones, is unbiased but can be negative.
+            of the penalty, a product of two independent ones, is unbiased but can be negative. It is made from v^T J where
+            the backend offers vjp, else from J v: different numbers, unless J is symmetric, of one expectation.
 
     Raises:
         OptionError: A value is none of the above.

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from ismcore.errors import IsmError
 from ismcore.plugins import backends, load_backend
 from ismcore.problem import Params
 from ismcore.testing.report import Report, Row, check_backend
-from ismcore.testing.scenarios import all_scenarios
+from ismcore.testing.scenarios import all_scenarios, scored_scenarios
 from ismcore.testing.subject import TOLERANCES, Subject
 
 __all__ = ["Gap", "Matrix", "matrix"]
@@ -157,10 +158,11 @@ def matrix(names: Sequence[str] = (), dtypes: Sequence[str] = tuple(TOLERANCES))
 def _gap(one: tuple[str, str, str], other: tuple[str, str, str]) -> Gap:
     first, second = (Subject.of(name, dtype, device) for name, device, dtype in (one, other))
     worst = dict.fromkeys(("score", "jacobian_diagonal", "loss", "gradient"), 0.0)
-    for case in all_scenarios():
-        a, b = first.evaluate(case), second.evaluate(case)
-        for name in worst:
-            worst[name] = max(worst[name], _difference(getattr(a, name), getattr(b, name)))
+    pairs: list[tuple[Any, Any]] = [(first.evaluate(case), second.evaluate(case)) for case in all_scenarios()]
+    pairs += [(first.field(case), second.field(case)) for case in scored_scenarios()]
+    for a, b in pairs:
+        for name, value in vars(a).items():
+            worst[name] = max(worst[name], _difference(value, getattr(b, name)))
     device, dtype = one[1:]
     return Gap(one[0], other[0], device, dtype, **worst)
 

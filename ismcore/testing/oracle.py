@@ -1,8 +1,9 @@
 """Answers that no differentiation library had a hand in: recurrences in NumPy, complex steps, optimisers by the book.
 
-A `Formula` gives a score and its whole Jacobian, both written out by hand, and takes complex parameters. The objective follows
-from these two alone, and its gradient in a parameter p from a complex step: f(p + i h) = f(p) + i h f'(p) + O(h^2), so
-f'(p) = Im f(p + i h) / h with h = 1e-30 has no error but rounding (Squire & Trapp 1998).
+A `Formula` gives a score and its whole Jacobian, both written out by hand, and takes complex parameters. An objective follows
+from these two alone (`ismcore.testing.losses`), and its gradient in a parameter p from a complex step:
+f(p + i h) = f(p) + i h f'(p) + O(h^2), so f'(p) = Im f(p + i h) / h with h = 1e-30 has no error but rounding (Squire & Trapp
+1998).
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import numpy as np
 from ismcore.optimizers import SGD, Adam, Optimizer
 from ismcore.problem import Params, TrainState
 
-__all__ = ["Formula", "affine", "affine_minimum", "gradient", "loss", "mlp", "train"]
+__all__ = ["Formula", "affine", "affine_minimum", "conditional", "energy", "gradient", "mlp", "residual", "train"]
 
-Formula = Callable[[Params, np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""(params, x) -> score (n, d) and Jacobian (n, d, d), [sample, output, input]."""
+Formula = Callable[..., tuple[np.ndarray, np.ndarray]]
+"""(params, x), or (params, x, context) -> score (n, d) and Jacobian (n, d, d), [sample, output, input]."""
 
 H = 1e-30
 
@@ -59,6 +60,12 @@ SLOPES: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
 }
 """Activations and their first derivatives, by name, for complex arguments."""
 
+BENDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "tanh": lambda z: -2.0 * np.tanh(z) * (1.0 - np.tanh(z) ** 2),
+    "softplus": lambda z: _sigmoid(z) * _sigmoid(-z),
+}
+"""Second derivatives, of those activations that the energies here have."""
+
 
 def mlp(activation: str) -> Formula:
     """Score network and Jacobian by the forward recurrence J_l = diag(sigma'(z_l)) W_l J_{l-1}, J_0 = 1."""
@@ -74,6 +81,64 @@ def mlp(activation: str) -> Formula:
                 h, derivative = slope(z.astype(complex))
                 jacobian = derivative[:, :, None] * jacobian
         return z, jacobian
+
+    return formula
+
+
+def energy(activation: str) -> Formula:
+    """Minus gradient and minus Hessian of a network of scalar output, by forward recurrences of second order.
+
+    With T = dh/dx and S = d^2h/dx^2 of a layer's input, z = W h + b has the derivatives W T and W S, and sigma(z) has
+    sigma'(z) W T and sigma'(z) W S + sigma''(z) (W T)(W T)^T. The library goes through the layers the other way.
+    """
+    slope, bend = SLOPES[activation], BENDS[activation]
+
+    def formula(params: Params, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        (n, d), layers = x.shape, len(params) // 2
+        h, first, second = x, np.broadcast_to(np.eye(d), (n, d, d)), np.zeros((n, d, d, d))
+        for layer in range(layers):
+            weight = params[f"layers.{layer}.weight"]
+            z = np.asarray(h @ weight.T + params[f"layers.{layer}.bias"], dtype=complex)
+            first, second = np.einsum("ok,nkj->noj", weight, first), np.einsum("ok,nkij->noij", weight, second)
+            if layer < layers - 1:
+                h, derivative = slope(z)
+                outer = first[:, :, :, None] * first[:, :, None, :]
+                second = derivative[:, :, None, None] * second + bend(z)[:, :, None, None] * outer
+                first = derivative[:, :, None] * first
+        return -first[:, 0], -second[:, 0]
+
+    return formula
+
+
+def residual(activation: str) -> Formula:
+    """Residual network and Jacobian by forward recurrences: h += W2 sigma(W1 sigma(h) + b1) + b2 in each block."""
+    slope = SLOPES[activation]
+
+    def formula(params: Params, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def layer(name: str, h: np.ndarray, jacobian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            weight = params[f"{name}.weight"]
+            return h @ weight.T + params[f"{name}.bias"], np.einsum("ok,nkj->noj", weight, jacobian)
+
+        def bent(h: np.ndarray, jacobian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            value, derivative = slope(h.astype(complex))
+            return value, derivative[:, :, None] * jacobian
+
+        h, jacobian = layer("input", x, np.broadcast_to(np.eye(x.shape[1]), (len(x), x.shape[1], x.shape[1])))
+        for k in range((len(params) - 4) // 4):
+            inner = layer(f"blocks.{k}.0", *bent(h, jacobian))
+            step, turn = layer(f"blocks.{k}.1", *bent(*inner))
+            h, jacobian = h + step, jacobian + turn
+        return layer("output", *bent(h, jacobian))
+
+    return formula
+
+
+def conditional(net: Formula) -> Formula:
+    """psi(x; s) = net([x, log s]) / s, and its Jacobian in x alone."""
+
+    def formula(params: Params, x: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        psi, jacobian = net(params, np.hstack([x, np.log(scale)]))
+        return psi / scale, jacobian[:, :, : x.shape[1]] / scale[:, :, None]
 
     return formula
 
@@ -96,21 +161,14 @@ def affine_minimum(x: np.ndarray, curvature_weight: float) -> Params:
     return {"weight": weight, "bias": -weight @ mean}
 
 
-def loss(formula: Formula, params: Params, x: np.ndarray, curvature_weight: float) -> complex:
-    """J_lambda = mean_n [ 1/2 |psi|^2 + tr J + lambda sum_i J_ii^2 ]."""
-    psi, jacobian = formula(params, x)
-    diagonal = np.einsum("nii->ni", jacobian)
-    return complex((0.5 * psi * psi + diagonal + curvature_weight * diagonal * diagonal).sum() / len(x))
-
-
-def gradient(formula: Formula, params: Params, x: np.ndarray, curvature_weight: float) -> Params:
-    """Gradient of `loss` in every parameter, by complex steps."""
+def gradient(loss: Callable[[Params], complex], params: Params) -> Params:
+    """Gradient of a loss in every parameter, by complex steps."""
 
     def slope(name: str, index: tuple[int, ...]) -> float:
         moved = {key: np.asarray(value, dtype=complex) for key, value in params.items()}
         moved[name] = moved[name].copy()
         moved[name][index] += 1j * H
-        return loss(formula, moved, x, curvature_weight).imag / H
+        return loss(moved).imag / H
 
     return {
         name: np.array([slope(name, index) for index in np.ndindex(np.shape(value))]).reshape(np.shape(value))
@@ -119,13 +177,19 @@ def gradient(formula: Formula, params: Params, x: np.ndarray, curvature_weight: 
 
 
 def train(
-    optimizer: Optimizer, state: TrainState, rates: Iterable[float], value_and_grad: Callable[[Params], tuple[float, Params]]
+    optimizer: Optimizer,
+    state: TrainState,
+    rates: Iterable[float],
+    value_and_grad: Callable[[Params, int], tuple[float, Params]],
 ) -> tuple[np.ndarray, TrainState]:
-    """Losses, each before its update, and the state that the steps lead to, in float64."""
+    """Losses, each before its update, and the state that the steps lead to, in float64; the loss may differ from step to step.
+
+    Steps are counted from 0, where training began, as `Problem.draws` counts them.
+    """
     losses, t = [], state.step
     params, first, second = ({**part} for part in (state.params, state.first_moment, state.second_moment))
     for rate in rates:
-        value, slopes = value_and_grad(params)
+        value, slopes = value_and_grad(params, t)
         losses.append(value)
         t += 1
         for name, g in slopes.items():

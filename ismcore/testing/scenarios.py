@@ -5,21 +5,39 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
-from ismcore.models import MLP, Affine, Model
-from ismcore.objectives import ImplicitScoreMatching
+from ismcore.models import MLP, Affine, Energy, Model, NoiseConditional, ResidualMLP
+from ismcore.objectives import (
+    DenoisingScoreMatching,
+    ExplicitScoreMatching,
+    Hutchinson,
+    ImplicitScoreMatching,
+    NoiseConditionalScoreMatching,
+    Objective,
+    SlicedScoreMatching,
+)
 from ismcore.optimizers import SGD, Adam, Optimizer
 from ismcore.problem import Params, Problem
 from ismcore.samples import Standardizer
-from ismcore.testing import functions, oracle
+from ismcore.testing import functions, losses, oracle
 
-__all__ = ["Answer", "Scenario", "TrainingCase", "all_scenarios", "scenario", "training_cases"]
+__all__ = [
+    "Answer",
+    "Scenario",
+    "TrainingCase",
+    "all_scenarios",
+    "drawing_cases",
+    "scenario",
+    "scored_scenarios",
+    "training_cases",
+    "variant",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +48,9 @@ class Answer:
     jacobian: np.ndarray
     loss: float
     gradient: Params
+
+
+_NONE = Answer(np.empty(0), np.empty(0), 0.0, {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,70 +64,91 @@ class Scenario:
         x: Samples, (n, d).
         objective: The objective.
         formula: The model's score and Jacobian in NumPy, for answers at other parameters.
-        answer: What must come out.
+        answer: What must come out; where the objective draws, what it draws for step 0 counts.
         source: Where the answer is from.
         session: Whether training sessions are checked on it too, which costs a compilation in some frameworks.
+        row_weight: Weight of each row in the loss, (n,), with sum 1; None for 1/n each.
     """
 
     id: str
     model: Model
     params: Params
     x: np.ndarray
-    objective: ImplicitScoreMatching
+    objective: Objective
     formula: oracle.Formula
     answer: Answer
     source: str
     session: bool = False
+    row_weight: np.ndarray | None = None
 
     @property
-    def curvature_weight(self) -> float:
-        """The objective's, which is one number in every scenario."""
-        return float(np.asarray(self.objective.curvature_weight))
+    def context(self) -> np.ndarray | None:
+        """What the score is conditional on, (n, 1), where it is: the noise scales of step 0."""
+        return self.draws(0)["noise_scale"] if isinstance(self.model, NoiseConditional) else None
 
     def problem(self, optimizer: Optimizer, compile: str = "auto") -> Problem:
         """The training problem with this optimiser."""
+        standardizer = Standardizer.identity(self.x.shape[1])
         return Problem(
-            self.model, self.objective, optimizer, self.x.copy(), Standardizer.identity(self.x.shape[1]), compile=compile
+            self.model, self.objective, optimizer, self.x.copy(), standardizer, row_weight=self.row_weight, compile=compile
         )
 
-    def value_and_grad(self, params: Params) -> tuple[float, Params]:
+    def draws(self, step: int) -> Params:
+        """What the objective draws for a step."""
+        return self.problem(SGD()).draws(step)
+
+    def value_and_grad(self, params: Params, step: int = 0) -> tuple[float, Params]:
         """Loss and gradient at other parameters, by the oracle."""
-        weight = self.curvature_weight
-        return (
-            oracle.loss(self.formula, params, self.x, weight).real,
-            oracle.gradient(self.formula, params, self.x, weight),
-        )
+        draws = self.draws(step)
+
+        def loss(at: Params) -> complex:
+            return losses.loss(self.objective, self.formula, at, self.x, draws, self.row_weight)
+
+        return loss(params).real, oracle.gradient(loss, params)
 
 
 GOLDEN = (
-    ("s2_tanh", 0.75, True),
-    ("s3_softplus", 0.1, True),
-    ("stress1_sigmoid", 0.0, True),
-    ("stress1_tanh", 0.75, False),
-    ("stress1_softplus", 0.1, True),
-    ("stress1_silu", 0.0, False),
-    ("stress1_gelu", 0.75, False),
-    ("stress1_gelu_tanh", 0.1, False),
+    ("s2_tanh", "reg0.75", True),
+    ("s2_tanh", "ssm_vr", False),
+    ("s3_softplus", "reg0.1", True),
+    ("s3_softplus", "ssm", False),
+    ("s3_softplus", "dsm", False),
+    ("stress1_sigmoid", "ism", True),
+    ("stress1_tanh", "reg0.75", False),
+    ("stress1_softplus", "reg0.1", True),
+    ("stress1_silu", "ism", False),
+    ("stress1_gelu", "reg0.75", False),
+    ("stress1_gelu_tanh", "reg0.1", False),
+    ("e2_softplus", "reg0.75", False),
+    ("e5_tanh", "ism", True),
 )
-"""Golden vectors: name in data/golden.json, curvature weight, and whether sessions are checked on it."""
+"""Golden vectors: name in data/golden.json, loss, and whether sessions are checked on it. Names with an e are energies."""
 
 
-def _golden(name: str, weight: float, session: bool) -> Scenario:
+def _objective(raw: Any, loss: str) -> Objective:
+    if loss == "dsm":
+        return DenoisingScoreMatching(raw["sigma_dsm"], noise=np.array(raw["noise"]))
+    if loss in ("ssm", "ssm_vr"):
+        return SlicedScoreMatching(probes=np.array(raw["V"])[None], variance_reduced=loss == "ssm_vr")
+    return ImplicitScoreMatching(float(loss.removeprefix("reg")) if loss.startswith("reg") else 0.0)
+
+
+@cache
+def _golden_model(name: str) -> tuple[Model, oracle.Formula, Params, np.ndarray]:
+    """What the losses of one golden network share."""
     raw = _vectors()["cases"][name]
-    model = MLP(hidden=tuple(raw["sizes"][1:-1]), activation=raw["activation"])
-    key = f"reg{weight}" if weight else "ism"
-    answer = Answer(np.array(raw["psi"]), np.array(raw["jac"]), raw["loss"][key], _named(raw["grad"][key]))
-    return Scenario(
-        f"{name}-{key}",
-        model,
-        _named(raw["layers"]),
-        np.array(raw["X"]),
-        ImplicitScoreMatching(curvature_weight=weight),
-        oracle.mlp(model.activation),
-        answer,
-        "golden vectors, 110 digits",
-        session,
-    )
+    net = MLP(hidden=tuple(raw["sizes"][1:-1]), activation=raw["activation"])
+    if raw["kind"] == "energy":
+        return Energy(net), oracle.energy(net.activation), _named(raw["layers"]), np.array(raw["X"])
+    return net, oracle.mlp(net.activation), _named(raw["layers"]), np.array(raw["X"])
+
+
+def _golden(name: str, loss: str, session: bool) -> Scenario:
+    raw = _vectors()["cases"][name]
+    model, formula, params, x = _golden_model(name)
+    answer = Answer(np.array(raw["psi"]), np.array(raw["jac"]), raw["loss"][loss], _named(raw["grad"][loss]))
+    source = "golden vectors, 110 digits"
+    return Scenario(f"{name}-{loss}", model, params, x, _objective(raw, loss), formula, answer, source, session)
 
 
 @cache
@@ -131,23 +173,76 @@ class Row:
     formula: oracle.Formula
     n: int
     d: int
-    curvature_weight: float = 0.0
+    objective: Objective
     session: bool = False
 
 
+PLAIN = ImplicitScoreMatching()
+LADDER = NoiseConditionalScoreMatching((1.0, 0.5, 0.25))
+
+
+def _penalised(curvature_weight: float) -> Objective:
+    return ImplicitScoreMatching(curvature_weight)
+
+
 ROWS = (
-    Row("affine2", Affine(), oracle.affine, n=4, d=2),
-    Row("affine3", Affine(), oracle.affine, n=4, d=3, curvature_weight=0.75, session=True),
-    Row("affine20", Affine(), oracle.affine, n=3, d=20, curvature_weight=0.1),
-    Row("mlp1-silu-one-row", MLP((4,), "silu"), oracle.mlp("silu"), n=1, d=1, curvature_weight=0.1),
-    Row("mlp5-silu", MLP((5,), "silu"), oracle.mlp("silu"), n=4, d=5, curvature_weight=0.75),
-    Row("mlp3-gelu", MLP((6,), "gelu"), oracle.mlp("gelu"), n=4, d=3, curvature_weight=0.75),
-    Row("mlp3-sigmoid-deep", MLP((3, 3, 3), "sigmoid"), oracle.mlp("sigmoid"), n=4, d=3, curvature_weight=0.1),
-    Row("cubic", functions.CUBIC, functions.cubic_formula, n=7, d=1, curvature_weight=0.1),
-    Row("waves", functions.WAVES, functions.waves_formula, n=4, d=3, curvature_weight=0.75, session=True),
-    Row("columns", functions.COLUMNS, functions.columns_formula, n=4, d=2, curvature_weight=0.1),
+    Row("affine2", Affine(), oracle.affine, 4, 2, PLAIN),
+    Row("affine3", Affine(), oracle.affine, 4, 3, _penalised(0.75), session=True),
+    Row("affine20", Affine(), oracle.affine, 3, 20, _penalised(0.1)),
+    Row("mlp1-silu-one-row", MLP((4,), "silu"), oracle.mlp("silu"), 1, 1, _penalised(0.1)),
+    Row("mlp5-silu", MLP((5,), "silu"), oracle.mlp("silu"), 4, 5, _penalised(0.75)),
+    Row("mlp3-gelu", MLP((6,), "gelu"), oracle.mlp("gelu"), 4, 3, _penalised(0.75)),
+    Row("mlp3-sigmoid-deep", MLP((3, 3, 3), "sigmoid"), oracle.mlp("sigmoid"), 4, 3, _penalised(0.1)),
+    Row("residual3-silu", ResidualMLP(4, 1, "silu"), oracle.residual("silu"), 4, 3, _penalised(0.75)),
+    Row("conditional3-tanh", NoiseConditional(MLP((4,), "tanh")), oracle.conditional(oracle.mlp("tanh")), 4, 3, LADDER),
+    Row("cubic", functions.CUBIC, functions.cubic_formula, 7, 1, _penalised(0.1)),
+    Row("waves", functions.WAVES, functions.waves_formula, 4, 3, _penalised(0.75), session=True),
+    Row("columns", functions.COLUMNS, functions.columns_formula, 4, 2, _penalised(0.1)),
 )
 """Shapes recur on purpose: a framework that compiles each operation for each shape spends its time on new ones."""
+
+PROBES = np.array([[1.0, -0.5, 2.0, 0.25, -1.5], [0.5, 1.0, -1.0, -2.0, 0.75], [-1.0, 1.5, 0.25, 1.0, -0.5]])
+
+
+def _probes(m: int, n: int, d: int) -> np.ndarray:
+    """Probes (m, n, d) that differ in every axis; no random law, for what is to be right for any."""
+    return np.array([[np.roll(PROBES[k], row)[:d] + 0.125 * row for row in range(n)] for k in range(m)])
+
+
+def _target(x: np.ndarray) -> np.ndarray:
+    """A score that is known: that of independent laws, proportional to exp(-x^4 / 16 + x / 2)."""
+    return np.asarray(0.5 - 0.25 * x**3)
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """Another objective at the model, the parameters and the samples of a scenario."""
+
+    base: str
+    suffix: str
+    objective: Objective
+    session: bool = False
+    row_weight: np.ndarray | None = None
+
+
+WEIGHTS = np.array([0.5, 0.0, 0.125, 0.375])
+
+VARIANTS = (
+    Variant("affine3", "row-weight", _penalised(0.75), session=True, row_weight=WEIGHTS),
+    Variant("affine3", "explicit", ExplicitScoreMatching(_target), session=True),
+    Variant("affine3", "estimated", ImplicitScoreMatching(divergence=Hutchinson(probes=_probes(2, 4, 3)))),
+    # on an energy: only of a symmetric Jacobian are J v and v^T J one estimate
+    Variant("e5_tanh-ism", "estimated-penalty", ImplicitScoreMatching(0.5, Hutchinson(probes=_probes(3, 3, 5)))),
+    Variant("mlp3-gelu", "curvature-by-dimension", ImplicitScoreMatching((0.5, 0.0, 2.0)), row_weight=WEIGHTS),
+)
+
+
+def _answered(case: Scenario) -> Scenario:
+    """The scenario with the oracle's answer."""
+    psi, jacobian = case.formula(case.params, case.x, *([] if case.context is None else [case.context]))
+    value, slopes = case.value_and_grad(case.params)
+    source = "score and Jacobian by hand, gradient by complex step"
+    return replace(case, answer=Answer(psi.real, np.array(jacobian.real), value, slopes), source=source)
 
 
 def _made(row: Row) -> Scenario:
@@ -156,21 +251,17 @@ def _made(row: Row) -> Scenario:
     params = {name: abs(value) if name == "a" else value for name, value in params.items()}
     # Eighths are exact in float32 too, so that both dtypes see the same samples.
     x = rng.integers(-12, 13, (row.n, row.d)) / 8.0
-    psi, jacobian = row.formula(params, x)
-    answer = Answer(
-        psi.real,
-        np.array(jacobian.real),
-        oracle.loss(row.formula, params, x, row.curvature_weight).real,
-        oracle.gradient(row.formula, params, x, row.curvature_weight),
-    )
-    objective = ImplicitScoreMatching(curvature_weight=row.curvature_weight)
-    source = "score and Jacobian by hand, gradient by complex step"
-    return Scenario(row.id, row.model, params, x, objective, row.formula, answer, source, row.session)
+    return _answered(Scenario(row.id, row.model, params, x, row.objective, row.formula, _NONE, "", row.session))
+
+
+def variant(case: Scenario, suffix: str, **changes: Any) -> Scenario:
+    """The scenario with another objective or other row weights, and the oracle's answer."""
+    return _answered(replace(case, id=f"{case.id}-{suffix}", **changes))
 
 
 def _minimum(weight: float) -> Scenario:
     """An affine score at its exact minimum: the gradient is zero."""
-    made = _made(Row(f"affine3-minimum-{weight}", Affine(), oracle.affine, n=4, d=3, curvature_weight=weight))
+    made = _made(Row(f"affine3-minimum-{weight}", Affine(), oracle.affine, 4, 3, _penalised(weight)))
     params = oracle.affine_minimum(made.x, weight)
     psi, jacobian = oracle.affine(params, made.x)
     slack = {name: np.zeros_like(value) for name, value in params.items()}
@@ -180,8 +271,10 @@ def _minimum(weight: float) -> Scenario:
 
 
 def _table() -> Iterator[Scenario]:
-    yield from (_golden(*row) for row in GOLDEN)
-    yield from (_made(row) for row in ROWS)
+    found = {case.id: case for case in (*(_golden(*row) for row in GOLDEN), *(_made(row) for row in ROWS))}
+    yield from found.values()
+    for v in VARIANTS:
+        yield variant(found[v.base], v.suffix, objective=v.objective, session=v.session, row_weight=v.row_weight)
     yield from (_minimum(weight) for weight in (0.0, 0.1))
 
 
@@ -189,6 +282,12 @@ def _table() -> Iterator[Scenario]:
 def all_scenarios() -> tuple[Scenario, ...]:
     """All scenarios, computed once."""
     return tuple(_table())
+
+
+@cache
+def scored_scenarios() -> tuple[Scenario, ...]:
+    """Those that differ in model, parameters or samples: the first of each group that differs in the objective alone."""
+    return tuple({id(case.params): case for case in reversed(all_scenarios())}.values())[::-1]
 
 
 def scenario(id: str) -> Scenario:
@@ -221,3 +320,16 @@ def training_cases() -> tuple[TrainingCase, ...]:
         for id in ("affine3", "s3_softplus-reg0.1")
         for name, optimizer in OPTIMIZERS.items()
     )
+
+
+@cache
+def drawing_cases() -> tuple[TrainingCase, ...]:
+    """One problem for each objective that draws anew at every step: probes, noise, or noise scales."""
+    affine = scenario("affine3")
+    drawn = {
+        "probes": SlicedScoreMatching(n_probes=2, probes="gaussian", variance_reduced=False),
+        "estimate": ImplicitScoreMatching(divergence=Hutchinson(n_probes=2)),
+        "noise": DenoisingScoreMatching(noise_scale=0.5),
+    }
+    cases = [scenario("conditional3-tanh"), *(variant(affine, name, objective=objective) for name, objective in drawn.items())]
+    return tuple(TrainingCase(case.id, case, OPTIMIZERS["adam"]) for case in cases)

@@ -19,7 +19,18 @@ from ismcore.plugins import load_backend
 from ismcore.problem import Params, Problem, Steps, TrainState
 from ismcore.testing.scenarios import Scenario
 
-__all__ = ["TOLERANCES", "CheckFailed", "NotDeclared", "Outcome", "Subject", "Tolerances", "Training"]
+__all__ = [
+    "TOLERANCES",
+    "CheckFailed",
+    "Field",
+    "NotDeclared",
+    "Outcome",
+    "Subject",
+    "Tolerances",
+    "Training",
+    "run_at",
+    "start",
+]
 
 
 class CheckFailed(IsmError, AssertionError):
@@ -63,10 +74,16 @@ TOLERANCES = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one scenario gave on a backend, as NumPy arrays in the working dtype."""
+    """What a scenario's objective gave on a backend, as NumPy arrays in the working dtype."""
 
     loss: np.ndarray
     gradient: Params
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a scenario's model gave on a backend, likewise: score and Jacobian diagonal, both (n, d)."""
+
     score: np.ndarray
     jacobian_diagonal: np.ndarray
 
@@ -132,28 +149,30 @@ class Subject:
             raise NotDeclared(f"declares no {product}")
 
     def evaluate(self, scenario: Scenario) -> Outcome:
-        """Loss, gradient, score and Jacobian diagonal at the scenario's parameters, computed once a subject."""
+        """Loss and gradient at the scenario's parameters, by nested differentiation, computed once a subject."""
         return _evaluate(self, scenario)
 
+    def field(self, scenario: Scenario) -> Field:
+        """Score and Jacobian diagonal at the scenario's parameters, computed once a subject."""
+        return _field(self, scenario)
+
     def compute(self, scenario: Scenario) -> Outcome:
-        """The same, computed anew."""
+        """What `evaluate` gives, computed anew."""
         with self.working() as engine:
             problem = scenario.problem(SGD())
-            params, x = engine.asarrays(scenario.params), engine.asarray(scenario.x)
-            given = engine.asarrays({**problem.inputs(), **problem.draws(0)})
-            value_and_grad = engine.compiled(engine.value_and_grad(loss_function(engine, problem)))
-            loss, gradient = value_and_grad(params, x, given)
+            return run_at(engine, engine.compiled(engine.value_and_grad(loss_function(engine, problem))), problem, scenario)
 
-            def both(at: Params, points: Array) -> tuple[Array, Array]:
-                return engine.jacobian_diagonal(lambda moved: scenario.model.score(engine, at, moved), points)
+    def compute_field(self, scenario: Scenario, x: np.ndarray | None = None) -> Field:
+        """What `field` gives, computed anew, and at other samples if there are any."""
+        with self.working() as engine:
+            params, points = engine.asarrays(scenario.params), engine.asarray(scenario.x if x is None else x)
+            context = () if scenario.context is None else (engine.asarray(scenario.context),)
 
-            psi, diagonal = engine.compiled(both)(params, x)
-            return Outcome(
-                engine.to_numpy(loss),
-                {name: engine.to_numpy(value) for name, value in gradient.items()},
-                engine.to_numpy(psi),
-                engine.to_numpy(diagonal),
-            )
+            def both(at: Params, points: Array, *context: Array) -> tuple[Array, Array]:
+                return engine.jacobian_diagonal(lambda moved: scenario.model.score(engine, at, moved, *context), points)
+
+            psi, diagonal = engine.compiled(both)(params, points, *context)
+            return Field(engine.to_numpy(psi), engine.to_numpy(diagonal))
 
     def close(self, found: Any, expected: Any, tolerance: float, what: str, *, dtype: str = "") -> float:
         """Error over tolerance of an array, or of a dict of arrays, once dtype and shape are known to be right.
@@ -201,15 +220,20 @@ class Training:
     def __init__(self, subject: Subject, problem: Problem, state: TrainState) -> None:
         self._subject = subject
         self._engine = subject.engine()
+        self._problem = problem
+        self._step = state.step
         with self._engine.scope():
             self._session = self._engine.prepare(problem, state)
             self._engine.synchronize()
 
     def run(self, rates: Any) -> np.ndarray:
-        """Take one step a rate; the losses, float64, one a step."""
+        """Take one step a rate, each with its own draws; the losses, float64, one a step."""
         rates = np.asarray(rates, dtype=np.float64)
+        drawn = [self._problem.draws(self._step + k) for k in range(len(rates))]
+        draws = {name: np.stack([each[name] for each in drawn]) for name in drawn[0]}
         with self._engine.scope():
-            losses = self._session.run(Steps(rates))
+            losses = self._session.run(Steps(rates, draws))
+        self._step += len(rates)
         self._subject.typed(losses, "what run returns", dtype="float64")
         if losses.shape != rates.shape:
             raise CheckFailed(f"run of {len(rates)} steps returns losses of shape {losses.shape}, not {rates.shape}")
@@ -228,6 +252,18 @@ class Training:
 @lru_cache(maxsize=512)
 def _evaluate(subject: Subject, scenario: Scenario) -> Outcome:
     return subject.compute(scenario)
+
+
+@lru_cache(maxsize=512)
+def _field(subject: Subject, scenario: Scenario) -> Field:
+    return subject.compute_field(scenario)
+
+
+def run_at(engine: Backend, loss_and_gradient: Any, problem: Problem, scenario: Scenario) -> Outcome:
+    """What a function (params, x, given) gives at the scenario's parameters and the problem's samples; inside of the scope."""
+    given = engine.asarrays({**problem.inputs(), **problem.draws(0)})
+    loss, gradient = loss_and_gradient(engine.asarrays(scenario.params), engine.asarray(problem.x), given)
+    return Outcome(engine.to_numpy(loss), {name: engine.to_numpy(value) for name, value in gradient.items()})
 
 
 def start(optimizer: Optimizer, params: Params) -> TrainState:

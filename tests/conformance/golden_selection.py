@@ -9,10 +9,12 @@ from ismcore.testing.scenarios import GOLDEN
 FULL = Path(__file__).parent.parent / "data" / "golden.json"
 SHIPPED = Path(ismcore.testing.__file__).parent / "data" / "golden.json"
 ABOUT = (
-    "Selection of score networks from tests/data/golden.json as float64: psi, Jacobian, losses and parameter gradients, "
+    "Selection from tests/data/golden.json as float64: psi, Jacobian, losses and parameter gradients, "
     "computed at 110 digits by recurrences and central differences, without automatic differentiation. Layer l computes "
-    "z = W h + b, the activation follows every layer but the last; jac[n][i][j] = d psi_i / d x_j at sample n; "
-    "regL = ism + L * mean_n sum_i jac_ii^2."
+    "z = W h + b, the activation follows every layer but the last; of kind energy, the network is U and psi = -grad U; "
+    "jac[n][i][j] = d psi_i / d x_j at sample n; regL = ism + L * mean_n sum_i jac_ii^2; with v = V[n], "
+    "ssm = mean_n [v.jac v + 0.5 (v.psi)^2] and ssm_vr = mean_n [v.jac v + 0.5 |psi|^2]; with e = noise[n] and s = sigma_dsm, "
+    "dsm = mean_n 0.5 |psi(x + s e) + e / s|^2."
 )
 
 
@@ -24,16 +26,23 @@ def floats(nested):
     return [floats(value) for value in nested]
 
 
+BESIDE = {"ssm": ("V",), "ssm_vr": ("V",), "dsm": ("noise", "sigma_dsm")}
+"""What enters a loss beside parameters and samples."""
+
+
 def selection():
     cases = {case["id"]: case for case in json.loads(FULL.read_text())["cases"]}
     chosen = {}
-    for name, weight, _ in GOLDEN:
-        case, loss = cases[name], f"reg{weight}" if weight else "ism"
-        numbers = {key: floats(case[key]) for key in ("layers", "X", "psi", "jac")}
-        answers = {key: {loss: floats(case[key][loss])} for key in ("loss", "grad")}
-        chosen[name] = {"activation": case["activation"], "sizes": case["sizes"], **numbers, **answers}
+    for name, loss, _ in GOLDEN:
+        case = cases[name]
+        shared = {key: case[key] for key in ("kind", "activation", "sizes")}
+        entry = chosen.setdefault(name, {**shared, **{key: floats(case[key]) for key in ("layers", "X", "psi", "jac")}})
+        entry |= {key: floats(case[key]) for key in BESIDE.get(loss, ())}
+        for key in ("loss", "grad"):
+            entry.setdefault(key, {})[loss] = floats(case[key][loss])
     return {"about": ABOUT, "cases": chosen}
 
 
 if __name__ == "__main__":
-    SHIPPED.write_text(json.dumps(selection(), indent=None, separators=(",", ":")).replace('},"s', '},\n"s') + "\n")
+    text = json.dumps(selection(), indent=None, separators=(",", ":"))
+    SHIPPED.write_text(text.replace('},"s', '},\n"s').replace('},"e', '},\n"e') + "\n")

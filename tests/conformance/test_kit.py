@@ -9,6 +9,8 @@ from ismcore_autograd.backend import AutogradBackend
 from wrong_backends import PenaltyDropped, SummedOutputs
 
 import ismcore
+from ismcore import models, objectives
+from ismcore.analytic import find_route
 from ismcore.testing import (
     BackendConformance,
     CheckFailed,
@@ -19,7 +21,10 @@ from ismcore.testing import (
     parametrize_with_checks,
 )
 from ismcore.testing.__main__ import main
+from ismcore.testing.checks import routes
+from ismcore.testing.scenarios import drawing_cases, scored_scenarios
 
+CONCRETE = ("Affine", "Energy", "MLP", "NoiseConditional", "ResidualMLP", "ScoreFunction")
 ONLY = ["check_jacobian_diagonal", "check_vjp"]
 
 
@@ -36,13 +41,38 @@ def test_scenarios_cover_the_dimensions_the_shapes_and_large_inputs():
     assert any(n == 1 for n, _ in shapes)
     assert all(n != d for n, d in shapes if d > 1)
     assert max(abs(case.x).max() for case in all_scenarios()) >= 1000.0
-    assert {case.objective.curvature_weight for case in all_scenarios()} >= {0.0, 0.1, 0.75}
+
+
+def test_scenarios_cover_every_objective_and_model():
+    found = [case.objective for case in all_scenarios()]
+    assert {type(objective).__name__ for objective in found} == {n for n in objectives.__all__ if n.endswith("Matching")}
+    assert {type(case.model).__name__ for case in all_scenarios()} >= {n for n in models.__all__ if n in CONCRETE}
+    implicit = [objective for objective in found if isinstance(objective, ismcore.ImplicitScoreMatching)]
+    assert {objective.curvature_weight for objective in implicit} >= {0.0, 0.1, 0.75, (0.5, 0.0, 2.0)}
+    assert {objective.penalised for objective in implicit if isinstance(objective.divergence, ismcore.Hutchinson)} == {
+        False,
+        True,
+    }
+    assert {objective.variance_reduced for objective in found if isinstance(objective, ismcore.SlicedScoreMatching)} == {
+        False,
+        True,
+    }
+    assert any(case.row_weight is not None for case in all_scenarios())
+    drawing = {type(case.scenario.objective).__name__ for case in drawing_cases()}
+    assert drawing == {type(objective).__name__ for objective in found} - {"ExplicitScoreMatching"}
+
+
+def test_closed_formulas_are_those_that_are_checked():
+    cases = [*routes.by_route("analytic"), *(case for case in all_scenarios() if case.session)]
+    found = {type(find_route(c.model, c.x.shape[1], trace=not getattr(c.objective, "penalised", True))) for c in cases}
+    named = {family.__name__ for family in found if family is not type(None)}
+    assert named == {"OneHidden", "TwoHiddenTrace", "FoldedTrace", "Tangents", "ShallowEnergy", "DeepEnergy"}
 
 
 def test_report_counts_and_prints():
     report = check_backend(AutogradBackend, only=ONLY)
     assert report.ok
-    assert report.count("passed") == len(report.rows) == len(all_scenarios()) + 1
+    assert report.count("passed") == len(report.rows) == len(scored_scenarios()) + 1
     assert 0.0 < report.worst < 1.0
     assert "check_jacobian_diagonal" in str(report)
     assert json.loads(report.to_json())["rows"][0]["status"] == "passed"

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ismcore.models import MLP, ScoreFunction
-from ismcore.objectives import ImplicitScoreMatching
+from ismcore.objectives import ImplicitScoreMatching, SlicedScoreMatching
 from ismcore.testing import functions, oracle
 from ismcore.testing.checks.training import compare_states, expected, follow
 from ismcore.testing.kit import check
-from ismcore.testing.scenarios import LARGE_EPS, OPTIMIZERS, TrainingCase, scenario
+from ismcore.testing.scenarios import LARGE_EPS, OPTIMIZERS, WEIGHTS, TrainingCase, scenario
 from ismcore.testing.subject import Subject, Training, start
 
 RATES = [0.05, 0.05, 0.05]
@@ -37,6 +37,7 @@ CHANGES = (
     Change("shape", lambda case: _scenario(case, x=case.scenario.x[:2])),
     Change("curvature-weight", lambda case: _scenario(case, objective=ImplicitScoreMatching(curvature_weight=0.125))),
     Change("no-penalty", lambda case: _scenario(case, objective=ImplicitScoreMatching())),
+    Change("row-weight", lambda case: _scenario(case, row_weight=WEIGHTS)),
     Change("params", lambda case: _scenario(case, params={k: 0.5 * v for k, v in case.scenario.params.items()})),
     Change("optimizer-constants", lambda case: replace(case, optimizer=LARGE_EPS)),
     Change("optimizer", lambda case: replace(case, optimizer=MOMENTUM)),
@@ -50,6 +51,15 @@ def check_preparation_is_fresh(subject: Subject, change: Change) -> float:
     second = change.make(first)
     tolerance = subject.tolerances.gradient
     return max(follow(subject, case, RATES, tolerance) for case in (first, second, first))
+
+
+@check()
+def check_preparation_is_fresh_for_other_probes(subject: Subject) -> float:
+    """Objectives that hold arrays of their own are equal where the arrays alone differ, and are not confused for that."""
+    affine = scenario("affine3")
+    probes = [np.roll(np.broadcast_to(affine.x, (1, *affine.x.shape)), k, axis=2) for k in range(2)]
+    runs = [_scenario(TrainingCase("probes", affine, ADAM), objective=SlicedScoreMatching(probes=each)) for each in probes]
+    return max(follow(subject, case, RATES, subject.tolerances.gradient) for case in (*runs, runs[0]))
 
 
 @check()

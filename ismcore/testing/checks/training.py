@@ -14,7 +14,16 @@ from ismcore.optimizers import SGD, Optimizer
 from ismcore.problem import Problem, TrainState
 from ismcore.testing import oracle
 from ismcore.testing.kit import check
-from ismcore.testing.scenarios import LARGE_EPS, OPTIMIZERS, Scenario, TrainingCase, all_scenarios, scenario, training_cases
+from ismcore.testing.scenarios import (
+    LARGE_EPS,
+    OPTIMIZERS,
+    Scenario,
+    TrainingCase,
+    all_scenarios,
+    drawing_cases,
+    scenario,
+    training_cases,
+)
 from ismcore.testing.subject import CheckFailed, Subject, Training, start
 
 
@@ -120,6 +129,19 @@ def check_twenty_steps(subject: Subject, case: TrainingCase) -> float:
     return follow(subject, case, [case.optimizer.learning_rate] * 20, subject.tolerances.steps)
 
 
+@check(drawing_cases)
+def check_draws_of_each_step(subject: Subject, case: TrainingCase) -> float:
+    """Each step takes the probes, noise or scales that were drawn for it, in whatever chunks the steps are taken."""
+    rates = (0.05,) * 6
+    losses, state = expected(case, rates)
+    run = Training(subject, case.scenario.problem(case.optimizer), start(case.optimizer, case.scenario.params))
+    found = np.concatenate([run.run(rates[:4]), run.run(rates[4:])])
+    return max(
+        subject.close(found, losses, subject.tolerances.steps, "the losses", dtype="float64"),
+        compare_states(subject, run.state(), state, subject.tolerances.steps, "after 4 + 2 steps"),
+    )
+
+
 @check(lambda: training_cases()[:2])
 def check_rate_of_each_step(subject: Subject, case: TrainingCase) -> float:
     """Each step takes the rate that it is given."""
@@ -220,8 +242,9 @@ def check_minimum_is_reached(subject: Subject) -> float:
     """Training an affine score ends at the exact minimiser, whatever the path."""
     optimizer = SGD(learning_rate=0.25, momentum=0.6)
     x = CORNERS @ SHEAR + [0.5, -0.25, 1.0]  # a covariance near 1, for which 200 steps are plenty
-    case = replace(scenario("affine3"), x=x, objective=ImplicitScoreMatching(curvature_weight=0.125))
+    curvature_weight = 0.125
+    case = replace(scenario("affine3"), x=x, objective=ImplicitScoreMatching(curvature_weight))
     run = Training(subject, case.problem(optimizer), start(optimizer, case.params))
     run.run([optimizer.learning_rate] * 200)
-    right = oracle.affine_minimum(x, case.curvature_weight)
+    right = oracle.affine_minimum(x, curvature_weight)
     return subject.close(run.state().params, right, subject.tolerances.steps, "after 200 steps, parameter")

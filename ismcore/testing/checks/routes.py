@@ -1,0 +1,76 @@
+"""The ways to the exact divergence: the closed formulas on the backend's own operations, and nested differentiation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+
+from ismcore.analytic import find_route
+from ismcore.analytic.gradient import BLOCK_BYTES
+from ismcore.objectives import ImplicitScoreMatching
+from ismcore.optimizers import SGD
+from ismcore.testing.kit import check
+from ismcore.testing.scenarios import Scenario, scenario, variant
+from ismcore.testing.subject import Subject, Tolerances, run_at
+
+ROUTES = (("e2_softplus-reg0.75", 0.75), ("e5_tanh-ism", 0.0), ("s2_tanh-reg0.75", 0.0), ("mlp3-sigmoid-deep", 0.0))
+"""Model and curvature weight, one a family of formulas; sessions hold others: they take the formulas unasked."""
+
+
+@cache
+def by_route(route: str) -> Sequence[Scenario]:
+    """The scenarios of `ROUTES`, with the divergence by that route."""
+    return [_by(route, scenario(id), weight) for id, weight in ROUTES]
+
+
+def _by(route: str, case: Scenario, curvature_weight: float) -> Scenario:
+    objective = ImplicitScoreMatching(curvature_weight, divergence=route)
+    if case.objective == ImplicitScoreMatching(curvature_weight):
+        return replace(case, objective=objective)  # of golden vectors, the answer stays theirs
+    return variant(case, f"reg{curvature_weight}", objective=objective)
+
+
+def _follows(subject: Subject, case: Scenario, tolerances: Tolerances) -> float:
+    with subject.working() as engine:
+        problem = case.problem(SGD())
+        found = run_at(engine, engine.loss_and_gradient(problem), problem, case)
+    return max(
+        subject.close(found.loss, case.answer.loss, tolerances.value, "the loss"),
+        subject.close(found.gradient, case.answer.gradient, tolerances.gradient, "the gradient in"),
+    )
+
+
+@check(lambda: by_route("analytic"))
+def check_analytic_divergence(subject: Subject, case: Scenario) -> float:
+    """Loss and gradient by the core's closed formulas, run on the backend's own operations, are right."""
+    return _follows(subject, case, subject.tolerances)
+
+
+@check(lambda: by_route("nested")[2:3])
+def check_nested_divergence(subject: Subject, case: Scenario) -> float:
+    """Loss and gradient by nested differentiation are right where the closed formulas would be there too."""
+    return _follows(subject, case, subject.tolerances)
+
+
+def _tiled(small: Scenario, dtype: str) -> Scenario:
+    """The scenario with its rows repeated until they fill two blocks and the third of another, weighted, and its answer."""
+    n, d = small.x.shape
+    route = find_route(small.model, d, trace=False)
+    assert route is not None  # noqa: S101  (our own bug otherwise)
+    count = 7 * (BLOCK_BYTES // (np.dtype(dtype).itemsize * route.numbers_a_row(d))) // 3
+    # Seven weights and four samples: every weight meets every sample, so that rows and weights out of step show.
+    weight = np.resize(np.arange(1.0, 8.0), count)
+    weight /= weight.sum()
+    answer = variant(small, "blocks", row_weight=np.bincount(np.arange(count) % n, weight)).answer
+    return replace(small, x=np.resize(small.x, (count, d)), row_weight=weight, answer=answer)
+
+
+@check()
+def check_row_blocks(subject: Subject) -> float:
+    """More rows than are worked on at a time: `sum_over_rows` sums over every block, with the rows' own weights."""
+    # some ten thousand terms are added up here, and rounding errors of equal ones have equal signs
+    wide = Tolerances(subject.tolerances.steps, subject.tolerances.steps, subject.tolerances.steps)
+    return _follows(subject, _tiled(_by("analytic", scenario("mlp3-sigmoid-deep"), 0.1), subject.dtype), wide)

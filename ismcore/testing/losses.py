@@ -1,0 +1,102 @@
+"""Every objective in NumPy, from a score and its whole Jacobian: the papers' formulas, with nothing left to differentiate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+
+from ismcore.objectives import (
+    DenoisingScoreMatching,
+    ExplicitScoreMatching,
+    Hutchinson,
+    ImplicitScoreMatching,
+    NoiseConditionalScoreMatching,
+    Objective,
+    SlicedScoreMatching,
+)
+from ismcore.problem import Params
+from ismcore.testing.oracle import Formula
+
+__all__ = ["loss"]
+
+
+def loss(
+    objective: Objective,
+    formula: Formula,
+    params: Params,
+    x: np.ndarray,
+    draws: Params | None = None,
+    row_weight: np.ndarray | None = None,
+) -> complex:
+    """The mean of the objective's terms, or their sum by row weights.
+
+    Args:
+        objective: Its own arrays and constants are read from itself, not from what it would give a backend.
+        formula: Score and Jacobian.
+        params: Parameters, which may be complex.
+        x: Samples, (n, d).
+        draws: What `Problem.draws` gave for the step.
+        row_weight: Weight of each row, (n,).
+    """
+    terms = TERMS[type(objective)](objective, formula, params, x, draws or {})
+    return complex(terms.mean() if row_weight is None else terms @ row_weight)
+
+
+def _probes(given: Any, draws: Params) -> np.ndarray:
+    return np.asarray(draws["probes"] if isinstance(given, str) else given)
+
+
+def _implicit(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: Params) -> np.ndarray:
+    """1/2 |psi|^2 + tr J + sum_i lambda_i J_ii^2, or with estimates of J_ii and of its square."""
+    psi, jacobian = formula(params, x)
+    diagonal = np.einsum("nii->ni", jacobian)
+    squares = diagonal * diagonal
+    if isinstance(objective.divergence, Hutchinson):
+        v = _probes(objective.divergence.probes, draws)
+        # v_i (J v)_i, which is v_i (v^T J)_i only where J is symmetric: which of the two a backend squares is its own choice
+        estimates = v * np.einsum("nij,mnj->mni", jacobian, v)
+        diagonal = estimates.mean(axis=0)
+        pairs = [estimates[one] * estimates[other] for one, other in permutations(range(len(v)), 2)]
+        squares = sum(pairs) / max(1, len(pairs))
+    return np.asarray((0.5 * psi * psi + diagonal + np.asarray(objective.curvature_weight) * squares).sum(axis=1))
+
+
+def _sliced(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: Params) -> np.ndarray:
+    """The mean over probes of v.J v + 1/2 (v.psi)^2, or with 1/2 |psi|^2 if the variance is reduced."""
+    psi, jacobian = formula(params, x)
+    v = _probes(objective.probes, draws)
+    slices = (psi * psi).sum(axis=1) if objective.variance_reduced else np.einsum("mni,ni->mn", v, psi) ** 2
+    return np.asarray((np.einsum("mni,nij,mnj->mn", v, jacobian, v) + 0.5 * slices).mean(axis=0))
+
+
+def _denoising(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: Params) -> np.ndarray:
+    """1/2 |psi(x + s e) + e / s|^2."""
+    s, e = objective.noise_scale, draws["noise"] if objective.noise is None else np.asarray(objective.noise)
+    gap = formula(params, x + s * e)[0] + e / s
+    return np.asarray(0.5 * (gap * gap).sum(axis=1))
+
+
+def _noise_conditional(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: Params) -> np.ndarray:
+    """s^2 times the denoising term at each row's own s, which the score is told."""
+    s, e = draws["noise_scale"], draws["noise"]
+    gap = formula(params, x + s * e, s)[0] + e / s
+    return np.asarray(0.5 * s[:, 0] ** 2 * (gap * gap).sum(axis=1))
+
+
+def _explicit(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: Params) -> np.ndarray:
+    """1/2 |psi - target|^2."""
+    gap = formula(params, x)[0] - objective.target_score(x)
+    return np.asarray(0.5 * (gap * gap).sum(axis=1))
+
+
+TERMS: dict[type[Objective], Callable[[Any, Formula, Params, np.ndarray, Params], np.ndarray]] = {
+    ImplicitScoreMatching: _implicit,
+    SlicedScoreMatching: _sliced,
+    DenoisingScoreMatching: _denoising,
+    NoiseConditionalScoreMatching: _noise_conditional,
+    ExplicitScoreMatching: _explicit,
+}
+"""Terms, (n,), by the objective's type."""
