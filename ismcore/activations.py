@@ -4,8 +4,9 @@ The formulas stay finite, in value and in the derivatives that score matching ta
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from ismcore.errors import OptionError
 from ismcore.ops import Array, Ops
@@ -13,7 +14,7 @@ from ismcore.ops import Array, Ops
 __all__ = ["ACTIVATIONS", "Activation", "get_activation"]
 
 
-Jet = tuple[Array, Array, Array, Array]
+Jet = Iterator[Array]
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Activation:
     Attributes:
         name: What users call it.
         value: sigma(ops, z), of z's shape.
-        jet: sigma and its first three derivatives at z, (ops, z) -> four arrays of z's shape.
+        jet: sigma and its first three derivatives at z, (ops, z) -> four arrays of z's shape, one after the other: what is not
+            taken is not computed.
         gain: Factor by which `init="kaiming_uniform"` widens the layer that it follows: Lux's `calculate_gain`, which the
             reference run was drawn with. It is 2 for relu, where torch has sqrt(2).
         smooth: Whether the second derivative exists and carries information; false for piecewise-linear functions.
@@ -43,14 +45,20 @@ def _sigmoid(ops: Ops, z: Array) -> Array:
 
 def _sigmoid_jet(ops: Ops, z: Array) -> Jet:
     s = _sigmoid(ops, z)
+    yield s
     d1 = s * (1.0 - s)
-    return s, d1, d1 * (1.0 - 2.0 * s), d1 * (1.0 - 6.0 * d1)
+    yield d1
+    yield d1 * (1.0 - 2.0 * s)
+    yield d1 * (1.0 - 6.0 * d1)
 
 
 def _tanh_jet(ops: Ops, z: Array) -> Jet:
     t = ops.tanh(z)
+    yield t
     d1 = 1.0 - t * t
-    return t, d1, -2.0 * t * d1, d1 * (4.0 - 6.0 * d1)
+    yield d1
+    yield -2.0 * t * d1
+    yield d1 * (4.0 - 6.0 * d1)
 
 
 def _softplus(ops: Ops, z: Array) -> Array:
@@ -58,8 +66,8 @@ def _softplus(ops: Ops, z: Array) -> Array:
 
 
 def _softplus_jet(ops: Ops, z: Array) -> Jet:
-    s, d1, d2, _ = _sigmoid_jet(ops, z)
-    return _softplus(ops, z), s, d1, d2
+    yield _softplus(ops, z)
+    yield from islice(_sigmoid_jet(ops, z), 3)
 
 
 def _silu(ops: Ops, z: Array) -> Array:
@@ -67,8 +75,14 @@ def _silu(ops: Ops, z: Array) -> Array:
 
 
 def _silu_jet(ops: Ops, z: Array) -> Jet:
-    s, d1, d2, d3 = _sigmoid_jet(ops, z)
-    return z * s, s + z * d1, 2.0 * d1 + z * d2, 3.0 * d2 + z * d3
+    jet = _sigmoid_jet(ops, z)
+    s = next(jet)
+    yield z * s
+    d1 = next(jet)
+    yield s + z * d1
+    d2 = next(jet)
+    yield 2.0 * d1 + z * d2
+    yield 3.0 * d2 + z * next(jet)
 
 
 def _gelu(ops: Ops, z: Array) -> Array:
@@ -79,7 +93,10 @@ def _gelu_jet(ops: Ops, z: Array) -> Jet:
     below = 0.5 * (1.0 + ops.erf(z * math.sqrt(0.5)))
     density = math.sqrt(0.5 / math.pi) * ops.exp(-0.5 * z * z)
     slope = z * density
-    return z * below, below + slope, 2.0 * density - z * slope, (z * z - 4.0) * slope
+    yield z * below
+    yield below + slope
+    yield 2.0 * density - z * slope
+    yield (z * z - 4.0) * slope
 
 
 _TANH_SLOPE, _TANH_CUBE = math.sqrt(2.0 / math.pi), 0.044715
@@ -92,14 +109,18 @@ def _gelu_tanh(ops: Ops, z: Array) -> Array:
 
 def _gelu_tanh_jet(ops: Ops, z: Array) -> Jet:
     # t = tanh(u(z)); u1, u2 and u3 are the derivatives of u
-    t, t1, t2, t3 = _tanh_jet(ops, _TANH_SLOPE * (z + _TANH_CUBE * z * z * z))
+    jet = _tanh_jet(ops, _TANH_SLOPE * (z + _TANH_CUBE * z * z * z))
+    t, t1, t2 = next(jet), next(jet), next(jet)
     u3 = 6.0 * _TANH_SLOPE * _TANH_CUBE
     u2 = u3 * z
     u1 = _TANH_SLOPE + 0.5 * u2 * z
+    yield 0.5 * z * (1.0 + t)
     d1 = t1 * u1
+    yield 0.5 * (1.0 + t + z * d1)
     d2 = t2 * u1 * u1 + t1 * u2
-    d3 = t3 * u1 * u1 * u1 + 3.0 * t2 * u1 * u2 + t1 * u3
-    return 0.5 * z * (1.0 + t), 0.5 * (1.0 + t + z * d1), d1 + 0.5 * z * d2, 1.5 * d2 + 0.5 * z * d3
+    yield d1 + 0.5 * z * d2
+    d3 = next(jet) * u1 * u1 * u1 + 3.0 * t2 * u1 * u2 + t1 * u3
+    yield 1.5 * d2 + 0.5 * z * d3
 
 
 def _relu(ops: Ops, z: Array) -> Array:
@@ -108,7 +129,10 @@ def _relu(ops: Ops, z: Array) -> Array:
 
 def _relu_jet(ops: Ops, z: Array) -> Jet:
     zero = 0.0 * z
-    return _relu(ops, z), ops.where(z > 0.0, 1.0 + zero, zero), zero, zero
+    yield _relu(ops, z)
+    yield ops.where(z > 0.0, 1.0 + zero, zero)
+    yield zero
+    yield zero
 
 
 ACTIVATIONS = {

@@ -10,8 +10,9 @@ With d1 = sigma'(z1), d2 = sigma'(z2) of shapes (n, H1), (n, H2), weights (out, 
     energy, one hidden layer         -(a * sigma''(z)) @ (W * W)                         n H d
     energy, deeper                   -sum_l sum_k g_l sigma''(z_l) (dz_l / dx_i)^2       n d H^2 a layer
 
-A route holds `forward` and `pullback`, both over `ismcore.ops.Ops` without a tape. The chain rule between them is applied here:
-forward, cotangents by the objective's formula, pullback. Nothing is registered as a framework's custom derivative, because
+A route holds `fold`, what the weights alone give, once for all rows, and `forward` and `pullback`, all over `ismcore.ops.Ops`
+without a tape. The chain rule between them is applied here: forward, cotangents by the objective's formula, pullback, the
+pullback of `fold`. Nothing is registered as a framework's custom derivative, because
 these lose second derivatives (torch.compile drops an autograd.Function's backward under torch.func) and forward mode.
 """
 

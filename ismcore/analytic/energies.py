@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ismcore.analytic.routes import Layers, Route, transposed
+from ismcore.analytic.routes import FOLDED, Layers, Route, transposed
 from ismcore.analytic.scores import _outer
 from ismcore.ops import Array, Ops
 from ismcore.problem import Params
@@ -15,15 +15,21 @@ __all__ = ["DeepEnergy", "ShallowEnergy"]
 class ShallowEnergy(Route):
     """U = a . sigma(W x + b): psi = -(a sigma'(z)) @ W, and the diagonal is -(a sigma''(z)) @ (W * W)."""
 
-    def forward(self, ops: Ops, params: Params, x: Array) -> tuple[Array, Array, Any]:
+    def fold(self, ops: Ops, params: Params) -> Array:
+        """W * W, (H, d), or its row sums, (H,)."""
+        squares = params["layers.0.weight"] * params["layers.0.weight"]
+        return ops.sum(squares, axis=1) if self.trace else squares
+
+    def unfold(self, ops: Ops, params: Params, folded: Any, folded_bar: Array) -> Params:
+        """See `Route.unfold`."""
+        return {"layers.0.weight": 2.0 * params["layers.0.weight"] * (folded_bar[:, None] if self.trace else folded_bar)}
+
+    def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
         """See `Route.forward`."""
-        layers = Layers.of(ops, self.net, params, x)
+        layers = Layers.of(ops, self.net, params, x, order=3)
         weight, a = layers.weights
-        squares = weight * weight
-        if self.trace:
-            squares = ops.sum(squares, axis=1)
         _, d1, d2, _ = layers.jets[0]
-        return -((a * d1) @ weight), -((a * d2) @ squares), (layers, squares)
+        return -((a * d1) @ weight), -((a * d2) @ folded), (layers, folded)
 
     def pullback(self, ops: Ops, params: Params, x: Array, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
         """See `Route.pullback`."""
@@ -33,12 +39,12 @@ class ShallowEnergy(Route):
         e_bar = -(psi_bar @ transposed(ops, weight))
         if self.trace:
             q_bar = -(second_bar[:, None] * squares)
-            squares_bar = -(second_bar @ (a * d2))[:, None]
+            squares_bar = -(second_bar @ (a * d2))
         else:
             q_bar = -(second_bar @ transposed(ops, squares))
             squares_bar = -(transposed(ops, a * d2) @ second_bar)
-        weight_bar = 2.0 * weight * squares_bar - transposed(ops, a * d1) @ psi_bar
-        found: Params = layers.pullback(ops, [a * (e_bar * d2 + q_bar * d3)], None, [weight_bar])
+        found: Params = {FOLDED: squares_bar, **layers.pullback(ops, [a * (e_bar * d2 + q_bar * d3)], None)}
+        found["layers.0.weight"] = found["layers.0.weight"] - transposed(ops, a * d1) @ psi_bar
         found["layers.1.weight"] = ops.sum(e_bar * d1 + q_bar * d2, axis=0)[None, :]
         found["layers.1.bias"] = 0.0 * params["layers.1.bias"]
         return found
@@ -55,9 +61,13 @@ class DeepEnergy(Route):
         """See `Route.numbers_a_row`."""
         return 6 * d * sum(self.net.hidden)
 
-    def forward(self, ops: Ops, params: Params, x: Array) -> tuple[Array, Array, Any]:
+    def directions(self, d: int) -> int:
+        """See `Route.directions`."""
+        return d
+
+    def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
         """See `Route.forward`."""
-        layers = Layers.of(ops, self.net, params, x)
+        layers = Layers.of(ops, self.net, params, x, order=3)
         depth = len(layers.jets)
         g = [ops.broadcast_to(layers.weights[-1], layers.h[-1].shape)]
         for k in reversed(range(1, depth)):
@@ -94,7 +104,9 @@ class DeepEnergy(Route):
                 e_next = g[k + 1] * layers.jets[k + 1][1]
                 weight_bars[k + 1] = weight_bars[k + 1] + transposed(ops, e_next) @ g_bar
                 e_bar = g_bar @ transposed(ops, layers.weights[k + 1])
-        found: Params = layers.pullback(ops, z_bars, None, weight_bars)
+        found: Params = layers.pullback(ops, z_bars, None)
+        for k, weight_bar in enumerate(weight_bars):
+            found[f"layers.{k}.weight"] = found[f"layers.{k}.weight"] + weight_bar
         found[f"layers.{depth}.weight"] = ops.sum(g_bar, axis=0)[None, :]
         found[f"layers.{depth}.bias"] = 0.0 * params[f"layers.{depth}.bias"]
         return found

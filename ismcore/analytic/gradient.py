@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ismcore.analytic.routes import find_route
+from ismcore.analytic.routes import FOLDED, Route, find_route
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.objectives import ImplicitScoreMatching
@@ -17,6 +17,9 @@ __all__ = ["loss_and_gradient", "supports"]
 
 BLOCK_BYTES = 4 * 2**20
 """What a block of rows keeps between forward pass and pullback takes about this much: it then stays in the cache."""
+BLOCK_PRODUCTS = 512
+"""Each block multiplies at least this many vectors by the weights: thinner products, with a sum of gradients after each, cost
+more than the cache gives."""
 
 
 def supports(problem: Problem) -> bool:
@@ -52,16 +55,23 @@ def loss_and_gradient(calculus: Calculus, problem: Problem) -> Callable[[Params,
         assert route is not None  # noqa: S101
         weighted = "row_weight" in given
         rows = {"x": x, **({"weight": given["row_weight"]} if weighted else {})}
+        folded = route.fold(ops, params)
 
         def block(part: Params) -> Params:
-            psi, second, residuals = route.forward(ops, params, part["x"])
+            psi, second, residuals = route.forward(ops, params, folded, part["x"])
             weight = part["weight"] if weighted else 1.0 / n
             loss, psi_bar, second_bar = objective.cotangents(ops, psi, second, weight, given)
             return {"loss": loss, **route.pullback(ops, params, part["x"], residuals, psi_bar, second_bar)}
 
-        itemsize = np.dtype(calculus.dtype).itemsize
-        size = max(1, BLOCK_BYTES // (itemsize * route.numbers_a_row(d)))
-        total = calculus.sum_over_rows(block, rows, size)
-        return total.pop("loss"), {name: total[name] for name in params}
+        total = calculus.sum_over_rows(block, rows, _block_rows(route, d, np.dtype(calculus.dtype).itemsize))
+        if folded is not None:
+            for name, slope in route.unfold(ops, params, folded, total[FOLDED]).items():
+                total[name] = total[name] + slope
+        return total["loss"], {name: total[name] for name in params}
 
     return of
+
+
+def _block_rows(route: Route, d: int, itemsize: int) -> int:
+    """How many rows make a block."""
+    return max(BLOCK_BYTES // (itemsize * route.numbers_a_row(d)), -(-BLOCK_PRODUCTS // route.directions(d)))

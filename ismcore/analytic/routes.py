@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 from ismcore.activations import get_activation
@@ -12,7 +12,10 @@ from ismcore.models import MLP, Energy, Model
 from ismcore.ops import Array, Ops
 from ismcore.problem import Params
 
-__all__ = ["Layers", "Route", "find_route"]
+__all__ = ["FOLDED", "Layers", "Route", "find_route"]
+
+FOLDED = "folded"
+"""Name, in what `Route.pullback` gives, of the gradient in what `Route.fold` gave."""
 
 
 class Route(ABC):
@@ -27,17 +30,32 @@ class Route(ABC):
         self.net = net
         self.trace = trace
 
+    def fold(self, ops: Ops, params: Params) -> Any:
+        """What depends on the weights alone, found once for all rows; None where there is nothing such."""
+        return None
+
     @abstractmethod
-    def forward(self, ops: Ops, params: Params, x: Array) -> tuple[Array, Array, Any]:
+    def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
         """Score (n, d); divergence (n,) or Jacobian diagonal (n, d); residuals for `pullback`."""
 
     @abstractmethod
     def pullback(self, ops: Ops, params: Params, x: Array, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
-        """Gradient in the parameters of sum(psi_bar * psi) + sum(second_bar * second); the cotangents count as constants."""
+        """Gradient in the parameters of sum(psi_bar * psi) + sum(second_bar * second); the cotangents count as constants.
+
+        What `fold` gave counts as a constant too; its own gradient is there by the name `FOLDED`, if it gave something.
+        """
+
+    def unfold(self, ops: Ops, params: Params, folded: Any, folded_bar: Array) -> Params:
+        """Gradient in the weights through `fold`, given that of what it gave, summed over all rows."""
+        raise NotImplementedError(f"{type(self).__name__} folds nothing")
 
     def numbers_a_row(self, d: int) -> int:
         """About how many numbers the forward pass and the pullback keep for each row."""
         return 8 * sum(self.net.hidden) + 4 * d
+
+    def directions(self, d: int) -> int:
+        """How many tangents go through the layers for each row; 1 for none."""
+        return 1
 
 
 @dataclass(frozen=True)
@@ -52,33 +70,33 @@ class Layers:
 
     weights: list[Array]
     h: list[Array]
-    jets: list[tuple[Array, Array, Array, Array]]
+    jets: list[tuple[Array, ...]]
 
     @classmethod
-    def of(cls, ops: Ops, net: MLP, params: Params, x: Array) -> Layers:
-        """Run the hidden layers at x."""
+    def of(cls, ops: Ops, net: MLP, params: Params, x: Array, *, order: int) -> Layers:
+        """Run the hidden layers at x, with the first `order` derivatives of sigma."""
         jet = get_activation(net.activation).jet
         count = len(net.hidden) + 1
         weights = [params[f"layers.{k}.weight"] for k in range(count)]
         h, jets = [x], []
         for k in range(count - 1):
-            jets.append(jet(ops, h[-1] @ transposed(ops, weights[k]) + params[f"layers.{k}.bias"]))
+            z = h[-1] @ transposed(ops, weights[k]) + params[f"layers.{k}.bias"]
+            jets.append(tuple(islice(jet(ops, z), order + 1)))
             h.append(jets[-1][0])
         return cls(weights, h, jets)
 
-    def pullback(self, ops: Ops, z_bars: list[Array], h_bar: Array | None, weight_bars: list[Array]) -> Params:
+    def pullback(self, ops: Ops, z_bars: list[Array], h_bar: Array | None) -> Params:
         """Gradient of the hidden layers, given cotangents from outside the forward pass.
 
         Args:
             ops: Operations.
             z_bars: Of z_1 ... z_L, through the derivatives of sigma.
             h_bar: Of h_L, through the output; None for none.
-            weight_bars: Of W_1 ... W_L, beside those through z.
         """
         found: Params = {}
         for k in reversed(range(len(z_bars))):
             z_bar = z_bars[k] if h_bar is None else z_bars[k] + h_bar * self.jets[k][1]
-            found[f"layers.{k}.weight"] = transposed(ops, z_bar) @ self.h[k] + weight_bars[k]
+            found[f"layers.{k}.weight"] = transposed(ops, z_bar) @ self.h[k]
             found[f"layers.{k}.bias"] = ops.sum(z_bar, axis=0)
             if k:
                 h_bar = z_bar @ self.weights[k]
