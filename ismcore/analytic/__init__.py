@@ -16,7 +16,8 @@ pullback of `fold`. Nothing is registered as a framework's custom derivative, be
 these lose second derivatives (torch.compile drops an autograd.Function's backward under torch.func) and forward mode.
 """
 
+from ismcore.analytic.choice import find_route
 from ismcore.analytic.gradient import loss_and_gradient, supports
-from ismcore.analytic.routes import Route, find_route
+from ismcore.analytic.routes import Route
 
 __all__ = ["Route", "find_route", "loss_and_gradient", "supports"]

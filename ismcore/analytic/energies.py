@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ismcore.analytic.routes import FOLDED, Layers, Route, transposed
-from ismcore.analytic.scores import _outer
+from ismcore.analytic.routes import FOLDED, Layers, Route, outer, transposed
 from ismcore.ops import Array, Ops
 from ismcore.problem import Params
 
@@ -126,7 +125,7 @@ class DeepEnergy(Route):
         carried: Array = 0.0
         for k in reversed(range(1, depth)):
             slope_bar = 2.0 * r[:, :, None] * q[k][:, None, :] * slopes[k] + carried
-            weight_bars[k] = _outer(ops, slope_bar, passed[k - 1])
+            weight_bars[k] = outer(ops, slope_bar, passed[k - 1])
             passed_bar = slope_bar @ layers.weights[k]
             d1_bars[k - 1] = ops.sum(passed_bar * slopes[k - 1], axis=1)
             carried = layers.jets[k - 1][1][:, None, :] * passed_bar

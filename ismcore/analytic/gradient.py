@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ismcore.analytic.routes import FOLDED, Route, find_route
+from ismcore.analytic.choice import find_route
+from ismcore.analytic.routes import FOLDED, Route
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.objectives import ImplicitScoreMatching

@@ -1,18 +1,18 @@
-"""Which formula serves a model, and what a formula gives."""
+"""What a closed formula gives, and the forward pass that all of them share."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Any
 
 from ismcore.activations import get_activation
-from ismcore.models import MLP, Energy, Model
+from ismcore.models import MLP
 from ismcore.ops import Array, Ops
 from ismcore.problem import Params
 
-__all__ = ["FOLDED", "Layers", "Route", "find_route"]
+__all__ = ["FOLDED", "Layers", "Route", "outer", "transposed"]
 
 FOLDED = "folded"
 """Name, in what `Route.pullback` gives, of the gradient in what `Route.fold` gave."""
@@ -108,22 +108,8 @@ def transposed(ops: Ops, matrix: Array) -> Array:
     return ops.permute_dims(matrix, (1, 0))
 
 
-def find_route(model: Model, d: int, *, trace: bool) -> Route | None:
-    """The cheapest closed formula for the divergence or the diagonal of a model's Jacobian, or None where there is none."""
-    from ismcore.analytic.energies import DeepEnergy, ShallowEnergy
-    from ismcore.analytic.scores import FoldedTrace, OneHidden, Tangents, TwoHiddenTrace
-
-    if isinstance(model, MLP):
-        widths = model.hidden
-        if len(widths) == 1:
-            return OneHidden(model, trace=trace)
-        if trace and len(widths) == 2:
-            return TwoHiddenTrace(model, trace=True)
-        products = [a * b for a, b in pairwise(widths)]
-        if trace and widths[0] * sum(products[1:]) < d * sum(products):
-            return FoldedTrace(model, trace=True)
-        return Tangents(model, trace=trace)
-    if isinstance(model, Energy) and isinstance(model.net, MLP):
-        family = ShallowEnergy if len(model.net.hidden) == 1 else DeepEnergy
-        return family(model.net, trace=trace)
-    return None
+def outer(ops: Ops, bar: Array, tangent: Array) -> Array:
+    """Sum over rows and directions of bar (n, k, out) times tangent (n, k, in): (out, in)."""
+    rows = bar.shape[0] * bar.shape[1]
+    flat = ops.reshape(bar, (rows, bar.shape[2]))
+    return transposed(ops, flat) @ ops.reshape(tangent, (rows, tangent.shape[2]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ismcore.analytic.routes import FOLDED, Layers, Route, transposed
+from ismcore.analytic.routes import FOLDED, Layers, Route, outer, transposed
 from ismcore.ops import Array, Ops
 from ismcore.problem import Params
 
@@ -137,7 +137,7 @@ class Tangents(ScoreRoute):
         for k in reversed(range(1, len(tangents))):
             d_bars.append(ops.sum(tangent_bar * before[k], axis=1))
             before_bar = layers.jets[k][1][:, None, :] * tangent_bar
-            weight_bars[k] = _outer(ops, before_bar, tangents[k - 1])
+            weight_bars[k] = outer(ops, before_bar, tangents[k - 1])
             tangent_bar = before_bar @ layers.weights[k]
         d_bars.append(ops.sum(tangent_bar * before[0], axis=1))
         weight_bars[0] = transposed(ops, ops.sum(tangent_bar * layers.jets[0][1][:, None, :], axis=0))
@@ -189,7 +189,7 @@ class FoldedTrace(ScoreRoute):
         for k in reversed(range(1, len(tangents))):
             d_bars.append(ops.sum(tangent_bar * before[k], axis=1))
             before_bar = layers.jets[k + 1][1][:, None, :] * tangent_bar
-            weight_bars[k + 1] = _outer(ops, before_bar, tangents[k - 1])
+            weight_bars[k + 1] = outer(ops, before_bar, tangents[k - 1])
             tangent_bar = before_bar @ layers.weights[k + 1]
         d_bars.append(ops.sum(tangent_bar * before[0], axis=1))
         before_bar = layers.jets[1][1][:, None, :] * tangent_bar
@@ -197,10 +197,3 @@ class FoldedTrace(ScoreRoute):
         d_bars.append(ops.sum(before_bar * second, axis=2))
         weight_bars[1] = transposed(ops, ops.sum(before_bar * layers.jets[0][1][:, :, None], axis=0))
         return {**self.finish(ops, layers, psi_bar, d_bars[::-1], weight_bars), FOLDED: through_bar}
-
-
-def _outer(ops: Ops, bar: Array, tangent: Array) -> Array:
-    """Sum over rows and directions of bar (n, k, out) times tangent (n, k, in): (out, in)."""
-    rows = bar.shape[0] * bar.shape[1]
-    flat = ops.reshape(bar, (rows, bar.shape[2]))
-    return transposed(ops, flat) @ ops.reshape(tangent, (rows, tangent.shape[2]))

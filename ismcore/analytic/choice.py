@@ -1,0 +1,30 @@
+"""Which closed formula serves a model."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from ismcore.analytic.energies import DeepEnergy, ShallowEnergy
+from ismcore.analytic.routes import Route
+from ismcore.analytic.scores import FoldedTrace, OneHidden, Tangents, TwoHiddenTrace
+from ismcore.models import MLP, Energy, Model
+
+__all__ = ["find_route"]
+
+
+def find_route(model: Model, d: int, *, trace: bool) -> Route | None:
+    """The cheapest closed formula for the divergence or the diagonal of a model's Jacobian, or None where there is none."""
+    if isinstance(model, MLP):
+        widths = model.hidden
+        if len(widths) == 1:
+            return OneHidden(model, trace=trace)
+        if trace and len(widths) == 2:
+            return TwoHiddenTrace(model, trace=True)
+        products = [a * b for a, b in pairwise(widths)]
+        if trace and widths[0] * sum(products[1:]) < d * sum(products):
+            return FoldedTrace(model, trace=True)
+        return Tangents(model, trace=trace)
+    if isinstance(model, Energy) and isinstance(model.net, MLP):
+        family = ShallowEnergy if len(model.net.hidden) == 1 else DeepEnergy
+        return family(model.net, trace=trace)
+    return None
