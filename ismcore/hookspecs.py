@@ -13,7 +13,7 @@ import pluggy
 
 from ismcore.backend import BackendInfo
 
-__all__ = ["PROJECT", "hookimpl", "ismcore_adopt_model", "ismcore_backends", "ismcore_fit_event"]
+__all__ = ["PROJECT", "hookimpl", "ismcore_adopt_model", "ismcore_backends", "ismcore_fit_event", "ismcore_scenarios"]
 
 PROJECT = "ismcore"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -38,3 +38,8 @@ def ismcore_fit_event(event: Any) -> None:
     `ismcore.backends()`, or after the first fit on a backend that is not bundled. One that raises is named in a warning and
     not called again.
     """
+
+
+@hookspec
+def ismcore_scenarios() -> Iterable[Any]:  # type: ignore[empty-body]
+    """More `ismcore.testing.Scenario`s, which the conformance kit checks every backend on, beside its own."""

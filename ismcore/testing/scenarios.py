@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from ismcore.errors import PluginError
 from ismcore.models import MLP, Affine, Energy, Model, NoiseConditional, ResidualMLP
 from ismcore.objectives import (
     DenoisingScoreMatching,
@@ -23,6 +24,7 @@ from ismcore.objectives import (
     SlicedScoreMatching,
 )
 from ismcore.optimizers import SGD, Adam, Optimizer
+from ismcore.plugins import registry
 from ismcore.problem import Params, Problem
 from ismcore.samples import Standardizer
 from ismcore.testing import functions, losses, oracle
@@ -280,8 +282,22 @@ def _table() -> Iterator[Scenario]:
 
 @cache
 def all_scenarios() -> tuple[Scenario, ...]:
-    """All scenarios, computed once."""
-    return tuple(_table())
+    """All scenarios, those of plugins after the kit's own, computed once."""
+    return (*_table(), *_of_plugins())
+
+
+def _of_plugins() -> Iterator[Scenario]:
+    found = registry()
+    found.scan()
+    for implementation in found.manager.hook.ismcore_scenarios.get_hookimpls():
+        try:
+            given = tuple(cast("Iterable[Any]", implementation.function()))
+        except Exception as error:
+            raise PluginError(f"plugin {implementation.plugin_name} fails to give its scenarios: {error!r}") from error
+        wrong = [row for row in given if not isinstance(row, Scenario)]
+        if wrong:
+            raise PluginError(f"plugin {implementation.plugin_name} gives {wrong[0]!r}, which is no ismcore.testing.Scenario")
+        yield from given
 
 
 @cache

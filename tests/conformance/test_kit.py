@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from ismcore_autograd.backend import AutogradBackend
@@ -11,6 +12,7 @@ from wrong_backends import PenaltyDropped, SummedOutputs
 import ismcore
 from ismcore import models, objectives
 from ismcore.analytic import find_route
+from ismcore.plugins import registry
 from ismcore.testing import (
     BackendConformance,
     CheckFailed,
@@ -185,3 +187,33 @@ def test_class_fails_on_a_wrong_backend():
     calls["SummedOutputs-cpu-float64-check_vjp"]()
     with pytest.raises(CheckFailed, match="the diagonal: off by"):
         calls["SummedOutputs-cpu-float64-check_jacobian_diagonal[affine3]"]()
+
+
+class ScenarioPlugin:
+    def __init__(self, rows):
+        self.rows = rows
+
+    @ismcore.hookimpl
+    def ismcore_scenarios(self):
+        return [row() for row in self.rows]
+
+
+def scenarios_with(*rows):
+    manager = registry().manager
+    plugin = ScenarioPlugin(rows)
+    manager.register(plugin, "scenario plugin")
+    try:
+        return all_scenarios.__wrapped__()
+    finally:
+        manager.unregister(plugin)
+
+
+def test_a_plugin_s_scenarios_come_after_the_kit_s_own():
+    mine = replace(all_scenarios()[0], id="mine")
+    assert [row.id for row in scenarios_with(lambda: mine)] == [*(row.id for row in all_scenarios()), "mine"]
+
+
+@pytest.mark.parametrize("row", [lambda: "a string", lambda: 1 / 0], ids=["no scenario", "raises"])
+def test_a_plugin_that_gives_no_scenario_is_named(row):
+    with pytest.raises(ismcore.PluginError, match="scenario plugin"):
+        scenarios_with(row)
