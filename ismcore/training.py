@@ -125,8 +125,9 @@ def _chunk_limit(problem: Problem) -> int:
 
 def _steps(problem: Problem, done: int, count: int) -> Steps:
     rates = np.full(count, problem.optimizer.learning_rate, dtype=np.float64)
-    drawn = [problem.draws(done + k) for k in range(count)] if problem.draws(0) else []
-    return Steps(rates, {name: np.stack([d[name] for d in drawn]) for name in (drawn[0] if drawn else {})})
+    first = problem.draws(done)
+    drawn = [first, *(problem.draws(done + k) for k in range(1, count))] if first else []
+    return Steps(rates, {name: np.stack([step[name] for step in drawn]) for name in first})
 
 
 def _take(backend: Backend, problem: Problem, session: Session, run: Run, count: int) -> float:

@@ -59,10 +59,12 @@ def test_jacobian_of_every_scenario_is_that_of_difference_quotients(case):
     assert relative_error(np.stack(quotients, axis=2), case.answer.jacobian) < 1e-7
 
 
-@pytest.mark.parametrize("case", all_scenarios(), ids=lambda case: case.id)
-def test_gradient_of_every_scenario_is_that_of_difference_quotients(case):
-    if "stress" in case.id:
-        pytest.skip("curves too much for a difference quotient; the golden vectors hold it")
+# Losses at the stress inputs curve too much for a difference quotient; the golden vectors hold their gradients.
+GENTLE = [case for case in all_scenarios() if "stress" not in case.id]
+
+
+@pytest.mark.parametrize("case", GENTLE, ids=lambda case: case.id)
+def test_gradient_of_every_gentle_scenario_is_that_of_difference_quotients(case):
     for name, expected in case.answer.gradient.items():
         for index in np.ndindex(np.shape(expected)):
             unit = np.zeros(np.shape(expected))
