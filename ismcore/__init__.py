@@ -2,16 +2,20 @@
 
 from ismcore import datasets, targets
 from ismcore.backend import BackendInfo
+from ismcore.checkpoints import Checkpoint
 from ismcore.compare import Comparison, compare
 from ismcore.density import density_from_score
 from ismcore.errors import (
     BackendBroken,
     BackendMissing,
     BackendUnavailable,
+    CallbackFailed,
+    CheckpointMismatch,
     DensityUnavailable,
     DeviceUnavailable,
     Diverged,
     FileInvalid,
+    FileNotWritten,
     IsmError,
     ModelError,
     OptionError,
@@ -23,10 +27,13 @@ from ismcore.errors import (
     UnknownBackend,
 )
 from ismcore.evaluate import Evaluation, evaluate
-from ismcore.fitting import fit
+from ismcore.events import STOP, FitEvent
+from ismcore.fitting import fit, resume
 from ismcore.hookspecs import hookimpl
+from ismcore.lbfgs import LBFGS
 from ismcore.models import MLP, Affine, Energy, NoiseConditional, ResidualMLP, ScoreFunction
 from ismcore.objectives import (
+    CurvatureSearch,
     DenoisingScoreMatching,
     ExplicitScoreMatching,
     Hutchinson,
@@ -39,18 +46,25 @@ from ismcore.persistence import load
 from ismcore.plugins import backends
 from ismcore.result import FitResult
 from ismcore.sampling import annealed_langevin
+from ismcore.schedules import Schedule
 from ismcore.solving import Solution, solve
 
 __all__ = [
+    "LBFGS",
     "MLP",
     "SGD",
+    "STOP",
     "Adam",
     "Affine",
     "BackendBroken",
     "BackendInfo",
     "BackendMissing",
     "BackendUnavailable",
+    "CallbackFailed",
+    "Checkpoint",
+    "CheckpointMismatch",
     "Comparison",
+    "CurvatureSearch",
     "DenoisingScoreMatching",
     "DensityUnavailable",
     "DeviceUnavailable",
@@ -59,6 +73,8 @@ __all__ = [
     "Evaluation",
     "ExplicitScoreMatching",
     "FileInvalid",
+    "FileNotWritten",
+    "FitEvent",
     "FitResult",
     "Hutchinson",
     "ImplicitScoreMatching",
@@ -72,6 +88,7 @@ __all__ = [
     "PluginError",
     "ResidualMLP",
     "SamplesError",
+    "Schedule",
     "ScopeConflict",
     "ScoreFunction",
     "SlicedScoreMatching",
@@ -86,6 +103,7 @@ __all__ = [
     "fit",
     "hookimpl",
     "load",
+    "resume",
     "solve",
     "targets",
 ]

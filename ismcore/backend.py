@@ -14,7 +14,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +23,8 @@ from ismcore import analytic
 from ismcore.calculus import Calculus
 from ismcore.errors import DeviceUnavailable, OptionError, ScopeConflict
 from ismcore.ops import Array
-from ismcore.problem import Params, Problem, Steps, TrainState
+from ismcore.optimizers import averaged, clipped
+from ismcore.problem import Params, Problem, Steps, TrainState, take_rows
 
 __all__ = ["DTYPES", "Backend", "BackendInfo", "GenericSession", "Session", "SharedSetting", "loss_function", "row_terms"]
 
@@ -140,6 +141,12 @@ class Backend(Calculus):
             return analytic.loss_and_gradient(self.untaped, problem)
         return self.value_and_grad(loss_function(self, problem))
 
+    def loss(self, problem: Problem) -> Callable[[Params, Array, Params], Array]:
+        """The objective alone, (params, x, given) -> loss: what held-out samples are judged by."""
+        if analytic.supports(problem):
+            return analytic.loss(self.untaped, problem)
+        return loss_function(self, problem)
+
     def compiled(self, f: Callable[..., Any], /) -> Callable[..., Any]:
         """The same function of arrays, compiled where the framework does so for every function; by default as it is."""
         return f
@@ -198,23 +205,38 @@ class GenericSession(Session):
 
     def __init__(self, backend: Backend, problem: Problem, state: TrainState) -> None:
         self._backend = backend
-        self._optimizer = problem.optimizer
+        self._problem = problem
         self._loss_and_gradient = backend.loss_and_gradient(problem)
-        self._x = backend.asarray(problem.x)
-        self._inputs = backend.asarrays(problem.inputs())
+        self._x = problem.x.astype(backend.dtype)
+        self._inputs = problem.inputs()
+        self._all: tuple[Array, Params] | None = None
+        if problem.batch_size is None:
+            self._all = backend.asarray(self._x), backend.asarrays(self._inputs)
         self._state = state.astype(backend.dtype)
 
     def run(self, steps: Steps) -> np.ndarray:
         """See `Session.run`."""
         losses = np.empty(steps.count)
-        for k, learning_rate in enumerate(steps.learning_rate):
-            params = self._backend.asarrays(self._state.params)
-            drawn = self._backend.asarrays({name: value[k] for name, value in steps.draws.items()})
-            loss, slopes = self._loss_and_gradient(params, self._x, {**self._inputs, **drawn})
+        for k in range(steps.count):
+            x, inputs = self._all or self._batch(steps, k)
+            given = {**inputs, **self._backend.asarrays({name: value[k] for name, value in steps.given.items()})}
+            loss, slopes = self._loss_and_gradient(self._backend.asarrays(self._state.params), x, given)
             losses[k] = float(self._backend.to_numpy(loss))
             gradient = {name: self._backend.to_numpy(value) for name, value in slopes.items()}
-            self._state = self._optimizer.update(self._state, gradient, float(learning_rate))
+            self._update(gradient, steps, k)
         return losses
+
+    def _batch(self, steps: Steps, k: int) -> tuple[Array, Params]:
+        assert steps.rows is not None  # noqa: S101  (the core's own bug otherwise)
+        inputs = take_rows(self._inputs, self._problem.row_axes, steps.rows[k])
+        return self._backend.asarray(self._x[steps.rows[k]]), self._backend.asarrays(inputs)
+
+    def _update(self, gradient: Params, steps: Steps, k: int) -> None:
+        gradient = clipped(gradient, self._problem.clip_norm)
+        state = self._problem.optimizer.update(self._state, gradient, float(steps.learning_rate[k]))
+        if steps.average_decay is not None:
+            state = replace(state, average=averaged(state.average, state.params, float(steps.average_decay[k])))
+        self._state = state
 
     def state(self) -> TrainState:
         """See `Session.state`."""

@@ -4,10 +4,13 @@ __all__ = [
     "BackendBroken",
     "BackendMissing",
     "BackendUnavailable",
+    "CallbackFailed",
+    "CheckpointMismatch",
     "DensityUnavailable",
     "DeviceUnavailable",
     "Diverged",
     "FileInvalid",
+    "FileNotWritten",
     "IsmError",
     "ModelError",
     "OptionError",
@@ -82,6 +85,16 @@ class Diverged(IsmError, FloatingPointError):
         self.result = result
 
 
+class CallbackFailed(IsmError, RuntimeError):
+    """A callback raised; the cause is chained.
+
+    Attributes:
+        result: The fit up to there, ready to use; None outside of `fit`.
+    """
+
+    result: object = None
+
+
 class DensityUnavailable(IsmError, ValueError):
     """The score does not determine a density here: it is a free vector field in more than one dimension."""
 
@@ -90,5 +103,13 @@ class PlottingMissing(IsmError, ImportError):
     """Matplotlib or Pillow, which draw the pictures, cannot be imported."""
 
 
+class CheckpointMismatch(IsmError, ValueError):
+    """A run cannot be gone on with: samples or options are not those that it was stopped with."""
+
+
 class FileInvalid(IsmError, ValueError):
     """A saved result is truncated, altered, too new, or no result at all."""
+
+
+class FileNotWritten(IsmError, OSError):
+    """A file cannot be written: full disk, read-only or missing folder, no regular file; what was there before is as it was."""

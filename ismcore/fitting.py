@@ -1,26 +1,38 @@
-"""`ismcore.fit`: from samples to a fitted score function."""
+"""`ismcore.fit`: from samples to a fitted score function. `ismcore.resume`: the same, from where a run stopped."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ismcore.errors import Diverged, OptionError
+from ismcore.advice import advise_on_history
+from ismcore.backend import Backend
+from ismcore.checkpoints import Checkpoint, CheckpointWriter, Stored, as_checkpoint, read_checkpoint
+from ismcore.errors import CallbackFailed, CheckpointMismatch, Diverged, OptionError
 from ismcore.evaluate import check_language, check_model
-from ismcore.models import MLP, Model, check_params
-from ismcore.objectives import ImplicitScoreMatching, Objective
-from ismcore.optimizers import Adam, Optimizer
+from ismcore.events import Listener, as_listeners
+from ismcore.lbfgs import LBFGS, minimise
+from ismcore.models import Model
+from ismcore.objectives import Objective
+from ismcore.optimizers import Optimizer
+from ismcore.options import Options, Settled, as_epochs, as_timeout, check_run, resolve
 from ismcore.plugins import choose, load_backend, notify_observers
-from ismcore.problem import Problem
 from ismcore.progress import reporter
-from ismcore.result import FitResult, versions
-from ismcore.samples import Standardizer, as_samples, as_weights, check_spread
-from ismcore.training import FitEvent, Run, train
+from ismcore.result import FitResult
+from ismcore.samples import as_samples, as_weights, check_spread
+from ismcore.selection import choose_curvature, start_of
+from ismcore.settings import Data, Samples, Settings
+from ismcore.stopping import StopRequest, interruptible
+from ismcore.training import Ledger, Loop, Plan, judge_of, train
 
-__all__ = ["fit"]
+__all__ = ["fit", "resume"]
 
 
 def fit(
@@ -30,148 +42,322 @@ def fit(
     model: Model | None = None,
     objective: Objective | None = None,
     optimizer: Optimizer | None = None,
-    epochs: int = 500,
+    epochs: int | None = None,
+    batch_size: int | str | None = None,
+    schedule: Any = None,
+    clip_norm: float | None = None,
+    average_decay: float | None = None,
     seed: int = 0,
     dtype: str = "float32",
     device: str = "auto",
     initial_params: Mapping[str, Any] | None = None,
-    standardize: bool = True,
+    standardize: bool | None = None,
+    validation: Any = None,
+    patience: int | None = None,
+    restarts: int = 1,
     sample_weight: Any = None,
+    callbacks: Sequence[Any] = (),
+    checkpoint: str | PathLike[str] | Checkpoint | None = None,
     on_nonfinite: str = "raise",
+    timeout: float | None = None,
     progress: bool | str = "auto",
     snapshots: int | Sequence[int] = 0,
     compile: str = "auto",
     precision: str = "highest",
     allow_nonsmooth: bool = False,
+    recipe: str = "default",
 ) -> FitResult:
     """Fit a score function, the gradient of the log-density, to samples.
 
-    Equal arguments give the same fit on every backend, up to rounding: initial parameters come from the core.
+    Equal arguments give the same fit on every backend, up to rounding: all randomness comes from the core. What is left at
+    None is as the recipe has it. The default recipe holds rows out, judges by them, ends when they have not become better for
+    long, and gives back the parameters that they found best: plain implicit score matching has no lower bound on a finite
+    sample, so a low training loss is no sign of a good fit. What it noticed in the samples is in `result.warnings`.
 
     Args:
         x: Samples, (n, d) or (n,), in any units [x]; anything that NumPy can make an array of.
         backend: "jax", "torch", "autograd", or a plugin's; "auto" takes the model's own, `ISMCORE_BACKEND`, or the first of
             the three that is ready. The reason for the choice is in the result.
-        model: The family of score functions; `MLP()` if None.
-        objective: What to minimise; `ImplicitScoreMatching()` if None.
-        optimizer: How; `Adam()` if None.
-        epochs: Passes over the samples, one step each.
+        model: The family of score functions.
+        objective: What to minimise; implicit score matching, by default with a curvature weight where the samples repeat
+            values, as a plain loss is then without a bound even on held-out rows.
+        optimizer: How: `Adam`, `SGD`, or `LBFGS`.
+        epochs: Passes over the samples, at most.
+        batch_size: Most rows of a step, or "all". An epoch deals all rows, in a new order, into batches of equal size.
+        schedule: How the learning rate changes: "constant", "cosine", "exponential", a `Schedule`, or one rate an epoch.
+        clip_norm: A gradient, over all parameters together, that is longer than this is scaled down to it.
+        average_decay: Keep an exponential moving average of the parameters, to judge and to give back: each step it keeps this
+            share of itself; in (0, 1), warmed up as min(average_decay, (1 + t) / (10 + t)) at step t.
         seed: Source of all randomness.
         dtype: "float32" or "float64", the dtype of parameters and computation.
         device: "cpu", "cuda", "cuda:1", ...; "auto" is where the framework puts arrays by default.
         initial_params: Where to start, by name and in the samples' units; drawn from the seed if None.
         standardize: Shift and scale each column to mean 0 and standard deviation 1 for training. Objective, history and
             curvature weight then refer to the standardised samples; parameters and scores that come back do not.
+        validation: Share of the rows to hold out, in (0, 1); 0 or False for none; or samples to judge by, (m, d). Identical
+            rows are never parted.
+        patience: End after so many epochs without a better held-out loss; 0 for never.
+        restarts: Fit from so many starts, and give back the one with the lowest held-out loss; all are in `result.restarts`.
         sample_weight: Weight of each row in the loss and in the standardising, (n,), from 0; divided by their sum.
-        on_nonfinite: What to do when the loss becomes NaN or infinite: "raise" `Diverged`, whose `result` is the fit up to
-            the last finite state, or "stop" and return that, with status "diverged".
-        progress: Show progress on standard error: True, False, or "auto", in a terminal.
+        callbacks: Each a function of a `FitEvent`, or an object with some of `on_start`, `on_chunk`, `on_validation`,
+            `on_checkpoint`, `on_end`, `on_error`. One that returns `ismcore.STOP` ends the run, one that raises ends it in
+            `CallbackFailed`.
+        checkpoint: Path, or `Checkpoint`, to write the run to on the way and at its end; see `resume`.
+        on_nonfinite: What to do when a loss, a gradient or a parameter becomes NaN or infinite: "raise" `Diverged`, whose
+            `result` is the fit up to the last finite state; "stop" and return that, with status "diverged"; or "rollback" to
+            the last judged epoch and go on at half the learning rate, up to ten times.
+        timeout: Seconds after which to end, with status "timed_out", once the steps in progress are done.
+        progress: Show progress on standard error: True, False, or "auto", in a terminal or a notebook.
         snapshots: Epochs after which to keep the parameters, or how many to keep, spread evenly from the start to the end.
         compile: "auto", the backend's fastest loop, or "off", its plain one.
         precision: "highest" keeps all bits of float32 products on a GPU, "default" does what the framework does.
         allow_nonsmooth: Train piecewise-linear networks by objectives that differentiate in x.
+        recipe: "default", or "reference": the protocol of the reference run, a 1-8-1 sigmoid network, Adam(0.01) and 500
+            epochs of all rows, nothing standardised and nothing held out.
+
+    Ctrl-C ends the run after the steps in progress, with a result of status "interrupted"; a second one at once.
 
     Raises:
         SamplesError, OptionError, ModelError, ParameterError: An argument cannot be used; the message says what to do.
         BackendUnavailable: The backend is unknown, not installed or broken.
         DeviceUnavailable: There is no such device.
         Diverged: The loss stopped being finite.
+        CallbackFailed: A callback raised; the fit up to there is in its `result`.
+        FileNotWritten: No checkpoint can be written at the path.
 
     Source: Hyvarinen (2005), JMLR 6:695-709; Kingma & LeCun (2010), NIPS 23.
 
     Example:
         >>> x = np.random.default_rng(0).normal(5.0, 2.0, size=1000)
-        >>> result = ismcore.fit(x, model=ismcore.Affine(), backend="autograd", epochs=2000, dtype="float64")
+        >>> result = ismcore.fit(
+        ...     x, model=ismcore.Affine(), backend="autograd", epochs=2000, dtype="float64", validation=0, schedule="constant"
+        ... )
         >>> bool(np.allclose(result.params["weight"], -1 / x.var()))
         True
     """
-    began = time.monotonic()
-    model = MLP() if model is None else model
-    objective = ImplicitScoreMatching() if objective is None else objective
-    optimizer = Adam() if optimizer is None else optimizer
-    check_model(model, objective, allow_nonsmooth=allow_nonsmooth)
-    _check_options(optimizer, epochs, on_nonfinite, compile)
-    choice = choose(backend, model.backend)
+    stop = StopRequest(as_timeout(timeout))
+    samples = _samples(x, sample_weight, validation, dtype)
+    settings = resolve(
+        samples,
+        Options(
+            model, objective, optimizer, epochs, batch_size, schedule, clip_norm, average_decay, standardize,
+            0 if samples.judged_by is not None else validation, patience, recipe,
+        ),
+        Settled(seed, dtype, precision, compile, on_nonfinite, snapshots),
+    )  # fmt: skip
+    check_model(settings.model, settings.objective, allow_nonsmooth=allow_nonsmooth)
+    choice = choose(backend, settings.model.backend)
     engine = load_backend(choice.name)(dtype=dtype, device=device, precision=precision)
-    check_language(model, engine.name)
+    check_language(settings.model, engine.name)
+    settings = replace(settings, backend=engine.name, backend_reason=choice.reason, device=engine.device)
+    check_run(settings, restarts, initial_params, checkpoint)
+    where = as_checkpoint(checkpoint)
+    followers = as_listeners(callbacks)
+    with interruptible(stop), reporter(progress) as report:
+        settings = choose_curvature(engine, settings, samples, stop)
+        run = _Run(engine, settings, samples, stop, [report, notify_observers, *followers], where)
+        results = []
+        for number in range(restarts):
+            results.append(run(Ledger(start_of(settings, run.data.problem, number, initial_params))))
+            if stop.status:
+                break
+    return _best_of(results)
 
-    samples = as_samples(x, dtype=dtype)
-    check_spread(samples)
-    d = samples.shape[1]
-    weight = None if sample_weight is None else as_weights(sample_weight, len(samples))
-    standardizer = Standardizer.of(samples, weight) if standardize else Standardizer.identity(d)
-    if initial_params is None:
-        start = model.initial_params(seed, d)
-    else:
-        start = model.unfold(check_params(model, initial_params, d), standardizer.mean, standardizer.scale)[1]
-    problem = Problem(model, objective, optimizer, standardizer(samples), standardizer, weight, seed, compile)
 
-    with reporter(progress) as report:
-        listeners: list[Callable[[FitEvent], object]] = [report, notify_observers]
-        run = train(
-            engine,
-            problem,
-            optimizer.start(start).astype(dtype),
-            epochs=int(epochs),
-            snapshot_epochs=_snapshot_epochs(snapshots, int(epochs)),
-            listeners=listeners,
-        )
+def resume(
+    path: str | PathLike[str],
+    x: Any,
+    *,
+    backend: str | None = None,
+    device: str = "auto",
+    model: Model | None = None,
+    epochs: int | None = None,
+    sample_weight: Any = None,
+    validation: Any = None,
+    callbacks: Sequence[Any] = (),
+    checkpoint: Checkpoint | None = None,
+    timeout: float | None = None,
+    progress: bool | str = "auto",
+    compile: str | None = None,
+) -> FitResult:
+    """Go on with a run from its checkpoint: to the same bits as if it had never stopped, on the same backend and machine.
 
-    def in_units(params: Mapping[str, Any]) -> tuple[Model, dict[str, np.ndarray]]:
-        if standardizer.is_identity:
-            return model, dict(params)
-        wide = {name: np.asarray(value, dtype=np.float64) for name, value in params.items()}
-        folded, moved = model.fold(wide, standardizer.mean, standardizer.scale)
-        return folded, {name: np.asarray(value, dtype=dtype) for name, value in moved.items()}
+    Another backend may go on with it: the results then agree up to rounding. A run that was completed or stopped early comes
+    back as it is, unless it is given more epochs.
 
-    folded, params = in_units(run.state.params)
-    result = FitResult(
-        model=folded,
-        params=params,
-        history={"epoch": np.arange(1, len(run.losses) + 1), "loss": run.losses},
-        status=run.status,
-        objective=objective,
-        backend=engine.name,
-        backend_reason=choice.reason,
-        device=engine.device,
-        dtype=dtype,
-        seed=int(seed),
-        mean=standardizer.mean,
-        scale=standardizer.scale,
-        snapshots={epoch: in_units(kept)[1] for epoch, kept in run.snapshots.items()},
-        timings={**run.timings, "total": time.monotonic() - began},
-        versions=versions(engine.packages),
+    Args:
+        path: As given to `fit(checkpoint=...)`. Where the newest file is damaged, the one before it is taken, and
+            `result.warnings` says so. The run goes on writing there.
+        x: The same samples.
+        backend: Another backend than before.
+        device: As for `fit`.
+        model: The model, where a file cannot hold it, as with a `ScoreFunction`.
+        epochs: Another number of epochs, at least those that are done. A schedule is stretched to it.
+        sample_weight: The same weights, if there were any.
+        validation: The same samples to judge by, if there were any; rows held out by their share are known.
+        callbacks: As for `fit`.
+        checkpoint: How to go on writing, if not every 30 seconds into the same file.
+        timeout: As for `fit`.
+        progress: As for `fit`.
+        compile: As for `fit`, if other than before.
+
+    Raises:
+        CheckpointMismatch: Samples, weights, model or epochs are not those of the run; the message says what differs.
+        FileInvalid: No checkpoint at the path is whole.
+        FileNotFoundError: There is none.
+        And what `fit` raises.
+
+    Example:
+        >>> import tempfile
+        >>> x = np.random.default_rng(0).normal(size=100)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = f"{folder}/run.safetensors"
+        ...     first = ismcore.fit(x, backend="autograd", epochs=20, validation=0, checkpoint=path)
+        ...     ismcore.resume(path, x, epochs=30).history["loss"].shape
+        (30,)
+    """
+    stop = StopRequest(as_timeout(timeout))
+    stored, file, passed_over = read_checkpoint(path, model)
+    settings, ledger = stored.settings, stored.ledger
+    samples = _samples(x, sample_weight, validation, settings.dtype)
+    _check_same(file, stored, samples)
+    if epochs is not None:
+        settings = replace(settings, plan=_longer(settings, ledger, epochs))
+    if epochs is not None or ledger.status not in ("completed", "early_stopped"):
+        ledger.status = ""
+    if backend is not None:
+        settings = replace(settings, backend=choose(backend, settings.model.backend).name, backend_reason="named by the caller")
+    settings = replace(settings, compile=settings.compile if compile is None else compile)
+    check_language(settings.model, settings.backend)
+    engine = load_backend(settings.backend)(dtype=settings.dtype, device=device, precision=settings.precision)
+    settings = replace(settings, device=engine.device)
+    ledger.warnings += passed_over
+    where = as_checkpoint(Checkpoint(path) if checkpoint is None else checkpoint)
+    followers = as_listeners(callbacks)
+    with interruptible(stop), reporter(progress) as report:
+        run = _Run(engine, settings, samples, stop, [report, notify_observers, *followers], where, resumed=True)
+        return run(ledger)
+
+
+class _Run:
+    """One run from a ledger to a result; it can be done from several starts."""
+
+    def __init__(
+        self,
+        engine: Backend,
+        settings: Settings,
+        samples: Samples,
+        stop: StopRequest,
+        followers: Sequence[Listener],
+        where: Checkpoint | None,
+        *,
+        resumed: bool = False,
+    ) -> None:
+        self._began = time.monotonic()
+        self._engine, self._settings, self._stop, self._followers = engine, settings, stop, followers
+        self.data = Data.of(settings, samples)
+        self._save: CheckpointWriter | None = None
+        if where is not None:
+            if not resumed and os.path.exists(where.path):
+                raise OptionError(
+                    f"{where.path} is there already: go on with it by ismcore.resume({os.fspath(where.path)!r}, x), remove it, "
+                    "or name another file"
+                )
+            about = settings, self.data.problem.standardizer, samples.fingerprint(), self.data.held_out_rows
+            self._save = CheckpointWriter(where, *about)
+
+    def __call__(self, ledger: Ledger) -> FitResult:
+        """Take the steps, unless the ledger's run has ended already."""
+        if self._save is not None:
+            self._save.check(ledger)
+        if not ledger.status:
+            judge = None if self.data.held_out is None else judge_of(self._engine, self.data.held_out)
+            loop = Loop(
+                self.data.problem,
+                self._settings.plan,
+                ledger,
+                judge=judge,
+                listeners=self._followers,
+                stop=self._stop,
+                save=self._save,
+            )
+            self._take(loop)
+        return self._result(ledger)
+
+    def _take(self, loop: Loop) -> None:
+        ledger, plan = loop.ledger, self._settings.plan
+        try:
+            (minimise if isinstance(self._settings.optimizer, LBFGS) else train)(self._engine, loop)
+        except CallbackFailed as error:
+            error.result = self._result(ledger)
+            raise
+        if ledger.status == "diverged" and plan.on_nonfinite != "stop":
+            diverged = Diverged(
+                f"{ledger.failure} at epoch {ledger.epoch} of the fit on backend {self._settings.backend!r} in "
+                f"{self._settings.dtype}: lower the learning rate or add a curvature_weight; the last finite fit is in this "
+                "error's .result",
+                epoch=ledger.epoch,
+                result=self._result(ledger),
+            )
+            loop.notify("error", error=diverged)
+            raise diverged
+
+    def _result(self, ledger: Ledger) -> FitResult:
+        timings = {"total": time.monotonic() - self._began}
+        standardizer = self.data.problem.standardizer
+        result = FitResult.of(self._settings, standardizer, ledger, self.data.held_out_rows, timings)
+        return replace(result, warnings=result.warnings + advise_on_history(result.history))
+
+
+def _samples(x: Any, sample_weight: Any, validation: Any, dtype: str) -> Samples:
+    array = as_samples(x, dtype=dtype)
+    check_spread(array)
+    weight = None if sample_weight is None else as_weights(sample_weight, len(array))
+    judged_by = (
+        None if validation is None or np.ndim(validation) == 0 else as_samples(validation, dtype=dtype, d=array.shape[1])
     )
-    return _judge(result, run, on_nonfinite)
+    return Samples(array, weight, judged_by)
 
 
-def _judge(result: FitResult, run: Run, on_nonfinite: str) -> FitResult:
-    if run.status == "diverged" and on_nonfinite == "raise":
-        epoch = len(run.losses)
-        raise Diverged(
-            f"the loss is {run.losses[-1]} at epoch {epoch} of the fit on backend {result.backend!r} in {result.dtype}: "
-            "lower the learning rate or add a curvature_weight; the last finite fit is in this error's .result",
-            epoch=epoch,
-            result=result,
+def _best_of(results: list[FitResult]) -> FitResult:
+    """The fit with the lowest held-out loss, which knows of the others."""
+    if len(results) == 1:
+        return results[0]
+
+    def held_out_loss(result: FitResult) -> float:
+        judged = result.history.get("validation_loss", np.empty(0))
+        return float(np.nanmin(judged)) if np.isfinite(judged).any() else np.inf
+
+    report = tuple(
+        {
+            "start": number,
+            "status": result.status,
+            "epochs": len(result.history["loss"]),
+            "loss": float(result.history["loss"][-1]) if len(result.history["loss"]) else None,
+            "validation_loss": held_out_loss(result) if np.isfinite(held_out_loss(result)) else None,
+        }
+        for number, result in enumerate(results)
+    )
+    best = min(results, key=held_out_loss)
+    return replace(best, restarts=report)
+
+
+def _check_same(file: Path, stored: Stored, samples: Samples) -> None:
+    d = len(stored.standardizer.mean)
+    if samples.x.shape[1] != d:
+        raise CheckpointMismatch(f"{file} is of samples with {d} columns; these have {samples.x.shape[1]}")
+    if samples.fingerprint() != stored.fingerprint:
+        raise CheckpointMismatch(
+            f"{file} is of other samples: these {len(samples.x)} rows, their weights or the samples to judge by are not bit "
+            "for bit those of the run; pass the same ones, or begin a new fit with initial_params="
         )
-    return result
 
 
-def _check_options(optimizer: Any, epochs: Any, on_nonfinite: str, compile: str) -> None:
-    if not isinstance(optimizer, Optimizer):
-        raise OptionError(f"optimizer must be ismcore.Adam(...) or ismcore.SGD(...), not {optimizer!r}")
-    if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 1:
-        raise OptionError(f"epochs must be a whole number from 1, not {epochs!r}")
-    if on_nonfinite not in ("raise", "stop"):
-        raise OptionError(f"on_nonfinite must be 'raise' or 'stop', not {on_nonfinite!r}")
-    if compile not in ("auto", "off"):
-        raise OptionError(f"compile must be 'auto' or 'off', not {compile!r}")
-
-
-def _snapshot_epochs(snapshots: int | Sequence[int], epochs: int) -> list[int]:
-    if isinstance(snapshots, int | np.integer):
-        return sorted({round(e) for e in np.linspace(0, epochs, int(snapshots))}) if snapshots else []
-    wrong = [e for e in snapshots if not 0 <= e <= epochs]
-    if wrong:
-        raise OptionError(f"snapshots must be epochs from 0 to {epochs}, not {wrong[0]!r}")
-    return [int(e) for e in snapshots]
+def _longer(settings: Settings, ledger: Ledger, epochs: int) -> Plan:
+    epochs = as_epochs(epochs)
+    if epochs < ledger.epoch or isinstance(settings.plan.schedule, tuple):
+        what = (
+            "its schedule has one rate an epoch" if isinstance(settings.plan.schedule, tuple) else f"it has done {ledger.epoch}"
+        )
+        raise CheckpointMismatch(f"the run cannot be given {epochs} epochs: {what}")
+    return replace(settings.plan, epochs=epochs)

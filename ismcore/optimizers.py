@@ -10,7 +10,7 @@ import numpy as np
 from ismcore.errors import OptionError
 from ismcore.problem import Params, TrainState
 
-__all__ = ["SGD", "Adam", "Optimizer"]
+__all__ = ["SGD", "Adam", "Optimizer", "averaged", "clipped"]
 
 
 class Optimizer(ABC):
@@ -34,6 +34,21 @@ class Optimizer(ABC):
 def _between(name: str, value: float, low: float, high: float) -> None:
     if not (isinstance(value, int | float | np.number) and low <= value < high):
         raise OptionError(f"{name} must be a number in [{low}, {high}), not {value!r}")
+
+
+def clipped(gradient: Params, clip_norm: float | None) -> Params:
+    """The gradient g, or g * clip_norm / |g| where |g|, over all parameters together, is longer than clip_norm."""
+    if clip_norm is None:
+        return gradient
+    norm = float(np.sqrt(sum(np.sum(g * g, dtype=g.dtype) for g in gradient.values())))
+    if not norm > clip_norm:
+        return gradient
+    return {name: g * g.dtype.type(clip_norm / norm) for name, g in gradient.items()}
+
+
+def averaged(average: Params, params: Params, decay: float) -> Params:
+    """The moving average after one more step: decay * average + (1 - decay) * params."""
+    return {name: decay * value + (1.0 - decay) * params[name] for name, value in average.items()}
 
 
 def _zeros(params: Params) -> Params:

@@ -15,10 +15,25 @@ if TYPE_CHECKING:
     from ismcore.optimizers import Optimizer
     from ismcore.samples import Standardizer
 
-__all__ = ["Params", "Problem", "Steps", "TrainState"]
+__all__ = ["STATE_PARTS", "Params", "Problem", "Steps", "TrainState", "take_rows"]
 
 Params = dict[str, Any]
 """Parameters by name: NumPy arrays in the core, arrays of the framework inside a backend."""
+
+STATE_PARTS = ("params", "first_moment", "second_moment", "average")
+
+
+def take_rows(inputs: Params, row_axes: dict[str, int], rows: Any) -> Params:
+    """The inputs for these rows alone, in NumPy or in a framework whose arrays take an array of row numbers as an index."""
+    found = dict(inputs)
+    for name in row_axes.keys() & inputs.keys():
+        found[name] = inputs[name][(slice(None),) * row_axes[name] + (rows,)]
+    return found
+
+
+def _bounds(n: int, batches: int) -> np.ndarray:
+    """Where each of the batches of an epoch begins and the last one ends, (batches + 1,)."""
+    return np.asarray((np.arange(batches + 1) * n) // batches)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +47,11 @@ class Problem:
         x: Samples as the model sees them, (n, d), float64.
         standardizer: Took the samples there from the user's units.
         row_weight: Weight of each row in the loss, (n,), positive or zero with sum 1; None for 1/n each.
-        seed: Source of what the objective draws.
+        seed: Source of what the objective draws, and of the order of the rows.
         compile: "auto": the backend's fastest way; "off": tier 0.
+        batch_size: Most rows of a step; None for all.
+        clip_norm: Longest gradient that is followed as it is; a longer one is scaled down to it. None for any.
+        average: Whether the state keeps an exponential moving average of the parameters.
     """
 
     model: Model
@@ -44,13 +62,47 @@ class Problem:
     row_weight: np.ndarray | None = None
     seed: int = 0
     compile: str = "auto"
+    batch_size: int | None = None
+    clip_norm: float | None = None
+    average: bool = False
+    _inputs: Params | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.x)
+
+    @property
+    def batches(self) -> int:
+        """Steps of an epoch."""
+        return 1 if self.batch_size is None else -(-self.n // self.batch_size)
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of a step, the largest batch's."""
+        return -(-self.n // self.batches)
+
+    @property
+    def row_axes(self) -> dict[str, int]:
+        """Inputs that hold something for each row, and the axis that counts the rows."""
+        return {**self.objective.row_axes, "row_weight": 0}
 
     def inputs(self) -> Params:
         """All arrays beside parameters and samples that enter the loss and stay the same."""
+        if self._inputs is not None:
+            return dict(self._inputs)
         found = dict(self.objective.inputs(self.x, self.standardizer))
         if self.row_weight is not None:
             found["row_weight"] = self.row_weight
         return found
+
+    def take(self, rows: np.ndarray) -> Problem:
+        """The problem of these rows alone, whose weights are divided by their sum."""
+        weight = None if self.row_weight is None else self.row_weight[rows] / self.row_weight[rows].sum()
+        inputs = take_rows(self.inputs(), self.row_axes, rows)
+        if weight is not None:
+            inputs["row_weight"] = weight
+        return replace(self, x=self.x[rows], row_weight=weight, _inputs=inputs)
 
     def draws(self, step: int) -> Params:
         """All arrays that are drawn anew for the evaluation of the loss at a step.
@@ -58,7 +110,49 @@ class Problem:
         Each step has a random stream of its own, so that how a run is cut into chunks, or stopped and gone on with, changes
         no draw.
         """
-        return self.objective.draws(stream(self.seed, "draws", step), *self.x.shape)
+        return self.objective.draws(stream(self.seed, "draws", step), self.batch_rows, self.x.shape[1])
+
+    def batch_share(self, step: int, count: int) -> np.ndarray:
+        """The share of all rows that each step from the given one sees, (count,): what its loss counts in its epoch's."""
+        sizes = np.diff(_bounds(self.n, self.batches))
+        return np.asarray(sizes[(step + np.arange(count)) % self.batches] / self.n)
+
+    def rows(self, step: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of each step from the given one, and their weights in its loss: both (count, batch_rows).
+
+        Each epoch deals all rows, in a new order, into batches whose sizes differ by one at most; a batch that is one row short
+        repeats a row with weight 0. With row weights w of sum 1, a batch of b rows has the loss n/b sum_i w_i term_i, so that
+        the expectation of its gradient over batches is the gradient of all rows.
+        """
+        bounds, width = _bounds(self.n, self.batches), self.batch_rows
+        rows = np.empty((count, width), dtype=np.int64)
+        weight = np.empty((count, width))
+        order = np.empty(0, dtype=np.int64)
+        for k in range(count):
+            epoch, batch = divmod(step + k, self.batches)
+            if k == 0 or batch == 0:
+                order = stream(self.seed, "shuffle", epoch).permutation(self.n)
+            dealt = order[bounds[batch] : bounds[batch + 1]]
+            rows[k] = np.concatenate([dealt, dealt[: width - len(dealt)]])
+            weight[k] = 1.0 / len(dealt)
+            weight[k, len(dealt) :] = 0.0
+        if self.row_weight is not None:
+            weight *= self.n * self.row_weight[rows]
+        return rows, weight
+
+    def steps(self, step: int, rates: np.ndarray, decays: np.ndarray | None = None) -> Steps:
+        """The steps from the given one, one a rate, with all that is drawn for them."""
+        count = len(rates)
+        first = self.draws(step)
+        drawn = [first, *(self.draws(step + k) for k in range(1, count))] if first else []
+        draws = {name: np.stack([each[name] for each in drawn]) for name in first}
+        rows, weight = (None, None) if self.batch_size is None else self.rows(step, count)
+        return Steps(rates, draws, rows, weight, decays)
+
+    def bytes_a_step(self) -> int:
+        """Memory that what is drawn for one step takes."""
+        drawn: int = sum(value.nbytes for value in self.draws(0).values())
+        return drawn + (0 if self.batch_size is None else 16 * self.batch_rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,15 +162,32 @@ class Steps:
     Attributes:
         learning_rate: One rate a step, (count,), float64.
         draws: What the objective drew for each step: arrays whose first axis counts the steps, (count, ...).
+        rows: Rows that each step sees, (count, b), or None for all.
+        row_weight: Weight of each of these rows in the step's loss, (count, b), in the place of the problem's.
+        average_decay: Share of the parameters' moving average that each step keeps, (count,); None where there is none.
     """
 
     learning_rate: np.ndarray
     draws: Params = field(default_factory=dict)
+    rows: np.ndarray | None = None
+    row_weight: np.ndarray | None = None
+    average_decay: np.ndarray | None = None
 
     @property
     def count(self) -> int:
         """Number of steps."""
         return len(self.learning_rate)
+
+    @property
+    def given(self) -> Params:
+        """All that enters the loss of one step alone: draws, and row weights where there are batches; (count, ...)."""
+        return self.draws if self.row_weight is None else {**self.draws, "row_weight": self.row_weight}
+
+    def part(self, start: int, stop: int) -> Steps:
+        """Some of the steps."""
+        cut = slice(start, stop)
+        rows, weight, decay = (None if a is None else a[cut] for a in (self.rows, self.row_weight, self.average_decay))
+        return Steps(self.learning_rate[cut], {k: v[cut] for k, v in self.draws.items()}, rows, weight, decay)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,12 +199,28 @@ class TrainState:
         params: Parameters, as the model sees the (standardised) samples.
         first_moment: Running mean of the gradient (Adam's m, SGD's velocity); empty where the optimiser keeps none.
         second_moment: Running mean of the squared gradient (Adam's v); empty likewise.
+        average: Exponential moving average of the parameters; empty where none is kept.
     """
 
     step: int
     params: Params
     first_moment: Params = field(default_factory=dict)
     second_moment: Params = field(default_factory=dict)
+    average: Params = field(default_factory=dict)
+
+    def arrays(self) -> Params:
+        """Every array, named after its place: "params.layers.0.weight", ..."""
+        return {f"{part}.{name}": value for part in STATE_PARTS for name, value in getattr(self, part).items()}
+
+    @property
+    def finite(self) -> bool:
+        """Whether every number is."""
+        return all(bool(np.isfinite(value).all()) for value in self.arrays().values())
+
+    @property
+    def best_guess(self) -> Params:
+        """The parameters to use: their average where one is kept."""
+        return self.average or self.params
 
     def astype(self, dtype: str) -> TrainState:
         """The same state with every array a copy of its own, in the dtype."""
@@ -101,12 +228,7 @@ class TrainState:
         def cast(tree: Params) -> Params:
             return {name: np.array(value, dtype=dtype) for name, value in tree.items()}
 
-        return replace(
-            self,
-            params=cast(self.params),
-            first_moment=cast(self.first_moment),
-            second_moment=cast(self.second_moment),
-        )
+        return TrainState(self.step, **{part: cast(getattr(self, part)) for part in STATE_PARTS})
 
     def copy(self) -> TrainState:
         """The same state with every array a copy of its own."""

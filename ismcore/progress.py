@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from ismcore.errors import OptionError
-from ismcore.training import FitEvent
+from ismcore.events import FitEvent
 
 __all__ = ["reporter"]
 

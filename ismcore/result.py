@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
@@ -21,6 +21,8 @@ from ismcore.objectives import Objective
 from ismcore.plugins import load_backend
 from ismcore.problem import Params
 from ismcore.samples import Standardizer, as_samples
+from ismcore.settings import Settings
+from ismcore.training import Ledger
 
 __all__ = ["FitResult", "versions"]
 
@@ -32,9 +34,10 @@ class FitResult:
     Attributes:
         params: Fitted parameters by name.
         model: The model that they belong to: `evaluate(result.model, result.params, x)` works.
-        history: "epoch", 1, 2, ..., and "loss", before that epoch's update and on the samples as trained on (standardised
-            unless `standardize=False`); one entry an epoch.
-        status: "completed" or "diverged".
+        history: One entry an epoch: "epoch", 1, 2, ...; "loss", before the updates and on the samples as trained on
+            (standardised unless `standardize=False`), the mean over the epoch's batches; "learning_rate", of its first step;
+            "validation_loss", after it, NaN where the held-out rows were not asked, absent where none were held out.
+        status: "completed", "early_stopped", "diverged", "interrupted" or "timed_out".
         objective: What was minimised.
         backend: The backend that did it.
         backend_reason: Why that one.
@@ -44,6 +47,9 @@ class FitResult:
         mean: Shift of each column in training, (d,), in [x].
         scale: Scale of each column in training, (d,), in [x].
         snapshots: Parameters by the number of epochs that led to them, for those asked for.
+        best_epoch: The epoch whose parameters came back: that with the lowest held-out loss, or the last one.
+        held_out: Number of rows, of those given or beside them, that judged.
+        restarts: What became of each start, where there were several: "start", "status", "epochs", "loss", "validation_loss".
         warnings: What a reader of the result should know, in words.
         timings: Seconds: "prepare", "run", "total".
         versions: Versions of Python, ismcore, NumPy and the framework.
@@ -62,9 +68,47 @@ class FitResult:
     mean: np.ndarray
     scale: np.ndarray
     snapshots: dict[int, Params] = field(default_factory=dict)
+    best_epoch: int = 0
+    held_out: int = 0
+    restarts: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, settings: Settings, standardizer: Standardizer, ledger: Ledger, held_out: int, timings: Mapping[str, float]
+    ) -> FitResult:
+        """What a run with these settings has come to, in the samples' units."""
+
+        def in_units(params: Params) -> tuple[Model, Params]:
+            if standardizer.is_identity:
+                return settings.model, dict(params)
+            wide = {name: np.asarray(value, dtype=np.float64) for name, value in params.items()}
+            folded, moved = settings.model.fold(wide, standardizer.mean, standardizer.scale)
+            return folded, {name: np.asarray(value, dtype=settings.dtype) for name, value in moved.items()}
+
+        model, params = in_units(ledger.params)
+        return cls(
+            model=model,
+            params=params,
+            history=_history(ledger),
+            status=ledger.status or "interrupted",
+            objective=settings.objective,
+            backend=settings.backend,
+            backend_reason=settings.backend_reason,
+            device=settings.device,
+            dtype=settings.dtype,
+            seed=settings.seed,
+            mean=standardizer.mean,
+            scale=standardizer.scale,
+            snapshots={epoch: in_units(kept)[1] for epoch, kept in ledger.snapshots.items()},
+            best_epoch=ledger.epoch if ledger.best is None else ledger.best.epoch,
+            held_out=held_out,
+            warnings=settings.warnings + ledger.warnings,
+            timings={**ledger.timings, **timings},
+            versions=versions(load_backend(settings.backend).packages),
+        )
 
     @property
     def d(self) -> int:
@@ -168,14 +212,25 @@ class FitResult:
 
     def __repr__(self) -> str:
         loss = f"{self.history['loss'][-1]:.6g}" if len(self.history["loss"]) else "-"
+        judged = self.history.get("validation_loss", np.empty(0))
+        best = f", held-out loss {np.nanmin(judged):.6g} after {self.best_epoch}" if np.isfinite(judged).any() else ""
         lines = [
-            f"FitResult: {self.status} after {len(self.history['loss'])} epochs, loss {loss}",
+            f"FitResult: {self.status} after {len(self.history['loss'])} epochs, loss {loss}{best}",
             f"  model      {self.model!r}, d = {self.d}",
             f"  objective  {self.objective!r}",
             f"  backend    {self.backend} ({self.backend_reason}), {self.dtype} on {self.device}",
             *(f"  warning    {text}" for text in self.warnings),
         ]
         return "\n".join(lines)
+
+
+def _history(ledger: Ledger) -> dict[str, np.ndarray]:
+    history = {"epoch": np.arange(1, ledger.epoch + 1), "loss": ledger.losses, "learning_rate": ledger.rates}
+    if ledger.validation:
+        judged = np.full(ledger.epoch, np.nan)
+        judged[np.array(list(ledger.validation)) - 1] = list(ledger.validation.values())
+        history["validation_loss"] = judged
+    return history
 
 
 def versions(packages: tuple[str, ...]) -> dict[str, str]:

@@ -1,146 +1,409 @@
-"""The training loop: chunks of steps in the backend, events in between. It knows no framework and no objective."""
+"""The training loop: chunks of steps in the backend, judgement and events in between. It knows no framework, no objective."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ismcore.backend import Backend, Session
-from ismcore.problem import Params, Problem, Steps, TrainState
+from ismcore.errors import CallbackFailed
+from ismcore.events import FitEvent, Listener, tell
+from ismcore.problem import Params, Problem, TrainState
+from ismcore.schedules import Schedule
+from ismcore.seeds import stream
+from ismcore.stopping import StopRequest
 
-__all__ = ["FitEvent", "Run", "train"]
+__all__ = ["Anchor", "Best", "Ledger", "Loop", "Plan", "Saver", "judge_of", "train"]
 
 DRAW_BYTES = 64 * 2**20
-"""Random draws of a chunk take at most about this much memory."""
+"""What is drawn for the steps of a chunk takes at most about this much memory."""
 MAX_CHUNK = 2**30
 CHUNK_SECONDS = 0.2
 """Chunks are sized to last about this long: short enough to follow, long enough to cost nothing."""
+NOTICEABLE = 1e-6
+"""A held-out loss is better if it is lower by this share of it: less is the rounding of another backend."""
+ROLLBACKS = 10
+"""So often a run goes back and halves its learning rate before it is given up as diverged."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run goes, beside the problem.
+
+    Attributes:
+        epochs: Passes over the samples.
+        schedule: Factor on the optimiser's learning rate, or one learning rate an epoch.
+        average_decay: Share of the moving average of the parameters that a step keeps, once warmed up; None for no average.
+        on_nonfinite: "raise", "stop" or "rollback".
+        patience: Epochs without a better held-out loss after which the run ends; 0 for never.
+        judge_every: Epochs from one judgement to the next; with "rollback" also from one place to go back to to the next.
+        snapshot_epochs: Epochs after which to keep the parameters; 0 is the start.
+    """
+
+    epochs: int
+    schedule: Schedule | tuple[float, ...] = field(default_factory=Schedule)
+    average_decay: float | None = None
+    on_nonfinite: str = "raise"
+    patience: int = 0
+    judge_every: int = 1
+    snapshot_epochs: tuple[int, ...] = ()
+
+    def rates(self, problem: Problem, step: int, count: int) -> np.ndarray:
+        """The learning rate of each step from the given one, (count,)."""
+        at = step + np.arange(count)
+        if isinstance(self.schedule, tuple):
+            return np.asarray(self.schedule)[np.minimum(at // problem.batches, self.epochs - 1)]
+        return problem.optimizer.learning_rate * self.schedule.factors(at, self.epochs * problem.batches)
+
+    def decays(self, step: int, count: int) -> np.ndarray | None:
+        """What each step keeps of the average, (count,): the decay, but (1 + t) / (10 + t) at step t while that is smaller."""
+        if self.average_decay is None:
+            return None
+        t = step + np.arange(count)
+        return np.minimum(self.average_decay, (1.0 + t) / (10.0 + t))
 
 
 @dataclass(frozen=True, eq=False)
-class FitEvent:
-    """What happened in a run.
+class Best:
+    """The judgement with the lowest held-out loss so far, and the parameters that were judged."""
 
-    Attributes:
-        kind: "start", "chunk" or "end".
-        epoch: Epochs done.
-        epochs: Epochs asked for.
-        losses: The loss of each epoch done so far, before its update.
-        seconds: Time since the start, from a monotonic clock.
-        status: How the run ended; "" before its end.
-    """
-
-    kind: str
     epoch: int
-    epochs: int
-    losses: np.ndarray
-    seconds: float
-    status: str = ""
+    loss: float
+    params: Params
+
+
+@dataclass(frozen=True, eq=False)
+class Anchor:
+    """A place to go back to, at the end of an epoch."""
+
+    epoch: int
+    state: TrainState
 
 
 @dataclass(eq=False)
-class Run:
-    """A run and what came of it.
+class Ledger:
+    """All that a run has come to; with problem and plan enough to go on with it.
 
     Attributes:
-        state: The last state known to be finite.
-        losses: The loss of each epoch done, before its update.
+        state: The last state, finite in every number.
+        losses: The mean loss of each epoch, over its batches, each before its own update.
+        rates: The learning rate of each epoch's first step.
+        open_losses: The loss of each step of the epoch in progress.
+        validation: Held-out losses by epoch.
+        best: The best of them.
         snapshots: Parameters by the number of epochs that led to them.
-        status: "completed" or "diverged".
+        rate_factor: What going back has made of the learning rate.
+        rollbacks: How often the run went back.
+        anchor: Where it would go back to.
+        status: How the run ended; "" as long as it has not.
+        warnings: What happened on the way, in words.
+        failure: What was not finite, where the run diverged.
         timings: Seconds spent in "prepare" and "run".
     """
 
     state: TrainState
-    losses: np.ndarray
+    losses: np.ndarray = field(default_factory=lambda: np.empty(0))
+    rates: np.ndarray = field(default_factory=lambda: np.empty(0))
+    open_losses: np.ndarray = field(default_factory=lambda: np.empty(0))
+    validation: dict[int, float] = field(default_factory=dict)
+    best: Best | None = None
     snapshots: dict[int, Params] = field(default_factory=dict)
-    status: str = "completed"
-    timings: dict[str, float] = field(default_factory=dict)
+    rate_factor: float = 1.0
+    rollbacks: int = 0
+    anchor: Anchor | None = None
+    status: str = ""
+    warnings: tuple[str, ...] = ()
+    failure: str = ""
+    timings: dict[str, float] = field(default_factory=lambda: {"prepare": 0.0, "run": 0.0})
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return len(self.losses)
+
+    @property
+    def params(self) -> Params:
+        """The parameters to use: the best by held-out loss, or else the last."""
+        return self.state.best_guess if self.best is None else self.best.params
 
 
-def train(
-    backend: Backend,
-    problem: Problem,
-    state: TrainState,
-    *,
-    epochs: int,
-    snapshot_epochs: Iterable[int] = (),
-    listeners: Sequence[Callable[[FitEvent], object]] = (),
-) -> Run:
-    """Run full-batch epochs, one step each, from the state given.
+Judge = Callable[[Params], float]
+Saver = Callable[[Ledger, bool], str]
+"""Writes a checkpoint if one is due, or in any case if the flag is set; the file's name, or "" where nothing was written."""
 
-    A run ends early, as "diverged", after the first chunk that holds a loss which is not finite; the state is then the one
-    before that chunk, and the losses are those up to and with the first bad one.
+
+def judge_of(backend: Backend, held_out: Problem) -> Judge:
+    """The objective on held-out samples, as a function of the parameters; draws are made once, so that judgements compare."""
+    rng = stream(held_out.seed, "validation")
+    drawn = held_out.objective.draws(rng, *held_out.x.shape)
+    with backend.scope():
+        x, given = backend.asarray(held_out.x), backend.asarrays({**held_out.inputs(), **drawn})
+        loss = backend.loss(held_out)
+
+    def judge(params: Params) -> float:
+        with backend.scope():
+            return float(backend.to_numpy(loss(backend.asarrays(params), x, given)))
+
+    return judge
+
+
+class Loop:
+    """What happens between chunks, whoever takes the steps: books, judgement, snapshots, events, and when to end.
+
+    Args:
+        problem: What is minimised.
+        plan: How.
+        ledger: Where the run stands; kept up to date.
+        judge: Held-out loss of parameters; None where nothing is held out.
+        listeners: Told of every event.
+        stop: Ends the run when it says so.
+        save: Writes checkpoints.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        plan: Plan,
+        ledger: Ledger,
+        *,
+        judge: Judge | None = None,
+        listeners: Sequence[Listener] = (),
+        stop: StopRequest | None = None,
+        save: Saver | None = None,
+    ) -> None:
+        self.problem, self.plan, self.ledger = problem, plan, ledger
+        self._judge, self._listeners, self._save = judge, listeners, save
+        self.stop = stop or StopRequest()
+        self._start = time.monotonic()
+        self._epoch_at_start = ledger.epoch
+
+    def begin(self) -> None:
+        """Keep the start where it is asked for, and say that the run begins."""
+        ledger = self.ledger
+        if ledger.state.step == 0:
+            if 0 in self.plan.snapshot_epochs:
+                ledger.snapshots[0] = ledger.state.copy().params
+            if self.plan.on_nonfinite == "rollback":
+                ledger.anchor = Anchor(0, ledger.state)
+        self.notify("start")
+        self._end_if_asked()
+
+    def steps_to_boundary(self) -> int:
+        """Steps until something is to be done at the end of an epoch."""
+        plan, epoch = self.plan, self.ledger.epoch
+        stops = [plan.epochs, *(e for e in plan.snapshot_epochs if e > epoch)]
+        if self._judge is not None or plan.on_nonfinite == "rollback":
+            stops.append((epoch // plan.judge_every + 1) * plan.judge_every)
+        return min(stops) * self.problem.batches - self.ledger.state.step
+
+    def accept(self, losses: np.ndarray, state: TrainState) -> None:
+        """Enter steps into the books: the loss of each, and the state after the last."""
+        ledger, batches = self.ledger, self.problem.batches
+        ledger.state = state
+        taken = np.concatenate([ledger.open_losses, losses])
+        whole = len(taken) // batches * batches
+        share = self.problem.batch_share(0, batches)
+        ledger.losses = np.concatenate([ledger.losses, taken[:whole].reshape(-1, batches) @ share])
+        ledger.open_losses = taken[whole:]
+        self._enter_rates()
+
+    def _enter_rates(self) -> None:
+        ledger, batches = self.ledger, self.problem.batches
+        done = len(ledger.rates)
+        rates = self.plan.rates(self.problem, done * batches, (ledger.epoch - done) * batches)[::batches]
+        ledger.rates = np.concatenate([ledger.rates, rates * ledger.rate_factor])
+
+    def settle(self) -> None:
+        """Whatever is due after the steps entered; sets the ledger's status if the run is to end."""
+        ledger, plan = self.ledger, self.plan
+        if not len(ledger.open_losses):
+            self._end_of_epoch()
+        self.notify("chunk")
+        if ledger.status:
+            return
+        if ledger.epoch >= plan.epochs:
+            ledger.status = "completed"
+        elif plan.patience and ledger.best is not None and ledger.epoch - ledger.best.epoch >= plan.patience:
+            ledger.status = "early_stopped"
+        else:
+            self._end_if_asked()
+        self.checkpoint(force=bool(ledger.status))
+
+    def _end_if_asked(self) -> None:
+        if not self.ledger.status:
+            self.ledger.status = self.stop.status
+
+    def _end_of_epoch(self) -> None:
+        ledger, plan = self.ledger, self.plan
+        epoch = ledger.epoch
+        if epoch in plan.snapshot_epochs:
+            ledger.snapshots[epoch] = ledger.state.copy().params
+        if epoch % plan.judge_every == 0 or epoch == plan.epochs:
+            self.judge_now()
+            if plan.on_nonfinite == "rollback":
+                ledger.anchor = Anchor(epoch, ledger.state)
+
+    def judge_now(self) -> None:
+        """Ask the held-out rows about the present parameters, if there are any and they have not been asked."""
+        ledger = self.ledger
+        if self._judge is None or ledger.epoch in ledger.validation or not ledger.epoch:
+            return
+        params = ledger.state.best_guess
+        loss = self._judge(params)
+        ledger.validation[ledger.epoch] = loss
+        best = ledger.best
+        if np.isfinite(loss) and (best is None or loss < best.loss - NOTICEABLE * max(1.0, abs(best.loss))):
+            ledger.best = Best(ledger.epoch, loss, {name: np.array(value) for name, value in params.items()})
+        self.notify("validation")
+
+    def fail(self, losses: np.ndarray, state: TrainState, what: str) -> None:
+        """The step after these was not finite: go back, or end as diverged with the last finite state."""
+        self.accept(losses[:-1], state)
+        ledger = self.ledger
+        if self.plan.on_nonfinite == "rollback" and ledger.rollbacks < ROLLBACKS and ledger.anchor is not None:
+            self._go_back(ledger.anchor, what)
+            return
+        ledger.failure = what
+        ledger.losses = np.append(ledger.losses, losses[-1])
+        ledger.open_losses = np.empty(0)
+        self._enter_rates()
+        ledger.status = "diverged"
+        self.notify("chunk")
+
+    def _go_back(self, anchor: Anchor, what: str) -> None:
+        ledger = self.ledger
+        ledger.rollbacks += 1
+        ledger.rate_factor *= 0.5
+        ledger.warnings += (
+            f"{what} in epoch {ledger.epoch + 1}: went back to the end of epoch {anchor.epoch} and on at "
+            f"{ledger.rate_factor:g} of the learning rate",
+        )
+        ledger.state = anchor.state
+        ledger.losses, ledger.open_losses = ledger.losses[: anchor.epoch], np.empty(0)
+        ledger.rates = ledger.rates[: anchor.epoch]
+        ledger.validation = {epoch: loss for epoch, loss in ledger.validation.items() if epoch <= anchor.epoch}
+        ledger.snapshots = {epoch: kept for epoch, kept in ledger.snapshots.items() if epoch <= anchor.epoch}
+
+    def checkpoint(self, *, force: bool) -> None:
+        """Write a checkpoint where that is due."""
+        path = self._save(self.ledger, force) if self._save is not None else ""
+        if path:
+            self.notify("checkpoint", checkpoint=path)
+
+    def notify(self, kind: str, *, checkpoint: str = "", error: BaseException | None = None) -> None:
+        """Tell the listeners of an event; one that answers STOP ends the run."""
+        ledger, plan = self.ledger, self.plan
+        losses = ledger.losses.view()
+        losses.flags.writeable = False  # listeners look, they do not touch
+        seconds = time.monotonic() - self._start
+        done = ledger.epoch - self._epoch_at_start
+        event = FitEvent(
+            kind=kind,
+            epoch=ledger.epoch,
+            epochs=plan.epochs,
+            losses=losses,
+            seconds=seconds,
+            status=ledger.status if kind in ("end", "error") else "",
+            validation=dict(ledger.validation),
+            learning_rate=float(plan.rates(self.problem, ledger.state.step, 1)[0]) * ledger.rate_factor,
+            remaining=seconds / done * (plan.epochs - ledger.epoch) if done > 0 else np.nan,
+            checkpoint=checkpoint,
+            error=error,
+        )
+        if tell(self._listeners, event):
+            self.stop.interrupted = True
+
+
+def train(backend: Backend, loop: Loop) -> Ledger:
+    """Take the steps of a run, in chunks, until its ledger has a status.
+
+    The ledger's state is finite throughout. Where a loss or an update is not, the steps before it are taken again from the
+    start of the chunk, one run of the same program, so that the last finite state does not depend on how the run was cut.
 
     Args:
         backend: Where to compute.
-        problem: What to minimise.
-        state: Where to start.
-        epochs: Steps to take.
-        snapshot_epochs: Epochs after which to keep the parameters; 0 is the start.
-        listeners: Called with every event, between chunks.
+        loop: The books, and what happens between chunks.
     """
-    start = time.monotonic()
+    ledger = loop.ledger
+    try:
+        loop.begin()
+        if not ledger.status:
+            start = time.monotonic()
+            session = _prepared(backend, loop)
+            ledger.timings["prepare"] += time.monotonic() - start
+            _take_all(backend, loop, session)
+        loop.notify("end")
+    except CallbackFailed as error:
+        ledger.status = ledger.status or "interrupted"
+        loop.checkpoint(force=True)
+        loop.notify("error", error=error)
+        raise
+    return ledger
+
+
+def _take_all(backend: Backend, loop: Loop, session: Session) -> None:
+    ledger = loop.ledger
+    length, limit = 16, _chunk_limit(loop.problem)
+    while not ledger.status:
+        start = time.monotonic()
+        count = min(length, limit, loop.steps_to_boundary())
+        if not _take(backend, loop, session, count):
+            session = _prepared(backend, loop)
+        seconds = time.monotonic() - start
+        ledger.timings["run"] += seconds
+        if not ledger.status:
+            loop.settle()
+        length = int(np.clip(length * CHUNK_SECONDS / max(seconds, 1e-6), length / 4 + 1, length * 16))
+
+
+def _prepared(backend: Backend, loop: Loop) -> Session:
     with backend.scope():
-        session = backend.prepare(problem, state)
+        session = backend.prepare(loop.problem, loop.ledger.state)
         backend.synchronize()
-    run = Run(state, np.empty(0), timings={"prepare": time.monotonic() - start})
-    wanted = set(snapshot_epochs)
-    stops = sorted({*wanted, epochs})
-
-    def notify(kind: str) -> None:
-        losses = run.losses.view()
-        losses.flags.writeable = False  # listeners look, they do not touch
-        status = run.status if kind == "end" else ""
-        event = FitEvent(kind, len(losses), epochs, losses, time.monotonic() - start, status)
-        for listener in listeners:
-            listener(event)
-
-    notify("start")
-    if 0 in wanted:
-        run.snapshots[0] = state.copy().params
-    began = time.monotonic()
-    length = 16
-    limit = _chunk_limit(problem)
-    while run.status == "completed" and len(run.losses) < epochs:
-        done = len(run.losses)
-        count = min(length, limit, next(stop for stop in stops if stop > done) - done)
-        seconds = _take(backend, problem, session, run, count)
-        length = int(np.clip(length * CHUNK_SECONDS / max(seconds, 1e-6), length / 4 + 1, length * 4))
-        if run.status == "completed" and len(run.losses) in wanted:
-            run.snapshots[len(run.losses)] = run.state.copy().params
-        notify("chunk")
-    run.timings["run"] = time.monotonic() - began
-    notify("end")
-    return run
+    return session
 
 
 def _chunk_limit(problem: Problem) -> int:
     """Steps whose draws fit into `DRAW_BYTES`."""
-    size = sum(value.nbytes for value in problem.draws(0).values())
+    size = problem.bytes_a_step()
     return max(1, DRAW_BYTES // size) if size else MAX_CHUNK
 
 
-def _steps(problem: Problem, done: int, count: int) -> Steps:
-    rates = np.full(count, problem.optimizer.learning_rate, dtype=np.float64)
-    first = problem.draws(done)
-    drawn = [first, *(problem.draws(done + k) for k in range(1, count))] if first else []
-    return Steps(rates, {name: np.stack([step[name] for step in drawn]) for name in first})
-
-
-def _take(backend: Backend, problem: Problem, session: Session, run: Run, count: int) -> float:
-    """One chunk of steps; returns the seconds that it took."""
-    start = time.monotonic()
+def _take(backend: Backend, loop: Loop, session: Session, count: int) -> bool:
+    """A chunk of steps into the books; False if one of them was not finite."""
+    ledger, plan = loop.ledger, loop.plan
+    step = ledger.state.step
+    rates = plan.rates(loop.problem, step, count) * ledger.rate_factor
+    steps = loop.problem.steps(step, rates, plan.decays(step, count))
     with backend.scope():
-        losses = session.run(_steps(problem, run.state.step, count))
+        losses = session.run(steps)
         state = session.state()
+    if np.isfinite(losses).all() and state.finite:
+        loop.accept(losses, state)
+        return True
+
+    def again(length: int) -> TrainState:
+        with backend.scope():
+            rerun = backend.prepare(loop.problem, ledger.state)
+            if length:
+                rerun.run(steps.part(0, length))
+            return rerun.state()
+
     finite = np.isfinite(losses)
-    if finite.all() and all(np.isfinite(value).all() for value in state.params.values()):
-        run.state = state
-    else:
-        run.status = "diverged"
-        losses = losses[: int(np.argmin(finite)) + 1] if not finite.all() else losses
-    run.losses = np.concatenate([run.losses, losses])
-    return time.monotonic() - start
+    first_bad = count if finite.all() else int(np.argmin(finite))
+    taken = _last_finite(again, first_bad)
+    bad = f"the loss is {losses[taken]}" if taken == first_bad else "the gradient or the update is not finite"
+    loop.fail(losses[: taken + 1], again(taken), bad)
+    return False
+
+
+def _last_finite(again: Callable[[int], TrainState], most: int) -> int:
+    """How many steps, at most so many, lead to a state that is finite: a state that is not leads to none that is."""
+    low, high = 0, most + 1
+    while high - low > 1:
+        middle = high - 1 if high == most + 1 else (low + high) // 2
+        low, high = (middle, high) if again(middle).finite else (low, middle)
+    return low

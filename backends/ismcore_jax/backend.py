@@ -80,6 +80,10 @@ class JaxBackend(Backend):
         """See `Backend.loss_and_gradient`; compiled, once for all problems that differ in arrays alone."""
         return _compiled(self, problem.model, problem.objective.canonical())
 
+    def loss(self, problem: Problem) -> Callable[[Params, Array, Params], Array]:
+        """See `Backend.loss`; compiled likewise."""
+        return _compiled_loss(self, problem.model, problem.objective.canonical())
+
     def jvp(self, f: ScoreFn, x: Array, v: Array, /) -> tuple[Array, Array]:
         """See `Calculus.jvp`."""
         return jax.jvp(f, (x,), (v,))
@@ -133,6 +137,12 @@ class JaxBackend(Backend):
         if problem.compile == "off":
             return GenericSession(self, problem, state)
         return JaxSession(self, problem, state)
+
+
+@lru_cache(maxsize=64)
+def _compiled_loss(backend: JaxBackend, model: Model, objective: Objective) -> Callable[..., Array]:
+    shell = Problem(model, objective, SGD(), np.empty((0, 0)), Standardizer.identity(0))
+    return jax.jit(Backend.loss(backend, shell))
 
 
 @lru_cache(maxsize=64)

@@ -15,7 +15,7 @@ from ismcore.models import Model
 from ismcore.objectives import Objective
 from ismcore.ops import Array
 from ismcore.optimizers import SGD, Adam, Optimizer
-from ismcore.problem import Params, Problem, Steps, TrainState
+from ismcore.problem import Params, Problem, Steps, TrainState, take_rows
 from ismcore.samples import Standardizer
 
 __all__ = ["JaxSession"]
@@ -32,13 +32,20 @@ class JaxSession(Session):
     def __init__(self, backend: Backend, problem: Problem, state: TrainState) -> None:
         self._backend = backend
         self._optimizer = problem.optimizer
-        self._program = _program(backend, problem.model, problem.objective.canonical(), problem.optimizer.canonical())
+        self._program = _program(
+            backend,
+            problem.model,
+            problem.objective.canonical(),
+            problem.optimizer.canonical(),
+            tuple(sorted(problem.row_axes.items())),
+        )
         self._x = backend.asarray(problem.x)
         self._inputs = backend.asarrays(problem.inputs())
-        drawn = sum(value.nbytes for value in problem.draws(0).values())
-        self._capacity = max(1, min(CAPACITY, DRAW_BYTES // drawn)) if drawn else CAPACITY
-        self._params = {name: backend.asarray(value) for name, value in state.params.items()}
-        self._moments = _to_optax(backend, problem.optimizer, state)
+        self._clip_norm = () if problem.clip_norm is None else (backend.asarray(np.asarray(problem.clip_norm)),)
+        size = problem.bytes_a_step()
+        self._capacity = max(1, min(CAPACITY, DRAW_BYTES // size)) if size else CAPACITY
+        params, average = backend.asarrays(state.params), backend.asarrays(state.average)
+        self._carry = params, _to_optax(backend, problem.optimizer, state), average
         self._step = state.step
         self._names = tuple(state.params)
 
@@ -46,45 +53,67 @@ class JaxSession(Session):
         """See `Session.run`."""
         losses = []
         for start in range(0, steps.count, self._capacity):
-            part = slice(start, min(start + self._capacity, steps.count))
-            count = part.stop - start
-            rates = jnp.asarray(_padded(steps.learning_rate[part], self._capacity))
-            draws = self._backend.asarrays({k: _padded(value[part], self._capacity) for k, value in steps.draws.items()})
-            self._params, self._moments, taken = self._program(
-                self._params, self._moments, self._x, self._inputs, rates, draws, jnp.asarray(count)
+            part = steps.part(start, start + self._capacity)
+            drawn = self._drawn(part)
+            self._carry, taken = self._program(
+                self._carry, self._x, self._inputs, self._clip_norm, drawn, jnp.asarray(part.count)
             )
-            losses.append(self._backend.to_numpy(taken)[:count].astype(np.float64))
+            losses.append(self._backend.to_numpy(taken)[: part.count].astype(np.float64))
         self._step += steps.count
         return np.concatenate(losses)
 
+    def _drawn(self, steps: Steps) -> dict[str, Any]:
+        """All that belongs to single steps, padded to the capacity."""
+        given = {name: _padded(value, self._capacity) for name, value in steps.given.items()}
+        drawn: dict[str, Any] = {"given": self._backend.asarrays(given)}
+        for name in ("learning_rate", "average_decay", "rows"):
+            value = getattr(steps, name)
+            if value is not None:
+                drawn[name] = jnp.asarray(_padded(value, self._capacity))
+        return drawn
+
     def state(self) -> TrainState:
         """See `Session.state`."""
-        # JAX returns dicts sorted by name; the order of the parameters is the model's
-        params = {name: self._backend.to_numpy(self._params[name]) for name in self._names}
-        return TrainState(self._step, params, *_from_optax(self._backend, self._optimizer, self._moments))
+        params, moments, average = self._carry
+        first, second = _from_optax(self._optimizer, moments)
+        return TrainState(self._step, *(self._ordered(tree) for tree in (params, first, second, average)))
+
+    def _ordered(self, tree: Params) -> Params:
+        """As NumPy arrays in the model's order: JAX returns dicts sorted by name."""
+        return {name: self._backend.to_numpy(tree[name]) for name in self._names if name in tree}
 
 
 @lru_cache(maxsize=64)
 def _program(
-    backend: Backend, model: Model, objective: Objective, optimizer: Optimizer
-) -> Callable[..., tuple[Params, Any, Array]]:
+    backend: Backend, model: Model, objective: Objective, optimizer: Optimizer, row_axes: tuple[tuple[str, int], ...]
+) -> Callable[..., tuple[Any, Array]]:
     """The compiled loop. Whatever may change without a new program (rates, inputs, draws, samples, steps) is an argument."""
     shell = Problem(model, objective, optimizer, np.empty((0, 0)), Standardizer.identity(0))
     loss_and_gradient = backend.loss_and_gradient(shell)
     rule = _transformation(optimizer)
+    axes = dict(row_axes)
 
-    def run(params: Params, moments: Any, x: Array, inputs: Params, rates: Array, draws: Params, count: Array) -> Any:
-        def step(k: Array, carry: Any) -> Any:
-            params, moments, losses = carry
-            given = {**inputs, **{name: value[k] for name, value in draws.items()}}
-            loss, gradient = loss_and_gradient(params, x, given)
+    def run(carry: Any, x: Array, inputs: Params, clip_norm: tuple[Array, ...], drawn: dict[str, Any], count: Array) -> Any:
+        def step(k: Array, carried: Any) -> Any:
+            (params, moments, average), losses = carried
+            at = jax.tree.map(lambda values: values[k], drawn)
+            points, given = (x[at["rows"]], take_rows(inputs, axes, at["rows"])) if "rows" in at else (x, inputs)
+            loss, gradient = loss_and_gradient(params, points, {**given, **at["given"]})
+            for limit in clip_norm:
+                gradient, _ = optax.clip_by_global_norm(limit).update(gradient, optax.EmptyState())
             direction, moments = rule.update(gradient, moments, params)
-            params = jax.tree.map(lambda p, u: p - rates[k].astype(p.dtype) * u, params, direction)
-            return params, moments, losses.at[k].set(loss)
+            rate = at["learning_rate"]
+            params = jax.tree.map(lambda p, u: p - rate.astype(p.dtype) * u, params, direction)
+            if average:
+                decay = at["average_decay"]
+                average = jax.tree.map(
+                    lambda a, p: decay.astype(p.dtype) * a + (1.0 - decay).astype(p.dtype) * p, average, params
+                )
+            return (params, moments, average), losses.at[k].set(loss)
 
-        return jax.lax.fori_loop(0, count, step, (params, moments, jnp.zeros(len(rates), x.dtype)))
+        return jax.lax.fori_loop(0, count, step, (carry, jnp.zeros(len(drawn["learning_rate"]), x.dtype)))
 
-    return jax.jit(run, donate_argnums=(0, 1))
+    return jax.jit(run, donate_argnums=0)
 
 
 def _padded(array: np.ndarray, length: int) -> np.ndarray:
@@ -110,12 +139,9 @@ def _to_optax(backend: Backend, optimizer: Optimizer, state: TrainState) -> Any:
     return optax.TraceState(first) if first else optax.EmptyState()
 
 
-def _from_optax(backend: Backend, optimizer: Optimizer, moments: Any) -> tuple[Params, Params]:
-    first: Params = {}
-    second: Params = {}
+def _from_optax(optimizer: Optimizer, moments: Any) -> tuple[Params, Params]:
     if isinstance(optimizer, Adam):
-        first, second = moments.mu, moments.nu
-    elif isinstance(optimizer, SGD) and optimizer.momentum:
-        first = moments.trace
-    as_numpy = backend.to_numpy
-    return {name: as_numpy(value) for name, value in first.items()}, {n: as_numpy(v) for n, v in second.items()}
+        return moments.mu, moments.nu
+    if isinstance(optimizer, SGD) and optimizer.momentum:
+        return moments.trace, {}
+    return {}, {}

@@ -13,7 +13,7 @@ from ismcore.calculus import Calculus, ScoreFn
 from ismcore.errors import OptionError
 from ismcore.ops import Array
 from ismcore.optimizers import SGD, Adam, Optimizer
-from ismcore.problem import Params, Problem, Steps, TrainState
+from ismcore.problem import Params, Problem, Steps, TrainState, take_rows
 
 __all__ = ["TorchSession"]
 
@@ -69,6 +69,9 @@ class TorchSession(Session):
         self._loss_and_gradient = _loss_and_gradient(backend, problem)
         self._x = backend.asarray(problem.x)
         self._inputs = backend.asarrays(problem.inputs())
+        self._row_axes = problem.row_axes
+        self._clip_norm = problem.clip_norm
+        self._average = backend.asarrays(state.average)
         self._params = backend.asarrays(state.params)
         self._step = state.step
         multiplications = len(problem.x) * sum(value.size for value in state.params.values())
@@ -86,16 +89,28 @@ class TorchSession(Session):
 
     def _take(self, steps: Steps) -> list[torch.Tensor]:
         losses = []
-        draws = self._backend.asarrays(steps.draws)
-        for k, learning_rate in enumerate(steps.learning_rate):
-            given = {**self._inputs, **{name: value[k] for name, value in draws.items()}}
-            loss, gradient = self._loss_and_gradient(self._params, self._x, given)
+        drawn = self._backend.asarrays(steps.given)
+        rows = None if steps.rows is None else torch.as_tensor(steps.rows, device=self._backend.device)
+        x, inputs = self._x, self._inputs
+        for k in range(steps.count):
+            if rows is not None:
+                x, inputs = self._x[rows[k]], take_rows(self._inputs, self._row_axes, rows[k])
+            loss, gradient = self._loss_and_gradient(self._params, x, {**inputs, **{name: v[k] for name, v in drawn.items()}})
+            if self._clip_norm is not None:
+                gradient = _clipped(gradient, self._clip_norm)
             for name, slope in gradient.items():
                 self._params[name].grad = slope
-            self._optimizer.param_groups[0]["lr"] = float(learning_rate)
+            self._optimizer.param_groups[0]["lr"] = float(steps.learning_rate[k])
             self._optimizer.step()
+            if steps.average_decay is not None:
+                self._move_average(float(steps.average_decay[k]))
             losses.append(loss)
         return losses
+
+    def _move_average(self, decay: float) -> None:
+        average = list(self._average.values())
+        torch._foreach_mul_(average, decay)
+        torch._foreach_add_(average, list(self._params.values()), alpha=1.0 - decay)
 
     def state(self) -> TrainState:
         """See `Session.state`."""
@@ -105,7 +120,8 @@ class TorchSession(Session):
             for name, parameter in self._params.items():
                 kept = self._optimizer.state[parameter].get(key)
                 moment[name] = self._backend.to_numpy(torch.zeros_like(parameter) if kept is None else kept)
-        return TrainState(self._step, params, *moments)
+        average = {name: self._backend.to_numpy(value) for name, value in self._average.items()}
+        return TrainState(self._step, params, moments[0], moments[1], average)
 
     def _load(self, state: TrainState) -> None:
         """Put a portable state into the optimiser, so that a run begun elsewhere goes on here."""
@@ -115,6 +131,14 @@ class TorchSession(Session):
         if "exp_avg" in self._keys:
             for parameter in self._params.values():
                 self._optimizer.state[parameter]["step"] = torch.tensor(float(state.step), device=self._backend.device)
+
+
+def _clipped(gradient: Params, clip_norm: float) -> Params:
+    """See `ismcore.optimizers.clipped`; nothing is read back from the device."""
+    slopes = list(gradient.values())
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(slopes)))
+    scale = torch.where(norm > clip_norm, clip_norm / norm, torch.ones_like(norm))
+    return dict(zip(gradient, torch._foreach_mul(slopes, scale), strict=True))
 
 
 def _moment_keys(optimizer: Optimizer) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from ismcore.objectives import ImplicitScoreMatching
 from ismcore.ops import Array
 from ismcore.problem import Params, Problem
 
-__all__ = ["loss_and_gradient", "supports"]
+__all__ = ["loss", "loss_and_gradient", "supports"]
 
 BLOCK_BYTES = 4 * 2**20
 """What a block of rows keeps between forward pass and pullback takes about this much: it then stays in the cache."""
@@ -69,6 +69,30 @@ def loss_and_gradient(calculus: Calculus, problem: Problem) -> Callable[[Params,
             for name, slope in route.unfold(ops, params, folded, total[FOLDED]).items():
                 total[name] = total[name] + slope
         return total["loss"], {name: total[name] for name in params}
+
+    return of
+
+
+def loss(calculus: Calculus, problem: Problem) -> Callable[[Params, Array, Params], Array]:
+    """The objective alone, as a function (params, x, given), for a problem that `supports` accepts."""
+    objective = problem.objective
+    assert isinstance(objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
+    ops = calculus.ops
+
+    def of(params: Params, x: Array, given: Params) -> Array:
+        n, d = x.shape
+        route = find_route(problem.model, d, trace=not objective.penalised)
+        assert route is not None  # noqa: S101
+        weighted = "row_weight" in given
+        rows = {"x": x, **({"weight": given["row_weight"]} if weighted else {})}
+        folded = route.fold(ops, params)
+
+        def block(part: Params) -> Params:
+            psi, second, _ = route.forward(ops, params, folded, part["x"])
+            weight = part["weight"] if weighted else 1.0 / n
+            return {"loss": objective.cotangents(ops, psi, second, weight, given)[0]}
+
+        return calculus.sum_over_rows(block, rows, _block_rows(route, d, np.dtype(calculus.dtype).itemsize))["loss"]
 
     return of
 

@@ -3,11 +3,12 @@
 from ismcore.objectives.base import Objective
 from ismcore.objectives.denoising import DenoisingScoreMatching, NoiseConditionalScoreMatching
 from ismcore.objectives.explicit import ExplicitScoreMatching
-from ismcore.objectives.implicit import ImplicitScoreMatching
+from ismcore.objectives.implicit import CurvatureSearch, ImplicitScoreMatching
 from ismcore.objectives.probes import Hutchinson
 from ismcore.objectives.sliced import SlicedScoreMatching
 
 __all__ = [
+    "CurvatureSearch",
     "DenoisingScoreMatching",
     "ExplicitScoreMatching",
     "Hutchinson",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,6 +21,8 @@ class Objective(ABC):
 
     differentiates_in_x: bool
     """Whether the loss holds a derivative in x, so that training needs the score's second derivatives."""
+    row_axes: ClassVar[dict[str, int]] = {}
+    """Those of `inputs` that hold something for each row, and the axis that counts the rows: batches take them by it."""
 
     def inputs(self, x: np.ndarray, standardizer: Standardizer) -> Params:
         """Arrays that enter the terms and stay the same, so that changing them never recompiles a program.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class DenoisingScoreMatching(Objective):
     noise: Any = field(default=None, compare=False)
     given_noise: bool = field(init=False, repr=False)
     differentiates_in_x = False
+    row_axes: ClassVar[dict[str, int]] = {"noise": 0}
 
     def __post_init__(self) -> None:
         check_positive("noise_scale", self.noise_scale)

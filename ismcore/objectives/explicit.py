@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class ExplicitScoreMatching(Objective):
 
     target_score: Callable[[np.ndarray], Any] = field(compare=False)
     differentiates_in_x = False
+    row_axes: ClassVar[dict[str, int]] = {"target_score": 0}
 
     def __post_init__(self) -> None:
         if not callable(self.target_score):

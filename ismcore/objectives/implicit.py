@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,7 +15,35 @@ from ismcore.ops import Array, Ops
 from ismcore.problem import Params
 from ismcore.samples import Standardizer
 
-__all__ = ["ImplicitScoreMatching"]
+__all__ = ["CurvatureSearch", "ImplicitScoreMatching"]
+
+
+@dataclass(frozen=True)
+class CurvatureSearch:
+    """A choice of the curvature weight by held-out rows: one fit for each weight, and the one that they judge best.
+
+    Values of the regularised loss at different weights do not compare, so one loss judges all: by default the plain one.
+
+    Args:
+        weights: What to try.
+        folds: Parts that take turns in being held out, from 2; 0 for the rows that the fit holds out anyway.
+        judge_weight: Curvature weight of the loss that judges. On samples that repeat values the plain loss is no judge, as a
+            steep step at a value lowers it there for held-out rows too: give a positive one.
+
+    Raises:
+        OptionError: A value is none of these.
+    """
+
+    weights: tuple[float, ...] = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3)
+    folds: int = 0
+    judge_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", tuple(self.weights))
+        if not self.weights or not all(_is_weight(w) for w in (*self.weights, self.judge_weight)):
+            raise OptionError(f"a search needs curvature weights that are finite and from 0, not {self.weights!r}")
+        if isinstance(self.folds, bool) or not isinstance(self.folds, int) or self.folds < 0 or self.folds == 1:
+            raise OptionError(f"folds must be a whole number from 2, or 0 for none, not {self.folds!r}")
 
 
 @dataclass(frozen=True)
@@ -29,7 +58,8 @@ class ImplicitScoreMatching(Objective):
     on a finite sample, so a lower loss is not by itself a better fit.
 
     Args:
-        curvature_weight: lambda, from 0: one number, or one for each dimension.
+        curvature_weight: lambda, from 0: one number, or one for each dimension; or "auto" or a `CurvatureSearch`, by which
+            `ismcore.fit` chooses it on held-out rows.
         divergence: How the divergence is found: "nested", by the backend's nested differentiation, for any model;
             "analytic", by the core's formulas, for the library's own networks; "auto", the cheapest exact way known for the
             model; or a `Hutchinson`, an estimate. Estimated with lambda > 0 it needs at least two probes, and the estimate
@@ -46,29 +76,43 @@ class ImplicitScoreMatching(Objective):
         ImplicitScoreMatching(curvature_weight=0.1, divergence='auto')
     """
 
-    curvature_weight: float | tuple[float, ...] = 0.0
+    curvature_weight: float | tuple[float, ...] | str | CurvatureSearch = 0.0
     divergence: str | Hutchinson = "auto"
     differentiates_in_x = True
+    row_axes: ClassVar[dict[str, int]] = {"probes": 1}
 
     def __post_init__(self) -> None:
         weight = self.curvature_weight
-        if isinstance(weight, list | tuple | np.ndarray):
+        if isinstance(weight, str) and weight == "auto":
+            weight = CurvatureSearch()
+            object.__setattr__(self, "curvature_weight", weight)
+        if isinstance(weight, CurvatureSearch):
+            weight = weight.weights
+        elif isinstance(weight, list | tuple | np.ndarray):
             weight = tuple(float(w) for w in weight)
             object.__setattr__(self, "curvature_weight", weight)
         numbers = weight if isinstance(weight, tuple) else (weight,)
         if not numbers or not all(_is_weight(w) for w in numbers):
-            raise OptionError(f"curvature_weight must be finite and from 0, one number or one a dimension, not {weight!r}")
+            raise OptionError(
+                f"curvature_weight must be finite and from 0, one number or one a dimension, or 'auto', not {weight!r}"
+            )
         if self.divergence not in ("auto", "nested", "analytic") and not isinstance(self.divergence, Hutchinson):
             raise OptionError(
                 f"divergence must be 'auto', 'nested', 'analytic' or ismcore.Hutchinson(...), not {self.divergence!r}"
             )
-        if isinstance(self.divergence, Hutchinson) and self.penalised and self.divergence.n_probes < 2:
+        penalised = any(float(w) > 0.0 for w in numbers)
+        if isinstance(self.divergence, Hutchinson) and penalised and self.divergence.n_probes < 2:
             raise OptionError("a curvature_weight with estimated divergence needs Hutchinson(n_probes=2) or more")
 
     @property
     def penalised(self) -> bool:
         """Whether there is a curvature penalty."""
-        return bool(np.any(np.asarray(self.curvature_weight) > 0.0))
+        weight = self.curvature_weight
+        if isinstance(weight, CurvatureSearch):
+            raise OptionError(
+                "a curvature_weight that is searched for has no value yet: only ismcore.fit chooses one; give a number"
+            )
+        return bool(np.any(np.asarray(weight) > 0.0))
 
     def inputs(self, x: np.ndarray, standardizer: Standardizer) -> Params:
         """See `Objective.inputs`."""

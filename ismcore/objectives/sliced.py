@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -43,6 +43,7 @@ class SlicedScoreMatching(Objective):
     probes: Any = field(default="rademacher", compare=False)
     variance_reduced: bool = True
     differentiates_in_x = True
+    row_axes: ClassVar[dict[str, int]] = {"probes": 1}
 
     def __post_init__(self) -> None:
         source = self._source()

@@ -1,0 +1,266 @@
+"""What the arguments of `ismcore.fit` mean: recipes for those left out, and checks of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ismcore.advice import Traits, advise, traits_of
+from ismcore.errors import OptionError
+from ismcore.lbfgs import LBFGS
+from ismcore.models import MLP, Model
+from ismcore.objectives import ImplicitScoreMatching, Objective
+from ismcore.optimizers import Adam, Optimizer
+from ismcore.schedules import Schedule, as_schedule
+from ismcore.settings import Samples, Settings
+from ismcore.training import Plan
+
+__all__ = ["RECIPES", "Options", "Recipe", "Settled", "as_epochs", "as_timeout", "check_run", "resolve"]
+
+JUDGEMENTS = 100
+"""The held-out rows are asked about so often in a run."""
+FEWEST_HELD_OUT = 10
+"""Fewer rows than this judge nothing: then none are held out, unless it is asked for."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an argument of `fit` stands for where it is left out; measured in `docs/decisions`.
+
+    Attributes:
+        model: The network.
+        objective: By what is known of the samples.
+        full_batch_up_to: So many rows are taken all at once; of more, batches of `batch_size` rows.
+
+    The others are as in `fit`.
+    """
+
+    model: Callable[[int], Model]
+    objective: Callable[[Traits], Objective]
+    optimizer: Optimizer
+    epochs: int
+    schedule: Schedule
+    standardize: bool
+    validation: float
+    patience: int
+    clip_norm: float | None = None
+    average_decay: float | None = None
+    full_batch_up_to: int = 2**62
+    batch_size: int = 1024
+
+
+def _bounded_objective(traits: Traits) -> Objective:
+    return ImplicitScoreMatching(curvature_weight=0.1 if traits.atoms else 0.0)
+
+
+RECIPES = {
+    "default": Recipe(
+        model=lambda d: MLP((32,), "tanh"),
+        objective=_bounded_objective,
+        optimizer=Adam(1e-2),
+        epochs=1000,
+        schedule=Schedule("cosine"),
+        standardize=True,
+        validation=0.1,
+        patience=200,
+    ),
+    "reference": Recipe(
+        model=lambda d: MLP((8,), "sigmoid"),
+        objective=lambda traits: ImplicitScoreMatching(),
+        optimizer=Adam(1e-2),
+        epochs=500,
+        schedule=Schedule(),
+        standardize=False,
+        validation=0.0,
+        patience=0,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Arguments of `fit` that a recipe stands in for where they are None."""
+
+    model: Any
+    objective: Any
+    optimizer: Any
+    epochs: Any
+    batch_size: Any
+    schedule: Any
+    clip_norm: Any
+    average_decay: Any
+    standardize: Any
+    validation: Any
+    patience: Any
+    recipe: Any
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Arguments of `fit` that are what they are."""
+
+    seed: Any
+    dtype: str
+    precision: str
+    compile: Any
+    on_nonfinite: Any
+    snapshots: int | Sequence[int]
+
+
+def resolve(samples: Samples, options: Options, settled: Settled) -> Settings:
+    """The settings of a fit, all but the backend's.
+
+    Raises:
+        OptionError: An argument has a value that it cannot have; the message lists those that it can.
+    """
+    if options.recipe not in RECIPES:
+        raise OptionError(f"recipe must be one of {', '.join(map(repr, RECIPES))}, not {options.recipe!r}")
+    recipe = RECIPES[options.recipe]
+    n, d = samples.x.shape
+    traits = traits_of(samples.x)
+    model = recipe.model(d) if options.model is None else options.model
+    optimizer = recipe.optimizer if options.optimizer is None else options.optimizer
+    objective = recipe.objective(traits) if options.objective is None else options.objective
+    validation = _validation(options.validation, recipe, n)
+    epochs = as_epochs(recipe.epochs if options.epochs is None else options.epochs)
+    patience = _patience(options.patience, recipe, epochs) if validation or samples.judged_by is not None else 0
+    _check_choices(optimizer, settled)
+    plan = Plan(
+        epochs=epochs,
+        schedule=recipe.schedule if options.schedule is None else as_schedule(options.schedule, epochs),
+        average_decay=_share("average_decay", options.average_decay, recipe.average_decay),
+        on_nonfinite=settled.on_nonfinite,
+        patience=patience,
+        judge_every=max(1, epochs // JUDGEMENTS),
+        snapshot_epochs=_snapshot_epochs(settled.snapshots, epochs),
+    )
+    return Settings(
+        backend="",
+        backend_reason="",
+        model=model,
+        objective=objective,
+        optimizer=optimizer,
+        plan=plan,
+        seed=int(settled.seed) if isinstance(settled.seed, int | np.integer) else settled.seed,
+        dtype=settled.dtype,
+        device="",
+        precision=settled.precision,
+        compile=settled.compile,
+        standardize=recipe.standardize if options.standardize is None else bool(options.standardize),
+        validation=validation,
+        batch_size=_batch_size(options.batch_size, recipe, round(n * (1.0 - validation))),
+        clip_norm=_positive("clip_norm", recipe.clip_norm if options.clip_norm is None else options.clip_norm),
+        warnings=advise(samples.x, model=model, objective=objective, traits=traits),
+    )
+
+
+def _validation(validation: Any, recipe: Recipe, n: int) -> float:
+    if validation is None or validation is True:
+        share = recipe.validation if validation is None else recipe.validation or 0.1
+        return share if n * share >= FEWEST_HELD_OUT else 0.0
+    if not isinstance(validation, int | float | np.number) or not 0.0 <= validation < 1.0:
+        raise OptionError(
+            f"validation must be a share of the rows in (0, 1), 0 for none, or samples of shape (m, d), not {validation!r}"
+        )
+    return float(validation)
+
+
+def _patience(patience: Any, recipe: Recipe, epochs: int) -> int:
+    if patience is None:
+        return recipe.patience
+    if isinstance(patience, bool) or not isinstance(patience, int | np.integer) or patience < 0:
+        raise OptionError(f"patience must be a whole number of epochs, 0 for no end of it, not {patience!r}")
+    return int(patience)
+
+
+def _batch_size(batch_size: Any, recipe: Recipe, n: int) -> int | None:
+    if batch_size is None:
+        return None if n <= recipe.full_batch_up_to else recipe.batch_size
+    if batch_size == "all":
+        return None
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise OptionError(f"batch_size must be a whole number from 1, or 'all', not {batch_size!r}")
+    return int(batch_size) if batch_size < n else None
+
+
+def _positive(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0.0 < value < np.inf:
+        raise OptionError(f"{name} must be a positive finite number, or None, not {value!r}")
+    return float(value)
+
+
+def _share(name: str, value: Any, default: float | None) -> float | None:
+    share = _positive(name, default if value is None else value)
+    if share is not None and share >= 1.0:
+        raise OptionError(f"{name} must be in (0, 1), not {share!r}")
+    return share
+
+
+def as_epochs(epochs: Any) -> int:
+    """A number of epochs.
+
+    Raises:
+        OptionError: It is no whole number from 1.
+    """
+    if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 1:
+        raise OptionError(f"epochs must be a whole number from 1, not {epochs!r}")
+    return int(epochs)
+
+
+def as_timeout(timeout: Any) -> float | None:
+    """Seconds, or None.
+
+    Raises:
+        OptionError: It is no positive finite number.
+    """
+    return _positive("timeout", timeout)
+
+
+def _check_choices(optimizer: Any, settled: Settled) -> None:
+    if not isinstance(optimizer, Optimizer):
+        raise OptionError(f"optimizer must be ismcore.Adam(...), ismcore.SGD(...) or ismcore.LBFGS(...), not {optimizer!r}")
+    if settled.on_nonfinite not in ("raise", "stop", "rollback"):
+        raise OptionError(f"on_nonfinite must be 'raise', 'stop' or 'rollback', not {settled.on_nonfinite!r}")
+    if settled.compile not in ("auto", "off"):
+        raise OptionError(f"compile must be 'auto' or 'off', not {settled.compile!r}")
+
+
+def _snapshot_epochs(snapshots: int | Sequence[int], epochs: int) -> tuple[int, ...]:
+    if isinstance(snapshots, int | np.integer):
+        return tuple(sorted({round(e) for e in np.linspace(0, epochs, int(snapshots))})) if snapshots else ()
+    wrong = [e for e in snapshots if not 0 <= e <= epochs]
+    if wrong:
+        raise OptionError(f"snapshots must be epochs from 0 to {epochs}, not {wrong[0]!r}")
+    return tuple(int(e) for e in snapshots)
+
+
+def check_run(settings: Settings, restarts: Any, initial_params: Any, checkpoint: Any) -> None:
+    """Refuse arguments that do not go together.
+
+    Raises:
+        OptionError: The message says which, and why.
+    """
+    if isinstance(restarts, bool) or not isinstance(restarts, int | np.integer) or restarts < 1:
+        raise OptionError(f"restarts must be a whole number from 1, not {restarts!r}")
+    if restarts > 1 and initial_params is not None:
+        raise OptionError("restarts begin at parameters drawn from the seed: give initial_params, or restarts, not both")
+    if restarts > 1 and checkpoint is not None:
+        raise OptionError("a checkpoint holds one run: fit once for each seed, each with a checkpoint of its own, not restarts")
+    if not isinstance(settings.optimizer, LBFGS):
+        return
+    for name, wrong in {
+        "checkpoint": checkpoint is not None,
+        "batch_size": settings.batch_size is not None,
+        "average_decay": settings.plan.average_decay is not None,
+        "clip_norm": settings.clip_norm is not None,
+        "on_nonfinite='rollback'": settings.plan.on_nonfinite == "rollback",
+    }.items():
+        if wrong:
+            raise OptionError(
+                f"optimizer=LBFGS() takes no {name}: it runs as a whole, over all rows; use ismcore.Adam() for that"
+            )

@@ -1,0 +1,103 @@
+"""The choice of a curvature weight, by held-out rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ismcore.backend import Backend
+from ismcore.errors import OptionError
+from ismcore.models import Model, check_params
+from ismcore.objectives import CurvatureSearch, ImplicitScoreMatching
+from ismcore.problem import Problem, TrainState
+from ismcore.settings import Data, Samples, Settings
+from ismcore.splitting import fold_rows
+from ismcore.stopping import StopRequest
+from ismcore.training import Ledger, Loop, judge_of, train
+
+__all__ = ["choose_curvature", "start_of"]
+
+
+def start_of(
+    settings: Settings, problem: Problem, number: int = 0, initial_params: Mapping[str, Any] | None = None
+) -> TrainState:
+    """The state that a run begins with: parameters drawn from the seed, or given in the samples' units.
+
+    Args:
+        settings: Of the fit.
+        problem: What it trains on.
+        number: Of the start, where a fit has several.
+        initial_params: As for `ismcore.fit`.
+
+    Raises:
+        ParameterError: The parameters given are not the model's.
+    """
+    model: Model = settings.model
+    d = problem.x.shape[1]
+    if initial_params is None:
+        params = model.initial_params(settings.seed + number, d)
+    else:
+        standardizer = problem.standardizer
+        params = model.unfold(check_params(model, initial_params, d), standardizer.mean, standardizer.scale)[1]
+    state = settings.optimizer.start(params)
+    if settings.plan.average_decay is not None:
+        state = replace(state, average=params)
+    return state.astype(settings.dtype)
+
+
+def choose_curvature(engine: Backend, settings: Settings, samples: Samples, stop: StopRequest) -> Settings:
+    """The settings, with the curvature weight chosen if the objective leaves it to a search.
+
+    Each weight of the grid is tried by a fit of its own, judged on rows that it does not see; the lowest mean over the folds
+    wins.
+
+    Raises:
+        OptionError: The search has nothing to judge by.
+    """
+    objective = settings.objective
+    if not isinstance(objective, ImplicitScoreMatching) or not isinstance(objective.curvature_weight, CurvatureSearch):
+        return settings
+    search = objective.curvature_weight
+    losses = [_mean_held_out(engine, settings, samples, stop, search, weight) for weight in search.weights]
+    chosen = search.weights[int(np.argmin(losses))]
+    tried = ", ".join(f"{weight:g}: {loss:.5g}" for weight, loss in zip(search.weights, losses, strict=True))
+    text = f"curvature_weight {chosen:g} was chosen by the held-out loss of each that was tried ({tried})"
+    return replace(settings, objective=replace(objective, curvature_weight=chosen), warnings=(*settings.warnings, text))
+
+
+def _mean_held_out(
+    engine: Backend, settings: Settings, samples: Samples, stop: StopRequest, search: CurvatureSearch, weight: float
+) -> float:
+    assert isinstance(settings.objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
+    trial = replace(settings, objective=replace(settings.objective, curvature_weight=weight))
+    losses = []
+    for data in _parts(trial, samples, search.folds):
+        if data.held_out is None:
+            raise OptionError(
+                "a curvature weight is chosen by held-out rows: pass validation= a share, or CurvatureSearch(folds=5)"
+            )
+        ledger = Ledger(start_of(trial, data.problem))
+        judge = judge_of(engine, _judging(data.held_out, search.judge_weight))
+        train(engine, Loop(data.problem, replace(trial.plan, snapshot_epochs=()), ledger, judge=judge, stop=stop))
+        losses.append(np.inf if ledger.best is None else ledger.best.loss)
+    return float(np.mean(losses))
+
+
+def _judging(held_out: Problem, judge_weight: float) -> Problem:
+    """The held-out problem under the objective that judges all weights alike."""
+    assert isinstance(held_out.objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
+    inputs = {name: value for name, value in held_out.inputs().items() if name != "curvature_weight"}
+    if judge_weight:
+        inputs["curvature_weight"] = np.asarray(judge_weight)
+    return replace(held_out, objective=replace(held_out.objective, curvature_weight=judge_weight), _inputs=inputs)
+
+
+def _parts(settings: Settings, samples: Samples, folds: int) -> list[Data]:
+    """The samples laid out once for each fold, or as the settings hold rows out where there are no folds."""
+    if not folds:
+        return [Data.of(settings, samples)]
+    held_out = fold_rows(samples.x, 1.0 / folds, folds, settings.seed)
+    return [Data.of(settings, samples, rows) for rows in held_out]

@@ -1,0 +1,133 @@
+"""All that a fit was told, once defaults are resolved: what a checkpoint holds of it, and the data laid out by it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from ismcore.errors import SamplesError
+from ismcore.models import Model
+from ismcore.objectives import Objective
+from ismcore.optimizers import Optimizer
+from ismcore.problem import Problem
+from ismcore.samples import Standardizer
+from ismcore.splitting import held_out_rows
+from ismcore.training import Plan
+
+__all__ = ["Data", "Samples", "Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of `ismcore.fit`, resolved.
+
+    Attributes:
+        validation: Share of the rows that is held out; 0 where none is, or where the caller gave samples to judge by.
+        warnings: What was noticed at the door, in words.
+
+    The others are as in `fit`.
+    """
+
+    backend: str
+    backend_reason: str
+    model: Model
+    objective: Objective
+    optimizer: Optimizer
+    plan: Plan
+    seed: int
+    dtype: str
+    device: str
+    precision: str
+    compile: str
+    standardize: bool
+    validation: float
+    batch_size: int | None
+    clip_norm: float | None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """What the caller gave: samples (n, d), row weights (n,) of sum 1, and samples to judge by (m, d)."""
+
+    x: np.ndarray
+    weight: np.ndarray | None = None
+    judged_by: np.ndarray | None = None
+
+    def fingerprint(self) -> str:
+        """A hash of every bit, by which data that changed are noticed."""
+        digest = hashlib.sha256()
+        for array in (self.x, self.weight, self.judged_by):
+            digest.update(repr(None if array is None else array.shape).encode())
+            digest.update(b"" if array is None else array.tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """The samples, split and standardised.
+
+    Attributes:
+        problem: What is trained on.
+        held_out: What judges; None where nothing does.
+    """
+
+    problem: Problem
+    held_out: Problem | None
+
+    @property
+    def held_out_rows(self) -> int:
+        """How many samples judge."""
+        return 0 if self.held_out is None else self.held_out.n
+
+    @classmethod
+    def of(cls, settings: Settings, samples: Samples, out: np.ndarray | None = None) -> Data:
+        """Laid out as the settings say, or with the rows held out that `out`, (n,), says.
+
+        Raises:
+            SamplesError: The rows left to train on, or those held out, cannot be used.
+        """
+        x, weight = samples.x, samples.weight
+        if out is None:
+            share = settings.validation
+            out = held_out_rows(x, share, settings.seed) if share else np.zeros(len(x), dtype=bool)
+        trained = np.flatnonzero(~out)
+        train_weight = _share(weight, trained, "trained on")
+        standardizer = Standardizer.identity(x.shape[1])
+        if settings.standardize:
+            standardizer = Standardizer.of(x[trained], train_weight)
+        whole = Problem(
+            settings.model,
+            settings.objective,
+            settings.optimizer,
+            standardizer(x),
+            standardizer,
+            weight,
+            settings.seed,
+            settings.compile,
+            settings.batch_size,
+            settings.clip_norm,
+            settings.plan.average_decay is not None,
+        )
+        if samples.judged_by is not None and not out.any():
+            judge = Problem(
+                settings.model, settings.objective, settings.optimizer, standardizer(samples.judged_by), standardizer,
+                seed=settings.seed,
+            )  # fmt: skip
+            return cls(whole, judge)
+        if not out.any():
+            return cls(whole, None)
+        held = np.flatnonzero(out)
+        _share(weight, held, "held out")
+        return cls(whole.take(trained), whole.take(held))
+
+
+def _share(weight: np.ndarray | None, rows: np.ndarray, what: str) -> np.ndarray | None:
+    if weight is None:
+        return None
+    total = weight[rows].sum()
+    if not total > 0.0:
+        raise SamplesError(f"all {len(rows)} rows {what} have sample_weight 0; give validation=0, or another seed")
+    return np.asarray(weight[rows] / total)

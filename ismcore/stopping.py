@@ -1,0 +1,56 @@
+"""Ctrl-C during a run: the first one ends it after the steps in progress, a second one at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["StopRequest", "interruptible"]
+
+
+class StopRequest:
+    """Whether a run is to end before its last epoch, and why.
+
+    Args:
+        timeout: Seconds after which it is, from now; None for never.
+    """
+
+    def __init__(self, timeout: float | None = None) -> None:
+        self.deadline = None if timeout is None else time.monotonic() + timeout
+        self.interrupted = False
+
+    @property
+    def status(self) -> str:
+        """The status that the run is to end with: "interrupted", "timed_out", or "" to go on."""
+        if self.interrupted:
+            return "interrupted"
+        return "timed_out" if self.deadline is not None and time.monotonic() >= self.deadline else ""
+
+
+@contextmanager
+def interruptible(request: StopRequest) -> Iterator[None]:
+    """Turn the first SIGINT into a request, a second one into `KeyboardInterrupt`; the handler found is put back.
+
+    Only Python's own handler is replaced, and only in the main thread: who installed another one wants it called.
+    """
+    own = (
+        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if not own:
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if request.interrupted:
+            raise KeyboardInterrupt
+        request.interrupted = True
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
