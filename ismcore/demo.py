@@ -118,7 +118,7 @@ def _fit(run: ReferenceRun, backend: str, objective: str, progress: bool) -> Fit
         epochs=EPOCHS,
         dtype=DTYPE,
         initial_params=run.initial_params,
-        standardize=False,
+        recipe="reference",
         snapshots=SNAPSHOTS,
         progress=progress,
     )

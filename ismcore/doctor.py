@@ -222,7 +222,7 @@ def _reference_fit(backend: str, dtype: str) -> str:
         model=run.model,
         optimizer=run.optimizer,
         initial_params=run.initial_params,
-        standardize=False,
+        recipe="reference",
         epochs=int(run.epochs[-1]),
         dtype=dtype,
         progress=False,

@@ -58,14 +58,17 @@ def _bounded_objective(traits: Traits) -> Objective:
 
 RECIPES = {
     "default": Recipe(
-        model=lambda d: MLP((32,), "tanh"),
+        model=lambda d: MLP((64,), "silu"),
         objective=_bounded_objective,
         optimizer=Adam(1e-2),
-        epochs=1000,
+        epochs=500,
         schedule=Schedule("cosine"),
         standardize=True,
-        validation=0.1,
-        patience=200,
+        validation=0.2,
+        patience=100,
+        average_decay=0.999,
+        full_batch_up_to=256,
+        batch_size=128,
     ),
     "reference": Recipe(
         model=lambda d: MLP((8,), "sigmoid"),

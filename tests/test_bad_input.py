@@ -134,7 +134,7 @@ def test_wrong_parameters(change, words):
         ({"optimizer": "adam"}, ismcore.OptionError, r"ismcore.Adam"),
         ({"objective": "ism"}, ismcore.ModelError, r"ismcore.ImplicitScoreMatching"),
         ({"model": "mlp"}, ismcore.ModelError, r"ismcore.MLP"),
-        ({"on_nonfinite": "ignore"}, ismcore.OptionError, "'raise' or 'stop'"),
+        ({"on_nonfinite": "ignore"}, ismcore.OptionError, "'raise', 'stop' or 'rollback'"),
         ({"compile": "yes"}, ismcore.OptionError, "'auto' or 'off'"),
         ({"precision": "low"}, ismcore.OptionError, "'highest'"),
         ({"progress": "loud"}, ismcore.OptionError, "progress"),

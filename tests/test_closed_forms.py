@@ -15,7 +15,14 @@ SAMPLES = {"affine_seed_sample": RUN.sample, "affine_iris": load_iris().data}
 def test_affine_fit_reaches_the_exact_minimum(name, backend):
     x, truth = SAMPLES[name], read("closed_forms")[name]
     result = ismcore.fit(
-        x, model=ismcore.Affine(), optimizer=ismcore.SGD(0.3, 0.9), epochs=800, dtype="float64", backend=backend
+        x,
+        model=ismcore.Affine(),
+        optimizer=ismcore.SGD(0.3, 0.9),
+        epochs=800,
+        dtype="float64",
+        backend=backend,
+        recipe="reference",
+        standardize=True,
     )
     at = ismcore.evaluate(result.model, result.params, x, backend=backend)
     assert abs(at.loss - float(truth["J_min"])) < 1e-6
@@ -32,7 +39,14 @@ def test_cubic_fit_reaches_the_exact_minimum(backend):
     truth = read("closed_forms")["polynomial_degree_3_seed_sample"]
     model = ismcore.ScoreFunction(cubic, {"theta": np.zeros(4)})
     result = ismcore.fit(
-        RUN.sample, model=model, optimizer=ismcore.SGD(0.02, 0.95), epochs=2000, dtype="float64", backend=backend
+        RUN.sample,
+        model=model,
+        optimizer=ismcore.SGD(0.02, 0.95),
+        epochs=2000,
+        dtype="float64",
+        backend=backend,
+        recipe="reference",
+        standardize=True,
     )
     at = ismcore.evaluate(result.model, result.params, RUN.sample, backend=backend)
     assert abs(at.loss - float(truth["J_min"])) < 1e-6
@@ -53,7 +67,7 @@ def test_penalised_affine_minimiser_solves_its_normal_equations(backend):
         epochs=800,
         dtype="float64",
         backend=backend,
-        standardize=False,
+        recipe="reference",
     )
     s = z.T @ z / len(z)
     rows = [np.linalg.solve(s + 2 * weight * np.outer(e, e), -e) for e in np.eye(4)]

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from truth import correlated
+from truth import PLAIN, correlated
 
 import ismcore
 from ismcore.progress import reporter
@@ -14,7 +14,7 @@ FEW = X[:48]
 
 
 def test_three_backends_agree_over_500_epochs_from_the_same_start():
-    found = ismcore.compare(X, model=ismcore.MLP((16,)), objective=ismcore.ImplicitScoreMatching(0.1), epochs=500)
+    found = ismcore.compare(X, model=ismcore.MLP((16,)), objective=ismcore.ImplicitScoreMatching(0.1), epochs=500, **PLAIN)
     assert len(found.differences) == 3
     assert all(row.loss < 1e-8 for row in found.differences)
     assert "autograd - torch" in str(found)
@@ -30,7 +30,7 @@ def test_compare_wants_two_different_backends():
 
 
 def test_equal_arguments_give_equal_bits(backend):
-    first, again = (ismcore.fit(FEW, backend=backend, epochs=7, seed=3) for _ in range(2))
+    first, again = (ismcore.fit(FEW, **PLAIN, backend=backend, epochs=7, seed=3) for _ in range(2))
     np.testing.assert_array_equal(first.history["loss"], again.history["loss"])
     for name, value in first.params.items():
         np.testing.assert_array_equal(again.params[name], value)
@@ -38,8 +38,8 @@ def test_equal_arguments_give_equal_bits(backend):
 
 def test_standardising_makes_the_fit_indifferent_to_units(backend):
     scale, shift = np.array([100.0, 1e-3, 7.0]), np.array([5.0, -1.0, 0.0])
-    plain = ismcore.fit(FEW, backend=backend, epochs=20, dtype="float64")
-    scaled = ismcore.fit(FEW * scale + shift, backend=backend, epochs=20, dtype="float64")
+    plain = ismcore.fit(FEW, **PLAIN, backend=backend, epochs=20, dtype="float64")
+    scaled = ismcore.fit(FEW * scale + shift, **PLAIN, backend=backend, epochs=20, dtype="float64")
     np.testing.assert_allclose(scaled.history["loss"], plain.history["loss"], rtol=1e-9)
     np.testing.assert_allclose(scaled.score(FEW * scale + shift) * scale, plain.score(FEW), rtol=1e-7, atol=1e-9)
 
@@ -65,7 +65,7 @@ def test_regularised_objective_is_bounded_below(backend):
 
 
 def test_result_s_score_and_divergence_are_those_of_evaluate(backend, dtype):
-    result = ismcore.fit(FEW, backend=backend, epochs=5, dtype=dtype)
+    result = ismcore.fit(FEW, **PLAIN, backend=backend, epochs=5, dtype=dtype)
     at = ismcore.evaluate(result.model, result.params, FEW, backend=backend, dtype=dtype)
     tolerance = {"float32": 2e-5, "float64": 1e-12}[dtype]
     np.testing.assert_allclose(result.score(FEW), at.score, rtol=tolerance, atol=tolerance)
@@ -75,14 +75,14 @@ def test_result_s_score_and_divergence_are_those_of_evaluate(backend, dtype):
 
 
 def test_loss_of_the_result_continues_its_history(backend):
-    short, longer = (ismcore.fit(FEW, backend=backend, epochs=n, dtype="float64") for n in (5, 6))
+    short, longer = (ismcore.fit(FEW, **PLAIN, backend=backend, epochs=n, dtype="float64") for n in (5, 6))
     assert abs(short.loss(FEW) - longer.history["loss"][5]) < 1e-12
 
 
 def test_snapshots_are_the_parameters_after_that_many_epochs(backend):
-    result = ismcore.fit(FEW, backend=backend, epochs=30, snapshots=4, dtype="float64")
+    result = ismcore.fit(FEW, **PLAIN, backend=backend, epochs=30, snapshots=4, dtype="float64")
     assert list(result.snapshots) == [0, 10, 20, 30]
-    ten = ismcore.fit(FEW, backend=backend, epochs=10, dtype="float64")
+    ten = ismcore.fit(FEW, **PLAIN, backend=backend, epochs=10, dtype="float64")
     for name, value in ten.params.items():
         np.testing.assert_array_equal(result.snapshots[10][name], value)
         np.testing.assert_array_equal(result.snapshots[30][name], result.params[name])
@@ -92,21 +92,23 @@ def test_snapshots_are_the_parameters_after_that_many_epochs(backend):
 def test_initial_params_are_in_the_samples_units(backend):
     model = ismcore.MLP((6,), "tanh")
     params = model.initial_params(11, 3)
-    result = ismcore.fit(FEW, backend=backend, model=model, initial_params=params, epochs=1, snapshots=[0], dtype="float64")
+    result = ismcore.fit(
+        FEW, **PLAIN, backend=backend, model=model, initial_params=params, epochs=1, snapshots=[0], dtype="float64"
+    )
     for name, value in params.items():
         np.testing.assert_allclose(result.snapshots[0][name], value, rtol=1e-12, atol=1e-12)
 
 
 def test_the_reason_for_the_backend_is_in_the_result(monkeypatch):
-    assert ismcore.fit(FEW, epochs=1).backend_reason == "first of jax, torch, autograd that is ready"
+    assert ismcore.fit(FEW, **PLAIN, epochs=1).backend_reason == "first of jax, torch, autograd that is ready"
     monkeypatch.setenv("ISMCORE_BACKEND", "autograd")
-    result = ismcore.fit(FEW, epochs=1)
+    result = ismcore.fit(FEW, **PLAIN, epochs=1)
     assert (result.backend, result.backend_reason) == ("autograd", "named by ISMCORE_BACKEND")
-    assert ismcore.fit(FEW, epochs=1, backend="torch").backend_reason == "named by the caller"
+    assert ismcore.fit(FEW, **PLAIN, epochs=1, backend="torch").backend_reason == "named by the caller"
 
 
 def test_result_records_how_it_came_about(backend):
-    result = ismcore.fit(FEW, backend=backend, epochs=2)
+    result = ismcore.fit(FEW, **PLAIN, backend=backend, epochs=2)
     assert (result.status, result.backend, result.device, result.dtype) == ("completed", backend, "cpu", "float32")
     assert {"python", "ismcore", "numpy", backend} <= result.versions.keys()
     assert result.timings.keys() == {"prepare", "run", "total"}
@@ -122,7 +124,7 @@ class Terminal(io.StringIO):
 def test_progress_ends_with_the_last_epoch(stream, monkeypatch):
     out = stream()
     monkeypatch.setattr("sys.stderr", out)
-    ismcore.fit(FEW, backend="autograd", epochs=3, progress=True)
+    ismcore.fit(FEW, **PLAIN, backend="autograd", epochs=3, progress=True)
     assert "epoch 3/3" in out.getvalue()
     assert out.getvalue().endswith("\n")
 
@@ -130,8 +132,8 @@ def test_progress_ends_with_the_last_epoch(stream, monkeypatch):
 def test_progress_is_silent_off_a_terminal_unless_asked_for(monkeypatch):
     out = io.StringIO()
     monkeypatch.setattr("sys.stderr", out)
-    ismcore.fit(FEW, backend="autograd", epochs=3)
-    ismcore.fit(FEW, backend="autograd", epochs=3, progress=False)
+    ismcore.fit(FEW, **PLAIN, backend="autograd", epochs=3)
+    ismcore.fit(FEW, **PLAIN, backend="autograd", epochs=3, progress=False)
     assert out.getvalue() == ""
     monkeypatch.setenv("ISMCORE_PROGRESS", "0")
     with reporter("auto", Terminal()) as report:
@@ -142,7 +144,7 @@ def test_two_fits_in_two_threads_are_those_of_one(backend):
     from concurrent.futures import ThreadPoolExecutor
 
     def job(seed):
-        return ismcore.fit(FEW, backend=backend, epochs=10, seed=seed, dtype=("float32", "float64")[seed % 2])
+        return ismcore.fit(FEW, **PLAIN, backend=backend, epochs=10, seed=seed, dtype=("float32", "float64")[seed % 2])
 
     alone = [job(seed) for seed in range(4)]
     with ThreadPoolExecutor(4) as pool:
@@ -153,14 +155,14 @@ def test_two_fits_in_two_threads_are_those_of_one(backend):
 
 def test_parameters_and_gradients_come_in_the_model_s_order(backend):
     names = list(ismcore.Affine().shapes(3))
-    result = ismcore.fit(FEW, model=ismcore.Affine(), backend=backend, epochs=2)
+    result = ismcore.fit(FEW, **PLAIN, model=ismcore.Affine(), backend=backend, epochs=2)
     assert list(result.params) == names
     assert list(ismcore.evaluate(result.model, result.params, FEW, backend=backend).gradient) == names
 
 
 def test_no_snapshots_unless_asked_for():
-    assert ismcore.fit(FEW, backend="autograd", epochs=3).snapshots == {}
-    result = ismcore.fit(FEW, backend="autograd", epochs=3, snapshots=[2])
+    assert ismcore.fit(FEW, **PLAIN, backend="autograd", epochs=3).snapshots == {}
+    result = ismcore.fit(FEW, **PLAIN, backend="autograd", epochs=3, snapshots=[2])
     assert list(result.snapshots) == [2]
     with pytest.raises(ismcore.OptionError, match=r"after epoch 1; kept: 2"):
         result.score(FEW, epoch=1)

@@ -22,7 +22,7 @@ ORANGE = np.array([0xD5, 0x5E, 0x00])
 
 
 def fitted(epochs=60, curvature_weight=0.0, **options):
-    options = {"model": RUN.model, "standardize": False, "initial_params": RUN.initial_params, "snapshots": 7} | options
+    options = {"model": RUN.model, "recipe": "reference", "initial_params": RUN.initial_params, "snapshots": 7} | options
     objective = ismcore.ImplicitScoreMatching(curvature_weight)
     return ismcore.fit(RUN.sample, backend="autograd", objective=objective, dtype="float64", epochs=epochs, **options)
 
@@ -259,7 +259,7 @@ def run(code):
 PLOT = """
 import sys, ismcore, numpy as np
 run = ismcore.datasets.reference_run()
-result = ismcore.fit(run.sample, backend="autograd", epochs=3, snapshots=2)
+result = ismcore.fit(run.sample, backend="autograd", epochs=3, snapshots=2, recipe="reference")
 """
 
 

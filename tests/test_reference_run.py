@@ -16,7 +16,7 @@ def refit(backend, dtype, **options):
         model=RUN.model,
         optimizer=RUN.optimizer,
         initial_params=RUN.initial_params,
-        standardize=False,
+        recipe="reference",
         dtype=dtype,
         epochs=500,
         **options,
@@ -60,7 +60,7 @@ def test_fastest_loop_equals_tier_0(backend, curvature_weight):
             dtype="float64",
             epochs=25,
             compile=how,
-            standardize=False,
+            recipe="reference",
         )
         for how in ("auto", "off")
     )

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from truth import PLAIN
 
 import ismcore
 
@@ -24,7 +25,7 @@ def fit(backend, stages, **options):
             initial_params=params,
             seed=epochs,
             backend=backend,
-            **options,
+            **{**PLAIN, **options},
         )
         params = result.params
     return result

@@ -12,6 +12,8 @@ import ismcore
 DATA = Path(__file__).parent / "data"
 BACKENDS = ("autograd", "torch", "jax")
 DTYPES = ("float32", "float64")
+PLAIN = {"recipe": "reference", "standardize": True}
+"""Options of `fit`: all rows at each step, at one rate, for all epochs, with nothing held out."""
 
 
 @cache

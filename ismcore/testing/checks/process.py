@@ -148,7 +148,7 @@ def check_front_door(subject: Subject) -> float:
             initial_params=case.params,
             optimizer=OPTIMIZERS["adam"],
             epochs=2,
-            standardize=False,
+            recipe="reference",
             progress=False,
             **options,
         )
