@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -122,11 +123,32 @@ def one_thread_environment(threads: int) -> dict[str, str]:
     return found
 
 
-def in_fresh_process(program: str, arguments: dict, threads: int) -> dict:
-    """Run a program of this folder as `program --worker JSON`, and read the JSON in the last line that it writes."""
+def thread_count(backend: str) -> int:
+    """Threads that a framework may use in this process."""
+    if backend == "torch" and "torch" in sys.modules:
+        return sys.modules["torch"].get_num_threads()
+    return int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+
+
+def peak_mib() -> float:
+    """Peak memory of this process so far, in MiB.
+
+    On Linux VmHWM: `getrusage` counts what the process that started this one had, too.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def in_fresh_process(program: str, arguments: dict, threads: int | None = None) -> dict:
+    """Run a program of this folder as `program --worker JSON`, and read the JSON in the last line that it writes.
+
+    Threads are as the frameworks choose unless a number is given.
+    """
     done = subprocess.run(  # noqa: S603  (our own program)
         [sys.executable, program, "--worker", json.dumps(arguments)],
-        env=one_thread_environment(threads),
+        env=one_thread_environment(threads) if threads else None,
         stdout=subprocess.PIPE,
         text=True,
         check=True,

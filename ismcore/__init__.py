@@ -48,6 +48,7 @@ from ismcore.result import FitResult
 from ismcore.sampling import annealed_langevin
 from ismcore.schedules import Schedule
 from ismcore.solving import Solution, solve
+from ismcore.tracking import JsonLines
 
 __all__ = [
     "LBFGS",
@@ -79,6 +80,7 @@ __all__ = [
     "Hutchinson",
     "ImplicitScoreMatching",
     "IsmError",
+    "JsonLines",
     "ModelError",
     "NoiseConditional",
     "NoiseConditionalScoreMatching",

@@ -38,17 +38,15 @@ class Activation:
     smooth: bool = True
 
 
-def _sigmoid(ops: Ops, z: Array) -> Array:
-    # 1 / (1 + exp(-z)) overflows for z << 0, in value or in a derivative, depending on the framework; tanh does not.
-    return 0.5 * (1.0 + ops.tanh(0.5 * z))
-
-
 def _sigmoid_jet(ops: Ops, z: Array) -> Jet:
-    s = _sigmoid(ops, z)
+    s = ops.sigmoid(z)
     yield s
-    d1 = s * (1.0 - s)
+    rest = 1.0 - s
+    d1 = s * rest
     yield d1
-    yield d1 * (1.0 - 2.0 * s)
+    rest -= s
+    rest *= d1
+    yield rest
     yield d1 * (1.0 - 6.0 * d1)
 
 
@@ -57,7 +55,9 @@ def _tanh_jet(ops: Ops, z: Array) -> Jet:
     yield t
     d1 = 1.0 - t * t
     yield d1
-    yield -2.0 * t * d1
+    d2 = t * d1
+    d2 *= -2.0
+    yield d2
     yield d1 * (4.0 - 6.0 * d1)
 
 
@@ -71,7 +71,7 @@ def _softplus_jet(ops: Ops, z: Array) -> Jet:
 
 
 def _silu(ops: Ops, z: Array) -> Array:
-    return z * _sigmoid(ops, z)
+    return z * ops.sigmoid(z)
 
 
 def _silu_jet(ops: Ops, z: Array) -> Jet:
@@ -79,9 +79,14 @@ def _silu_jet(ops: Ops, z: Array) -> Jet:
     s = next(jet)
     yield z * s
     d1 = next(jet)
-    yield s + z * d1
+    slope = z * d1
+    slope += s
+    yield slope
     d2 = next(jet)
-    yield 2.0 * d1 + z * d2
+    bend = z * d2
+    bend += d1
+    bend += d1
+    yield bend
     yield 3.0 * d2 + z * next(jet)
 
 
@@ -138,7 +143,7 @@ def _relu_jet(ops: Ops, z: Array) -> Jet:
 ACTIVATIONS = {
     a.name: a
     for a in (
-        Activation("sigmoid", _sigmoid, _sigmoid_jet),
+        Activation("sigmoid", lambda ops, z: ops.sigmoid(z), _sigmoid_jet),
         Activation("tanh", lambda ops, z: ops.tanh(z), _tanh_jet, gain=5.0 / 3.0),
         Activation("softplus", _softplus, _softplus_jet),
         Activation("silu", _silu, _silu_jet),

@@ -27,6 +27,9 @@ class Calculus(ABC):
 
     ops: Ops
     dtype: str
+    block_bytes: int = 4 * 2**20
+    """What the closed formulas keep of a block of rows, between forward pass and pullback, takes about this much: it then
+    stays in the cache. A device without such a cache wants larger blocks."""
 
     @abstractmethod
     def asarray(self, array: np.ndarray, /) -> Array:
@@ -72,7 +75,11 @@ class Calculus(ABC):
         total: dict[str, Array] | None = None
         for start in range(0, n, size):
             part = f({name: value[start : start + size] for name, value in rows.items()} if size < n else rows)
-            total = part if total is None else {name: value + part[name] for name, value in total.items()}
+            if total is None:
+                total = part
+            else:
+                for name, value in part.items():
+                    total[name] += value
         return total
 
     def offers(self, product: str, /) -> bool:

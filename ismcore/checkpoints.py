@@ -8,8 +8,8 @@ A file in the format of `ismcore.tensorfile`, of kind "checkpoint":
     history.validation_epochs, .validation_losses
     standardize.mean, standardize.scale             (d,)
 
-Its content holds the settings of the fit, the rest of the ledger, and the fingerprint of the samples. Nothing random needs to
-be in it: every draw is a function of the seed and the number of its step or epoch.
+Its content holds the settings of the fit, the rest of the ledger, versions, and fingerprints of the samples. Nothing random
+needs to be in it: every draw is a function of the seed and the number of its step or epoch.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from typing import Any
 import numpy as np
 
 from ismcore import tensorfile
-from ismcore.encoding import Decoder, encode
-from ismcore.errors import FileInvalid, FileNotWritten, IsmError, ModelError, OptionError
+from ismcore.encoding import Decoder, adopted_for, encode
+from ismcore.errors import FileInvalid, FileNotWritten, IsmError, ModelError, OptionError, ParameterError
 from ismcore.files import check_target, newest_valid, write_kept
-from ismcore.models import Model
+from ismcore.models import Model, check_params
 from ismcore.problem import STATE_PARTS, Params, TrainState
+from ismcore.result import FitResult
 from ismcore.samples import Standardizer
 from ismcore.settings import Settings
 from ismcore.training import Anchor, Best, Ledger
 
-__all__ = ["Checkpoint", "CheckpointWriter", "Stored", "as_checkpoint", "read_checkpoint"]
+__all__ = ["Checkpoint", "CheckpointWriter", "Stored", "as_checkpoint", "decode_checkpoint", "read_checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,14 @@ class Stored:
     settings: Settings
     ledger: Ledger
     standardizer: Standardizer
-    fingerprint: str
+    fingerprints: dict[str, str]
     held_out: int
+    versions: dict[str, str]
+
+    def result(self) -> FitResult:
+        """What the run has come to, without the advice that `fit` gives on samples."""
+        about = self.settings, self.standardizer, self.ledger, self.held_out
+        return FitResult.of(*about, timings={"total": sum(self.ledger.timings.values())}, versions=self.versions)
 
 
 class CheckpointWriter:
@@ -95,11 +102,17 @@ class CheckpointWriter:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, settings: Settings, standardizer: Standardizer, fingerprint: str, held_out: int
+        self,
+        checkpoint: Checkpoint,
+        settings: Settings,
+        standardizer: Standardizer,
+        fingerprints: dict[str, str],
+        held_out: int,
+        versions: dict[str, str],
     ) -> None:
         self._checkpoint = checkpoint
         self._settings, self._standardizer = settings, standardizer
-        self._fingerprint, self._held_out = fingerprint, held_out
+        self._about = {"fingerprints": fingerprints, "held_out": held_out, "versions": versions}
         self._last = time.monotonic()
 
     def check(self, ledger: Ledger) -> None:
@@ -133,14 +146,14 @@ class CheckpointWriter:
         tensors |= {"standardize.mean": self._standardizer.mean, "standardize.scale": self._standardizer.scale}
         content = {
             "settings": encode(self._settings, "settings", tensors),
-            "fingerprint": self._fingerprint,
-            "held_out": self._held_out,
+            **self._about,
             "step": ledger.state.step,
             "anchor": None if ledger.anchor is None else [ledger.anchor.epoch, ledger.anchor.state.step],
             "best": None if ledger.best is None else [ledger.best.epoch, ledger.best.loss],
             "rate_factor": ledger.rate_factor,
             "rollbacks": ledger.rollbacks,
             "status": ledger.status,
+            "failure": ledger.failure,
             "warnings": list(ledger.warnings),
             "timings": dict(ledger.timings),
         }
@@ -165,7 +178,7 @@ def _tensors(ledger: Ledger) -> Params:
     return found | {f"{tree}.{name}": value for tree, arrays in trees.items() for name, value in arrays.items()}
 
 
-def read_checkpoint(path: str | PathLike[str], model: Model | None = None) -> tuple[Stored, Path, tuple[str, ...]]:
+def read_checkpoint(path: str | PathLike[str], model: Any = None) -> tuple[Stored, Path, tuple[str, ...]]:
     """The newest checkpoint at the path that is whole, the file that it was read from, and what was wrong with newer ones.
 
     Args:
@@ -182,37 +195,47 @@ def read_checkpoint(path: str | PathLike[str], model: Model | None = None) -> tu
     return found.value, found.path, refused
 
 
-def _read(path: Path, model: Model | None) -> Stored:
+def _read(path: Path, model: Any) -> Stored:
     try:
         return decode_checkpoint(*tensorfile.read(os.fspath(path), "checkpoint"), model)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except (IsmError, RecursionError) as error:
-        raise FileInvalid(f"{path} cannot be gone on with: {error}") from error
+        raise FileInvalid(f"it cannot be gone on with: {error}") from error
 
 
-def decode_checkpoint(content: dict[str, Any], tensors: Params, model: Model | None) -> Stored:
+def decode_checkpoint(content: dict[str, Any], tensors: Params, model: Any) -> Stored:
     """What content and tensors of a verified file stand for.
 
     Raises:
         FileInvalid: Something is missing, unknown or of another type.
     """
-    decoder = Decoder(tensors, model)
+    settings_content = content.get("settings")
+    objective = settings_content.get("objective") if isinstance(settings_content, dict) else None
+    decoder = Decoder(tensors, adopted_for(model, objective, tensors))
     try:
         settings = _settings(decoder.decode(content["settings"]))
+        _check_model(settings.model, decoder)
         standardizer = Standardizer(decoder.take("standardize.mean"), decoder.take("standardize.scale"))
         stored = Stored(
             settings=settings,
-            ledger=_ledger(content, decoder, tuple(settings.model.shapes(len(standardizer.mean)))),
+            ledger=_ledger(content, decoder, settings.model.canonical(), len(standardizer.mean)),
             standardizer=standardizer,
-            fingerprint=str(content["fingerprint"]),
+            fingerprints=_words(content["fingerprints"]),
             held_out=int(content["held_out"]),
+            versions=_words(content["versions"]),
         )
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError, OverflowError) as error:
+        if isinstance(error, IsmError):
+            raise
         raise FileInvalid(f"it lacks or misplaces {error}") from error
     if decoder.left:
         raise FileInvalid(f"it holds the array {sorted(decoder.left)[0]!r}, which this ismcore does not know")
     return stored
+
+
+def _words(content: Any) -> dict[str, str]:
+    return {str(name): str(value) for name, value in content.items()}
 
 
 def _settings(settings: Any) -> Settings:
@@ -221,18 +244,27 @@ def _settings(settings: Any) -> Settings:
     return settings
 
 
-def _ledger(content: dict[str, Any], decoder: Decoder, names: tuple[str, ...]) -> Ledger:
+def _check_model(model: Model, decoder: Decoder) -> None:
+    given = decoder.model
+    if given is not None and not decoder.model_used and given != model.canonical():
+        raise ModelError(f"the run is of model {model!r}; model= is {given!r}")
+
+
+def _ledger(content: dict[str, Any], decoder: Decoder, model: Model, d: int) -> Ledger:
     def tree(arrays: Params) -> Params:
-        if set(arrays) - set(names):
-            raise FileInvalid(f"it holds the parameter {sorted(set(arrays) - set(names))[0][:80]!r}, which the model has not")
-        return {name: arrays[name] for name in names if name in arrays}  # in the model's order: sums depend on it
+        try:
+            return check_params(model, arrays, d)  # in the model's order: sums depend on it
+        except ParameterError as error:
+            if decoder.model_used:
+                raise ModelError(f"model= is not the model of the run: {error}") from error
+            raise
 
     def state(step: Any, group: str) -> TrainState:
         parts: dict[str, Params] = {part: {} for part in STATE_PARTS}
         for name, array in decoder.take_group(group).items():
             part, _, parameter = name.partition(".")
             parts[part][parameter] = array
-        return TrainState(int(step), **{part: tree(arrays) for part, arrays in parts.items()})
+        return TrainState(int(step), **{part: tree(found) for part, found in parts.items() if found or part == "params"})
 
     history = decoder.take_group("history")
     snapshots: dict[int, Params] = {}
@@ -241,6 +273,9 @@ def _ledger(content: dict[str, Any], decoder: Decoder, names: tuple[str, ...]) -
         snapshots.setdefault(int(epoch), {})[parameter] = array
     anchor, best = content["anchor"], content["best"]
     epochs, losses = history["validation_epochs"], history["validation_losses"]
+    done = history["losses"].shape
+    if len(done) != 1 or history["rates"].shape != done or not np.all((epochs >= 1) & (epochs <= done[0])):
+        raise FileInvalid("its history does not have one loss and one rate an epoch, or judges epochs that are not done")
     return Ledger(
         state=state(content["step"], "state"),
         losses=history["losses"],
@@ -253,6 +288,7 @@ def _ledger(content: dict[str, Any], decoder: Decoder, names: tuple[str, ...]) -
         rollbacks=int(content["rollbacks"]),
         anchor=None if anchor is None else Anchor(int(anchor[0]), state(anchor[1], "anchor")),
         status=str(content["status"]),
+        failure=str(content["failure"]),
         warnings=tuple(map(str, content["warnings"])),
         timings={str(name): float(value) for name, value in content["timings"].items()},
     )

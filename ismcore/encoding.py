@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import MISSING, fields
+from functools import cache
 from types import UnionType
 from typing import Any, get_origin, get_type_hints
 
 import numpy as np
 
+from ismcore.adoption import adopted
 from ismcore.errors import FileInvalid, ModelError, ParameterError
 from ismcore.models import MLP, Affine, Energy, Model, NoiseConditional, ResidualMLP, Standardized
 from ismcore.objectives import (
@@ -28,7 +30,7 @@ from ismcore.schedules import Schedule
 from ismcore.settings import Settings
 from ismcore.training import Plan
 
-__all__ = ["TYPES", "Decoder", "construct", "encode", "put"]
+__all__ = ["TYPES", "Decoder", "adopted_for", "construct", "encode", "put"]
 
 MODELS = (MLP, ResidualMLP, Affine, Energy, NoiseConditional, Standardized)
 OBJECTIVES = (
@@ -71,7 +73,7 @@ def encode(value: Any, name: str, tensors: Params) -> Any:
         names = [f.name for f in fields(TYPES[type(value).__name__]) if f.init]
         return {"$type": type(value).__name__, **{n: encode(getattr(value, n), f"{name}.{n}", tensors) for n in names}}
     if isinstance(value, Model):
-        return {"$user": type(value).__name__, "backend": value.backend}
+        return {"$user": getattr(value, "kind", type(value).__name__), "backend": value.backend}
     raise ModelError(f"a file cannot hold {name} = {value!r}; it can hold plain values, arrays, {', '.join(TYPES)}")
 
 
@@ -119,7 +121,7 @@ class Decoder:
                 f"the model is a {name} of your own, which a file cannot hold; pass it again: ismcore.load(path, model=...)"
             )
         model = self.model.net if isinstance(self.model, Energy) else self.model
-        given = (type(model).__name__, getattr(model, "backend", None))
+        given = (getattr(model, "kind", type(model).__name__), getattr(model, "backend", None))
         if given != (name, backend):
             raise ModelError(f"the fit is of a {name} with backend={backend!r}; model= is a {given[0]} with {given[1]!r}")
         self.model_used = True
@@ -135,7 +137,7 @@ def construct(cls: type, values: dict[str, Any]) -> Any:
     missing = [n for n, f in known.items() if n not in values and f.default is f.default_factory is MISSING]
     if missing:
         raise FileInvalid(f"its {cls.__name__} lacks {missing[0]!r}")
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     for name, value in values.items():
         if not _is_a(value, hints[name]):
             raise FileInvalid(f"its {cls.__name__} has {name} = {str(value)[:80]!r}, which must be of type {hints[name]}")
@@ -143,6 +145,33 @@ def construct(cls: type, values: dict[str, Any]) -> Any:
         return cls(**values)
     except (TypeError, ValueError) as error:
         raise FileInvalid(f"its {cls.__name__} cannot be: {error}") from error
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    """The annotated types of a class; its annotations are text, which is evaluated here once, and never for a file."""
+    return get_type_hints(cls)
+
+
+def adopted_for(model: Any, objective: Any, tensors: Params) -> Model | None:
+    """The model passed for a file, as `fit` makes one of a user's own network.
+
+    Args:
+        model: What was passed.
+        objective: The file's objective, as JSON.
+        tensors: The file's.
+    """
+    if model is None or "standardize.mean" not in tensors:
+        return None  # the decoder says what is missing
+    is_conditional = isinstance(objective, dict) and objective.get("$type") == NoiseConditionalScoreMatching.__name__
+    sample = tensors["standardize.mean"][None]
+    try:
+        found = adopted(model, sample, NoiseConditionalScoreMatching((1.0,)) if is_conditional else None)
+    except ModelError:
+        if not isinstance(model, Model):
+            raise
+        return model  # the decoder says how it differs from the file's
+    return found.canonical() if isinstance(found, Model) else found
 
 
 def _is_a(value: Any, hint: Any) -> bool:

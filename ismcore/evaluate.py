@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ismcore.adoption import adopted, device_for, no_model
 from ismcore.backend import Backend, row_terms
 from ismcore.errors import ModelError
 from ismcore.models import Model, check_params
@@ -67,10 +68,7 @@ def check_model(model: Any, objective: Any, *, allow_nonsmooth: bool = False) ->
         ModelError: See above; a piecewise-linear network has no second derivative for the objective to follow.
     """
     if not isinstance(model, Model):
-        raise ModelError(
-            f"model must be ismcore.MLP, ismcore.Affine or ismcore.ScoreFunction, not {type(model).__name__}; wrap a "
-            "function of your own as ismcore.ScoreFunction(apply, params)"
-        )
+        raise ModelError(no_model(model))
     if not isinstance(objective, Objective):
         raise ModelError(f"objective must be such as ismcore.ImplicitScoreMatching(), not {objective!r}")
     if objective.differentiates_in_x and not model.smooth and not allow_nonsmooth:
@@ -81,8 +79,8 @@ def check_model(model: Any, objective: Any, *, allow_nonsmooth: bool = False) ->
 
 
 def evaluate(
-    model: Model,
-    params: Mapping[str, Any],
+    model: Any,
+    params: Mapping[str, Any] | None,
     x: Any,
     objective: Objective | None = None,
     *,
@@ -98,8 +96,8 @@ def evaluate(
     Nothing is standardised here: parameters and samples are taken as they are.
 
     Args:
-        model: The model.
-        params: Its parameters by name; see `Model.shapes`.
+        model: The model, or a network of your own, as for `fit`.
+        params: Its parameters by name, see `Model.shapes`; None for those that it starts from.
         x: Samples, (n, d) or (n,), in units [x].
         objective: What to evaluate; plain implicit score matching if None.
         backend: Name of the backend; "auto" takes the model's own, `ISMCORE_BACKEND`, or the first ready one.
@@ -123,10 +121,13 @@ def evaluate(
         -0.5
     """
     objective = ImplicitScoreMatching() if objective is None else objective
+    model = adopted(model, x, objective)
     check_model(model, objective, allow_nonsmooth=allow_nonsmooth)
     samples = as_samples(x, dtype=dtype)
-    checked = check_params(model, params, samples.shape[1])
-    engine = load_backend(choose(backend, model.backend).name)(dtype=dtype, device=device)
+    given_params = model.initial_params(seed, samples.shape[1]) if params is None else params
+    checked = check_params(model, given_params, samples.shape[1])
+    model = model.canonical()
+    engine = load_backend(choose(backend, model.backend).name)(dtype=dtype, device=device_for(model, device))
     check_language(model, engine.name)
     weight = None if sample_weight is None else as_weights(sample_weight, len(samples))
     problem = Problem(model, objective, SGD(), samples, Standardizer.identity(samples.shape[1]), weight, seed)

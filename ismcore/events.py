@@ -44,6 +44,7 @@ class FitEvent:
         remaining: Seconds that the epochs left will take at the present speed; NaN as long as it is unknown.
         checkpoint: The file that was written.
         error: What is about to be raised.
+        run: A word that the events of one run have in common, and no other run has.
     """
 
     kind: str
@@ -57,6 +58,7 @@ class FitEvent:
     remaining: float = np.nan
     checkpoint: str = ""
     error: BaseException | None = None
+    run: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The event in numbers and words that JSON can hold, with the newest losses alone; what is not finite is None."""
@@ -69,6 +71,7 @@ class FitEvent:
         }
         words = {"status": self.status, "checkpoint": self.checkpoint, "error": repr(self.error) if self.error else ""}
         return {
+            "run": self.run,
             "kind": self.kind,
             "epoch": self.epoch,
             "epochs": self.epochs,
@@ -93,9 +96,10 @@ def as_listeners(callbacks: Iterable[Any]) -> list[Listener]:
 
 def _listener(callback: Any) -> Listener:
     methods = {kind: getattr(callback, f"on_{kind}") for kind in KINDS if callable(getattr(callback, f"on_{kind}", None))}
-    if not methods and not callable(callback):
+    if isinstance(callback, type) or not (methods or callable(callback)):
         known = ", ".join(f"on_{kind}" for kind in KINDS)
-        raise OptionError(f"a callback must be a function of an event, or have one of {known}; {callback!r} is and has none")
+        what = "is a class: pass an object of it" if isinstance(callback, type) else "is and has none"
+        raise OptionError(f"a callback must be a function of an event, or have one of {known}; {callback!r} {what}")
 
     def listen(event: FitEvent) -> object:
         method = methods.get(event.kind) if methods else callback

@@ -75,7 +75,7 @@ def write_kept(path: str | PathLike[str], data: bytes, keep: int) -> None:
 
     At any moment and after any failure, of the newest file and the one before it each is there and whole: the name is never
     without its file, and the file before it is not given up until the new one is in place. No file is copied where the file
-    system has hard links.
+    system has hard links. Where processes save one path at once, every file is whole, but which older ones stay is open.
 
     Args:
         path: The file; its folder must be there.
@@ -172,15 +172,19 @@ def _advice(error: OSError) -> str:
 
 def _shift(target: Path, second: Path | None, keep: int) -> None:
     """Number the files before the target anew, the one with the second name as the first, and drop the oldest."""
-    previous = previous_files(target)
-    for path in previous[max(0, keep - (2 if second else 1)) :]:
-        os.unlink(path)
     first = 2 if second else 1
+    previous = previous_files(target)
+    room = max(0, keep - first)
+    # A file that is gone was moved by another process that saves here.
+    for path in previous[room:]:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
     # From the oldest on: each number was left by the file that had it.
-    for number, path in reversed(list(enumerate(previous[: max(0, keep - first)], first))):
-        os.replace(path, target.with_name(f"{target.name}.previous{number}"))
+    for number, path in reversed(list(enumerate(previous[:room], first))):
+        with suppress(FileNotFoundError):
+            os.replace(path, target.with_name(f"{target.name}.previous{number}"))
     if second:
-        with suppress(FileNotFoundError):  # another process that saves here may have taken it for litter
+        with suppress(FileNotFoundError):
             os.replace(second, target.with_name(f"{target.name}.previous1"))
 
 

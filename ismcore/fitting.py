@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -12,20 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.advice import advise_on_history
+from ismcore.adoption import adopted, device_for
+from ismcore.advice import Traits, advise, traits_of
 from ismcore.backend import Backend
 from ismcore.checkpoints import Checkpoint, CheckpointWriter, Stored, as_checkpoint, read_checkpoint
 from ismcore.errors import CallbackFailed, CheckpointMismatch, Diverged, OptionError
 from ismcore.evaluate import check_language, check_model
 from ismcore.events import Listener, as_listeners
 from ismcore.lbfgs import LBFGS, minimise
-from ismcore.models import Model
 from ismcore.objectives import Objective
 from ismcore.optimizers import Optimizer
 from ismcore.options import Options, Settled, as_epochs, as_timeout, check_run, resolve
 from ismcore.plugins import choose, load_backend, notify_observers
+from ismcore.probing import probe
 from ismcore.progress import reporter
-from ismcore.result import FitResult
+from ismcore.result import FitResult, versions
 from ismcore.samples import as_samples, as_weights, check_spread
 from ismcore.selection import choose_curvature, start_of
 from ismcore.settings import Data, Samples, Settings
@@ -39,7 +41,7 @@ def fit(
     x: Any,
     *,
     backend: str = "auto",
-    model: Model | None = None,
+    model: Any = None,
     objective: Objective | None = None,
     optimizer: Optimizer | None = None,
     epochs: int | None = None,
@@ -78,7 +80,9 @@ def fit(
         x: Samples, (n, d) or (n,), in any units [x]; anything that NumPy can make an array of.
         backend: "jax", "torch", "autograd", or a plugin's; "auto" takes the model's own, `ISMCORE_BACKEND`, or the first of
             the three that is ready. The reason for the choice is in the result.
-        model: The family of score functions.
+        model: The family of score functions; or a network of your own: a `torch.nn.Module`, a Flax module, alone or as a pair
+            (module, params), or an Equinox module, alone or inside of `Energy`; see docs/networks.md. It starts from the
+            parameters that it has, and stays as it is: `FitResult.native` gives the trained one.
         objective: What to minimise; implicit score matching, by default with a curvature weight where the samples repeat
             values, as a plain loss is then without a bound even on held-out rows.
         optimizer: How: `Adam`, `SGD`, or `LBFGS`.
@@ -90,7 +94,8 @@ def fit(
             share of itself; in (0, 1), warmed up as min(average_decay, (1 + t) / (10 + t)) at step t.
         seed: Source of all randomness.
         dtype: "float32" or "float64", the dtype of parameters and computation.
-        device: "cpu", "cuda", "cuda:1", ...; "auto" is where the framework puts arrays by default.
+        device: "cpu", "cuda", "cuda:1", ...; "auto" is where the framework puts arrays by default, or where your own network
+            is.
         initial_params: Where to start, by name and in the samples' units; drawn from the seed if None.
         standardize: Shift and scale each column to mean 0 and standard deviation 1 for training. Objective, history and
             curvature weight then refer to the standardised samples; parameters and scores that come back do not.
@@ -109,7 +114,8 @@ def fit(
         timeout: Seconds after which to end, with status "timed_out", once the steps in progress are done.
         progress: Show progress on standard error: True, False, or "auto", in a terminal or a notebook.
         snapshots: Epochs after which to keep the parameters, or how many to keep, spread evenly from the start to the end.
-        compile: "auto", the backend's fastest loop, or "off", its plain one.
+        compile: "auto", the backend's fastest loop that costs nothing to make; "on", compiled by torch too, which takes it 5 to
+            30 seconds and repays them in very long runs of small networks; or "off", the backend's plain loop.
         precision: "highest" keeps all bits of float32 products on a GPU, "default" does what the framework does.
         allow_nonsmooth: Train piecewise-linear networks by objectives that differentiate in x.
         recipe: "default", or "reference": the protocol of the reference run, a 1-8-1 sigmoid network, Adam(0.01) and 500
@@ -129,16 +135,19 @@ def fit(
 
     Example:
         >>> x = np.random.default_rng(0).normal(5.0, 2.0, size=1000)
-        >>> result = ismcore.fit(
-        ...     x, model=ismcore.Affine(), backend="autograd", epochs=2000, dtype="float64", validation=0, schedule="constant"
-        ... )
+        >>> plain = {"batch_size": "all", "validation": 0, "schedule": "constant"}
+        >>> result = ismcore.fit(x, model=ismcore.Affine(), backend="autograd", epochs=2000, dtype="float64", **plain)
         >>> bool(np.allclose(result.params["weight"], -1 / x.var()))
         True
     """
     stop = StopRequest(as_timeout(timeout))
     samples = _samples(x, sample_weight, validation, dtype)
+    traits = traits_of(samples.x)
+    if model is not None:
+        model = adopted(model, samples.x, objective)
     settings = resolve(
         samples,
+        traits,
         Options(
             model, objective, optimizer, epochs, batch_size, schedule, clip_norm, average_decay, standardize,
             0 if samples.judged_by is not None else validation, patience, recipe,
@@ -147,20 +156,34 @@ def fit(
     )  # fmt: skip
     check_model(settings.model, settings.objective, allow_nonsmooth=allow_nonsmooth)
     choice = choose(backend, settings.model.backend)
-    engine = load_backend(choice.name)(dtype=dtype, device=device, precision=precision)
+    engine = load_backend(choice.name)(dtype=dtype, device=device_for(settings.model, device), precision=precision)
     check_language(settings.model, engine.name)
     settings = replace(settings, backend=engine.name, backend_reason=choice.reason, device=engine.device)
-    check_run(settings, restarts, initial_params, checkpoint)
+    check_run(settings, samples, restarts, initial_params, checkpoint)
     where = as_checkpoint(checkpoint)
+    if where is not None and os.path.exists(where.path):
+        raise OptionError(
+            f"{where.path} is there already: go on with it by ismcore.resume({os.fspath(where.path)!r}, x), remove it, or name "
+            "another file"
+        )
     followers = as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
-        settings = choose_curvature(engine, settings, samples, stop)
-        run = _Run(engine, settings, samples, stop, [report, notify_observers, *followers], where)
+        settings = choose_curvature(engine, settings, samples, traits, stop)
+        run = _Run(engine, settings, samples, traits, stop, [report, notify_observers, *followers], where)
+        problem = run.data.problem
+        probe(engine, problem, start_of(settings, problem, 0, initial_params).params, allow_nonsmooth=allow_nonsmooth)
         results = []
         for number in range(restarts):
-            results.append(run(Ledger(start_of(settings, run.data.problem, number, initial_params))))
+            results.append(_one_of(restarts, run, Ledger(start_of(settings, problem, number, initial_params))))
             if stop.status:
                 break
+    if all(result.status == "diverged" for result in results) and settings.plan.on_nonfinite != "stop":
+        raise Diverged(
+            f"all {len(results)} starts diverged: lower the learning rate or add a curvature_weight; a fit up to its "
+            "last finite state is in this error's .result",
+            epoch=len(results[0].history["loss"]),
+            result=_best_of(results),
+        )
     return _best_of(results)
 
 
@@ -170,7 +193,7 @@ def resume(
     *,
     backend: str | None = None,
     device: str = "auto",
-    model: Model | None = None,
+    model: Any = None,
     epochs: int | None = None,
     sample_weight: Any = None,
     validation: Any = None,
@@ -183,7 +206,7 @@ def resume(
     """Go on with a run from its checkpoint: to the same bits as if it had never stopped, on the same backend and machine.
 
     Another backend may go on with it: the results then agree up to rounding. A run that was completed or stopped early comes
-    back as it is, unless it is given more epochs.
+    back as it is, unless it is given more epochs; one that diverged does so again.
 
     Args:
         path: As given to `fit(checkpoint=...)`. Where the newest file is damaged, the one before it is taken, and
@@ -223,10 +246,11 @@ def resume(
     _check_same(file, stored, samples)
     if epochs is not None:
         settings = replace(settings, plan=_longer(settings, ledger, epochs))
-    if epochs is not None or ledger.status not in ("completed", "early_stopped"):
+    if epochs is not None or ledger.status not in ("completed", "early_stopped", "diverged"):
         ledger.status = ""
     if backend is not None:
-        settings = replace(settings, backend=choose(backend, settings.model.backend).name, backend_reason="named by the caller")
+        choice = choose(backend, settings.model.backend)
+        settings = replace(settings, backend=choice.name, backend_reason=choice.reason)
     settings = replace(settings, compile=settings.compile if compile is None else compile)
     check_language(settings.model, settings.backend)
     engine = load_backend(settings.backend)(dtype=settings.dtype, device=device, precision=settings.precision)
@@ -235,7 +259,7 @@ def resume(
     where = as_checkpoint(Checkpoint(path) if checkpoint is None else checkpoint)
     followers = as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
-        run = _Run(engine, settings, samples, stop, [report, notify_observers, *followers], where, resumed=True)
+        run = _Run(engine, settings, samples, traits_of(samples.x), stop, [report, notify_observers, *followers], where)
         return run(ledger)
 
 
@@ -247,66 +271,80 @@ class _Run:
         engine: Backend,
         settings: Settings,
         samples: Samples,
+        traits: Traits,
         stop: StopRequest,
         followers: Sequence[Listener],
         where: Checkpoint | None,
-        *,
-        resumed: bool = False,
     ) -> None:
         self._began = time.monotonic()
-        self._engine, self._settings, self._stop, self._followers = engine, settings, stop, followers
+        self._engine, self._settings, self._traits, self._stop, self._followers = engine, settings, traits, stop, followers
         self.data = Data.of(settings, samples)
+        self._versions = versions(engine.packages)
         self._save: CheckpointWriter | None = None
         if where is not None:
-            if not resumed and os.path.exists(where.path):
-                raise OptionError(
-                    f"{where.path} is there already: go on with it by ismcore.resume({os.fspath(where.path)!r}, x), remove it, "
-                    "or name another file"
-                )
-            about = settings, self.data.problem.standardizer, samples.fingerprint(), self.data.held_out_rows
-            self._save = CheckpointWriter(where, *about)
+            about = samples.fingerprints(), self.data.held_out_rows, self._versions
+            self._save = CheckpointWriter(where, settings, self.data.problem.standardizer, *about)
 
     def __call__(self, ledger: Ledger) -> FitResult:
         """Take the steps, unless the ledger's run has ended already."""
         if self._save is not None:
             self._save.check(ledger)
-        if not ledger.status:
-            judge = None if self.data.held_out is None else judge_of(self._engine, self.data.held_out)
-            loop = Loop(
-                self.data.problem,
-                self._settings.plan,
-                ledger,
-                judge=judge,
-                listeners=self._followers,
-                stop=self._stop,
-                save=self._save,
-            )
+        ended = bool(ledger.status)
+        judge = None if ended or self.data.held_out is None else judge_of(self._engine, self.data.held_out)
+        loop = Loop(
+            self.data.problem,
+            self._settings.plan,
+            ledger,
+            judge=judge,
+            listeners=self._followers,
+            stop=self._stop,
+            save=self._save,
+        )
+        if not ended:
             self._take(loop)
+        if ledger.status == "diverged" and self._settings.plan.on_nonfinite != "stop":
+            raise self._diverged(loop)
         return self._result(ledger)
 
     def _take(self, loop: Loop) -> None:
-        ledger, plan = loop.ledger, self._settings.plan
         try:
             (minimise if isinstance(self._settings.optimizer, LBFGS) else train)(self._engine, loop)
         except CallbackFailed as error:
-            error.result = self._result(ledger)
+            error.result = self._result(loop.ledger)
             raise
-        if ledger.status == "diverged" and plan.on_nonfinite != "stop":
-            diverged = Diverged(
-                f"{ledger.failure} at epoch {ledger.epoch} of the fit on backend {self._settings.backend!r} in "
-                f"{self._settings.dtype}: lower the learning rate or add a curvature_weight; the last finite fit is in this "
-                "error's .result",
-                epoch=ledger.epoch,
-                result=self._result(ledger),
-            )
+
+    def _diverged(self, loop: Loop) -> Diverged:
+        ledger = loop.ledger
+        diverged = Diverged(
+            f"{ledger.failure} at epoch {ledger.epoch} of the fit on backend {self._settings.backend!r} in "
+            f"{self._settings.dtype}: lower the learning rate or add a curvature_weight; the last finite fit is in this "
+            "error's .result",
+            epoch=ledger.epoch,
+            result=self._result(ledger),
+        )
+        with suppress(CallbackFailed):  # the divergence is what is to be known
             loop.notify("error", error=diverged)
-            raise diverged
+        return diverged
 
     def _result(self, ledger: Ledger) -> FitResult:
-        timings = {"total": time.monotonic() - self._began}
-        standardizer = self.data.problem.standardizer
-        result = FitResult.of(self._settings, standardizer, ledger, self.data.held_out_rows, timings)
-        return replace(result, warnings=result.warnings + advise_on_history(result.history))
+        result = FitResult.of(
+            self._settings,
+            self.data.problem.standardizer,
+            ledger,
+            self.data.held_out_rows,
+            timings={"total": time.monotonic() - self._began},
+            versions=self._versions,
+        )
+        judged = np.array(list(ledger.validation.values()))
+        said = advise(
+            self.data.problem.x,
+            traits=self._traits,
+            parameters=sum(np.size(value) for value in result.params.values()),
+            curvature_weight=float(np.min(getattr(self._settings.objective, "curvature_weight", 0.0))),
+            held_out=self.data.held_out_rows or None,
+            validation=judged if len(judged) else None,
+        )
+        return replace(result, warnings=said + result.warnings)
 
 
 def _samples(x: Any, sample_weight: Any, validation: Any, dtype: str) -> Samples:
@@ -317,6 +355,16 @@ def _samples(x: Any, sample_weight: Any, validation: Any, dtype: str) -> Samples
         None if validation is None or np.ndim(validation) == 0 else as_samples(validation, dtype=dtype, d=array.shape[1])
     )
     return Samples(array, weight, judged_by)
+
+
+def _one_of(restarts: int, run: _Run, ledger: Ledger) -> FitResult:
+    """A run that is one of several, of which one that diverges costs only itself."""
+    try:
+        return run(ledger)
+    except Diverged as error:
+        if restarts == 1 or not isinstance(error.result, FitResult):
+            raise
+        return error.result
 
 
 def _best_of(results: list[FitResult]) -> FitResult:
@@ -346,18 +394,31 @@ def _check_same(file: Path, stored: Stored, samples: Samples) -> None:
     d = len(stored.standardizer.mean)
     if samples.x.shape[1] != d:
         raise CheckpointMismatch(f"{file} is of samples with {d} columns; these have {samples.x.shape[1]}")
-    if samples.fingerprint() != stored.fingerprint:
+    found = samples.fingerprints()
+    other = [name for name in found if found[name] != stored.fingerprints.get(name)]
+    if other:
         raise CheckpointMismatch(
-            f"{file} is of other samples: these {len(samples.x)} rows, their weights or the samples to judge by are not bit "
-            "for bit those of the run; pass the same ones, or begin a new fit with initial_params="
+            f"{file} is of another {' and '.join(other)}: {'; '.join(_differs(name, found, stored) for name in other)}; pass "
+            f"what the run began with, or begin a new fit with initial_params=ismcore.load({os.fspath(file)!r}).params"
         )
+
+
+def _differs(name: str, found: dict[str, str], stored: Stored) -> str:
+    if not stored.fingerprints.get(name):
+        return f"the run had no {name}"
+    return f"{name} is not bit for bit that of the run" if found[name] else f"the run had {name}, and here is none"
 
 
 def _longer(settings: Settings, ledger: Ledger, epochs: int) -> Plan:
     epochs = as_epochs(epochs)
-    if epochs < ledger.epoch or isinstance(settings.plan.schedule, tuple):
-        what = (
-            "its schedule has one rate an epoch" if isinstance(settings.plan.schedule, tuple) else f"it has done {ledger.epoch}"
-        )
-        raise CheckpointMismatch(f"the run cannot be given {epochs} epochs: {what}")
+    begun = ledger.epoch + bool(len(ledger.open_losses))
+    why = ""
+    if ledger.status == "diverged":
+        why = "it diverged; begin a new fit with a lower learning rate or another curvature_weight"
+    elif isinstance(settings.plan.schedule, tuple) and epochs != settings.plan.epochs:
+        why = "its schedule has one rate an epoch"
+    elif epochs < begun:
+        why = f"it has begun {begun}"
+    if why:
+        raise CheckpointMismatch(f"the run cannot be given epochs={epochs}: {why}")
     return replace(settings.plan, epochs=epochs)

@@ -13,7 +13,15 @@ import pluggy
 
 from ismcore.backend import BackendInfo
 
-__all__ = ["PROJECT", "hookimpl", "ismcore_adopt_model", "ismcore_backends", "ismcore_fit_event", "ismcore_scenarios"]
+__all__ = [
+    "PROJECT",
+    "hookimpl",
+    "ismcore_adopt_model",
+    "ismcore_backends",
+    "ismcore_fit_event",
+    "ismcore_native_model",
+    "ismcore_scenarios",
+]
 
 PROJECT = "ismcore"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -27,12 +35,28 @@ def ismcore_backends() -> Iterable[BackendInfo]:  # type: ignore[empty-body]
 
 @hookspec(firstresult=True)
 def ismcore_adopt_model(model: Any, sample: Any) -> Any:
-    """An `ismcore.ScoreFunction` made from a framework's own model, or None if it is not the plugin's."""
+    """An `ismcore.models.UserModel` made from a framework's own model, or None if it is not the plugin's.
+
+    `model` is what the user passed: a module of the framework, or an `ismcore.ScoreFunction` for its backend. `sample` holds a
+    few rows as the model will be called with: (x,), or (x, context), NumPy arrays. To decide whose a model is, look at
+    `sys.modules`: importing a framework is for models that are known to be of it. `ismcore.models.ScoreFunction` shows a
+    subclass of `UserModel`. Whoever raises an `ismcore.IsmError` refuses the model for all; another exception is reported if
+    nobody adopts it.
+    """
+
+
+@hookspec(firstresult=True)
+def ismcore_native_model(result: Any) -> Any:
+    """The fitted score of an `ismcore.FitResult` in the backend's framework, or None if it is of another backend.
+
+    Asked for the library's own models, whose result the framework can wrap as it likes: torch gives a `torch.nn.Module`. A
+    backend without it gives a function of its arrays.
+    """
 
 
 @hookspec
 def ismcore_fit_event(event: Any) -> None:
-    """Called with every `ismcore.training.FitEvent` of a run.
+    """Called with every `ismcore.FitEvent` of a run; `ismcore.tracking` implements it in a few lines.
 
     A fit that names a bundled backend looks up no other plugin, so an observer of another distribution hears of the runs after
     `ismcore.backends()`, or after the first fit on a backend that is not bundled. One that raises is named in a warning and

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from ismcore.backend import Backend
-from ismcore.errors import BackendMissing, CallbackFailed, OptionError
+from ismcore.errors import BackendMissing, OptionError
 from ismcore.optimizers import Optimizer
 from ismcore.problem import Params, Problem, TrainState
 from ismcore.training import Ledger, Loop
 
 __all__ = ["LBFGS", "minimise"]
+
+AT_REST = {"float64": 1e-9, "float32": 1e-5}
+"""A run has come to rest where no entry of the gradient is larger: rounding leaves about a tenth of this."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def minimise(backend: Backend, loop: Loop) -> Ledger:
         start = time.monotonic()
         if not ledger.status:
             options = {"maxiter": plan.epochs, "maxfun": 20 * plan.epochs, "maxcor": optimizer.memory, "ftol": 0.0}
+            options["gtol"] = AT_REST[backend.dtype]
             flat = function.flat(ledger.state.params)
             loss, _ = function(flat)
 
@@ -95,17 +99,18 @@ def minimise(backend: Backend, loop: Loop) -> Ledger:
                 loop.fail(np.array([np.nan]), ledger.state, str(error))
         ledger.timings["run"] += time.monotonic() - start
         loop.notify("end")
-    except CallbackFailed as error:
-        ledger.status = ledger.status or "interrupted"
-        loop.notify("error", error=error)
+    except Exception as error:
+        loop.abandon(error)
         raise
     return ledger
 
 
 def _at_rest(loop: Loop, found: Any) -> None:
     """SciPy ended by itself: at a minimum, or where no step leads further down."""
-    loop.judge_now()
+    judged = loop.judge_now()
     loop.ledger.status = "completed"
+    if judged:
+        loop.notify("validation")
     loop.ledger.warnings += (f"L-BFGS came to rest after {loop.ledger.epoch} iterations: {found.message}",)
 
 

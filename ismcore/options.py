@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ismcore.advice import Traits, advise, traits_of
+from ismcore.adoption import users_own
+from ismcore.advice import Traits
 from ismcore.errors import OptionError
 from ismcore.lbfgs import LBFGS
 from ismcore.models import MLP, Model
@@ -33,7 +34,8 @@ class Recipe:
     Attributes:
         model: The network.
         objective: By what is known of the samples.
-        full_batch_up_to: So many rows are taken all at once; of more, batches of `batch_size` rows.
+        patience: At least so many epochs, and a fifth of all; 0 for no end of it.
+        full_batch_up_to: So many rows are taken all at once. Of more, batches of a 64th, but 128 to 1024 rows.
 
     The others are as in `fit`.
     """
@@ -49,11 +51,10 @@ class Recipe:
     clip_norm: float | None = None
     average_decay: float | None = None
     full_batch_up_to: int = 2**62
-    batch_size: int = 1024
 
 
 def _bounded_objective(traits: Traits) -> Objective:
-    return ImplicitScoreMatching(curvature_weight=0.1 if traits.atoms else 0.0)
+    return ImplicitScoreMatching(curvature_weight=0.1 if traits.has_atoms else 0.0)
 
 
 RECIPES = {
@@ -68,7 +69,6 @@ RECIPES = {
         patience=100,
         average_decay=0.999,
         full_batch_up_to=256,
-        batch_size=128,
     ),
     "reference": Recipe(
         model=lambda d: MLP((8,), "sigmoid"),
@@ -113,7 +113,7 @@ class Settled:
     snapshots: int | Sequence[int]
 
 
-def resolve(samples: Samples, options: Options, settled: Settled) -> Settings:
+def resolve(samples: Samples, traits: Traits, options: Options, settled: Settled) -> Settings:
     """The settings of a fit, all but the backend's.
 
     Raises:
@@ -122,8 +122,9 @@ def resolve(samples: Samples, options: Options, settled: Settled) -> Settings:
     if options.recipe not in RECIPES:
         raise OptionError(f"recipe must be one of {', '.join(map(repr, RECIPES))}, not {options.recipe!r}")
     recipe = RECIPES[options.recipe]
+    if isinstance(options.optimizer, LBFGS):  # which sees all rows, and whose last iterate is its best
+        recipe = replace(recipe, full_batch_up_to=2**62, average_decay=None)
     n, d = samples.x.shape
-    traits = traits_of(samples.x)
     model = recipe.model(d) if options.model is None else options.model
     optimizer = recipe.optimizer if options.optimizer is None else options.optimizer
     objective = recipe.objective(traits) if options.objective is None else options.objective
@@ -154,9 +155,9 @@ def resolve(samples: Samples, options: Options, settled: Settled) -> Settings:
         compile=settled.compile,
         standardize=recipe.standardize if options.standardize is None else bool(options.standardize),
         validation=validation,
+        together=traits.keeps_copies_together,
         batch_size=_batch_size(options.batch_size, recipe, round(n * (1.0 - validation))),
         clip_norm=_positive("clip_norm", recipe.clip_norm if options.clip_norm is None else options.clip_norm),
-        warnings=advise(samples.x, model=model, objective=objective, traits=traits),
     )
 
 
@@ -173,7 +174,7 @@ def _validation(validation: Any, recipe: Recipe, n: int) -> float:
 
 def _patience(patience: Any, recipe: Recipe, epochs: int) -> int:
     if patience is None:
-        return recipe.patience
+        return max(recipe.patience, epochs // 5) if recipe.patience else 0
     if isinstance(patience, bool) or not isinstance(patience, int | np.integer) or patience < 0:
         raise OptionError(f"patience must be a whole number of epochs, 0 for no end of it, not {patience!r}")
     return int(patience)
@@ -181,7 +182,7 @@ def _patience(patience: Any, recipe: Recipe, epochs: int) -> int:
 
 def _batch_size(batch_size: Any, recipe: Recipe, n: int) -> int | None:
     if batch_size is None:
-        return None if n <= recipe.full_batch_up_to else recipe.batch_size
+        return None if n <= recipe.full_batch_up_to else int(np.clip(n // 64, 128, 1024))
     if batch_size == "all":
         return None
     if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
@@ -229,8 +230,8 @@ def _check_choices(optimizer: Any, settled: Settled) -> None:
         raise OptionError(f"optimizer must be ismcore.Adam(...), ismcore.SGD(...) or ismcore.LBFGS(...), not {optimizer!r}")
     if settled.on_nonfinite not in ("raise", "stop", "rollback"):
         raise OptionError(f"on_nonfinite must be 'raise', 'stop' or 'rollback', not {settled.on_nonfinite!r}")
-    if settled.compile not in ("auto", "off"):
-        raise OptionError(f"compile must be 'auto' or 'off', not {settled.compile!r}")
+    if settled.compile not in ("auto", "on", "off"):
+        raise OptionError(f"compile must be 'auto', 'on' or 'off', not {settled.compile!r}")
 
 
 def _snapshot_epochs(snapshots: int | Sequence[int], epochs: int) -> tuple[int, ...]:
@@ -242,7 +243,7 @@ def _snapshot_epochs(snapshots: int | Sequence[int], epochs: int) -> tuple[int, 
     return tuple(int(e) for e in snapshots)
 
 
-def check_run(settings: Settings, restarts: Any, initial_params: Any, checkpoint: Any) -> None:
+def check_run(settings: Settings, samples: Samples, restarts: Any, initial_params: Any, checkpoint: Any) -> None:
     """Refuse arguments that do not go together.
 
     Raises:
@@ -250,8 +251,15 @@ def check_run(settings: Settings, restarts: Any, initial_params: Any, checkpoint
     """
     if isinstance(restarts, bool) or not isinstance(restarts, int | np.integer) or restarts < 1:
         raise OptionError(f"restarts must be a whole number from 1, not {restarts!r}")
-    if restarts > 1 and initial_params is not None:
-        raise OptionError("restarts begin at parameters drawn from the seed: give initial_params, or restarts, not both")
+    if restarts > 1 and (initial_params is not None or users_own(settings.model)[0] is not None):
+        raise OptionError(
+            "restarts begin at parameters drawn from the seed: with initial_params, or a network of your own, that "
+            "has its own, there is one start"
+        )
+    if restarts > 1 and not settings.validation and samples.judged_by is None:
+        raise OptionError(
+            "restarts are judged by held-out rows, and none are held out: pass validation=0.2, or samples to judge by"
+        )
     if restarts > 1 and checkpoint is not None:
         raise OptionError("a checkpoint holds one run: fit once for each seed, each with a checkpoint of its own, not restarts")
     if not isinstance(settings.optimizer, LBFGS):

@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 
 from ismcore import tensorfile
-from ismcore.encoding import Decoder, construct, encode, put
+from ismcore.checkpoints import decode_checkpoint
+from ismcore.encoding import Decoder, adopted_for, construct, encode, put
 from ismcore.errors import FileInvalid, IsmError, ModelError
 from ismcore.files import write_whole
-from ismcore.models import Model, check_params
+from ismcore.models import check_params
 from ismcore.problem import Params
 from ismcore.result import FitResult
 
@@ -49,7 +50,7 @@ def save(result: FitResult, path: str | PathLike[str]) -> None:
 
     Example:
         >>> import tempfile, ismcore
-        >>> result = ismcore.fit([-1.0, 0.0, 1.0], model=Affine(), backend="autograd", epochs=3)
+        >>> result = ismcore.fit([-1.0, 0.0, 1.0], model=ismcore.Affine(), backend="autograd", epochs=3)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save(result, f"{folder}/fit.safetensors")
         ...     load(f"{folder}/fit.safetensors").model
@@ -71,12 +72,15 @@ def save(result: FitResult, path: str | PathLike[str]) -> None:
     write_whole(path, tensorfile.pack("result", content, tensors))
 
 
-def load(path: str | PathLike[str], model: Model | None = None) -> FitResult:
+def load(path: str | PathLike[str], model: Any = None) -> FitResult:
     """Read a result that `save` wrote, verified to the last bit. Nothing in the file is ever run.
+
+    Of a checkpoint, the result is that of the run up to there, with status "interrupted" if it had not ended.
 
     Args:
         path: The file.
-        model: The model as it was passed to `fit`, where a file cannot hold it, as with a `ScoreFunction`.
+        model: The model as it was passed to `fit`, where a file cannot hold it, as with a `ScoreFunction` or a network of
+            torch, Flax or Equinox; it says what is computed, and its own parameters do not matter.
 
     Raises:
         FileInvalid: The file is truncated or altered, written by a newer ismcore, or no result; the message says which.
@@ -85,8 +89,13 @@ def load(path: str | PathLike[str], model: Model | None = None) -> FitResult:
     """
     name = os.fspath(path)
     try:
-        content, tensors = tensorfile.read(name, "result")
-        return _checked(_result(content, Decoder(tensors, model)))
+        found = tensorfile.read_any(name)
+        content, tensors = found.content, found.tensors
+        if found.kind == "checkpoint":
+            return decode_checkpoint(content, tensors, model).result()
+        if found.kind != "result":
+            raise FileInvalid(f"it holds a {found.kind!r}, not a 'result'")
+        return _checked(_result(content, Decoder(tensors, adopted_for(model, content.get("objective"), tensors))))
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from error
     except (IsmError, RecursionError) as error:

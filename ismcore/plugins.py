@@ -16,10 +16,11 @@ from functools import cache
 from typing import Any
 
 from ismcore.backend import Backend, BackendInfo
-from ismcore.errors import BackendBroken, BackendMissing, UnknownBackend
+from ismcore.errors import BackendBroken, BackendMissing, IsmError, ModelError, PluginError, UnknownBackend
+from ismcore.models import UserModel
 from ismcore.registry import BUNDLED, BackendStatus, Registry, wanted_plugins
 
-__all__ = ["BackendStatus", "Choice", "backends", "choose", "load_backend", "notify_observers"]
+__all__ = ["BackendStatus", "Choice", "adopt", "backends", "choose", "load_backend", "native", "notify_observers"]
 
 
 @dataclass(frozen=True)
@@ -150,3 +151,58 @@ def notify_observers(event: object) -> None:
             manager.unregister(implementation.plugin)
             message = f"plugin {implementation.plugin_name} failed on a fit event and is detached: {error!r}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+def adopt(model: Any, sample: tuple[Any, ...]) -> UserModel | None:
+    """A framework's own model as one of the library's, by the first plugin that knows it; None if none does.
+
+    The plugins of other distributions are looked up only if no bundled one knows it.
+
+    Args:
+        model: What the user passed.
+        sample: A few rows as the model will be called with: (x,), or (x, context).
+
+    Raises:
+        ModelError: A plugin refuses the model, or fails on it and no other knows it.
+        PluginError: A plugin makes no `UserModel` of it.
+    """
+    found, plugin = _first("ismcore_adopt_model", model=model, sample=sample)
+    if found is not None and not isinstance(found, UserModel):
+        raise PluginError(f"plugin {plugin} must adopt {type(model).__name__} as an ismcore.models.UserModel, not {found!r}")
+    return found
+
+
+def native(result: Any) -> Any:
+    """A fitted score in its framework's own form, by the plugin of its backend; None if that has none.
+
+    Raises:
+        ModelError: A plugin fails, and no other gives one.
+    """
+    return _first("ismcore_native_model", result=result)[0]
+
+
+def _first(hook: str, **given: Any) -> tuple[Any, str]:
+    """What the first plugin with an answer answers, and its name: the bundled ones, and then, looked up, the others."""
+    asked: set[str] = set()
+    faults: list[tuple[str, BaseException]] = []
+    for others in (False, True):
+        if others:
+            registry().scan()
+        for implementation in getattr(registry().manager.hook, hook).get_hookimpls():
+            plugin = implementation.plugin_name
+            if plugin in asked:
+                continue
+            asked.add(plugin)
+            try:
+                found = implementation.function(*[given[name] for name in implementation.argnames])
+            except (KeyboardInterrupt, IsmError):
+                raise
+            except BaseException as error:  # a plugin may raise anything, and another may have an answer
+                faults.append((plugin, error))
+                continue
+            if found is not None:
+                return found, plugin
+    if faults:
+        plugin, cause = faults[0]
+        raise ModelError(f"plugin {plugin} fails in {hook}: {type(cause).__name__}: {cause}") from cause
+    return None, ""

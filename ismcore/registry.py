@@ -23,10 +23,13 @@ from ismcore import hookspecs
 from ismcore.backend import API, BackendInfo
 from ismcore.errors import PluginError
 
-__all__ = ["BUNDLED", "BackendStatus", "Registry", "Source", "wanted_plugins"]
+__all__ = ["BUNDLED", "BackendStatus", "Registry", "Source", "installed_version", "wanted_plugins"]
 
 BUNDLED = {"jax": "ismcore_jax.plugin", "torch": "ismcore_torch.plugin", "autograd": "ismcore_autograd.plugin"}
 """Backends of this distribution and their plugin modules, in the order in which "auto" prefers them."""
+
+OBSERVERS = {"tracking": "ismcore.tracking"}
+"""Plugins of this distribution that offer no backend."""
 
 SLOW = 1.0
 """Seconds that the import of a plugin may take before its status says so."""
@@ -121,10 +124,10 @@ class Registry:
         self.manager.add_hookspecs(hookspecs)
         self.offers: dict[str, list[Offer]] = {}
         self.faults: list[tuple[BackendStatus, BaseException | None]] = []
-        self._bundled = dict(bundled)
+        self._bundled = bundled = dict(bundled)
         self._queue: list[Source] | None = None
         self._lock = threading.RLock()
-        for name, module in bundled.items():
+        for name, module in (bundled | OBSERVERS).items():
             self._add(Source(name, module, module))
 
     def find(self, name: str) -> BackendInfo | None:
@@ -238,7 +241,7 @@ class Registry:
             name,
             status,
             reason,
-            versions={package: v for package in info.requires if (v := _version(package))},
+            versions={package: v for package in info.requires if (v := installed_version(package))},
             origin=" and ".join(offer.source.origin for offer in offers),
             description=info.description,
             file=source.file,
@@ -301,8 +304,14 @@ def _is_installed(module: str) -> bool:
         return module in sys.modules
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+_VERSIONS: dict[str, str] = {}
+
+
+def installed_version(package: str) -> str | None:
+    """Version of a distribution, None if it is not installed; read from the disk once, as that takes a millisecond."""
+    if package not in _VERSIONS:
+        try:
+            _VERSIONS[package] = version(package)
+        except PackageNotFoundError:
+            return None
+    return _VERSIONS[package]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
+from ismcore.adoption import native
 from ismcore.backend import Backend
 from ismcore.calculus import NumpyCalculus
 from ismcore.density import density_from_score
@@ -20,6 +20,7 @@ from ismcore.models import Model
 from ismcore.objectives import Objective
 from ismcore.plugins import load_backend
 from ismcore.problem import Params
+from ismcore.registry import installed_version
 from ismcore.samples import Standardizer, as_samples
 from ismcore.settings import Settings
 from ismcore.training import Ledger
@@ -77,15 +78,23 @@ class FitResult:
 
     @classmethod
     def of(
-        cls, settings: Settings, standardizer: Standardizer, ledger: Ledger, held_out: int, timings: Mapping[str, float]
+        cls,
+        settings: Settings,
+        standardizer: Standardizer,
+        ledger: Ledger,
+        held_out: int,
+        *,
+        timings: Mapping[str, float],
+        versions: Mapping[str, str],
     ) -> FitResult:
         """What a run with these settings has come to, in the samples' units."""
+        trained = settings.model.canonical()
 
         def in_units(params: Params) -> tuple[Model, Params]:
             if standardizer.is_identity:
-                return settings.model, dict(params)
+                return trained, dict(params)
             wide = {name: np.asarray(value, dtype=np.float64) for name, value in params.items()}
-            folded, moved = settings.model.fold(wide, standardizer.mean, standardizer.scale)
+            folded, moved = trained.fold(wide, standardizer.mean, standardizer.scale)
             return folded, {name: np.asarray(value, dtype=settings.dtype) for name, value in moved.items()}
 
         model, params = in_units(ledger.params)
@@ -103,11 +112,11 @@ class FitResult:
             mean=standardizer.mean,
             scale=standardizer.scale,
             snapshots={epoch: in_units(kept)[1] for epoch, kept in ledger.snapshots.items()},
-            best_epoch=ledger.epoch if ledger.best is None else ledger.best.epoch,
+            best_epoch=_last_epoch(ledger) if ledger.best is None else ledger.best.epoch,
             held_out=held_out,
             warnings=settings.warnings + ledger.warnings,
             timings={**ledger.timings, **timings},
-            versions=versions(load_backend(settings.backend).packages),
+            versions=dict(versions),
         )
 
     @property
@@ -173,6 +182,25 @@ class FitResult:
             )
         return density_from_score(self.score(grid, epoch=epoch)[:, 0], grid, method=method)
 
+    def native(self, into: Any = None) -> Any:
+        """The fitted score in its framework: differentiable, on the result's device and in its dtype, in the samples' units.
+
+        A network that was passed to `fit` comes back in kind: a `torch.nn.Module`, a bound Flax module or the pair (module,
+        params) that it came as, a Flax NNX or Equinox module, or for a `ScoreFunction` the pair (function, params). One that
+        was trained on standardised samples is wrapped in a module of the same framework, `inner((x - mean) / scale) / scale`,
+        whose `inner` is it; `fit(standardize=False)` gives the bare one. An energy comes back as an energy.
+
+        The library's own models come as a `torch.nn.Module`, or as a function of x in the other frameworks.
+
+        Args:
+            into: A torch or Flax NNX module of your own, like the one passed to `fit`, to write the parameters into; it is then
+                the one returned, or the inner one.
+
+        Raises:
+            ModelError: `into` is not such a module.
+        """
+        return native(self, into)
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write the result as one safetensors file, whole or not at all; read it back with `ismcore.load`."""
         from ismcore.persistence import save
@@ -224,6 +252,11 @@ class FitResult:
         return "\n".join(lines)
 
 
+def _last_epoch(ledger: Ledger) -> int:
+    """The epoch that the state comes from: one that failed is in the history, and not in the state."""
+    return ledger.epoch - (ledger.status == "diverged")
+
+
 def _history(ledger: Ledger) -> dict[str, np.ndarray]:
     history = {"epoch": np.arange(1, ledger.epoch + 1), "loss": ledger.losses, "learning_rate": ledger.rates}
     if ledger.validation:
@@ -237,8 +270,5 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
     """Versions of Python, ismcore, NumPy and the packages named."""
     found = {"python": platform.python_version()}
     for package in ("ismcore", "numpy", *packages):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
+        found[package] = installed_version(package) or "unknown"
     return found

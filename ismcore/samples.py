@@ -12,11 +12,12 @@ from ismcore.errors import SamplesError
 __all__ = ["Standardizer", "as_samples", "as_weights", "check_spread"]
 
 
+@np.errstate(all="ignore")  # whatever the caller's own setting: what overflows is reported, with its rows
 def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None) -> np.ndarray:
     """Samples as a float64 array (n, d) of its own.
 
     Takes anything that NumPy can make an array of: lists, data frames, tensors on the CPU, memory maps; one-dimensional
-    samples count as (n, 1).
+    samples count as (n, 1). Text is not read as numbers, and what is masked is not unmasked.
 
     Args:
         x: The samples, (n, d) or (n,), in the user's units [x].
@@ -24,13 +25,13 @@ def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None) -> np.nd
         d: The dimension that they must have, where it is already known.
 
     Raises:
-        SamplesError: Not numbers, complex, wrong rank or dimension, no rows, or a value that is NaN or infinite.
+        SamplesError: Not numbers, complex, masked, wrong rank or dimension, no rows, or a value that is NaN or infinite.
 
     Example:
         >>> as_samples([1, 2, 3]).shape
         (3, 1)
     """
-    array = _as_array(x)
+    array = _as_array(x, "samples")
     if array.dtype.kind == "c":
         raise SamplesError(f"samples must be real; got {array.dtype}: pass x.real, or real and imaginary part as columns")
     if array.dtype.kind not in "fiub":
@@ -43,9 +44,8 @@ def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None) -> np.nd
         raise SamplesError(f"samples must have at least one row and one column; got shape {array.shape}")
     if d is not None and array.shape[1] != d:
         raise SamplesError(f"samples must have {d} columns, as the model has; got shape {array.shape}")
-    # Narrowing to float32 may overflow: that is looked for below, and reported with the rows.
-    with np.errstate(over="ignore"):
-        finite = np.isfinite(array.astype(dtype)).all(axis=1)
+    # Narrowing to float32 may overflow, as may that of a long double to float64.
+    finite = np.isfinite(array.astype(np.float64).astype(dtype)).all(axis=1)
     if not finite.all():
         rows = np.flatnonzero(~finite)
         what = "NaN or infinite values" if not np.isfinite(array).all() else f"values beyond the range of {dtype}"
@@ -56,26 +56,53 @@ def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None) -> np.nd
     return np.array(array, dtype=np.float64, order="C")
 
 
+@np.errstate(all="ignore")
 def as_weights(weights: Any, n: int) -> np.ndarray:
     """Row weights, (n,), float64, divided by their sum.
 
     Raises:
         SamplesError: Not n finite numbers from 0 with a positive sum.
     """
-    array = np.asarray(weights, dtype=np.float64) if np.ndim(weights) == 1 else np.empty(0)
-    if array.shape != (n,) or not np.all(np.isfinite(array)) or np.any(array < 0.0) or array.sum() <= 0.0:
-        raise SamplesError(f"sample_weight must be {n} finite numbers from 0, not all 0; got shape {np.shape(weights)}")
+    array = _as_array(weights, "sample_weight")
+    wanted = f"sample_weight must be {n} finite numbers from 0, not all 0"
+    if array.dtype.kind not in "fiub":
+        raise SamplesError(f"{wanted}; got {array.dtype}")
+    if array.shape != (n,):
+        raise SamplesError(f"{wanted}; got shape {array.shape}")
+    array = array.astype(np.float64)
+    bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0.0)))
+    if len(bad) or not array.any():
+        raise SamplesError(f"{wanted}; got {array[bad[0]]} in row {bad[0]}" if len(bad) else f"{wanted}; all are 0")
+    if not np.isfinite(array.sum()):
+        array = array / array.max()
     return np.asarray(array / array.sum())
 
 
-def _as_array(x: Any) -> np.ndarray:
-    if hasattr(x, "detach"):  # a torch tensor that requires a gradient refuses to become an array
-        x = x.detach()
+def _as_array(x: Any, what: str) -> np.ndarray:
+    """An array of the numbers in x, of whatever shape.
+
+    Raises:
+        SamplesError: NumPy cannot make one, or what it makes would hide that these are no numbers.
+    """
+    masked = int(np.ma.getmaskarray(x).sum()) if isinstance(x, np.ma.MaskedArray) else 0
+    if masked:
+        raise SamplesError(f"{what} must not be masked; {masked} values are: drop their rows, or fill them")
     try:
-        array = np.asarray(x)
-        return array if array.dtype != object else array.astype(np.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise SamplesError(f"samples must be an array of numbers of shape (n, d); got {type(x).__name__}: {error}") from error
+        # A torch tensor that requires a gradient refuses to become an array.
+        array = np.asarray(x.detach() if hasattr(x, "detach") else x)
+        if array.dtype == object:
+            _refuse_text(array)
+        # Numbers that NumPy itself does not know, such as bfloat16, are of kind "V", as are records, which are no numbers.
+        known = array.dtype != object and (array.dtype.kind != "V" or array.dtype.type is np.void)
+        return array if known else array.astype(np.float64)
+    except Exception as error:  # making itself an array, an object of the caller's may raise anything
+        raise SamplesError(f"{what} must be an array of numbers; got {type(x).__name__}: {error}") from error
+
+
+def _refuse_text(array: np.ndarray) -> None:
+    text = next((value for value in array.ravel() if isinstance(value, str | bytes)), None)
+    if text is not None:
+        raise TypeError(f"{text[:40]!r} is text; convert it first")
 
 
 def check_spread(x: np.ndarray) -> None:
@@ -111,12 +138,14 @@ class Standardizer:
         """The one that gives the columns of x, with row weights (n,) of sum 1, mean 0 and standard deviation 1.
 
         Raises:
-            SamplesError: The values are so large that their squares overflow.
+            SamplesError: The values spread so far that their squares overflow, or so little that these underflow.
         """
-        with np.errstate(over="ignore", invalid="ignore"):
+        limits = np.finfo(np.float64)
+        with np.errstate(all="ignore"):
             mean = np.average(x, axis=0, weights=weight)
             scale = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weight))
-        bad = np.flatnonzero(~np.isfinite(scale) | (scale == 0.0))
+        # Below this, the squares have lost digits.
+        bad = np.flatnonzero(~np.isfinite(scale) | (scale < np.sqrt(limits.tiny / limits.eps)))
         if len(bad):
             raise SamplesError(
                 f"column {bad[0]} of the samples spans {x[:, bad[0]].min():g} to {x[:, bad[0]].max():g}, which is too wide "

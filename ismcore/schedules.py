@@ -56,7 +56,7 @@ class Schedule:
             step: Numbers of the steps, from 0, (count,).
             total: Steps of the whole run; the steps beyond it keep the last factor.
         """
-        warm = int(self.warmup * total)
+        warm = round(self.warmup * total)
         p = np.clip((step - warm) / max(1, total - warm), 0.0, 1.0)
         if self.shape == "cosine":
             after = self.end + (1.0 - self.end) * 0.5 * (1.0 + np.cos(np.pi * p))

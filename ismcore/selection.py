@@ -8,17 +8,25 @@ from typing import Any
 
 import numpy as np
 
+from ismcore.advice import Traits
 from ismcore.backend import Backend
 from ismcore.errors import OptionError
+from ismcore.lbfgs import LBFGS, minimise
 from ismcore.models import Model, check_params
 from ismcore.objectives import CurvatureSearch, ImplicitScoreMatching
 from ismcore.problem import Problem, TrainState
+from ismcore.seeds import stream
 from ismcore.settings import Data, Samples, Settings
 from ismcore.splitting import fold_rows
 from ismcore.stopping import StopRequest
 from ismcore.training import Ledger, Loop, judge_of, train
 
 __all__ = ["choose_curvature", "start_of"]
+
+NOISE_DRAWS = 16
+"""Copies of each judging row, each with noise of its own, where columns are discrete."""
+ON_ATOMS = 0.1
+"""The curvature weight, of standardised samples, where none can be chosen; measured in docs/decisions."""
 
 
 def start_of(
@@ -48,11 +56,13 @@ def start_of(
     return state.astype(settings.dtype)
 
 
-def choose_curvature(engine: Backend, settings: Settings, samples: Samples, stop: StopRequest) -> Settings:
+def choose_curvature(engine: Backend, settings: Settings, samples: Samples, traits: Traits, stop: StopRequest) -> Settings:
     """The settings, with the curvature weight chosen if the objective leaves it to a search.
 
-    Each weight of the grid is tried by a fit of its own, judged on rows that it does not see; the lowest mean over the folds
-    wins.
+    Each weight of the grid is tried by a fit of its own, which its own held-out loss ends; one loss then judges all, on the
+    same rows, and the lowest mean over the folds wins. Where columns are discrete the judging rows get uniform noise as wide
+    as the step, which carries them off the steep steps that a fit makes at their values. For a value that many rows share in
+    a continuous column there is no such judge: the weight is then 0.1, unless the search names a loss to judge by.
 
     Raises:
         OptionError: The search has nothing to judge by.
@@ -61,43 +71,59 @@ def choose_curvature(engine: Backend, settings: Settings, samples: Samples, stop
     if not isinstance(objective, ImplicitScoreMatching) or not isinstance(objective.curvature_weight, CurvatureSearch):
         return settings
     search = objective.curvature_weight
-    losses = [_mean_held_out(engine, settings, samples, stop, search, weight) for weight in search.weights]
-    chosen = search.weights[int(np.argmin(losses))]
-    tried = ", ".join(f"{weight:g}: {loss:.5g}" for weight, loss in zip(search.weights, losses, strict=True))
-    text = f"curvature_weight {chosen:g} was chosen by the held-out loss of each that was tried ({tried})"
-    return replace(settings, objective=replace(objective, curvature_weight=chosen), warnings=(*settings.warnings, text))
+    if traits.atoms and not search.judge_weight:
+        chosen, text = ON_ATOMS, "as no held-out loss can choose one where many rows share a value of a continuous column"
+    else:
+        losses = [_mean_held_out(engine, settings, samples, traits, stop, search, weight) for weight in search.weights]
+        chosen = search.weights[int(np.argmin(losses))]
+        tried = ", ".join(f"{weight:g}: {loss:.5g}" for weight, loss in zip(search.weights, losses, strict=True))
+        text = f"by the held-out loss of each that was tried ({tried})"
+    said = f"curvature_weight {chosen:g} was chosen, {text}"
+    return replace(settings, objective=replace(objective, curvature_weight=chosen), warnings=(*settings.warnings, said))
 
 
 def _mean_held_out(
-    engine: Backend, settings: Settings, samples: Samples, stop: StopRequest, search: CurvatureSearch, weight: float
+    engine: Backend,
+    settings: Settings,
+    samples: Samples,
+    traits: Traits,
+    stop: StopRequest,
+    search: CurvatureSearch,
+    weight: float,
 ) -> float:
     assert isinstance(settings.objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
     trial = replace(settings, objective=replace(settings.objective, curvature_weight=weight))
     losses = []
     for data in _parts(trial, samples, search.folds):
         if data.held_out is None:
-            raise OptionError(
-                "a curvature weight is chosen by held-out rows: pass validation= a share, or CurvatureSearch(folds=5)"
-            )
+            raise OptionError("a curvature weight is chosen by held-out rows: pass validation=0.2, or CurvatureSearch(folds=5)")
         ledger = Ledger(start_of(trial, data.problem))
-        judge = judge_of(engine, _judging(data.held_out, search.judge_weight))
-        train(engine, Loop(data.problem, replace(trial.plan, snapshot_epochs=()), ledger, judge=judge, stop=stop))
-        losses.append(np.inf if ledger.best is None else ledger.best.loss)
-    return float(np.mean(losses))
+        plan = replace(trial.plan, snapshot_epochs=(), on_nonfinite="stop")
+        loop = Loop(data.problem, plan, ledger, judge=judge_of(engine, data.held_out), stop=stop)
+        (minimise if isinstance(settings.optimizer, LBFGS) else train)(engine, loop)
+        losses.append(judge_of(engine, _judging(data.held_out, search.judge_weight, traits.rounding))(ledger.params))
+    mean = float(np.mean(losses))
+    return mean if np.isfinite(mean) else np.inf
 
 
-def _judging(held_out: Problem, judge_weight: float) -> Problem:
-    """The held-out problem under the objective that judges all weights alike."""
-    assert isinstance(held_out.objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
+def _judging(held_out: Problem, judge_weight: float, rounding: np.ndarray) -> Problem:
+    """The held-out problem under the loss that judges all weights alike; `rounding` is each column's step, (d,), in [x]."""
+    objective = held_out.objective
+    assert isinstance(objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
+    if not judge_weight and rounding.any():
+        width = rounding / held_out.standardizer.scale
+        held_out = held_out.take(np.tile(np.arange(held_out.n), NOISE_DRAWS))
+        noise = stream(held_out.seed, "dequantise").uniform(-0.5, 0.5, held_out.x.shape)
+        held_out = replace(held_out, x=held_out.x + width * noise)
     inputs = {name: value for name, value in held_out.inputs().items() if name != "curvature_weight"}
     if judge_weight:
         inputs["curvature_weight"] = np.asarray(judge_weight)
-    return replace(held_out, objective=replace(held_out.objective, curvature_weight=judge_weight), _inputs=inputs)
+    return replace(held_out, objective=replace(objective, curvature_weight=judge_weight), _inputs=inputs)
 
 
 def _parts(settings: Settings, samples: Samples, folds: int) -> list[Data]:
     """The samples laid out once for each fold, or as the settings hold rows out where there are no folds."""
     if not folds:
         return [Data.of(settings, samples)]
-    held_out = fold_rows(samples.x, 1.0 / folds, folds, settings.seed)
+    held_out = fold_rows(samples.x, 1.0 / folds, folds, settings.seed, together=settings.together)
     return [Data.of(settings, samples, rows) for rows in held_out]

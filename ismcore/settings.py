@@ -25,6 +25,7 @@ class Settings:
 
     Attributes:
         validation: Share of the rows that is held out; 0 where none is, or where the caller gave samples to judge by.
+        together: Whether identical rows are held out together.
         warnings: What was noticed at the door, in words.
 
     The others are as in `fit`.
@@ -43,6 +44,7 @@ class Settings:
     compile: str
     standardize: bool
     validation: float
+    together: bool
     batch_size: int | None
     clip_norm: float | None
     warnings: tuple[str, ...] = ()
@@ -56,13 +58,14 @@ class Samples:
     weight: np.ndarray | None = None
     judged_by: np.ndarray | None = None
 
-    def fingerprint(self) -> str:
-        """A hash of every bit, by which data that changed are noticed."""
-        digest = hashlib.sha256()
-        for array in (self.x, self.weight, self.judged_by):
-            digest.update(repr(None if array is None else array.shape).encode())
-            digest.update(b"" if array is None else array.tobytes())
-        return digest.hexdigest()
+    def fingerprints(self) -> dict[str, str]:
+        """A hash of every bit of each argument, by which data that changed are noticed; "" for one that was not given."""
+        given = {"x": self.x, "sample_weight": self.weight, "validation": self.judged_by}
+        return {name: "" if array is None else _hash(array) for name, array in given.items()}
+
+
+def _hash(array: np.ndarray) -> str:
+    return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,14 +95,15 @@ class Data:
         x, weight = samples.x, samples.weight
         if out is None:
             share = settings.validation
-            out = held_out_rows(x, share, settings.seed) if share else np.zeros(len(x), dtype=bool)
+            out = held_out_rows(x, share, settings.seed, together=settings.together) if share else np.zeros(len(x), dtype=bool)
         trained = np.flatnonzero(~out)
         train_weight = _share(weight, trained, "trained on")
         standardizer = Standardizer.identity(x.shape[1])
         if settings.standardize:
             standardizer = Standardizer.of(x[trained], train_weight)
+        model = settings.model.canonical()
         whole = Problem(
-            settings.model,
+            model,
             settings.objective,
             settings.optimizer,
             standardizer(x),
@@ -113,7 +117,7 @@ class Data:
         )
         if samples.judged_by is not None and not out.any():
             judge = Problem(
-                settings.model, settings.objective, settings.optimizer, standardizer(samples.judged_by), standardizer,
+                model, settings.objective, settings.optimizer, standardizer(samples.judged_by), standardizer,
                 seed=settings.seed,
             )  # fmt: skip
             return cls(whole, judge)

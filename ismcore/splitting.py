@@ -4,39 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 
+from ismcore.advice import row_groups
 from ismcore.seeds import stream
 
-__all__ = ["fold_rows", "held_out_rows", "row_groups"]
-
-_ODD = np.uint64(0x9E3779B97F4A7C15)
+__all__ = ["fold_rows", "held_out_rows"]
 
 
-def row_groups(x: np.ndarray) -> np.ndarray:
-    """A number for each row, (n,), from 0, the same for identical rows.
-
-    Rows are told apart by a 64-bit hash of their bits, in one pass; two different rows that share one would only be kept
-    together.
-    """
-    bits = np.ascontiguousarray(x + 0.0, dtype=np.float64).view(np.uint64)  # + 0.0: one zero, not two
-    with np.errstate(over="ignore"):
-        mixed = np.zeros(len(x), dtype=np.uint64)
-        for column in bits.T:
-            mixed = (mixed ^ column) * _ODD
-            mixed ^= mixed >> np.uint64(29)
-    return np.unique(mixed, return_inverse=True)[1]
-
-
-def held_out_rows(x: np.ndarray, share: float, seed: int) -> np.ndarray:
+def held_out_rows(x: np.ndarray, share: float, seed: int, *, together: bool) -> np.ndarray:
     """Which rows to hold out, (n,), bool: about the share given, at least one and never all.
 
-    Identical rows stay on one side: a copy of a training row would reward the steep step that the fit made there.
+    Args:
+        x: Samples, (n, d).
+        share: The share, in (0, 1).
+        seed: Source of the choice.
+        together: Keep identical rows on one side: a copy of a training row would reward the steep step that the fit made
+            there. Not where most rows repeat: the groups are then the points of a lattice, and to hold them out whole tears
+            holes into what is trained on; see `ismcore.advice.Traits.keeps_copies_together`.
     """
-    return np.asarray(fold_rows(x, share, 1, seed)[0])
+    return np.asarray(fold_rows(x, share, 1, seed, together=together)[0])
 
 
-def fold_rows(x: np.ndarray, share: float, folds: int, seed: int) -> np.ndarray:
+def fold_rows(x: np.ndarray, share: float, folds: int, seed: int, *, together: bool) -> np.ndarray:
     """Which rows to hold out in each of some disjoint folds, (folds, n), bool; see `held_out_rows`."""
-    groups = row_groups(x)
+    groups = row_groups(x) if together else np.arange(len(x))
     sizes = np.bincount(groups)
     order = stream(seed, "split").permutation(len(sizes))
     before = np.cumsum(sizes[order]) - sizes[order]  # rows in the groups before each one, in the drawn order

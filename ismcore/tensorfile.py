@@ -6,6 +6,7 @@ The key `ismcore` holds canonical JSON (sorted keys, no white space, so that equ
 
 safetensors checks the layout of a file, but not its content: a flipped bit in a tensor loads silently, and so do repeated
 keys and odd names. Hence the checksum, which is over name, dtype, shape and bytes of all tensors and all other metadata.
+What a header claims is held against the size of the file before anything of that size is read or allocated.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -23,7 +25,7 @@ import numpy as np
 from ismcore.errors import FileInvalid, ParameterError
 from ismcore.problem import Params
 
-__all__ = ["SCHEMA", "pack", "read"]
+__all__ = ["SCHEMA", "Contents", "pack", "read", "read_any"]
 
 SCHEMA = 1
 """Version of the format. A reader takes all versions up to its own."""
@@ -78,8 +80,39 @@ def _digest(metadata: Mapping[str, Any], tensors: Params) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """All that a file holds.
+
+    Attributes:
+        kind: What the file is, for example "result".
+        schema: Version of the format that it is written in.
+        content: The values that were packed.
+        tensors: The arrays by name, read-only.
+        sha256: The checksum, which was found to be right.
+        size: Bytes of the file.
+    """
+
+    kind: str
+    schema: int
+    content: dict[str, Any]
+    tensors: Params
+    sha256: str
+    size: int
+
+
 def read(path: str, kind: str) -> tuple[dict[str, Any], Params]:
-    """Content and tensors of a file, verified. No more is allocated than the file's own size.
+    """Content and tensors of a file of this kind, verified; see `read_any`."""
+    found = read_any(path, kind)
+    return found.content, found.tensors
+
+
+def read_any(path: str, kind: str | None = None) -> Contents:
+    """All that a file holds, verified. What is allocated is bounded by the file's own size.
+
+    Args:
+        path: The file.
+        kind: The kind that it must be of; any if None.
 
     Raises:
         FileInvalid: The file is truncated, altered, of a newer schema or of another kind. The message does not name it.
@@ -88,9 +121,12 @@ def read(path: str, kind: str) -> tuple[dict[str, Any], Params]:
     if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait, and a device has no end
         raise FileInvalid("it is no regular file")
     with open(path, "rb") as stream:
-        metadata = _read_metadata(stream, kind)
+        size = os.fstat(stream.fileno()).st_size
+        header = _read_header(stream, size)
+        metadata, schema = _metadata(header, kind)
+        _check_size(header, size - stream.tell())
         stream.seek(0)
-        tensors = _read_tensors(stream)
+        tensors = _tensors(stream, size)
     claimed = metadata.pop("sha256", None)
     try:
         found = _digest(metadata, tensors)
@@ -100,15 +136,18 @@ def read(path: str, kind: str) -> tuple[dict[str, Any], Params]:
         raise FileInvalid("its content does not match its checksum: it was altered after it was written")
     if not isinstance(metadata.get("content"), dict):
         raise FileInvalid("it has no content")
-    return metadata["content"], tensors
+    return Contents(str(metadata["kind"]), schema, metadata["content"], tensors, found, size)
 
 
-def _read_metadata(stream: BinaryIO, kind: str) -> dict[str, Any]:
-    size = os.fstat(stream.fileno()).st_size
+def _read_header(stream: BinaryIO, size: int) -> dict[str, Any]:
     length = int.from_bytes(stream.read(8), "little")
     if not 2 <= length <= min(size - 8, MAX_HEADER):
         raise FileInvalid(f"its {size} bytes cannot hold a header of {length}: it is truncated, or no file of ismcore")
-    header = _parse(stream.read(length))
+    return _parse(stream.read(length))
+
+
+def _metadata(header: dict[str, Any], kind: str | None) -> tuple[dict[str, Any], int]:
+    """The metadata in a header, and the version of its schema."""
     found = header.get("__metadata__")
     if not isinstance(found, dict) or set(found) != {"ismcore"} or not isinstance(found["ismcore"], str):
         raise FileInvalid("it is a safetensors file, but not one of ismcore")
@@ -120,9 +159,36 @@ def _read_metadata(stream: BinaryIO, kind: str) -> dict[str, Any]:
         raise FileInvalid(
             f"its schema is ismcore/{schema[1]}, and this version of ismcore reads up to ismcore/{SCHEMA}: update ismcore"
         )
-    if metadata.get("kind") != kind:
+    if kind is not None and metadata.get("kind") != kind:
         raise FileInvalid(f"it holds a {metadata.get('kind')!r}, not a {kind!r}")
-    return metadata
+    return metadata, int(schema[1])
+
+
+def _check_size(header: dict[str, Any], held: int) -> None:
+    """Refuse a header that claims other than the bytes that follow it, and a file that no memory can hold, a sparse one say.
+
+    Raises:
+        FileInvalid: See above.
+    """
+    claimed = 0
+    for name, entry in header.items():
+        offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+        if name != "__metadata__" and not (isinstance(offsets, list) and offsets and isinstance(offsets[-1], int)):
+            raise FileInvalid(f"it is truncated or altered: its header does not say where {name[:80]!r} lies")
+        claimed = max(claimed, offsets[-1]) if offsets else claimed
+    if claimed != held:
+        raise FileInvalid(f"it is truncated or altered: its header claims {claimed} bytes of arrays, and it holds {held}")
+    memory = _memory()
+    if memory is not None and held > memory:
+        raise FileInvalid(f"its arrays of {held} bytes do not fit into the {memory} bytes of memory here")
+
+
+def _memory() -> int | None:
+    """Bytes of memory of this machine, where the system says."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _parse(text: bytes) -> dict[str, Any]:
@@ -141,11 +207,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _read_tensors(stream: BinaryIO) -> Params:
+def _tensors(stream: BinaryIO, size: int) -> Params:
     from safetensors import SafetensorError, deserialize
 
     try:
-        found = dict(deserialize(stream.read()))  # type: ignore[no-untyped-call]
+        found = dict(deserialize(stream.read(size)))  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise FileInvalid(f"it is truncated or altered: {error}") from error
     except MemoryError as error:

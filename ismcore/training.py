@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,6 +42,7 @@ class Plan:
         on_nonfinite: "raise", "stop" or "rollback".
         patience: Epochs without a better held-out loss after which the run ends; 0 for never.
         judge_every: Epochs from one judgement to the next; with "rollback" also from one place to go back to to the next.
+            Before the first there is one after epoch 1, 2, 4, ...: a small sample may be learned by heart as soon as that.
         snapshot_epochs: Epochs after which to keep the parameters; 0 is the start.
     """
 
@@ -57,6 +60,15 @@ class Plan:
         if isinstance(self.schedule, tuple):
             return np.asarray(self.schedule)[np.minimum(at // problem.batches, self.epochs - 1)]
         return problem.optimizer.learning_rate * self.schedule.factors(at, self.epochs * problem.batches)
+
+    def judges(self, epoch: int) -> bool:
+        """Whether the held-out rows are asked after this epoch."""
+        every = self.judge_every
+        return epoch % every == 0 or epoch == self.epochs or (epoch < every and epoch & (epoch - 1) == 0)
+
+    def next_judgement(self, epoch: int) -> int:
+        """The first epoch after this one at which they are asked."""
+        return next(e for e in range(epoch + 1, self.epochs + 1) if self.judges(e)) if epoch < self.epochs else self.epochs
 
     def decays(self, step: int, count: int) -> np.ndarray | None:
         """What each step keeps of the average, (count,): the decay, but (1 + t) / (10 + t) at step t while that is smaller."""
@@ -179,34 +191,49 @@ class Loop:
         self.stop = stop or StopRequest()
         self._start = time.monotonic()
         self._epoch_at_start = ledger.epoch
+        self._run = secrets.token_hex(6)
+        # A place to go back to, once a step from there was finite: a state can be finite and its loss not.
+        self._candidate: Anchor | None = None
 
     def begin(self) -> None:
         """Keep the start where it is asked for, and say that the run begins."""
         ledger = self.ledger
         if ledger.state.step == 0:
             if 0 in self.plan.snapshot_epochs:
-                ledger.snapshots[0] = ledger.state.copy().params
-            if self.plan.on_nonfinite == "rollback":
+                ledger.snapshots[0] = ledger.state.copy().best_guess
+        if self.plan.on_nonfinite == "rollback":
+            if ledger.state.step == 0:
                 ledger.anchor = Anchor(0, ledger.state)
+            elif not len(ledger.open_losses) and self.plan.judges(ledger.epoch):
+                self._candidate = Anchor(ledger.epoch, ledger.state)
+        if ledger.epoch >= self.plan.epochs:
+            self.judge_now()
+            ledger.status = "completed"
         self.notify("start")
         self._end_if_asked()
+        if ledger.status:
+            self.checkpoint(force=True)
 
     def steps_to_boundary(self) -> int:
         """Steps until something is to be done at the end of an epoch."""
         plan, epoch = self.plan, self.ledger.epoch
         stops = [plan.epochs, *(e for e in plan.snapshot_epochs if e > epoch)]
         if self._judge is not None or plan.on_nonfinite == "rollback":
-            stops.append((epoch // plan.judge_every + 1) * plan.judge_every)
+            stops.append(plan.next_judgement(epoch))
         return min(stops) * self.problem.batches - self.ledger.state.step
 
     def accept(self, losses: np.ndarray, state: TrainState) -> None:
         """Enter steps into the books: the loss of each, and the state after the last."""
         ledger, batches = self.ledger, self.problem.batches
         ledger.state = state
+        if len(losses) and self._candidate is not None:
+            ledger.anchor, self._candidate = self._candidate, None
         taken = np.concatenate([ledger.open_losses, losses])
         whole = len(taken) // batches * batches
         share = self.problem.batch_share(0, batches)
-        ledger.losses = np.concatenate([ledger.losses, taken[:whole].reshape(-1, batches) @ share])
+        # One after the other: a product of matrices adds in an order that depends on how many epochs there are.
+        means = np.cumsum(taken[:whole].reshape(-1, batches) * share, axis=1)[:, -1]
+        ledger.losses = np.concatenate([ledger.losses, means])
         ledger.open_losses = taken[whole:]
         self._enter_rates()
 
@@ -218,46 +245,48 @@ class Loop:
 
     def settle(self) -> None:
         """Whatever is due after the steps entered; sets the ledger's status if the run is to end."""
-        ledger, plan = self.ledger, self.plan
-        if not len(ledger.open_losses):
-            self._end_of_epoch()
+        ledger = self.ledger
+        # All is in the books before anybody is told: a listener that raises must not change where the run would have ended.
+        judged = not len(ledger.open_losses) and self._end_of_epoch()
+        if judged:
+            self.notify("validation")
         self.notify("chunk")
-        if ledger.status:
-            return
-        if ledger.epoch >= plan.epochs:
-            ledger.status = "completed"
-        elif plan.patience and ledger.best is not None and ledger.epoch - ledger.best.epoch >= plan.patience:
-            ledger.status = "early_stopped"
-        else:
-            self._end_if_asked()
+        self._end_if_asked()
         self.checkpoint(force=bool(ledger.status))
 
     def _end_if_asked(self) -> None:
         if not self.ledger.status:
             self.ledger.status = self.stop.status
 
-    def _end_of_epoch(self) -> None:
+    def _end_of_epoch(self) -> bool:
+        """What is due at the end of an epoch; whether the held-out rows were asked."""
         ledger, plan = self.ledger, self.plan
-        epoch = ledger.epoch
+        epoch, judged = ledger.epoch, False
         if epoch in plan.snapshot_epochs:
-            ledger.snapshots[epoch] = ledger.state.copy().params
-        if epoch % plan.judge_every == 0 or epoch == plan.epochs:
-            self.judge_now()
+            ledger.snapshots[epoch] = ledger.state.copy().best_guess
+        if plan.judges(epoch):
+            judged = self.judge_now()
             if plan.on_nonfinite == "rollback":
-                ledger.anchor = Anchor(epoch, ledger.state)
+                self._candidate = Anchor(epoch, ledger.state)
+            # Only here, where every run comes by, however it is cut into chunks.
+            if plan.patience and epoch - (0 if ledger.best is None else ledger.best.epoch) >= plan.patience:
+                ledger.status = "early_stopped"
+        if epoch >= plan.epochs:
+            ledger.status = "completed"
+        return judged
 
-    def judge_now(self) -> None:
-        """Ask the held-out rows about the present parameters, if there are any and they have not been asked."""
+    def judge_now(self) -> bool:
+        """Ask the held-out rows about the present parameters, if there are any and they have not been asked; whether so."""
         ledger = self.ledger
         if self._judge is None or ledger.epoch in ledger.validation or not ledger.epoch:
-            return
+            return False
         params = ledger.state.best_guess
         loss = self._judge(params)
         ledger.validation[ledger.epoch] = loss
         best = ledger.best
         if np.isfinite(loss) and (best is None or loss < best.loss - NOTICEABLE * max(1.0, abs(best.loss))):
             ledger.best = Best(ledger.epoch, loss, {name: np.array(value) for name, value in params.items()})
-        self.notify("validation")
+        return True
 
     def fail(self, losses: np.ndarray, state: TrainState, what: str) -> None:
         """The step after these was not finite: go back, or end as diverged with the last finite state."""
@@ -272,6 +301,7 @@ class Loop:
         self._enter_rates()
         ledger.status = "diverged"
         self.notify("chunk")
+        self.checkpoint(force=True)
 
     def _go_back(self, anchor: Anchor, what: str) -> None:
         ledger = self.ledger
@@ -281,7 +311,7 @@ class Loop:
             f"{what} in epoch {ledger.epoch + 1}: went back to the end of epoch {anchor.epoch} and on at "
             f"{ledger.rate_factor:g} of the learning rate",
         )
-        ledger.state = anchor.state
+        ledger.state, self._candidate = anchor.state, None
         ledger.losses, ledger.open_losses = ledger.losses[: anchor.epoch], np.empty(0)
         ledger.rates = ledger.rates[: anchor.epoch]
         ledger.validation = {epoch: loss for epoch, loss in ledger.validation.items() if epoch <= anchor.epoch}
@@ -292,6 +322,15 @@ class Loop:
         path = self._save(self.ledger, force) if self._save is not None else ""
         if path:
             self.notify("checkpoint", checkpoint=path)
+
+    def abandon(self, error: Exception) -> None:
+        """Write what there is, and say that the run is about to raise; callbacks that fail on that are not heard again."""
+        self.ledger.status = self.ledger.status or "interrupted"
+        if self.ledger.state.step:
+            with suppress(CallbackFailed):
+                self.checkpoint(force=True)
+        with suppress(CallbackFailed):
+            self.notify("error", error=error)
 
     def notify(self, kind: str, *, checkpoint: str = "", error: BaseException | None = None) -> None:
         """Tell the listeners of an event; one that answers STOP ends the run."""
@@ -312,6 +351,7 @@ class Loop:
             remaining=seconds / done * (plan.epochs - ledger.epoch) if done > 0 else np.nan,
             checkpoint=checkpoint,
             error=error,
+            run=self._run,
         )
         if tell(self._listeners, event):
             self.stop.interrupted = True
@@ -336,10 +376,8 @@ def train(backend: Backend, loop: Loop) -> Ledger:
             ledger.timings["prepare"] += time.monotonic() - start
             _take_all(backend, loop, session)
         loop.notify("end")
-    except CallbackFailed as error:
-        ledger.status = ledger.status or "interrupted"
-        loop.checkpoint(force=True)
-        loop.notify("error", error=error)
+    except Exception as error:
+        loop.abandon(error)
         raise
     return ledger
 

@@ -135,7 +135,7 @@ def test_wrong_parameters(change, words):
         ({"objective": "ism"}, ismcore.ModelError, r"ismcore.ImplicitScoreMatching"),
         ({"model": "mlp"}, ismcore.ModelError, r"ismcore.MLP"),
         ({"on_nonfinite": "ignore"}, ismcore.OptionError, "'raise', 'stop' or 'rollback'"),
-        ({"compile": "yes"}, ismcore.OptionError, "'auto' or 'off'"),
+        ({"compile": "yes"}, ismcore.OptionError, "'auto', 'on' or 'off'"),
         ({"precision": "low"}, ismcore.OptionError, "'highest'"),
         ({"progress": "loud"}, ismcore.OptionError, "progress"),
         ({"snapshots": [3]}, ismcore.OptionError, "epochs from 0 to 2"),

@@ -2,15 +2,23 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from saved_results import OWN, RESULTS
+from saved_results import path as golden
 
 import ismcore
 from ismcore.cli import main
+from ismcore.tensorfile import pack
 
 WINE = Path(__file__).parent / "data" / "winequality-red.csv"
 MEASURED = range(11)
@@ -63,13 +71,17 @@ def test_the_score_of_data_in_a_unit_c_times_smaller_is_c_times_smaller(capsys, 
     np.testing.assert_allclose(scaled.score(X * units) * units, plain.score(X), rtol=1e-9, atol=1e-9)
     assert np.abs(plain.score(X)).min() > 0.0
     # d log p of standardised samples / dz, divided by the columns' own scale
-    z = ismcore.fit((X - X.mean(0)) / X.std(0), backend="autograd", epochs=5, dtype="float64", standardize=False)
-    np.testing.assert_allclose(plain.score(X), z.score((X - X.mean(0)) / X.std(0)) / X.std(0), rtol=1e-9, atol=1e-9)
+    standardised = (X - plain.mean) / plain.scale
+    options = {"objective": plain.objective, "epochs": 5, "dtype": "float64", "standardize": False}
+    z = ismcore.fit(standardised, backend="autograd", **options)
+    np.testing.assert_allclose(plain.score(X), z.score(standardised) / plain.scale, rtol=1e-9, atol=1e-9)
 
 
 def test_every_option_of_fit_arrives(capsys, folder):
     words = ["--model-hidden", "6,5", "--activation", "tanh", "--curvature-weight", "0.25", "--learning-rate", "0.02"]
     words += ["--seed", "3", "--dtype", "float64", "--device", "cpu", "--backend", "torch", "--no-standardize", "--out", "here"]
+    words += ["--batch-size", "300", "--schedule", "constant", "--validation", "0.3", "--patience", "2", "--timeout", "600"]
+    words += ["--recipe", "reference", "--checkpoint", "there", "--quiet"]
     code, out, err = fit(capsys, WINE, *words, "--json")
     assert (code, err) == (0, "")
     found = ismcore.load("here")
@@ -84,8 +96,15 @@ def test_every_option_of_fit_arrives(capsys, folder):
         dtype="float64",
         device="cpu",
         standardize=False,
+        batch_size=300,
+        schedule="constant",
+        validation=0.3,
+        patience=2,
+        recipe="reference",
     )
-    np.testing.assert_array_equal(found.history["loss"], expected.history["loss"])
+    for name in ("loss", "validation_loss", "learning_rate"):
+        np.testing.assert_array_equal(found.history[name], expected.history[name])
+    np.testing.assert_array_equal(ismcore.load("there").score(X), found.score(X))
     assert (found.model, found.objective, found.seed) == (expected.model, expected.objective, 3)
     said = json.loads(out)
     assert {name: said[name] for name in ("n", "d", "backend", "dtype", "device", "epochs", "file", "status")} == {
@@ -101,6 +120,93 @@ def test_every_option_of_fit_arrives(capsys, folder):
     assert (said["first_loss"], said["last_loss"]) == (expected.history["loss"][0], expected.history["loss"][-1])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("out", [None, "s.csv", "s.npy"])
+def test_score_writes_the_scores_of_every_row_to_the_bit(capsys, folder, dtype, out):
+    assert fit(capsys, WINE, "--dtype", dtype, "--out", "r")[0] == 0
+    code, said, err = run(capsys, "score", "r", WINE, "--columns", "0-10", *([] if out is None else ["--out", out]))
+    name = out or "winequality-red.score.csv"
+    assert (code, said, err) == (0, f"samples  n = 1599, d = 11\nfile     {name}\n", "")
+    assert sorted(os.listdir(folder)) == sorted(["r", name])
+    expected = ismcore.load("r").score(X)
+    if name.endswith(".npy"):
+        found = np.load(name, allow_pickle=False)
+    else:
+        lines = Path(name).read_text().splitlines()
+        assert lines[0] == ",".join(f"score_{i}" for i in range(11))
+        found = np.array([line.split(",") for line in lines[1:]], dtype=dtype)
+    np.testing.assert_array_equal(found, expected, strict=True)
+
+
+def test_score_of_an_affine_result_is_the_closed_form(capsys):
+    put_results()
+    code, out, _ = run(capsys, "score", "good", WINE, "--columns", "0-10", "--out", "s.npy", "--json")
+    assert code == 0
+    assert json.loads(out) == {"n": 1599, "d": 11, "dtype": "float64", "not_finite": 0, "file": "s.npy"}
+    np.testing.assert_array_equal(np.load("s.npy"), -X)  # psi(x) = weight x + bias, with weight -I
+
+
+def test_score_takes_the_epoch_and_the_noise_scale_asked_for(capsys):
+    np.save("x.npy", X[:5, :3])
+    for name, words, options in (
+        ("mlp", ["--epoch", 12], {"epoch": 12}),
+        ("conditional", ["--noise-scale", 0.5], {"context": 0.5}),
+    ):
+        assert run(capsys, "score", golden(name), "x.npy", *words, "--out", "s.npy")[0] == 0
+        np.testing.assert_array_equal(np.load("s.npy"), RESULTS[name].score(X[:5, :3], **options))
+
+
+def test_a_score_that_is_not_finite_is_said(capsys):
+    put_results()
+    huge = np.full((2, 11), 1.0)
+    huge[1] = 1.5e308
+    np.save("x.npy", huge)
+    result = ismcore.load("good")
+    replace(result, params={"weight": np.full((11, 11), 2.0), "bias": np.zeros(11)}).save("steep")
+    code, out, _ = run(capsys, "score", "steep", "x.npy")
+    assert (code, out.splitlines()[1]) == (0, "warning  the score is not finite in 1 rows")
+
+
+def test_inspect_shows_what_a_file_holds_in_words_and_in_json(capsys):
+    code, out, err = run(capsys, "inspect", golden("mlp"))
+    assert (code, err) == (0, "")
+    said = {line[:16].strip(): line[17:] for line in out.splitlines() if not line.startswith("array")}
+    assert said["holds"] == "a result, in schema ismcore/1"
+    assert said["model"] == "MLP(activation=softplus, hidden=(4, 2), init=kaiming_uniform)"
+    assert said["warnings"] == "(values repeat; ü, 数)"
+    assert "array            params.layers.0.weight, float64 (4, 3)" in out.splitlines()
+    code, out, _ = run(capsys, "inspect", golden("mlp"), "--json")
+    found = json.loads(out)
+    assert (code, found["kind"], found["schema"], found["needs"]) == (0, "result", 1, "")
+    assert found["size"] == golden("mlp").stat().st_size
+    assert said["verified"] == f"sha256 {found['sha256']}"
+    assert found["content"]["model"]["hidden"] == [4, 2]
+    assert found["arrays"]["params.layers.0.weight"] == {"dtype": "float64", "shape": [4, 3]}
+
+
+def test_inspect_says_what_a_file_needs_and_knows_other_kinds(capsys):
+    code, out, _ = run(capsys, "inspect", golden("own"))
+    assert code == 0
+    assert "needs            the model is a ScoreFunction of your own" in out
+    assert "ScoreFunction of your own\n" in out
+    assert OWN.backend is None
+    Path("other").write_bytes(pack("checkpoint", {"step": 3, "note": None, "rates": []}, {"a": np.zeros(2)}))
+    code, out, _ = run(capsys, "inspect", "other")
+    assert code == 0
+    assert out.splitlines()[1] == "holds            a checkpoint, in schema ismcore/1"
+    assert out.splitlines()[3:] == [f"{n:<16} {v}" for n, v in (("note", "none"), ("rates", "none"), ("step", 3))] + [
+        "array            a, float64 (2,)"
+    ]
+
+
+def test_inspect_sends_no_control_characters_of_a_file_to_the_terminal(capsys):
+    Path("odd").write_bytes(pack("x\x1b[2J", {"a\x07": "b\r\x1b]0;c", "d": {"$type": "\x1b", "e\n": ["\x9b"]}}, {}))
+    code, out, _ = run(capsys, "inspect", "odd")
+    assert code == 0
+    assert all(line.isprintable() for line in out.splitlines())
+    assert len(out.splitlines()) == 5
+
+
 @pytest.mark.parametrize(
     ("words", "kept"),
     [
@@ -114,8 +220,20 @@ def test_columns_are_those_asked_for(capsys, words, kept):
     code, out, _ = run(capsys, "fit", WINE, "--epochs", 1, "--out", "r", *words, "--json")
     assert code == 0
     table = np.loadtxt(WINE, delimiter=",")
-    np.testing.assert_allclose(ismcore.load("r").mean, table[:, kept].mean(axis=0))
+    # Some rows are held out; no two columns are as close as this.
+    np.testing.assert_allclose(ismcore.load("r").mean, table[:, kept].mean(axis=0), rtol=0.05)
     assert json.loads(out)["d"] == len(kept)
+
+
+def put_results():
+    """Files in this folder: a good result, one whose model no file holds, and some that are none."""
+    params = {"weight": -np.eye(11), "bias": np.zeros(11)}
+    good = replace(RESULTS["affine"], params=params, mean=np.zeros(11), scale=np.ones(11), dtype="float64")
+    good.save("good")
+    RESULTS["own"].save("own")
+    Path("altered").write_bytes(Path("good").read_bytes().replace(b"autograd", b"autogard"))
+    tensors = {"standardize.mean": np.zeros(1), "standardize.scale": np.ones(1)}
+    Path("forged").write_bytes(pack("result", {"status": "completed"}, tensors))
 
 
 @pytest.mark.parametrize(
@@ -140,9 +258,42 @@ def test_columns_are_those_asked_for(capsys, words, kept):
         (["fit", WINE, "--backend", "autogard"], 3, "did you mean 'autograd'"),
         (["fit", WINE, "--device", "cuda:7"], 3, "device 'cuda:7' is not available"),
         (["demo", "--backend", "autogard"], 3, "did you mean 'autograd'"),
+        (["score"], 2, "required: FILE, DATA"),
+        (["score", "good", WINE], 2, "samples must have 11 columns, as the model has; got shape (1599, 12)"),
+        (["score", "good", WINE, "--columns", "5-2"], 2, "'5-2' is no list of columns"),
+        (["score", "good", WINE, "--columns", "0-10", "--out", "score.txt"], 2, "must end in .csv or .npy, not in '.txt'"),
+        (["score", "good", WINE, "--columns", "0-10", "--epoch", "3"], 2, "no parameters were kept after epoch 3"),
+        (["score", "good", WINE, "--columns", "0-10", "--noise-scale", "1"], 2, "takes no context"),
+        (["score", "good", "text.csv"], 2, "text.csv: line 2, column 1 ('kind')"),
+        (["score", "good", "constant.csv", "--out", "constant.csv"], 2, "constant.csv would overwrite constant.csv"),
+        (["score", "own", WINE, "--columns", "0-2"], 2, "own: the model is a ScoreFunction of your own"),
+        (["score", "text.csv", WINE], 5, "text.csv cannot be loaded: "),
+        (["score", "missing", WINE], 5, "missing: No such file"),
+        (["score", "good", "missing.csv"], 5, "missing.csv: No such file"),
+        (["score", "good", WINE, "--columns", "0-10", "--out", "none/s.csv"], 5, "none/s.csv: cannot be written"),
+        (["inspect"], 2, "required: FILE"),
+        (["inspect", "missing"], 5, "missing: No such file"),
+        (["inspect", "text.csv"], 5, "text.csv cannot be read: "),
+        (["inspect", "folder.csv"], 5, "folder.csv cannot be read: it is no regular file"),
+        (["inspect", "altered"], 5, "altered cannot be read: its content does not match its checksum"),
+        (["inspect", "forged"], 5, "forged cannot be loaded: its FitResult lacks 'model'"),
         (["fit", "missing.csv"], 5, "missing.csv: No such file"),
         (["fit", "missing.npy"], 5, "missing.npy: No such file"),
         (["fit", "folder.csv"], 5, "folder.csv: Is a directory"),
+        (["fit", WINE, "--batch-size", "few"], 2, "'few' is neither a number nor 'all'"),
+        (["fit", WINE, "--batch-size", "0"], 2, "batch_size must be"),
+        (["fit", WINE, "--validation", "1.5"], 2, "validation must be"),
+        (["fit", WINE, "--patience", "-1"], 2, "patience must be"),
+        (["fit", WINE, "--timeout", "0"], 2, "timeout must be"),
+        (["fit", WINE, "--schedule", "steps"], 2, "invalid choice: 'steps'"),
+        (["fit", WINE, "--recipe", "best"], 2, "invalid choice: 'best'"),
+        (["fit", WINE, "--checkpoint", "good"], 2, "good is there already: go on with it by 'ismcore resume good "),
+        (["fit", WINE, "--checkpoint", "r", "--out", "r"], 2, "--out r would overwrite --checkpoint"),
+        (["fit", WINE, "--checkpoint", "none/c"], 5, "none/c: cannot be written: there is no such folder"),
+        (["resume"], 2, "required: FILE, DATA"),
+        (["resume", "missing", WINE], 5, "missing: No such file"),
+        (["resume", "good", WINE], 5, "good: it cannot be gone on with: it holds a 'result', not a 'checkpoint'"),
+        (["resume", "good", WINE, "--out", "good"], 2, "--out good would overwrite the checkpoint"),
         (["fit", WINE, "--out", "none/result"], 5, "none/result: cannot be written: there is no such folder"),
         (["fit", WINE, "--out", "folder.csv"], 5, "folder.csv: cannot be written: it is a folder"),
     ],
@@ -151,6 +302,7 @@ def test_a_mistake_is_one_line_and_an_exit_code(capsys, folder, words, code, sai
     Path("text.csv").write_text("acid,kind\n1,red\n")
     Path("constant.csv").write_text("1,2\n2,2\n")
     Path("folder.csv").mkdir()
+    put_results()
     found, out, err = run(capsys, *words)
     assert found == code
     assert out == ""
@@ -158,7 +310,7 @@ def test_a_mistake_is_one_line_and_an_exit_code(capsys, folder, words, code, sai
     assert ": error: " in err.splitlines()[-1]
     assert "Traceback" not in err
     assert code == 2 or len(err.splitlines()) == 1
-    assert sorted(os.listdir(folder)) == ["constant.csv", "folder.csv", "text.csv"]
+    assert sorted(os.listdir(folder)) == ["altered", "constant.csv", "folder.csv", "forged", "good", "own", "text.csv"]
 
 
 def test_the_data_are_never_overwritten(capsys, folder):
@@ -171,25 +323,145 @@ def test_the_data_are_never_overwritten(capsys, folder):
         assert "would overwrite the data" in err
 
 
+def test_the_recipe_s_network_changes_as_far_as_it_is_told_to(capsys):
+    for words, model in (
+        ([], ismcore.MLP((64,), "silu")),
+        (["--model-hidden", "5"], ismcore.MLP((5,), "silu")),
+        (["--activation", "tanh"], ismcore.MLP((64,), "tanh")),
+        (["--recipe", "reference"], ismcore.MLP((8,), "sigmoid")),
+        (["--recipe", "reference", "--activation", "tanh"], ismcore.MLP((8,), "tanh")),
+    ):
+        assert fit(capsys, WINE, *words, "--epochs", 1, "--out", "r")[0] == 0
+        assert ismcore.load("r").model == model
+
+
+def test_a_time_out_writes_the_result_and_the_run_goes_on_to_the_same_end(capsys, folder):
+    np.save("x.npy", X[:100])
+    code, out, err = run(capsys, "fit", "x.npy", "--epochs", 10**6, "--timeout", 0.3, "--checkpoint", "c", "--json")
+    assert (code, err) == (0, "")
+    said = json.loads(out)
+    assert said["status"] == "timed_out"
+    assert sorted(os.listdir(folder)) == ["c", "x.ismcore.safetensors", "x.npy"]
+    assert ismcore.load("x.ismcore.safetensors").status == "timed_out"
+    more = said["epochs"] + 3
+    code, out, err = run(capsys, "resume", "c", "x.npy", "--timeout", 1e-6, "--out", "early")
+    assert (code, err) == (0, "")
+    assert "status   timed out\n" in out
+    code, out, err = run(capsys, "resume", "c", "x.npy", "--epochs", more, "--quiet", "--out", "late")
+    assert (code, err) == (0, "")
+    assert "status   completed\n" in out
+    assert f"in {more} epochs" in out
+    late = ismcore.load("late")
+    np.testing.assert_array_equal(late.history["loss"][:-3], ismcore.load("x.ismcore.safetensors").history["loss"])
+    code, out, _ = run(capsys, "resume", "c", "x.npy", "--backend", "torch", "--epochs", more + 1, "--json")
+    assert (code, json.loads(out)["backend"], json.loads(out)["epochs"]) == (0, "torch", more + 1)
+
+
+def test_a_fit_that_no_epoch_was_left_for_is_said(capsys):
+    np.save("x.npy", X[:50])
+    code, out, _ = run(capsys, "fit", "x.npy", "--timeout", 1e-6)
+    assert code == 0
+    assert "loss     0 epochs" in out
+    assert "status   timed out\n" in out
+    code, out, _ = run(capsys, "fit", "x.npy", "--timeout", 1e-6, "--json")
+    assert json.loads(out)["last_loss"] is None
+
+
+def test_progress_is_shown_where_it_is_asked_for(capsys):
+    np.save("x.npy", X[:50])
+    words = ["fit", "x.npy", "--epochs", 2]
+    assert run(capsys, *words)[2] == ""
+    assert run(capsys, *words, "--quiet")[2] == ""
+    assert re.search("^epoch 2/2, loss .*, completed\n$", run(capsys, *words, "--progress")[2], re.MULTILINE)
+    assert run(capsys, *words, "--progress", "--quiet")[0] == 2
+
+
 def test_where_the_result_goes_is_checked_before_the_work(capsys, monkeypatch):
-    monkeypatch.setattr("ismcore.cli.fit", lambda *args, **options: pytest.fail("the fit was started"))
+    monkeypatch.setattr("ismcore.cli_fit.fit", lambda *args, **options: pytest.fail("the fit was started"))
     assert fit(capsys, WINE, "--out", "none/result")[0] == 5
 
 
 def test_a_fit_that_diverges_is_exit_code_4_and_writes_nothing(capsys, folder):
     code, out, err = fit(capsys, WINE, "--learning-rate", "1e30")
     assert (code, out) == (4, "")
-    assert "at epoch 2: lower --learning-rate" in err
+    assert re.search("at epoch [12]: lower --learning-rate", err)
     assert len(err.splitlines()) == 1
     assert os.listdir(folder) == []
+
+
+ENDLESS = ["--columns", "0-10", "--backend", "autograd", "--epochs", str(10**7), "--checkpoint", "c", "--out", "r"]
+
+
+@contextmanager
+def started(*words):
+    """A fit without an end in a process of its own, once it has written its first event."""
+    environment = {**os.environ, "ISMCORE_EVENTS": "events"}
+    command = [sys.executable, "-m", "ismcore", "fit", str(WINE), *ENDLESS, *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            deadline = time.monotonic() + 60.0
+            while not (os.path.exists("events") and '"chunk"' in Path("events").read_text()):
+                assert time.monotonic() < deadline
+                assert process.poll() is None, process.stderr.read()
+                time.sleep(0.01)
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_writes_checkpoint_and_result_and_has_its_exit_code(folder, number, code):
+    with started("--json") as process:
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (code, "")
+    said = json.loads(out)
+    assert (said["status"], said["file"]) == ("interrupted", "r")
+    assert said["epochs"] > 0
+    assert sorted(os.listdir(folder)) == ["c", "events", "r"]
+    np.testing.assert_array_equal(ismcore.load("c").score(X), ismcore.load("r").score(X))
+    assert ismcore.resume("c", X, timeout=1e-6).status == "timed_out"
+
+
+def test_sigterm_is_heard_in_the_background_too(folder):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell has it for a command that ends in '&'
+    try:
+        with started() as process:
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
+            out, _ = process.communicate(timeout=30)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert process.returncode == 143
+    assert "status   interrupted" in out
+    assert ismcore.load("r").status == "interrupted"
+
+
+def test_sigterm_before_the_run_writes_nothing(capsys, folder, monkeypatch):
+    monkeypatch.setattr("ismcore.cli_fit.fit", lambda *args, **options: signal.raise_signal(signal.SIGTERM))
+    assert fit(capsys) == (143, "", "ismcore: terminated\n")
+    assert os.listdir(folder) == []
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_sigterm_handler_of_somebody_else_s_stays(capsys):
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert fit(capsys)[0] == 0
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_an_interrupt_is_exit_code_130(capsys, monkeypatch):
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ismcore.cli.fit", interrupted)
+    monkeypatch.setattr("ismcore.cli_fit.fit", interrupted)
     assert fit(capsys) == (130, "", "ismcore: interrupted\n")
+
+
+FULL = "free some space, or name a file on another disk\n"
 
 
 def test_a_full_disk_is_exit_code_5_and_leaves_nothing(capsys, folder, monkeypatch):
@@ -198,7 +470,7 @@ def test_a_full_disk_is_exit_code_5_and_leaves_nothing(capsys, folder, monkeypat
 
     monkeypatch.setattr("os.fsync", full)
     code, out, err = fit(capsys, WINE, "--out", "r")
-    assert (code, out, err) == (5, "", "ismcore: error: r: cannot be written: No space left on device\n")
+    assert (code, out, err) == (5, "", "ismcore: error: r: cannot be written: No space left on device; " + FULL)
     assert os.listdir(folder) == []
 
 
@@ -214,7 +486,7 @@ def test_a_bug_is_no_mistake_of_the_user(monkeypatch):
     def wrong(*args, **options):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("ismcore.cli.fit", wrong)
+    monkeypatch.setattr("ismcore.cli_fit.fit", wrong)
     with pytest.raises(ZeroDivisionError):
         main(["fit", str(WINE)])
 
@@ -258,6 +530,7 @@ def test_help_names_every_exit_code_and_version_the_version(capsys):
         "4",
         "5",
         "130",
+        "143",
     ]
     assert run(capsys, "--version") == (0, f"ismcore {ismcore_version()}\n", "")
     assert run(capsys, "fit", "--help")[0] == 0

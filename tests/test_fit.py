@@ -1,13 +1,10 @@
 """What `fit`, `evaluate` and `compare` promise beside right numbers."""
 
-import io
-
 import numpy as np
 import pytest
 from truth import PLAIN, correlated
 
 import ismcore
-from ismcore.progress import reporter
 
 X = correlated(n=1024)
 FEW = X[:48]
@@ -113,31 +110,6 @@ def test_result_records_how_it_came_about(backend):
     assert {"python", "ismcore", "numpy", backend} <= result.versions.keys()
     assert result.timings.keys() == {"prepare", "run", "total"}
     assert "completed after 2 epochs" in repr(result)
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_progress_ends_with_the_last_epoch(stream, monkeypatch):
-    out = stream()
-    monkeypatch.setattr("sys.stderr", out)
-    ismcore.fit(FEW, **PLAIN, backend="autograd", epochs=3, progress=True)
-    assert "epoch 3/3" in out.getvalue()
-    assert out.getvalue().endswith("\n")
-
-
-def test_progress_is_silent_off_a_terminal_unless_asked_for(monkeypatch):
-    out = io.StringIO()
-    monkeypatch.setattr("sys.stderr", out)
-    ismcore.fit(FEW, **PLAIN, backend="autograd", epochs=3)
-    ismcore.fit(FEW, **PLAIN, backend="autograd", epochs=3, progress=False)
-    assert out.getvalue() == ""
-    monkeypatch.setenv("ISMCORE_PROGRESS", "0")
-    with reporter("auto", Terminal()) as report:
-        assert not hasattr(report, "close")
 
 
 def test_two_fits_in_two_threads_are_those_of_one(backend):

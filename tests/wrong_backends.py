@@ -16,8 +16,8 @@ from ismcore_autograd.ops import AutogradOps
 from ismcore.backend import GenericSession
 from ismcore.calculus import NumpyCalculus
 from ismcore.objectives import ImplicitScoreMatching
-from ismcore.optimizers import Adam
-from ismcore.problem import Steps
+from ismcore.optimizers import Adam, averaged, clipped
+from ismcore.problem import Steps, take_rows
 
 FAULTS = {}
 """Fault, in words: (wrong backend, the check that must catch it)."""
@@ -174,7 +174,7 @@ class DrawsOnce(_Own):
     class session(GenericSession):
         def run(self, steps):
             first = {name: np.broadcast_to(value[:1], value.shape) for name, value in steps.draws.items()}
-            return super().run(Steps(steps.learning_rate, first))
+            return super().run(replace(steps, draws=first))
 
 
 @fault("draws of a chunk begun again in the next", "check_draws_of_each_step")
@@ -185,7 +185,7 @@ class DrawsOfItsOwn(_Own):
         def run(self, steps):
             self.kept = self.kept or steps.draws
             again = {name: value[: steps.count] for name, value in self.kept.items()}
-            return super().run(Steps(steps.learning_rate, again))
+            return super().run(replace(steps, draws=again))
 
 
 @fault("probes that an equal objective held", "check_preparation_is_fresh_for_other_probes")
@@ -196,7 +196,7 @@ class ProbesByObjective(_Own):
         def __init__(self, backend, problem, state):
             super().__init__(backend, problem, state)
             key = (backend, problem.model, problem.objective, problem.x.tobytes())
-            self._inputs = self.inputs.setdefault(key, self._inputs)
+            self._all = self.inputs.setdefault(key, self._all)
 
 
 @fault("mean over all entries in place of rows", "check_session_objective")
@@ -220,7 +220,7 @@ class _OwnAdam(AutogradBackend):
         if isinstance(problem.optimizer, Adam):
             wrong = self.adam(**{name: getattr(problem.optimizer, name) for name in ("learning_rate", "b1", "b2", "eps")})
             problem = replace(problem, optimizer=wrong)
-        return super().prepare(problem, state)
+        return GenericSession(self, problem, state)
 
 
 @fault("epsilon inside the square root", "check_adam_epsilon")
@@ -261,15 +261,168 @@ class ForgetsItsStep(AutogradBackend):
 class OneRate(_Own):
     class session(GenericSession):
         def run(self, steps):
-            return super().run(Steps(np.full(steps.count, steps.learning_rate[0]), steps.draws))
+            return super().run(replace(steps, learning_rate=np.full(steps.count, steps.learning_rate[0])))
 
 
 @fault("moments reset at each chunk", "check_chunks")
 class ForgetsMoments(_Own):
     class session(GenericSession):
         def run(self, steps):
-            self._state = replace(self._optimizer.start(self._state.params), step=self._state.step)
+            self._state = replace(self._problem.optimizer.start(self._state.params), step=self._state.step)
             return super().run(steps)
+
+
+def first_row(array):
+    """The first step's, for every step."""
+    return None if array is None else np.broadcast_to(array[:1], array.shape)
+
+
+@fault("the rows of the first step for all", "check_batches")
+class FirstBatch(_Own):
+    class session(GenericSession):
+        def run(self, steps):
+            return super().run(replace(steps, rows=first_row(steps.rows)))
+
+
+@fault("rows in their own order, whatever was dealt", "check_batches")
+class RowsInOrder(_Own):
+    class session(GenericSession):
+        def run(self, steps):
+            if steps.rows is None:
+                return super().run(steps)
+            turns = self._state.step + np.arange(steps.count)[:, None]
+            rows = (turns * steps.rows.shape[1] + np.arange(steps.rows.shape[1])) % self._problem.n
+            return super().run(replace(steps, rows=rows))
+
+
+@fault("all rows of a batch alike", "check_batches")
+class BatchRowsAlike(_Own):
+    class session(GenericSession):
+        def run(self, steps):
+            if steps.row_weight is None:
+                return super().run(steps)
+            return super().run(replace(steps, row_weight=np.full(steps.rows.shape, 1.0 / steps.rows.shape[1])))
+
+
+@fault("the row weights of the whole sample in a batch", "check_batches")
+class WeightsOfTheSample(_Own):
+    class session(GenericSession):
+        def run(self, steps):
+            if steps.rows is None or self._problem.row_weight is None:
+                return super().run(steps)
+            return super().run(replace(steps, row_weight=self._problem.row_weight[steps.rows]))
+
+
+@fault("what an objective holds for each row, not taken by the batch's rows", "check_batches")
+class InputsInOrder(_Own):
+    class session(GenericSession):
+        def _batch(self, steps, k):
+            x, inputs = super()._batch(steps, k)
+            rows, axes = np.arange(len(steps.rows[k])), self._problem.objective.row_axes
+            return x, {**inputs, **self._backend.asarrays(take_rows(self._inputs, axes, rows))}
+
+
+@fault("batches counted from where the session began", "check_batches_begin_anywhere")
+class BatchesFromZero(_Own):
+    class session(GenericSession):
+        def __init__(self, backend, problem, state):
+            super().__init__(backend, problem, state)
+            self._begun = state.step
+
+        def run(self, steps):
+            if steps.rows is None:
+                return super().run(steps)
+            rows, weight = self._problem.rows(self._state.step - self._begun, steps.count)
+            return super().run(replace(steps, rows=rows, row_weight=weight))
+
+
+class _OwnUpdate(_Own):
+    """A backend whose own session makes something else of a gradient."""
+
+    class session(GenericSession):
+        def limit(self, gradient):
+            return clipped(gradient, self._problem.clip_norm)
+
+        def _update(self, gradient, steps, k):
+            kept = self._problem
+            if kept.clip_norm is not None:
+                gradient = self.limit(gradient)
+            self._problem = replace(kept, clip_norm=None)
+            super()._update(gradient, steps, k)
+            self._problem = kept
+
+
+@fault("each array clipped alone", "check_clipping")
+class ClipsEachArray(_OwnUpdate):
+    class session(_OwnUpdate.session):
+        def limit(self, gradient):
+            return {name: clipped({name: slope}, self._problem.clip_norm)[name] for name, slope in gradient.items()}
+
+
+@fault("entries clipped in place of the length", "check_clipping")
+class ClipsEntries(_OwnUpdate):
+    class session(_OwnUpdate.session):
+        def limit(self, gradient):
+            return {name: np.clip(slope, -1.0, 1.0) for name, slope in gradient.items()}
+
+
+@fault("every gradient scaled to the limit", "check_clipping")
+class Normalises(_OwnUpdate):
+    class session(_OwnUpdate.session):
+        def limit(self, gradient):
+            length = np.sqrt(sum(np.sum(slope**2) for slope in gradient.values()))
+            return {name: slope * self._problem.clip_norm / length for name, slope in gradient.items()}
+
+
+@fault("a limit kept from the problem before", "check_preparation_is_fresh_for_another_limit")
+class KeptLimit(_OwnUpdate):
+    class session(_OwnUpdate.session):
+        limits = {}  # noqa: RUF012
+
+        def limit(self, gradient):
+            return clipped(gradient, self.limits.setdefault(self._backend, self._problem.clip_norm))
+
+
+@fault("the average of the parameters before the update", "check_average")
+class AveragesBefore(_Own):
+    class session(GenericSession):
+        def _update(self, gradient, steps, k):
+            before = self._state
+            super()._update(gradient, steps, k)
+            if steps.average_decay is not None:
+                average = averaged(before.average, before.params, float(steps.average_decay[k]))
+                self._state = replace(self._state, average=average)
+
+
+@fault("the decay of the first step for all", "check_average")
+class OneDecay(_Own):
+    class session(GenericSession):
+        def run(self, steps):
+            return super().run(replace(steps, average_decay=first_row(steps.average_decay)))
+
+
+@fault("the decay on the wrong side", "check_average")
+class DecayTurned(_Own):
+    class session(GenericSession):
+        def run(self, steps):
+            return super().run(
+                steps if steps.average_decay is None else replace(steps, average_decay=1.0 - steps.average_decay)
+            )
+
+
+@fault("the average left out of the state", "check_average")
+class ForgetsAverage(AutogradBackend):
+    def prepare(self, problem, state):
+        session = super().prepare(problem, state)
+        plain, begun = session.state, state.average
+        session.state = lambda: replace(plain(), average=begun)
+        return session
+
+
+@fault("an average begun anew at the parameters", "check_average_goes_on")
+class AverageAnew(AutogradBackend):
+    def prepare(self, problem, state):
+        return super().prepare(problem, replace(state, average=state.params) if state.average and state.step else state)
 
 
 @fault("float32 in disguise", "check_dtype_is_real")
@@ -386,8 +539,8 @@ class StaleProgram(_Own):
         def __init__(self, backend, problem, state):
             super().__init__(backend, problem, state)
             key = (backend.dtype, tuple((name, np.shape(value)) for name, value in state.params.items()))
-            kept = self.programs.setdefault(key, (self._loss_and_gradient, self._optimizer, self._inputs))
-            self._loss_and_gradient, self._optimizer, self._inputs = kept
+            kept = self.programs.setdefault(key, (self._loss_and_gradient, self._problem, self._all))
+            self._loss_and_gradient, self._problem, self._all = kept
 
 
 @fault("a program compiled for another model of equal shapes", "check_preparation_is_fresh_for_another_model")
@@ -431,7 +584,7 @@ class TrainsDifferently(_Own):
 
         def run(self, steps):
             type(self).runs += 1
-            return super().run(Steps(steps.learning_rate * (1.0 + 2.0**-50 * self.runs)))
+            return super().run(replace(steps, learning_rate=steps.learning_rate * (1.0 + 2.0**-50 * self.runs)))
 
 
 @fault("softplus linear above a threshold", "check_op_value")

@@ -1,4 +1,4 @@
-"""HIPS-autograd under ismcore's contract: NumPy arrays, reverse and forward mode, the core's own training loop."""
+"""HIPS-autograd under ismcore's contract: NumPy arrays, reverse and forward mode, a loop of updates in place."""
 
 import threading
 from collections.abc import Callable
@@ -7,11 +7,12 @@ from contextlib import AbstractContextManager
 import autograd
 import numpy as np
 
-from ismcore.backend import Backend
+from ismcore.backend import Backend, GenericSession, Session
 from ismcore.calculus import Calculus, NumpyCalculus, ScoreFn
 from ismcore.ops import Array, Ops
-from ismcore.problem import Params
+from ismcore.problem import Params, Problem, TrainState
 from ismcore_autograd.ops import AutogradOps
+from ismcore_autograd.session import AutogradSession
 
 __all__ = ["AutogradBackend"]
 
@@ -21,7 +22,7 @@ _TRACING = threading.RLock()
 
 
 class AutogradBackend(Backend):
-    """See `ismcore.backend.Backend`. Its fastest loop is tier 0 itself: NumPy arrays need no crossing."""
+    """See `ismcore.backend.Backend`."""
 
     name = "autograd"
     packages = ("autograd",)
@@ -64,3 +65,9 @@ class AutogradBackend(Backend):
         with _TRACING:
             pull, psi = autograd.make_vjp(f)(x)
         return psi, pull
+
+    def prepare(self, problem: Problem, state: TrainState) -> Session:
+        """See `Backend.prepare`."""
+        if problem.compile == "off":
+            return GenericSession(self, problem, state)
+        return AutogradSession(self, problem, state)

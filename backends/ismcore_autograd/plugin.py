@@ -1,6 +1,8 @@
 """What the HIPS-autograd backend says of itself; imports nothing heavy."""
 
-from ismcore import BackendInfo, hookimpl
+from typing import Any
+
+from ismcore import BackendInfo, ScoreFunction, hookimpl
 
 
 @hookimpl
@@ -15,3 +17,23 @@ def ismcore_backends() -> list[BackendInfo]:
             description="NumPy with reverse and forward mode; in the default install",
         )
     ]
+
+
+@hookimpl
+def ismcore_adopt_model(model: Any, sample: Any) -> Any:
+    """See `ismcore.hookspecs`."""
+    if not (isinstance(model, ScoreFunction) and model.backend == "autograd"):
+        return None
+    from ismcore_autograd.adoption import adopt
+
+    return adopt(model, sample)
+
+
+@hookimpl
+def ismcore_native_model(result: Any) -> Any:
+    """See `ismcore.hookspecs`."""
+    if result.backend != "autograd":
+        return None
+    from ismcore_autograd.adoption import function
+
+    return function(result)

@@ -1,5 +1,6 @@
 """`ismcore.ops.Ops` in JAX, which needs nothing pinned."""
 
+import jax
 import jax.numpy as jnp
 from jax.scipy.special import erf
 
@@ -17,6 +18,7 @@ class JaxOps:
     cos = staticmethod(jnp.cos)
     tanh = staticmethod(jnp.tanh)
     erf = staticmethod(erf)
+    sigmoid = staticmethod(jax.nn.sigmoid)
     logaddexp = staticmethod(jnp.logaddexp)
     where = staticmethod(jnp.where)
     sum = staticmethod(jnp.sum)

@@ -1,6 +1,9 @@
 """What the JAX backend says of itself; imports nothing heavy."""
 
-from ismcore import BackendInfo, hookimpl
+import sys
+from typing import Any
+
+from ismcore import BackendInfo, ScoreFunction, hookimpl
 
 
 @hookimpl
@@ -15,3 +18,27 @@ def ismcore_backends() -> list[BackendInfo]:
             description="one compiled loop a chunk, optax",
         )
     ]
+
+
+@hookimpl
+def ismcore_adopt_model(model: Any, sample: Any) -> Any:
+    """See `ismcore.hookspecs`."""
+    module = model[0] if isinstance(model, tuple) and model else model
+    is_network = any(
+        isinstance(module, sys.modules[name].Module) for name in ("flax.linen", "flax.nnx", "equinox") if name in sys.modules
+    )
+    if not is_network and not (isinstance(model, ScoreFunction) and model.backend == "jax"):
+        return None
+    from ismcore_jax.adoption import adopt
+
+    return adopt(model, sample)
+
+
+@hookimpl
+def ismcore_native_model(result: Any) -> Any:
+    """See `ismcore.hookspecs`."""
+    if result.backend != "jax":
+        return None
+    from ismcore_jax.adoption import function
+
+    return function(result)

@@ -8,16 +8,22 @@ import torch
 
 from ismcore.backend import Backend, GenericSession, Session, SharedSetting
 from ismcore.calculus import ScoreFn
+from ismcore.forks import is_forked
 from ismcore.ops import Array, Ops
 from ismcore.problem import Params, Problem, TrainState
 from ismcore_torch.ops import TorchOps
-from ismcore_torch.session import TorchSession
+from ismcore_torch.session import TorchSession, has_kernels
 
 __all__ = ["TorchBackend"]
 
+_THREADS = SharedSetting("torch's number of threads", torch.get_num_threads, torch.set_num_threads)
 _MATMUL = SharedSetting(
     "torch's float32 matmul precision", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
 )
+
+
+ACCELERATOR_BLOCK_BYTES = 2**28
+"""Blocks there only bound the memory: each should keep the device busy."""
 
 
 class TorchBackend(Backend):
@@ -48,10 +54,17 @@ class TorchBackend(Backend):
         with ExitStack() as stack:
             if self.precision == "highest" and self.device != "cpu":
                 stack.enter_context(_MATMUL.hold("highest"))
+            if is_forked("torch"):  # as in torch's own workers: OpenMP would wait for threads that are not here
+                stack.enter_context(_THREADS.hold(1))
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             stack.enter_context(torch.autocast(torch.device(self.device).type, enabled=False))
             yield
+
+    @property
+    def block_bytes(self) -> int:  # type: ignore[override]
+        """See `Calculus.block_bytes`."""
+        return Backend.block_bytes if self.device == "cpu" else ACCELERATOR_BLOCK_BYTES
 
     def asarray(self, array: np.ndarray, /) -> torch.Tensor:
         """See `Calculus.asarray`."""
@@ -84,6 +97,10 @@ class TorchBackend(Backend):
 
     def prepare(self, problem: Problem, state: TrainState) -> Session:
         """See `Backend.prepare`."""
-        if problem.compile == "off":
+        if problem.compile == "off" or not has_kernels():
             return GenericSession(self, problem, state)
+        if problem.compile == "on":
+            from ismcore_torch.compiled import CompiledSession
+
+            return CompiledSession(self, problem, state)
         return TorchSession(self, problem, state)

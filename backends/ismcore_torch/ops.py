@@ -11,7 +11,11 @@ __all__ = ["TorchOps"]
 def _logaddexp(x1: Any, x2: Any) -> torch.Tensor:
     # torch's own logaddexp has derivatives that are not finite for large arguments, and its softplus turns linear above
     # 20, which is off by 2e-9; above 40 the difference is below float64's last digit.
-    smooth: torch.Tensor = x2 + softplus(x1 - x2, threshold=40.0)
+    smooth: torch.Tensor
+    if isinstance(x2, int | float) and x2 == 0.0:
+        smooth = softplus(x1, threshold=40.0)
+    else:
+        smooth = x2 + softplus(x1 - x2, threshold=40.0)
     return smooth
 
 
@@ -30,6 +34,7 @@ class TorchOps:
     cos = staticmethod(torch.cos)
     tanh = staticmethod(torch.tanh)
     erf = staticmethod(torch.erf)
+    sigmoid = staticmethod(torch.sigmoid)
     logaddexp = staticmethod(_logaddexp)
     where = staticmethod(torch.where)
     sum = staticmethod(_sum)

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from ismcore.analytic.choice import find_route
-from ismcore.analytic.routes import FOLDED, Route
+from ismcore.analytic.routes import FOLDED, Route, transposed
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
+from ismcore.memory import keep_freed_memory
 from ismcore.objectives import ImplicitScoreMatching
 from ismcore.ops import Array
 from ismcore.problem import Params, Problem
 
 __all__ = ["loss", "loss_and_gradient", "supports"]
-
-BLOCK_BYTES = 4 * 2**20
-"""What a block of rows keeps between forward pass and pullback takes about this much: it then stays in the cache."""
-BLOCK_PRODUCTS = 512
-"""Each block multiplies at least this many vectors by the weights: thinner products, with a sum of gradients after each, cost
-more than the cache gives."""
 
 
 def supports(problem: Problem) -> bool:
@@ -45,29 +41,13 @@ def loss_and_gradient(calculus: Calculus, problem: Problem) -> Callable[[Params,
 
     Only `ops`, `asarray` and `sum_over_rows` of the calculus are used: no derivative of the framework's.
     """
-    objective = problem.objective
-    assert isinstance(objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
-    trace = not objective.penalised
-    ops = calculus.ops
+    keep_freed_memory()
 
     def of(params: Params, x: Array, given: Params) -> tuple[Array, Params]:
-        n, d = x.shape
-        route = find_route(problem.model, d, trace=trace)
-        assert route is not None  # noqa: S101
-        weighted = "row_weight" in given
-        rows = {"x": x, **({"weight": given["row_weight"]} if weighted else {})}
-        folded = route.fold(ops, params)
-
-        def block(part: Params) -> Params:
-            psi, second, residuals = route.forward(ops, params, folded, part["x"])
-            weight = part["weight"] if weighted else 1.0 / n
-            loss, psi_bar, second_bar = objective.cotangents(ops, psi, second, weight, given)
-            return {"loss": loss, **route.pullback(ops, params, part["x"], residuals, psi_bar, second_bar)}
-
-        total = calculus.sum_over_rows(block, rows, _block_rows(route, d, np.dtype(calculus.dtype).itemsize))
+        route, folded, total = _total(calculus, problem, params, x, given, gradient=True)
         if folded is not None:
-            for name, slope in route.unfold(ops, params, folded, total[FOLDED]).items():
-                total[name] = total[name] + slope
+            for name, slope in route.unfold(calculus.ops, params, folded, total[FOLDED]).items():
+                total[name] += slope
         return total["loss"], {name: total[name] for name in params}
 
     return of
@@ -75,28 +55,39 @@ def loss_and_gradient(calculus: Calculus, problem: Problem) -> Callable[[Params,
 
 def loss(calculus: Calculus, problem: Problem) -> Callable[[Params, Array, Params], Array]:
     """The objective alone, as a function (params, x, given), for a problem that `supports` accepts."""
-    objective = problem.objective
-    assert isinstance(objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
-    ops = calculus.ops
 
     def of(params: Params, x: Array, given: Params) -> Array:
-        n, d = x.shape
-        route = find_route(problem.model, d, trace=not objective.penalised)
-        assert route is not None  # noqa: S101
-        weighted = "row_weight" in given
-        rows = {"x": x, **({"weight": given["row_weight"]} if weighted else {})}
-        folded = route.fold(ops, params)
-
-        def block(part: Params) -> Params:
-            psi, second, _ = route.forward(ops, params, folded, part["x"])
-            weight = part["weight"] if weighted else 1.0 / n
-            return {"loss": objective.cotangents(ops, psi, second, weight, given)[0]}
-
-        return calculus.sum_over_rows(block, rows, _block_rows(route, d, np.dtype(calculus.dtype).itemsize))["loss"]
+        return _total(calculus, problem, params, x, given, gradient=False)[2]["loss"]
 
     return of
 
 
-def _block_rows(route: Route, d: int, itemsize: int) -> int:
-    """How many rows make a block."""
-    return max(BLOCK_BYTES // (itemsize * route.numbers_a_row(d)), -(-BLOCK_PRODUCTS // route.directions(d)))
+def _total(
+    calculus: Calculus, problem: Problem, params: Params, x: Array, given: Params, *, gradient: bool
+) -> tuple[Route, Any, Params]:
+    """The formula used, what it folded, and the sums over all rows: the loss and, if asked for, what `Route.pullback` gives."""
+    objective, ops = problem.objective, calculus.ops
+    assert isinstance(objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
+    n, d = x.shape
+    route = find_route(problem.model, d, trace=not objective.penalised, n=n)
+    assert route is not None  # noqa: S101
+    weighted = "row_weight" in given
+    rows = {"x": x, **({"weight": given["row_weight"]} if weighted else {})}
+    folded = route.fold(ops, params)
+
+    def block(part: Params) -> Params:
+        psi, second, residuals = route.forward(ops, params, folded, transposed(ops, part["x"]))
+        weight = part["weight"] if weighted else 1.0 / n
+        value, psi_bar, second_bar = objective.cotangents(ops, psi, second, weight, given)
+        found: Params = {"loss": value}
+        if gradient:
+            found |= route.pullback(ops, residuals, psi_bar, second_bar)
+        return found
+
+    numbers = calculus.block_bytes // np.dtype(calculus.dtype).itemsize
+    return route, folded, calculus.sum_over_rows(block, rows, _block_rows(route, d, numbers))
+
+
+def _block_rows(route: Route, d: int, numbers: int) -> int:
+    """How many rows make a block that keeps about so many numbers."""
+    return max(numbers // route.numbers_a_row(d), route.least_rows(d))

@@ -1,4 +1,9 @@
-"""What a closed formula gives, and the forward pass that all of them share."""
+"""What a closed formula gives, and the forward pass that all of them share.
+
+Inside a formula a sample is a column: activations are (H, n), tangents (H, d, n), so that z = W h + b is written as in the
+literature, and element-wise loops run along the samples, however narrow the network. What is updated in place (`+=`, `*=`) was
+made by the same function; frameworks without mutable arrays make a new one.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +17,10 @@ from ismcore.models import MLP
 from ismcore.ops import Array, Ops
 from ismcore.problem import Params
 
-__all__ = ["FOLDED", "Layers", "Route", "outer", "transposed"]
+__all__ = ["FOLDED", "LEAST_PRODUCTS", "Layers", "Route", "flat", "transposed", "turned"]
 
+LEAST_PRODUCTS = 512
+"""Each block multiplies at least this many tangents by the weights."""
 FOLDED = "folded"
 """Name, in what `Route.pullback` gives, of the gradient in what `Route.fold` gave."""
 
@@ -23,7 +30,7 @@ class Route(ABC):
 
     Args:
         net: The network.
-        trace: Whether the second quantity is the divergence, (n,), or the Jacobian diagonal, (n, d).
+        trace: Whether the second quantity is the divergence, (n,), or the Jacobian diagonal, (d, n).
     """
 
     def __init__(self, net: MLP, *, trace: bool) -> None:
@@ -36,13 +43,14 @@ class Route(ABC):
 
     @abstractmethod
     def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
-        """Score (n, d); divergence (n,) or Jacobian diagonal (n, d); residuals for `pullback`."""
+        """Score (d, n); divergence (n,) or Jacobian diagonal (d, n); residuals for `pullback`. The samples x are (d, n)."""
 
     @abstractmethod
-    def pullback(self, ops: Ops, params: Params, x: Array, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
+    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
         """Gradient in the parameters of sum(psi_bar * psi) + sum(second_bar * second); the cotangents count as constants.
 
-        What `fold` gave counts as a constant too; its own gradient is there by the name `FOLDED`, if it gave something.
+        What `fold` gave counts as a constant too; its own gradient is there by the name `FOLDED`, if it gave something. That
+        of the divergence may be one number for all rows.
         """
 
     def unfold(self, ops: Ops, params: Params, folded: Any, folded_bar: Array) -> Params:
@@ -53,9 +61,9 @@ class Route(ABC):
         """About how many numbers the forward pass and the pullback keep for each row."""
         return 8 * sum(self.net.hidden) + 4 * d
 
-    def directions(self, d: int) -> int:
-        """How many tangents go through the layers for each row; 1 for none."""
-        return 1
+    def least_rows(self, d: int) -> int:
+        """Fewest rows of a block: thinner products, with a sum of gradients after each, cost more than the cache saves."""
+        return 512
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class Layers:
 
     Attributes:
         weights: W_1 ... W_{L+1}.
-        h: h_0 = x, ..., h_L.
+        h: h_0 = x, ..., h_L, each (H, n).
         jets: sigma and its derivatives at z_1 ... z_L.
     """
 
@@ -80,7 +88,8 @@ class Layers:
         weights = [params[f"layers.{k}.weight"] for k in range(count)]
         h, jets = [x], []
         for k in range(count - 1):
-            z = h[-1] @ transposed(ops, weights[k]) + params[f"layers.{k}.bias"]
+            z = weights[k] @ h[-1]
+            z += params[f"layers.{k}.bias"][:, None]
             jets.append(tuple(islice(jet(ops, z), order + 1)))
             h.append(jets[-1][0])
         return cls(weights, h, jets)
@@ -91,15 +100,19 @@ class Layers:
         Args:
             ops: Operations.
             z_bars: Of z_1 ... z_L, through the derivatives of sigma.
-            h_bar: Of h_L, through the output; None for none.
+            h_bar: Of h_L, through the output; None for none. It is overwritten.
         """
         found: Params = {}
         for k in reversed(range(len(z_bars))):
-            z_bar = z_bars[k] if h_bar is None else z_bars[k] + h_bar * self.jets[k][1]
-            found[f"layers.{k}.weight"] = transposed(ops, z_bar) @ self.h[k]
-            found[f"layers.{k}.bias"] = ops.sum(z_bar, axis=0)
+            z_bar = z_bars[k]
+            if h_bar is not None:
+                h_bar *= self.jets[k][1]
+                h_bar += z_bar
+                z_bar = h_bar
+            found[f"layers.{k}.weight"] = z_bar @ transposed(ops, self.h[k])
+            found[f"layers.{k}.bias"] = ops.sum(z_bar, axis=1)
             if k:
-                h_bar = z_bar @ self.weights[k]
+                h_bar = transposed(ops, self.weights[k]) @ z_bar
         return found
 
 
@@ -108,8 +121,12 @@ def transposed(ops: Ops, matrix: Array) -> Array:
     return ops.permute_dims(matrix, (1, 0))
 
 
-def outer(ops: Ops, bar: Array, tangent: Array) -> Array:
-    """Sum over rows and directions of bar (n, k, out) times tangent (n, k, in): (out, in)."""
-    rows = bar.shape[0] * bar.shape[1]
-    flat = ops.reshape(bar, (rows, bar.shape[2]))
-    return transposed(ops, flat) @ ops.reshape(tangent, (rows, tangent.shape[2]))
+def turned(ops: Ops, matrix: Array) -> Array:
+    """A matrix's transpose in memory of its own: what is made with a mere view is laid out like the view, and then slow."""
+    a, b = matrix.shape
+    return ops.reshape(ops.reshape(transposed(ops, matrix), (a * b,)), (b, a))
+
+
+def flat(ops: Ops, tangents: Array) -> Array:
+    """Tangents (H, d, n) as one matrix, (H, d n): a product with weights is then one for all directions and rows."""
+    return ops.reshape(tangents, (tangents.shape[0], tangents.shape[1] * tangents.shape[2]))

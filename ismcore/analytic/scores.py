@@ -4,64 +4,73 @@ from __future__ import annotations
 
 from typing import Any
 
-from ismcore.analytic.routes import FOLDED, Layers, Route, outer, transposed
+from ismcore.analytic.routes import FOLDED, LEAST_PRODUCTS, Layers, Route, flat, transposed, turned
 from ismcore.ops import Array, Ops
 from ismcore.problem import Params
 
-__all__ = ["FoldedTrace", "OneHidden", "Tangents", "TwoHiddenTrace"]
+__all__ = ["FoldedTrace", "OneHidden", "Tangents", "TwoHiddenDiagonal", "TwoHiddenTrace"]
 
 
 class ScoreRoute(Route):
     """The output layer, which all of these share."""
 
-    def output(self, ops: Ops, params: Params, layers: Layers) -> Array:
-        """Psi = W_{L+1} h_L + b_{L+1}, (n, d)."""
-        return layers.h[-1] @ transposed(ops, layers.weights[-1]) + params[f"layers.{len(layers.jets)}.bias"]
+    def output(self, params: Params, layers: Layers) -> Array:
+        """Psi = W_{L+1} h_L + b_{L+1}, (d, n)."""
+        psi = layers.weights[-1] @ layers.h[-1]
+        psi += params[f"layers.{len(layers.jets)}.bias"][:, None]
+        return psi
 
     def finish(
-        self, ops: Ops, layers: Layers, psi_bar: Array, d_bars: list[Array], weight_bars: dict[int, Array] | None = None
+        self, ops: Ops, layers: Layers, psi_bar: Array, z_bars: list[Array], weight_bars: dict[int, Array] | None = None
     ) -> Params:
-        """All gradients, given the cotangents of sigma'(z_l) and those of weights, by layer, beside the forward pass."""
-        z_bars = [d_bar * jet[2] for d_bar, jet in zip(d_bars, layers.jets, strict=True)]
-        found = layers.pullback(ops, z_bars, psi_bar @ layers.weights[-1])
+        """All gradients, given the cotangents of z_l and those of weights, by layer, from beside the forward pass."""
+        found = layers.pullback(ops, z_bars, transposed(ops, layers.weights[-1]) @ psi_bar)
         last = f"layers.{len(layers.jets)}"
-        found[f"{last}.weight"] = transposed(ops, psi_bar) @ layers.h[-1]
+        found[f"{last}.weight"] = psi_bar @ transposed(ops, layers.h[-1])
         for k, weight_bar in (weight_bars or {}).items():
-            found[f"layers.{k}.weight"] = found[f"layers.{k}.weight"] + weight_bar
-        found[f"{last}.bias"] = ops.sum(psi_bar, axis=0)
+            found[f"layers.{k}.weight"] += weight_bar
+        found[f"{last}.bias"] = ops.sum(psi_bar, axis=1)
         return found
 
 
 class OneHidden(ScoreRoute):
-    """J = W2 diag(d1) W1: the diagonal is d1 @ (W1 * W2^T), and the divergence d1 @ its row sums."""
+    """J = W2 diag(d1) W1: the diagonal is (W2 * W1^T) d1, and the divergence the product of its column sums with d1."""
 
-    def fold(self, ops: Ops, params: Params) -> Array:
-        """W1 * W2^T, (H, d), or its row sums, (H,)."""
-        mix = params["layers.0.weight"] * transposed(ops, params["layers.1.weight"])
-        return ops.sum(mix, axis=1) if self.trace else mix
+    def fold(self, ops: Ops, params: Params) -> tuple[Array, Array]:
+        """W2 * W1^T, (d, H), or its column sums, (H,); and the W1^T in it."""
+        first = turned(ops, params["layers.0.weight"])
+        mix = params["layers.1.weight"] * first
+        return (ops.sum(mix, axis=0) if self.trace else mix), first
 
     def unfold(self, ops: Ops, params: Params, folded: Any, folded_bar: Array) -> Params:
         """See `Route.unfold`."""
-        mix_bar = folded_bar[:, None] if self.trace else folded_bar
-        first, last = params["layers.0.weight"], params["layers.1.weight"]
-        return {"layers.0.weight": mix_bar * transposed(ops, last), "layers.1.weight": transposed(ops, mix_bar * first)}
+        return {
+            "layers.0.weight": turned(ops, folded_bar * params["layers.1.weight"]),
+            "layers.1.weight": folded_bar * folded[1],
+        }
 
     def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
         """See `Route.forward`."""
         layers = Layers.of(ops, self.net, params, x, order=2)
-        return self.output(ops, params, layers), layers.jets[0][1] @ folded, (layers, folded)
+        mix, _ = folded
+        return self.output(params, layers), mix @ layers.jets[0][1], (layers, mix)
 
-    def pullback(self, ops: Ops, params: Params, x: Array, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
+    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
         """See `Route.pullback`."""
         layers, mix = residuals
-        d1 = layers.jets[0][1]
-        if self.trace:
-            d1_bar = second_bar[:, None] * mix
-            mix_bar = second_bar @ d1
+        _, d1, d2 = layers.jets[0]
+        if not self.trace:
+            z_bar = transposed(ops, mix) @ second_bar
+            z_bar *= d2
+            mix_bar = second_bar @ transposed(ops, d1)
+        elif isinstance(second_bar, float):
+            z_bar = (second_bar * mix)[:, None] * d2
+            mix_bar = second_bar * ops.sum(d1, axis=1)
         else:
-            d1_bar = second_bar @ transposed(ops, mix)
-            mix_bar = transposed(ops, d1) @ second_bar
-        return {**self.finish(ops, layers, psi_bar, [d1_bar]), FOLDED: mix_bar}
+            z_bar = mix[:, None] * d2
+            z_bar *= second_bar
+            mix_bar = d1 @ second_bar
+        return {**self.finish(ops, layers, psi_bar, [z_bar]), FOLDED: mix_bar}
 
 
 class TwoHiddenTrace(ScoreRoute):
@@ -87,64 +96,145 @@ class TwoHiddenTrace(ScoreRoute):
         """See `Route.forward`."""
         layers = Layers.of(ops, self.net, params, x, order=2)
         mix, _ = folded
-        carried = layers.jets[0][1] @ transposed(ops, mix)
-        divergence = ops.sum(carried * layers.jets[1][1], axis=1)
-        return self.output(ops, params, layers), divergence, (layers, mix, carried)
+        carried = mix @ layers.jets[0][1]
+        divergence = ops.sum(carried * layers.jets[1][1], axis=0)
+        return self.output(params, layers), divergence, (layers, mix, carried)
 
-    def pullback(self, ops: Ops, params: Params, x: Array, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
+    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
         """See `Route.pullback`."""
         layers, mix, carried = residuals
-        weighted = second_bar[:, None] * layers.jets[1][1]
-        mix_bar = transposed(ops, weighted) @ layers.jets[0][1]
-        d_bars = [weighted @ mix, second_bar[:, None] * carried]
-        return {**self.finish(ops, layers, psi_bar, d_bars), FOLDED: mix_bar}
+        (_, d1, dd1), (_, d2, dd2) = layers.jets
+        weighted = second_bar * d2
+        z1_bar = transposed(ops, mix) @ weighted
+        z1_bar *= dd1
+        z2_bar = second_bar * carried
+        z2_bar *= dd2
+        return {**self.finish(ops, layers, psi_bar, [z1_bar, z2_bar]), FOLDED: weighted @ transposed(ops, d1)}
 
 
-class Tangents(ScoreRoute):
-    """Any depth, by the tangents T_l[n, i] = d h_l / d x_i.
+class TwoHiddenDiagonal(ScoreRoute):
+    """J_ii = d2^T M_i d1 with M_i = W2 * (W1[:, i] W3[i])^T: the weights are scaled, once, and not the tangents of every row.
 
-    T_1 = d1 * W1^T for every row; T_l = d_l * (T_{l-1} W_l^T); J_ii = T_L[i] . W_{L+1}[i].
+    The products take as long as those of `Tangents`; of fourteen passes over numbers (d, H, n) beside them five remain.
+    """
+
+    def fold(self, ops: Ops, params: Params) -> tuple[Array, Array]:
+        """All M_i, one below the other, (d H2, H1), and the (W1[:, i] W3[i])^T in them, (d, H2, H1)."""
+        w1, w2, w3 = (params[f"layers.{k}.weight"] for k in range(3))
+        through = w3[:, :, None] * turned(ops, w1)[:, None, :]
+        return ops.reshape(through * w2, (w3.shape[0] * w3.shape[1], w2.shape[1])), through
+
+    def unfold(self, ops: Ops, params: Params, folded: Any, folded_bar: Array) -> Params:
+        """See `Route.unfold`."""
+        w1, w2, w3 = (params[f"layers.{k}.weight"] for k in range(3))
+        _, through = folded
+        mix_bar = ops.reshape(folded_bar, through.shape)
+        through_bar = mix_bar * w2
+        return {
+            "layers.0.weight": transposed(ops, ops.sum(through_bar * w3[:, :, None], axis=1)),
+            "layers.1.weight": ops.sum(mix_bar * through, axis=0),
+            "layers.2.weight": ops.sum(through_bar * transposed(ops, w1)[:, None, :], axis=2),
+        }
+
+    def numbers_a_row(self, d: int) -> int:
+        """See `Route.numbers_a_row`."""
+        return 2 * d * self.net.hidden[1]
+
+    def least_rows(self, d: int) -> int:
+        """See `Route.least_rows`."""
+        return 128
+
+    def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
+        """See `Route.forward`."""
+        layers = Layers.of(ops, self.net, params, x, order=2)
+        mix, through = folded
+        (_, d1, _), (_, d2, _) = layers.jets
+        carried = ops.reshape(mix @ d1, (*through.shape[:2], d1.shape[1]))
+        return self.output(params, layers), ops.sum(carried * d2, axis=1), (layers, mix, carried)
+
+    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
+        """See `Route.pullback`."""
+        layers, mix, carried = residuals
+        (_, d1, dd1), (_, d2, dd2) = layers.jets
+        bar = second_bar[:, None, :]  # type: ignore[index]  # an array, as the diagonal is one
+        weighted = ops.reshape(bar * d2, (mix.shape[0], d1.shape[1]))
+        z1_bar = transposed(ops, mix) @ weighted
+        z1_bar *= dd1
+        z2_bar = ops.sum(bar * carried, axis=0)
+        z2_bar *= dd2
+        return {**self.finish(ops, layers, psi_bar, [z1_bar, z2_bar]), FOLDED: weighted @ transposed(ops, d1)}
+
+
+class TangentRoute(ScoreRoute):
+    """Tangents T_l, (H_l, m, n), that go from a layer on: T_l = d_l * (W_l T_{l-1}); what the two families below share."""
+
+    @staticmethod
+    def push(ops: Ops, layers: Layers, first: int, tangents: Array) -> tuple[list[Array], list[Array]]:
+        """All W_l T_{l-1} after layer `first`, and all T_l from it on."""
+        before, after = [], [tangents]
+        for weight, jet in zip(layers.weights[first + 1 : -1], layers.jets[first + 1 :], strict=True):
+            before.append(ops.reshape(weight @ flat(ops, after[-1]), (weight.shape[0], *after[-1].shape[1:])))
+            after.append(jet[1][:, None, :] * before[-1])
+        return before, after
+
+    @staticmethod
+    def pull(
+        ops: Ops, layers: Layers, first: int, before: list[Array], after: list[Array], bar: Array
+    ) -> tuple[Array, list[Array], dict[int, Array]]:
+        """Given the cotangent of the last T: that of T_first, those of the later z_l, and of the weights between."""
+        z_bars: list[Array] = []
+        weight_bars: dict[int, Array] = {}
+        for k in reversed(range(first + 1, len(layers.jets))):
+            _, d, dd = layers.jets[k]
+            at = k - first - 1
+            z_bar = ops.sum(bar * before[at], axis=1)
+            z_bar *= dd
+            z_bars.insert(0, z_bar)
+            before_bar = flat(ops, d[:, None, :] * bar)
+            weight_bars[k] = before_bar @ transposed(ops, flat(ops, after[at]))
+            bar = ops.reshape(transposed(ops, layers.weights[k]) @ before_bar, after[at].shape)
+        return bar, z_bars, weight_bars
+
+
+class Tangents(TangentRoute):
+    """Any depth, by the tangents T_l[:, i] = d h_l / d x_i.
+
+    T_1 = d1 * W_1 for every row; T_l = d_l * (W_l T_{l-1}); J_ii = W_{L+1}[i] . T_L[:, i].
     """
 
     def numbers_a_row(self, d: int) -> int:
         """See `Route.numbers_a_row`."""
         return 4 * d * sum(self.net.hidden)
 
-    def directions(self, d: int) -> int:
-        """See `Route.directions`."""
-        return d
+    def least_rows(self, d: int) -> int:
+        """See `Route.least_rows`."""
+        return -(-LEAST_PRODUCTS // d)
 
     def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
         """See `Route.forward`."""
         layers = Layers.of(ops, self.net, params, x, order=2)
-        d_first = layers.jets[0][1]
-        before = [transposed(ops, layers.weights[0])[None]]
-        tangents = [d_first[:, None, :] * before[0]]
-        for weight, jet in zip(layers.weights[1:-1], layers.jets[1:], strict=True):
-            before.append(tangents[-1] @ transposed(ops, weight))
-            tangents.append(jet[1][:, None, :] * before[-1])
-        diagonal = ops.sum(tangents[-1] * layers.weights[-1][None], axis=2)
-        second = ops.sum(diagonal, axis=1) if self.trace else diagonal
-        return self.output(ops, params, layers), second, (layers, before, tangents)
+        first = layers.jets[0][1][:, None, :] * layers.weights[0][:, :, None]
+        before, after = self.push(ops, layers, 0, first)
+        last = turned(ops, layers.weights[-1])[:, :, None]
+        diagonal = ops.sum(after[-1] * last, axis=0)
+        second = ops.sum(diagonal, axis=0) if self.trace else diagonal
+        return self.output(params, layers), second, (layers, last, before, after)
 
-    def pullback(self, ops: Ops, params: Params, x: Array, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
+    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
         """See `Route.pullback`."""
-        layers, before, tangents = residuals
-        bar = second_bar[:, None, None] if self.trace else second_bar[:, :, None]
-        weight_bars = {len(tangents): ops.sum(bar * tangents[-1], axis=0)}
-        d_bars: list[Array] = []
-        tangent_bar = bar * layers.weights[-1][None]
-        for k in reversed(range(1, len(tangents))):
-            d_bars.append(ops.sum(tangent_bar * before[k], axis=1))
-            before_bar = layers.jets[k][1][:, None, :] * tangent_bar
-            weight_bars[k] = outer(ops, before_bar, tangents[k - 1])
-            tangent_bar = before_bar @ layers.weights[k]
-        d_bars.append(ops.sum(tangent_bar * before[0], axis=1))
-        weight_bars[0] = transposed(ops, ops.sum(tangent_bar * layers.jets[0][1][:, None, :], axis=0))
-        return self.finish(ops, layers, psi_bar, d_bars[::-1], weight_bars)
+        layers, last, before, after = residuals
+        _, d1, dd1 = layers.jets[0]
+        last_bar = transposed(ops, ops.sum(second_bar * after[-1], axis=2))
+        bar = second_bar * last
+        bar, z_bars, weight_bars = self.pull(ops, layers, 0, before, after, bar)
+        z_bar = ops.sum(bar * layers.weights[0][:, :, None], axis=1)
+        z_bar *= dd1
+        weight_bars[0] = ops.sum(bar * d1[:, None, :], axis=2)
+        weight_bars[len(layers.jets)] = last_bar
+        return self.finish(ops, layers, psi_bar, [z_bar, *z_bars], weight_bars)
 
 
-class FoldedTrace(ScoreRoute):
+class FoldedTrace(TangentRoute):
     """Divergence for d above the widths, with one tangent for each unit of the first layer.
 
     tr(W_{L+1} D_L ... W_2 D_1 W_1) = tr(D_L ... W_2 D_1 (W_1 W_{L+1})), the product in brackets being found once.
@@ -163,37 +253,30 @@ class FoldedTrace(ScoreRoute):
         """See `Route.numbers_a_row`."""
         return 4 * self.net.hidden[0] * sum(self.net.hidden[1:]) + 4 * d
 
-    def directions(self, d: int) -> int:
-        """See `Route.directions`."""
-        return self.net.hidden[0]
+    def least_rows(self, d: int) -> int:
+        """See `Route.least_rows`."""
+        return -(-LEAST_PRODUCTS // self.net.hidden[0])
 
     def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
         """See `Route.forward`."""
         layers = Layers.of(ops, self.net, params, x, order=2)
-        before = [layers.jets[0][1][:, :, None] * transposed(ops, layers.weights[1])[None]]
-        tangents = [layers.jets[1][1][:, None, :] * before[0]]
-        for weight, jet in zip(layers.weights[2:-1], layers.jets[2:], strict=True):
-            before.append(tangents[-1] @ transposed(ops, weight))
-            tangents.append(jet[1][:, None, :] * before[-1])
-        divergence = ops.sum(ops.sum(tangents[-1] * folded[None], axis=2), axis=1)
-        return self.output(ops, params, layers), divergence, (layers, folded, before, tangents)
+        start = layers.weights[1][:, :, None] * layers.jets[0][1]
+        before, after = self.push(ops, layers, 1, layers.jets[1][1][:, None, :] * start)
+        through = turned(ops, folded)[:, :, None]
+        divergence = ops.sum(ops.sum(after[-1] * through, axis=0), axis=0)
+        return self.output(params, layers), divergence, (layers, through, start, before, after)
 
-    def pullback(self, ops: Ops, params: Params, x: Array, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
+    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
         """See `Route.pullback`."""
-        layers, through, before, tangents = residuals
-        bar = second_bar[:, None, None]
-        through_bar = ops.sum(bar * tangents[-1], axis=0)
-        weight_bars: dict[int, Array] = {}
-        d_bars: list[Array] = []
-        tangent_bar = bar * through[None]
-        for k in reversed(range(1, len(tangents))):
-            d_bars.append(ops.sum(tangent_bar * before[k], axis=1))
-            before_bar = layers.jets[k + 1][1][:, None, :] * tangent_bar
-            weight_bars[k + 1] = outer(ops, before_bar, tangents[k - 1])
-            tangent_bar = before_bar @ layers.weights[k + 1]
-        d_bars.append(ops.sum(tangent_bar * before[0], axis=1))
-        before_bar = layers.jets[1][1][:, None, :] * tangent_bar
-        second = transposed(ops, layers.weights[1])[None]
-        d_bars.append(ops.sum(before_bar * second, axis=2))
-        weight_bars[1] = transposed(ops, ops.sum(before_bar * layers.jets[0][1][:, :, None], axis=0))
-        return {**self.finish(ops, layers, psi_bar, d_bars[::-1], weight_bars), FOLDED: through_bar}
+        layers, through, start, before, after = residuals
+        (_, d1, dd1), (_, d2, dd2) = layers.jets[:2]
+        through_bar = transposed(ops, ops.sum(second_bar * after[-1], axis=2))
+        bar = second_bar * through
+        bar, z_bars, weight_bars = self.pull(ops, layers, 1, before, after, bar)
+        z2_bar = ops.sum(bar * start, axis=1)
+        z2_bar *= dd2
+        start_bar = d2[:, None, :] * bar
+        z1_bar = ops.sum(start_bar * layers.weights[1][:, :, None], axis=0)
+        z1_bar *= dd1
+        weight_bars[1] = ops.sum(start_bar * d1, axis=2)
+        return {**self.finish(ops, layers, psi_bar, [z1_bar, z2_bar, *z_bars], weight_bars), FOLDED: through_bar}

@@ -11,16 +11,20 @@ from ismcore.models.function import ScoreFunction
 from ismcore.models.mlp import MLP
 from ismcore.models.network import Network
 from ismcore.models.residual import ResidualMLP
+from ismcore.models.user import Frame, UserModel, takes_rows
 
 __all__ = [
     "MLP",
     "Affine",
     "Energy",
+    "Frame",
     "Model",
     "Network",
     "NoiseConditional",
     "ResidualMLP",
     "ScoreFunction",
     "Standardized",
+    "UserModel",
     "check_params",
+    "takes_rows",
 ]

@@ -13,6 +13,7 @@ from ismcore.calculus import Calculus
 from ismcore.errors import ModelError, ParameterError
 from ismcore.ops import Array
 from ismcore.problem import Params
+from ismcore.trees import as_array
 
 __all__ = ["Model", "Standardized", "check_params", "refuse_context"]
 
@@ -46,6 +47,10 @@ class Model(ABC):
     def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
         """psi(x; params), (n, d), in units 1/[x]; context, (n, c) where there is any, is what the score is conditional on."""
 
+    def canonical(self) -> Model:
+        """The model without parameters of its own to start from, so that whoever keeps it keeps no weights alive."""
+        return self
+
     def fold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
         """Model and parameters in the user's units, given parameters for standardised samples z = (x - mean) / scale.
 
@@ -71,7 +76,8 @@ def check_params(model: Model, params: Mapping[str, Any], d: int) -> Params:
         raise ParameterError(f"{model!r} for d = {d} has the parameters {', '.join(expected)}; {found}")
     checked = {}
     for name, shape in expected.items():
-        value = np.asarray(params[name])
+        value = params[name]
+        value = as_array(name, value) if hasattr(value, "detach") else np.asarray(value)
         if value.shape != shape:
             raise ParameterError(f"parameter {name!r} of {model!r} for d = {d} must have shape {shape}, not {value.shape}")
         if value.dtype.kind not in "fiu" or not np.all(np.isfinite(value)):
@@ -101,6 +107,15 @@ class Standardized(Model):
     mean: np.ndarray
     scale: np.ndarray
 
+    def _key(self) -> tuple[object, ...]:
+        return self.inner, self.mean.tobytes(), self.scale.tobytes()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Standardized) and self._key() == other._key())
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
     @property
     def smooth(self) -> bool:  # type: ignore[override]
         """See `Model.smooth`."""
@@ -123,6 +138,11 @@ class Standardized(Model):
     def initial_params(self, seed: int, d: int) -> Params:
         """See `Model.initial_params`."""
         return self.inner.initial_params(seed, d)
+
+    def canonical(self) -> Standardized:
+        """See `Model.canonical`."""
+        inner = self.inner.canonical()
+        return self if inner is self.inner else Standardized(inner, self.mean, self.scale)
 
     def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
         """See `Model.score`."""

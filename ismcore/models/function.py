@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
-from ismcore.models.base import Model
+from ismcore.models.user import Frame, UserModel
 from ismcore.ops import Array
 from ismcore.problem import Params
+from ismcore.trees import Rebuild, as_array, flatten
+
+if TYPE_CHECKING:
+    from ismcore.backend import Backend
 
 __all__ = ["ScoreFunction"]
 
 
 @dataclass(frozen=True, eq=False)
-class ScoreFunction(Model):
+class ScoreFunction(UserModel):
     """A score function of the user's own.
 
     Args:
         apply: `apply(ops, params, x) -> (n, d)`, written over `ismcore.ops.Ops`, which runs on every backend; or, with a
-            backend named, `apply(params, x)` in that backend's framework. Rows must be independent. A conditional score
-            gets its context, (n, c), as a last argument. Inside of `ismcore.Energy` it returns an energy, (n,) or (n, 1).
-        params: Parameters to start from, by name.
+            backend named, `apply(params, x)` in that backend's framework, where it may also take one row, (d,). Rows must be
+            independent. A conditional score gets its context, (n, c), as a last argument. Inside of `ismcore.Energy` it
+            returns an energy, (n,) or (n, 1), or one number for one row.
+        params: Parameters to start from: a dict, or a tree of dicts, lists, tuples and dataclasses; in JAX, any pytree.
+            `apply` gets such a tree; results name its leaves by their path, "layers.0.weight".
         backend: The backend whose framework `apply` is written in.
 
     Raises:
-        ModelError: `apply` is not callable, or there are no parameters.
+        ModelError: `apply` is not callable, or there are no parameters, or one is no array of numbers.
 
     Example:
         >>> def apply(ops, params, x):
@@ -39,31 +46,77 @@ class ScoreFunction(Model):
     """
 
     apply: Callable[..., Array]
-    params: Mapping[str, Any]
+    params: Any = field(repr=False)
     backend: str | None = None
+    over_rows: Callable[..., Callable[..., Array]] | None = field(default=None, kw_only=True, repr=False)
+    """How the framework maps an `apply` of one row over a batch; set on adoption, None for one that takes a batch."""
+    kind = "ScoreFunction"
+    title = "the function of a ScoreFunction"
 
     def __post_init__(self) -> None:
         if not callable(self.apply):
             raise ModelError(f"apply must be a function (ops, params, x) -> (n, d), not {self.apply!r}")
-        if not isinstance(self.params, Mapping) or not self.params:
-            raise ModelError("params must be a dict with at least one array: without a parameter there is nothing to fit")
+        if not self._tree[0]:
+            raise ModelError("params must hold at least one array: without a parameter there is nothing to fit")
+
+    @cached_property
+    def _tree(self) -> tuple[dict[str, Any], Rebuild]:
+        return flatten(self.params)
+
+    @property
+    def leaves(self) -> dict[str, Any]:
+        """The parameters to start from by name, as they were given."""
+        return dict(self._tree[0])
 
     def shapes(self, d: int) -> dict[str, tuple[int, ...]]:
         """See `Model.shapes`; they are those of the parameters given, whatever d is."""
-        return {name: np.shape(value) for name, value in self.params.items()}
+        return {name: tuple(np.shape(value)) for name, value in self._tree[0].items()}
 
     def initial_params(self, seed: int, d: int) -> Params:
         """See `Model.initial_params`; a copy of the parameters given."""
-        return {name: np.array(value, dtype=np.float64) for name, value in self.params.items()}
+        return {name: as_array(name, value) for name, value in self._tree[0].items()}
+
+    def tree(self, params: Params) -> Any:
+        """Flat parameters in the form that `apply` takes."""
+        return self._tree[1](params)
 
     def output(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
         """What `apply` returns."""
-        arguments = (params, x) if context is None else (params, x, context)
-        return self.apply(calculus.ops, *arguments) if self.backend is None else self.apply(*arguments)
+        arguments = (self.tree(params), x) if context is None else (self.tree(params), x, context)
+        if self.backend is None:
+            return self.apply(calculus.ops, *arguments)
+        apply = self.apply if self.over_rows is None else self.over_rows(self.apply)
+        return apply(*arguments)
 
-    def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
-        """See `Model.score`."""
-        psi = self.output(calculus, params, x, context)
-        if tuple(psi.shape) != tuple(x.shape):
-            raise ModelError(f"apply must return one score a row, of shape {tuple(x.shape)}; it returned {tuple(psi.shape)}")
-        return psi
+    def native(self, engine: Backend, params: Params, frame: Frame, into: Any = None) -> tuple[Callable[..., Any], Any]:
+        """A function (params, x) in the engine's framework, and its tree of parameters; see `UserModel.native`."""
+        refuse_into(self, into)
+        return pair(engine, self._native_apply(engine), self.tree(engine.asarrays(params)), frame)
+
+    def _native_apply(self, engine: Backend) -> Callable[..., Array]:
+        if self.backend is not None:
+            return self.apply
+        return lambda params, x, *context: self.apply(engine.ops, params, x, *context)
+
+
+def pair(engine: Backend, apply: Callable[..., Array], tree: Any, frame: Frame) -> tuple[Callable[..., Any], Any]:
+    """A function (params, x, *context) that takes x in the user's units, and its parameters."""
+    if frame.mean is None or frame.scale is None:
+        return apply, tree
+    mean, scale = engine.asarray(frame.mean), engine.asarray(frame.scale)
+
+    def in_units(params: Any, x: Array, *context: Array) -> Array:
+        found = apply(params, (x - mean) / scale, *context)
+        return found if frame.energy else found / scale
+
+    return in_units, tree
+
+
+def refuse_into(model: UserModel, into: Any) -> None:
+    """Refuse to change in place what cannot be changed.
+
+    Raises:
+        ModelError: See above.
+    """
+    if into is not None:
+        raise ModelError(f"the parameters of a {model.kind} cannot be changed in place; use what native() returns")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,13 +22,13 @@ __all__ = ["CurvatureSearch", "ImplicitScoreMatching"]
 class CurvatureSearch:
     """A choice of the curvature weight by held-out rows: one fit for each weight, and the one that they judge best.
 
-    Values of the regularised loss at different weights do not compare, so one loss judges all: by default the plain one.
+    Values of the regularised loss at different weights do not compare, so one loss judges all: by default the plain one, of
+    rows with noise as wide as the step of a discrete column.
 
     Args:
         weights: What to try.
         folds: Parts that take turns in being held out, from 2; 0 for the rows that the fit holds out anyway.
-        judge_weight: Curvature weight of the loss that judges. On samples that repeat values the plain loss is no judge, as a
-            steep step at a value lowers it there for held-out rows too: give a positive one.
+        judge_weight: Curvature weight of the loss that judges; a positive one favours its like.
 
     Raises:
         OptionError: A value is none of these.
@@ -76,7 +76,7 @@ class ImplicitScoreMatching(Objective):
         ImplicitScoreMatching(curvature_weight=0.1, divergence='auto')
     """
 
-    curvature_weight: float | tuple[float, ...] | str | CurvatureSearch = 0.0
+    curvature_weight: Any = 0.0
     divergence: str | Hutchinson = "auto"
     differentiates_in_x = True
     row_axes: ClassVar[dict[str, int]] = {"probes": 1}
@@ -112,7 +112,8 @@ class ImplicitScoreMatching(Objective):
             raise OptionError(
                 "a curvature_weight that is searched for has no value yet: only ismcore.fit chooses one; give a number"
             )
-        return bool(np.any(np.asarray(weight) > 0.0))
+        # no NumPy: this is asked at every step, and torch's compiler takes NumPy's answer for one of its own
+        return any(w > 0.0 for w in (weight if isinstance(weight, tuple) else (weight,)))
 
     def inputs(self, x: np.ndarray, standardizer: Standardizer) -> Params:
         """See `Objective.inputs`."""
@@ -148,22 +149,29 @@ class ImplicitScoreMatching(Objective):
 
     def cotangents(
         self, ops: Ops, psi: Array, second: Array, weight: Array | float, given: Params
-    ) -> tuple[Array, Array, Array]:
-        """Loss, and its derivatives in psi and in `second`: by formula, for `ismcore.analytic`.
+    ) -> tuple[Array, Array, Array | float]:
+        """Loss, and its derivatives in psi and in `second`: by formula, for `ismcore.analytic`, where samples are columns.
 
         Args:
             ops: Operations.
-            psi: Score, (n, d).
-            second: Divergence, (n,), where there is no penalty; else the Jacobian diagonal, (n, d).
+            psi: Score, (d, n).
+            second: Divergence, (n,), where there is no penalty; else the Jacobian diagonal, (d, n).
             weight: Weight of each row, (n,), or of all alike.
             given: See `terms`.
         """
-        column: Array = weight if isinstance(weight, float) else weight[:, None]
-        if not self.penalised:
-            loss = ops.sum((0.5 * ops.sum(psi * psi, axis=1) + second) * weight)
-            return loss, psi * column, 0.0 * second + weight
-        loss = ops.sum(self.row_terms(ops, psi, second, given) * weight)
-        return loss, psi * column, (1.0 + 2.0 * given["curvature_weight"] * second) * column
+        half = psi * (0.5 * weight)
+        terms = psi * half
+        half += half
+        if "curvature_weight" not in given:
+            return ops.sum(terms) + ops.sum(second * weight), half, weight
+        curvature_weight = given["curvature_weight"]
+        if curvature_weight.shape:
+            curvature_weight = curvature_weight[:, None]
+        bend = (curvature_weight * weight) * second
+        rise = bend + weight
+        terms += second * rise
+        rise += bend
+        return ops.sum(terms), half, rise
 
     @staticmethod
     def _estimated_terms(calculus: Calculus, score_fn: ScoreFn, x: Array, given: Params) -> Array:

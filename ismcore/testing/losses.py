@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -20,7 +21,7 @@ from ismcore.objectives import (
 from ismcore.problem import Params
 from ismcore.testing.oracle import Formula
 
-__all__ = ["loss"]
+__all__ = ["loss", "of_rows"]
 
 
 def loss(
@@ -43,6 +44,15 @@ def loss(
     """
     terms = TERMS[type(objective)](objective, formula, params, x, draws or {})
     return complex(terms.mean() if row_weight is None else terms @ row_weight)
+
+
+def of_rows(objective: Objective, rows: np.ndarray) -> Objective:
+    """The objective for these rows alone: of the arrays that it was given, those that hold something for each row are cut."""
+    if isinstance(objective, DenoisingScoreMatching) and objective.noise is not None:
+        return replace(objective, noise=np.asarray(objective.noise)[rows])
+    if isinstance(objective, SlicedScoreMatching) and not isinstance(objective.probes, str):
+        return replace(objective, probes=np.asarray(objective.probes)[:, rows])
+    return objective
 
 
 def _probes(given: Any, draws: Params) -> np.ndarray:

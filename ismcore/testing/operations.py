@@ -77,6 +77,17 @@ ELEMENTWISE = (
     ),
     *(
         Elementwise(
+            id,
+            lambda ops, z: ops.sigmoid(z),
+            points,
+            _logistic,
+            lambda z: _logistic(z) * _logistic(-z),
+            lambda z: -_logistic(z) * _logistic(-z) * np.tanh(0.5 * z),
+        )
+        for id, points in (("sigmoid", NEAR), ("sigmoid-far", FAR))
+    ),
+    *(
+        Elementwise(
             f"logaddexp{id}",
             lambda ops, z: ops.logaddexp(z, 0.0),
             points,

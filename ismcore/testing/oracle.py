@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from ismcore.optimizers import SGD, Adam, Optimizer
-from ismcore.problem import Params, TrainState
+from ismcore.problem import STATE_PARTS, Params, TrainState
 
 __all__ = ["Formula", "affine", "affine_minimum", "conditional", "energy", "gradient", "mlp", "residual", "train"]
 
@@ -181,16 +181,29 @@ def train(
     state: TrainState,
     rates: Iterable[float],
     value_and_grad: Callable[[Params, int], tuple[float, Params]],
+    *,
+    clip_norm: float = np.inf,
+    decays: Callable[[int], float] | None = None,
 ) -> tuple[np.ndarray, TrainState]:
     """Losses, each before its update, and the state that the steps lead to, in float64; the loss may differ from step to step.
 
     Steps are counted from 0, where training began, as `Problem.draws` counts them.
+
+    Args:
+        optimizer: The rule.
+        state: Where to begin.
+        rates: One learning rate a step.
+        value_and_grad: (params, step) -> loss and gradient.
+        clip_norm: The length that a longer gradient, all parameters in one vector, is scaled down to.
+        decays: Share of the moving average that a step keeps, by the step's number.
     """
     losses, t = [], state.step
-    params, first, second = ({**part} for part in (state.params, state.first_moment, state.second_moment))
+    params, first, second, average = ({**getattr(state, part)} for part in STATE_PARTS)
     for rate in rates:
         value, slopes = value_and_grad(params, t)
         losses.append(value)
+        length = math.sqrt(sum(float(np.sum(g**2)) for g in slopes.values()))
+        slopes = {name: g * min(1.0, clip_norm / length) if length else g for name, g in slopes.items()}
         t += 1
         for name, g in slopes.items():
             direction = g
@@ -202,4 +215,7 @@ def train(
             elif isinstance(optimizer, SGD) and optimizer.momentum:
                 direction = first[name] = optimizer.momentum * first[name] + g
             params[name] = params[name] - rate * direction
-    return np.array(losses), TrainState(t, params, first, second)
+        if decays is not None:
+            keep = decays(t - 1)
+            average = {name: keep * value + (1 - keep) * params[name] for name, value in average.items()}
+    return np.array(losses), TrainState(t, params, first, second, average)

@@ -25,7 +25,7 @@ from ismcore.objectives import (
 )
 from ismcore.optimizers import SGD, Adam, Optimizer
 from ismcore.plugins import registry
-from ismcore.problem import Params, Problem
+from ismcore.problem import Params, Problem, TrainState
 from ismcore.samples import Standardizer
 from ismcore.testing import functions, losses, oracle
 
@@ -34,6 +34,9 @@ __all__ = [
     "Scenario",
     "TrainingCase",
     "all_scenarios",
+    "average_cases",
+    "batch_cases",
+    "clip_cases",
     "drawing_cases",
     "scenario",
     "scored_scenarios",
@@ -247,13 +250,18 @@ def _answered(case: Scenario) -> Scenario:
     return replace(case, answer=Answer(psi.real, np.array(jacobian.real), value, slopes), source=source)
 
 
-def _made(row: Row) -> Scenario:
+def _drawn(row: Row) -> Scenario:
+    """The scenario without an answer."""
     rng = np.random.default_rng(zlib.crc32(row.id.encode()))
     params = {name: np.asarray(rng.uniform(-1.0, 1.0, shape)) for name, shape in row.model.shapes(row.d).items()}
     params = {name: abs(value) if name == "a" else value for name, value in params.items()}
     # Eighths are exact in float32 too, so that both dtypes see the same samples.
     x = rng.integers(-12, 13, (row.n, row.d)) / 8.0
-    return _answered(Scenario(row.id, row.model, params, x, row.objective, row.formula, _NONE, "", row.session))
+    return Scenario(row.id, row.model, params, x, row.objective, row.formula, _NONE, "", row.session)
+
+
+def _made(row: Row) -> Scenario:
+    return _answered(_drawn(row))
 
 
 def variant(case: Scenario, suffix: str, **changes: Any) -> Scenario:
@@ -313,11 +321,64 @@ def scenario(id: str) -> Scenario:
 
 @dataclass(frozen=True, eq=False)
 class TrainingCase:
-    """A scenario and an optimiser to train it with, from the scenario's parameters."""
+    """A scenario and how to train it, from the scenario's parameters.
+
+    Attributes:
+        id: Its name in reports.
+        scenario: What is trained.
+        optimizer: By what rule.
+        batch_size: Most rows of a step; None for all.
+        clip_norm: Longest gradient that is followed as it is; None for any.
+        average: Whether a moving average of the parameters is kept; it begins at half the parameters, to be told from them.
+    """
 
     id: str
     scenario: Scenario
     optimizer: Optimizer
+    batch_size: int | None = None
+    clip_norm: float | None = None
+    average: bool = False
+
+    def problem(self, compile: str = "auto") -> Problem:
+        """The training problem."""
+        problem = self.scenario.problem(self.optimizer, compile)
+        return replace(problem, batch_size=self.batch_size, clip_norm=self.clip_norm, average=self.average)
+
+    def start(self) -> TrainState:
+        """The state before the first step, with arrays of its own."""
+        state = self.optimizer.start({name: value.copy() for name, value in self.scenario.params.items()})
+        if not self.average:
+            return state
+        return replace(state, average={name: 0.5 * value for name, value in self.scenario.params.items()})
+
+    def decays(self, step: int, count: int) -> np.ndarray | None:
+        """What each step from the given one keeps of the average, (count,): at step t (1 + t) / (4 + t)."""
+        t = step + np.arange(count)
+        return (1.0 + t) / (4.0 + t) if self.average else None
+
+    def value_and_grad(self, params: Params, step: int) -> tuple[float, Params]:
+        """Loss and gradient of a step at other parameters, by the oracle: of the rows that the core deals it."""
+        if self.batch_size is None:
+            return self.scenario.value_and_grad(params, step)
+        problem, case = self.problem(), self.scenario
+        (rows,), (weight,) = problem.rows(step, 1)
+        objective, draws = losses.of_rows(case.objective, rows), problem.draws(step)
+
+        def loss(at: Params) -> complex:
+            return losses.loss(objective, case.formula, at, case.x[rows], draws, weight)
+
+        return loss(params).real, oracle.gradient(loss, params)
+
+    def train(self, rates: Iterable[float], state: TrainState | None = None) -> tuple[np.ndarray, TrainState]:
+        """Losses and state after steps at these rates, from the start or from a state, by the oracle."""
+        return oracle.train(
+            self.optimizer,
+            self.start() if state is None else state,
+            rates,
+            self.value_and_grad,
+            clip_norm=np.inf if self.clip_norm is None else self.clip_norm,
+            decays=(lambda step: (1.0 + step) / (4.0 + step)) if self.average else None,
+        )
 
 
 OPTIMIZERS = {
@@ -330,12 +391,63 @@ LARGE_EPS = Adam(learning_rate=0.05, b1=0.8, b2=0.99, eps=0.5)
 
 @cache
 def training_cases() -> tuple[TrainingCase, ...]:
-    """Every optimiser on two scenarios."""
-    return tuple(
+    """Every optimiser on two scenarios, and with all that a step can be told."""
+    plain = tuple(
         TrainingCase(f"{id}-{name}", scenario(id), optimizer)
         for id in ("affine3", "s3_softplus-reg0.1")
         for name, optimizer in OPTIMIZERS.items()
     )
+    full = _ragged(MLP((4,), "softplus"), oracle.mlp("softplus"), _penalised(0.1), row_weight=RAGGED_WEIGHTS)
+    return (
+        *plain,
+        *(TrainingCase(f"full-{name}", full, optimizer, 3, CLIP_NORM["full"], True) for name, optimizer in OPTIMIZERS.items()),
+    )
+
+
+RAGGED = 7
+"""Rows, dealt three at a time: batches of two, two and three."""
+RAGGED_WEIGHTS = np.array([0.25, 0.0, 0.125, 0.25, 0.0625, 0.0625, 0.25])
+CLIP_NORM = {"full": 2.0, "clip": 4.25}
+"""Some of the gradients of the cases are longer than this, and some are not."""
+
+
+def _ragged(model: Model, formula: oracle.Formula, objective: Objective, row_weight: np.ndarray | None = None) -> Scenario:
+    """A scenario with more rows than a batch; its own answer is of no use, as no step sees all rows."""
+    made = _drawn(Row("ragged", model, formula, RAGGED, 3, objective))
+    return replace(made, row_weight=row_weight)
+
+
+@cache
+def batch_cases() -> tuple[TrainingCase, ...]:
+    """Batches alone, with row weights, and with each of the arrays that an objective can hold, or draw, for each row."""
+    noise = np.roll(_probes(1, RAGGED, 3)[0], 1, axis=0)
+    objectives: dict[str, tuple[Objective, np.ndarray | None]] = {
+        "plain": (_penalised(0.75), None),
+        "row-weight": (_penalised(0.75), RAGGED_WEIGHTS),
+        "given-probes": (SlicedScoreMatching(probes=_probes(2, RAGGED, 3)), None),
+        "given-noise": (DenoisingScoreMatching(0.5, noise=noise), None),
+        "target": (ExplicitScoreMatching(_target), RAGGED_WEIGHTS),
+        "drawn-noise": (DenoisingScoreMatching(0.5), None),
+    }
+    return tuple(
+        TrainingCase(name, _ragged(Affine(), oracle.affine, objective, weight), OPTIMIZERS["momentum"], batch_size=3)
+        for name, (objective, weight) in objectives.items()
+    )
+
+
+@cache
+def clip_cases() -> tuple[TrainingCase, ...]:
+    """Every optimiser, with gradients on both sides of the limit."""
+    return tuple(
+        TrainingCase(name, scenario("affine3"), optimizer, clip_norm=CLIP_NORM["clip"])
+        for name, optimizer in OPTIMIZERS.items()
+    )
+
+
+@cache
+def average_cases() -> tuple[TrainingCase, ...]:
+    """Every optimiser, with an average."""
+    return tuple(TrainingCase(name, scenario("affine3"), optimizer, average=True) for name, optimizer in OPTIMIZERS.items())
 
 
 @cache

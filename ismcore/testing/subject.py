@@ -16,7 +16,7 @@ from ismcore.errors import IsmError, OptionError
 from ismcore.ops import Array
 from ismcore.optimizers import SGD, Optimizer
 from ismcore.plugins import load_backend
-from ismcore.problem import Params, Problem, Steps, TrainState
+from ismcore.problem import Params, Problem, TrainState
 from ismcore.testing.scenarios import Scenario
 
 __all__ = [
@@ -226,13 +226,11 @@ class Training:
             self._session = self._engine.prepare(problem, state)
             self._engine.synchronize()
 
-    def run(self, rates: Any) -> np.ndarray:
-        """Take one step a rate, each with its own draws; the losses, float64, one a step."""
+    def run(self, rates: Any, decays: np.ndarray | None = None) -> np.ndarray:
+        """Take one step a rate, each with its own rows, draws and decay; the losses, float64, one a step."""
         rates = np.asarray(rates, dtype=np.float64)
-        drawn = [self._problem.draws(self._step + k) for k in range(len(rates))]
-        draws = {name: np.stack([each[name] for each in drawn]) for name in drawn[0]}
         with self._engine.scope():
-            losses = self._session.run(Steps(rates, draws))
+            losses = self._session.run(self._problem.steps(self._step, rates, decays))
         self._step += len(rates)
         self._subject.typed(losses, "what run returns", dtype="float64")
         if losses.shape != rates.shape:
@@ -243,9 +241,8 @@ class Training:
         """The state, once every array is known to have the dtype."""
         with self._engine.scope():
             state = self._session.state()
-        for part in (state.params, state.first_moment, state.second_moment):
-            for name, value in part.items():
-                self._subject.typed(value, f"{name} in the state")
+        for name, value in state.arrays().items():
+            self._subject.typed(value, f"{name} in the state")
         return state
 
 

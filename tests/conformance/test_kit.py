@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from ismcore_autograd.backend import AutogradBackend
 from wrong_backends import PenaltyDropped, SummedOutputs
@@ -24,7 +25,7 @@ from ismcore.testing import (
 )
 from ismcore.testing.__main__ import main
 from ismcore.testing.checks import routes
-from ismcore.testing.scenarios import drawing_cases, scored_scenarios
+from ismcore.testing.scenarios import batch_cases, clip_cases, drawing_cases, scored_scenarios, training_cases
 
 CONCRETE = ("Affine", "Energy", "MLP", "NoiseConditional", "ResidualMLP", "ScoreFunction")
 ONLY = ["check_jacobian_diagonal", "check_vjp"]
@@ -64,11 +65,35 @@ def test_scenarios_cover_every_objective_and_model():
     assert drawing == {type(objective).__name__ for objective in found} - {"ExplicitScoreMatching"}
 
 
+def lengths(case, steps):
+    """The length of the gradient at each of so many steps, as the oracle takes them."""
+    state = case.start()
+    for _ in range(steps):
+        yield np.sqrt(sum((slope**2).sum() for slope in case.value_and_grad(state.params, state.step)[1].values()))
+        state = case.train([0.05], state)[1]
+
+
+def test_training_cases_cover_batches_of_unequal_size_and_gradients_on_both_sides_of_the_limit():
+    full = [case for case in training_cases() if case.batch_size and case.average and case.clip_norm]
+    assert {type(case.optimizer) for case in full} == {ismcore.Adam, ismcore.SGD}
+    for case in (*full, *batch_cases()):
+        _, weight = case.problem().rows(0, case.problem().batches)
+        assert len({int(count) for count in (weight > 0.0).sum(axis=1)}) > 1
+    for case in (*full, *clip_cases()):
+        found = list(lengths(case, 7))
+        assert min(found) < case.clip_norm < max(found)
+    held = {name for case in batch_cases() for name in case.scenario.objective.row_axes if name in case.problem().inputs()}
+    assert held == {"probes", "noise", "target_score"}
+
+
 def test_closed_formulas_are_those_that_are_checked():
     cases = [*routes.by_route("analytic"), *(case for case in all_scenarios() if case.session)]
-    found = {type(find_route(c.model, c.x.shape[1], trace=not getattr(c.objective, "penalised", True))) for c in cases}
+    found = {
+        type(find_route(c.model, c.x.shape[1], trace=not getattr(c.objective, "penalised", True), n=len(c.x))) for c in cases
+    }
     named = {family.__name__ for family in found if family is not type(None)}
-    assert named == {"OneHidden", "TwoHiddenTrace", "FoldedTrace", "Tangents", "ShallowEnergy", "DeepEnergy"}
+    scores = {"OneHidden", "TwoHiddenTrace", "TwoHiddenDiagonal", "FoldedTrace", "Tangents"}
+    assert named == scores | {"ShallowEnergy", "DeepEnergy"}
 
 
 def test_report_counts_and_prints():

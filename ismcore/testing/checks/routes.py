@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from ismcore.analytic import find_route
-from ismcore.analytic.gradient import BLOCK_BYTES
+from ismcore.calculus import Calculus
 from ismcore.objectives import ImplicitScoreMatching
 from ismcore.optimizers import SGD
 from ismcore.testing.kit import check
@@ -22,8 +22,13 @@ ROUTES = (("e2_softplus-reg0.75", 0.75), ("e5_tanh-ism", 0.0), ("s2_tanh-reg0.75
 
 @cache
 def by_route(route: str) -> Sequence[Scenario]:
-    """The scenarios of `ROUTES`, with the divergence by that route."""
-    return [_by(route, scenario(id), weight) for id, weight in ROUTES]
+    """The scenarios of `ROUTES`, with the divergence by that route, and one with more rows than units."""
+    return [*(_by(route, scenario(id), weight) for id, weight in ROUTES), _by(route, _twice(scenario("s2_tanh-reg0.75")), 0.75)]
+
+
+def _twice(case: Scenario) -> Scenario:
+    """The scenario with every row there twice: the means, of the terms and of their gradients, stay the same."""
+    return replace(case, id=f"{case.id}-twice", x=np.tile(case.x, (2, 1)))
 
 
 def _by(route: str, case: Scenario, curvature_weight: float) -> Scenario:
@@ -60,7 +65,7 @@ def _tiled(small: Scenario, dtype: str) -> Scenario:
     n, d = small.x.shape
     route = find_route(small.model, d, trace=False)
     assert route is not None  # noqa: S101  (our own bug otherwise)
-    count = 7 * (BLOCK_BYTES // (np.dtype(dtype).itemsize * route.numbers_a_row(d))) // 3
+    count = 7 * (Calculus.block_bytes // (np.dtype(dtype).itemsize * route.numbers_a_row(d))) // 3
     # Seven weights and four samples: every weight meets every sample, so that rows and weights out of step show.
     weight = np.resize(np.arange(1.0, 8.0), count)
     weight /= weight.sum()

@@ -11,7 +11,7 @@ import numpy as np
 
 from ismcore.objectives import ImplicitScoreMatching
 from ismcore.optimizers import SGD, Optimizer
-from ismcore.problem import Problem, TrainState
+from ismcore.problem import TrainState
 from ismcore.testing import oracle
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import (
@@ -35,11 +35,21 @@ def with_sessions() -> Sequence[Scenario]:
 @cache
 def expected(case: TrainingCase, rates: tuple[float, ...]) -> tuple[np.ndarray, TrainState]:
     """Losses and state after steps at these rates, by the oracle."""
-    return oracle.train(case.optimizer, start(case.optimizer, case.scenario.params), rates, case.scenario.value_and_grad)
+    return case.train(rates)
+
+
+def begin(subject: Subject, case: TrainingCase, state: TrainState | None = None, compile: str = "auto") -> Training:
+    """A session of the case, from its start or from a state."""
+    return Training(subject, case.problem(compile), case.start() if state is None else state)
+
+
+def advance(run: Training, case: TrainingCase, step: int, rates: Sequence[float]) -> np.ndarray:
+    """The losses of steps from the given one; what each is told beside its rate is the case's."""
+    return run.run(rates, case.decays(step, len(rates)))
 
 
 def compare_states(subject: Subject, found: TrainState, right: TrainState, tolerance: float, when: str) -> float:
-    """Worst error over tolerance of a state's parameters and moments.
+    """Worst error over tolerance of a state's parameters, moments and average.
 
     Raises:
         CheckFailed: It is too far off, or counts its steps wrongly.
@@ -50,6 +60,7 @@ def compare_states(subject: Subject, found: TrainState, right: TrainState, toler
         subject.close(found.params, right.params, tolerance, f"{when}, parameter"),
         subject.close(found.first_moment, right.first_moment, tolerance, f"{when}, first moment of"),
         subject.close(found.second_moment, right.second_moment, tolerance, f"{when}, second moment of"),
+        subject.close(found.average, right.average, tolerance, f"{when}, average of"),
     )
 
 
@@ -60,8 +71,8 @@ def follow(subject: Subject, case: TrainingCase, rates: Sequence[float], toleran
         CheckFailed: It is too far off.
     """
     losses, state = expected(case, tuple(rates))
-    run = Training(subject, case.scenario.problem(case.optimizer), start(case.optimizer, case.scenario.params))
-    found = run.run(rates)
+    run = begin(subject, case)
+    found = advance(run, case, 0, rates)
     return max(
         subject.close(found, losses, tolerance, "the losses", dtype="float64"),
         compare_states(subject, run.state(), state, tolerance, f"after {len(rates)} steps"),
@@ -74,11 +85,10 @@ def identical(one: TrainState, other: TrainState, what: str) -> None:
     Raises:
         CheckFailed: Two states differ.
     """
-    for part in ("params", "first_moment", "second_moment"):
-        for name, value in getattr(one, part).items():
-            gap = np.max(np.abs(value - getattr(other, part)[name]), initial=0.0)
-            if value.tobytes() != getattr(other, part)[name].tobytes():
-                raise CheckFailed(f"{what} differ in {part} {name}, by {gap:.1e}")
+    arrays = other.arrays()
+    for name, value in one.arrays().items():
+        if value.tobytes() != arrays[name].tobytes():
+            raise CheckFailed(f"{what} differ in {name}, by {np.max(np.abs(value - arrays[name]), initial=0.0):.1e}")
 
 
 PROBE = OPTIMIZERS["momentum"]
@@ -112,8 +122,7 @@ def check_session_gradient(subject: Subject, case: Scenario) -> float:
 def check_loss_is_before_update(subject: Subject, case: TrainingCase) -> float:
     """The loss of a step is the one before its update."""
     losses, _ = expected(case, (0.05, 0.05))
-    run = Training(subject, case.scenario.problem(case.optimizer), start(case.optimizer, case.scenario.params))
-    found = run.run([0.05, 0.05])
+    found = advance(begin(subject, case), case, 0, [0.05, 0.05])
     return subject.close(found, losses, subject.tolerances.gradient, "the losses of two steps", dtype="float64")
 
 
@@ -134,8 +143,8 @@ def check_draws_of_each_step(subject: Subject, case: TrainingCase) -> float:
     """Each step takes the probes, noise or scales that were drawn for it, in whatever chunks the steps are taken."""
     rates = (0.05,) * 6
     losses, state = expected(case, rates)
-    run = Training(subject, case.scenario.problem(case.optimizer), start(case.optimizer, case.scenario.params))
-    found = np.concatenate([run.run(rates[:4]), run.run(rates[4:])])
+    run = begin(subject, case)
+    found = np.concatenate([advance(run, case, 0, rates[:4]), advance(run, case, 4, rates[4:])])
     return max(
         subject.close(found, losses, subject.tolerances.steps, "the losses", dtype="float64"),
         compare_states(subject, run.state(), state, subject.tolerances.steps, "after 4 + 2 steps"),
@@ -168,10 +177,9 @@ def check_adam_epsilon(subject: Subject) -> float:
 def check_chunks(subject: Subject, case: TrainingCase) -> float:
     """Twenty steps at once, and seven and then thirteen, give the same bits."""
     rates = [case.optimizer.learning_rate] * 20
-    whole, parts = (
-        Training(subject, case.scenario.problem(case.optimizer), start(case.optimizer, case.scenario.params)) for _ in range(2)
-    )
-    one, other = whole.run(rates), np.concatenate([parts.run(rates[:7]), parts.run(rates[7:])])
+    whole, parts = (begin(subject, case) for _ in range(2))
+    one = advance(whole, case, 0, rates)
+    other = np.concatenate([advance(parts, case, 0, rates[:7]), advance(parts, case, 7, rates[7:])])
     if one.tobytes() != other.tobytes():
         raise CheckFailed(f"losses of 20 and of 7 + 13 steps differ by {np.max(np.abs(one - other)):.1e}")
     identical(whole.state(), parts.state(), "states after 20 and after 7 + 13 steps")
@@ -183,8 +191,8 @@ def check_run_goes_on_from_elsewhere(subject: Subject, case: TrainingCase) -> fl
     """A run begun elsewhere goes on here: seven steps in NumPy, then thirteen in the backend."""
     rates = (case.optimizer.learning_rate,) * 20
     losses, right = expected(case, rates)
-    run = Training(subject, case.scenario.problem(case.optimizer), expected(case, rates[:7])[1])
-    found = run.run(rates[7:])
+    run = begin(subject, case, expected(case, rates[:7])[1])
+    found = advance(run, case, 7, rates[7:])
     return max(
         subject.close(found, losses[7:], subject.tolerances.steps, "the losses of steps 8 to 20", dtype="float64"),
         compare_states(subject, run.state(), right, subject.tolerances.steps, "after 7 steps elsewhere and 13 here"),
@@ -195,9 +203,9 @@ def check_run_goes_on_from_elsewhere(subject: Subject, case: TrainingCase) -> fl
 def check_run_goes_on_elsewhere(subject: Subject, case: TrainingCase) -> float:
     """A run begun here goes on elsewhere: seven steps in the backend, then thirteen in NumPy."""
     rates = (case.optimizer.learning_rate,) * 20
-    run = Training(subject, case.scenario.problem(case.optimizer), start(case.optimizer, case.scenario.params))
-    run.run(rates[:7])
-    _, found = oracle.train(case.optimizer, run.state().astype("float64"), rates[7:], case.scenario.value_and_grad)
+    run = begin(subject, case)
+    advance(run, case, 0, rates[:7])
+    _, found = case.train(rates[7:], run.state().astype("float64"))
     right = expected(case, rates)[1]
     return compare_states(
         subject, found.astype(subject.dtype), right, subject.tolerances.steps, "after 7 steps here, 13 elsewhere"
@@ -209,9 +217,8 @@ def check_tiers_agree(subject: Subject, case: TrainingCase) -> float:
     """The backend's own loop does what the plain one over its derivatives does."""
     rates, runs = [case.optimizer.learning_rate] * 5, []
     for compile in ("auto", "off"):
-        problem: Problem = case.scenario.problem(case.optimizer, compile)
-        run = Training(subject, problem, start(case.optimizer, case.scenario.params))
-        runs.append((run.run(rates), run.state()))
+        run = begin(subject, case, compile=compile)
+        runs.append((advance(run, case, 0, rates), run.state()))
     (fast, fast_state), (plain, plain_state) = runs
     tolerance = subject.tolerances.steps
     return max(
@@ -225,8 +232,8 @@ def check_training_is_deterministic(subject: Subject, case: TrainingCase) -> flo
     """Training twice gives the same bits."""
     runs: list[Any] = []
     for _ in range(2):
-        run = Training(subject, case.scenario.problem(case.optimizer), start(case.optimizer, case.scenario.params))
-        runs.append((run.run([0.05] * 5), run.state()))
+        run = begin(subject, case)
+        runs.append((advance(run, case, 0, [0.05] * 5), run.state()))
     if runs[0][0].tobytes() != runs[1][0].tobytes():
         raise CheckFailed(f"losses of two equal runs differ by {np.max(np.abs(runs[0][0] - runs[1][0])):.1e}")
     identical(runs[0][1], runs[1][1], "the states of two equal runs")

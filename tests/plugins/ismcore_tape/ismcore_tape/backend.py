@@ -23,6 +23,7 @@ class TapeOps:
     cos = staticmethod(tape.cos)
     tanh = staticmethod(tape.tanh)
     erf = staticmethod(tape.erf)
+    sigmoid = staticmethod(tape.sigmoid)
     logaddexp = staticmethod(tape.logaddexp)
     where = staticmethod(tape.where)
     sum = staticmethod(tape.total)

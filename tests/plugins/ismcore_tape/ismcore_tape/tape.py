@@ -8,6 +8,8 @@ from itertools import count
 
 import numpy as np
 
+from ismcore.ops import NumpyOps
+
 _clock = count()
 _erf = np.frompyfunc(math.erf, 1, 1)
 
@@ -91,6 +93,7 @@ cos = record(np.cos, lambda g, y, x: -g * sin(x))
 tanh = record(np.tanh, lambda g, y, x: g * (1.0 - y * y))
 absolute = record(np.abs, lambda g, y, x: g * np.sign(x.value))
 erf = record(lambda x: np.asarray(_erf(x), x.dtype), lambda g, y, x: g * exp(-x * x) * (2.0 / math.sqrt(math.pi)))
+sigmoid = record(NumpyOps.sigmoid, lambda g, y, x: g * y * (1.0 - y))
 logaddexp = record(np.logaddexp, lambda g, y, a, b: _fit(g * exp(a - y), a), lambda g, y, a, b: _fit(g * exp(b - y), b))
 
 

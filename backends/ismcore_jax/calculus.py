@@ -1,0 +1,131 @@
+"""`ismcore.calculus.Calculus` on a caller's own arrays: their dtype, their device, their trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ismcore.calculus import Calculus, ScoreFn
+from ismcore.errors import ModelError, OptionError, SamplesError
+from ismcore.ops import Array, Ops
+from ismcore_jax.ops import JaxOps
+
+__all__ = ["ArrayCalculus", "checked_samples", "checked_score", "is_array"]
+
+UNROLLED = 16
+"""Up to this many directions the products are unrolled in the program, which XLA runs fastest; beyond, they are a loop."""
+
+
+class ArrayCalculus(Calculus):
+    """See `ismcore.calculus.Calculus`; nothing is compiled, moved or seeded, and no setting of the process changes.
+
+    Args:
+        like: Samples, (n, d), whose dtype all constants take.
+        chunk_size: Most pairs of a row and a direction that the Jacobian's diagonal differentiates at once; all if None.
+
+    Raises:
+        OptionError: `chunk_size` is no whole number from 1.
+    """
+
+    ops: Ops = JaxOps()  # type: ignore[assignment]  # the framework's signatures are overloaded
+
+    def __init__(self, like: jax.Array, chunk_size: int | None = None) -> None:
+        if chunk_size is not None and (isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1):
+            raise OptionError(f"chunk_size must be a whole number from 1, or None for all at once, not {chunk_size!r}")
+        self.like = like
+        self.dtype = str(like.dtype)
+        self.chunk_size = chunk_size
+
+    def asarray(self, array: np.ndarray, /) -> jax.Array:
+        """See `Calculus.asarray`; an array of JAX's is taken too, and keeps its place in the caller's trace."""
+        return jnp.asarray(array, dtype=self.like.dtype)
+
+    def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
+        """See `Calculus.vjp`."""
+        psi, pull = jax.vjp(f, x)
+        return psi, lambda v: pull(v)[0]
+
+    def jacobian_diagonal(self, f: ScoreFn, x: Array, /) -> tuple[Array, Array]:
+        """See `Calculus.jacobian_diagonal`; in blocks of rows and directions if there is a `chunk_size`."""
+        n, d = x.shape
+        if self.chunk_size is None or self.chunk_size >= n * d:
+            return self._columns(f, x)
+        # each block computes the score anew, so a few directions share one; beyond that, many rows make fast products
+        rows = max(1, min(n, self.chunk_size // min(d, 8)))
+        count = n // rows
+        whole = x[: count * rows].reshape(count, rows, d)
+        psi, diagonal = jax.lax.map(lambda points: self._block(f, points), whole)
+        psi, diagonal = psi.reshape(-1, d), diagonal.reshape(-1, d)
+        if count * rows == n:
+            return psi, diagonal
+        last_psi, last_diagonal = self._block(f, x[count * rows :])
+        return jnp.concatenate([psi, last_psi]), jnp.concatenate([diagonal, last_diagonal])
+
+    def _columns(self, f: ScoreFn, x: Array) -> tuple[Array, Array]:
+        """Score and diagonal, both (n, d), one direction after the other."""
+        psi, pull = self.vjp(f, x)
+        d = x.shape[1]
+        if d <= UNROLLED:
+            return psi, jnp.stack([pull(_unit(i, x))[:, i] for i in range(d)], axis=1)
+        return psi, jax.lax.map(lambda i: pull(_unit(i, x))[:, i], jnp.arange(d)).T
+
+    def _block(self, f: ScoreFn, x: Array) -> tuple[Array, Array]:
+        """The same in blocks of directions, each of which forgets what it computed, and makes it anew when differentiated."""
+        rows, d = x.shape
+        size = max(1, min(d, (self.chunk_size or d) // rows))
+
+        @jax.checkpoint
+        def columns(points: Array, start: Array) -> Array:
+            _, pull = self.vjp(f, points)
+            # beyond the last direction the unit vector is zero, and so is its product
+            return jax.vmap(lambda i: jnp.sum(pull(_unit(i, points)) * _unit(i, points), axis=1))(start + jnp.arange(size))
+
+        found = jax.lax.map(lambda start: columns(x, start), jnp.arange(0, d, size))
+        return jax.checkpoint(f)(x), found.reshape(-1, rows)[:d].T
+
+
+def _unit(i: Any, x: jax.Array) -> jax.Array:
+    return jnp.broadcast_to((jnp.arange(x.shape[1]) == i).astype(x.dtype), x.shape)
+
+
+def is_array(value: object) -> bool:
+    """Whether it is an array of the framework or of NumPy."""
+    return isinstance(value, jax.Array | np.ndarray)
+
+
+def checked_samples(x: Any) -> jax.Array:
+    """The samples, as an array of JAX's.
+
+    Raises:
+        SamplesError: They are no floating-point array (n, d) of at least one row and column.
+    """
+    if not is_array(x) or x.ndim != 2 or 0 in x.shape or not jnp.issubdtype(x.dtype, jnp.floating):
+        came = f"{x.dtype} of shape {tuple(x.shape)}" if is_array(x) else type(x).__name__
+        raise SamplesError(f"x must be a floating-point array of shape (n, d), not {came}; one column is x[:, None]")
+    return jnp.asarray(x)
+
+
+def checked_score(score_fn: Any) -> ScoreFn:
+    """The score function, which refuses to return another shape than it was given.
+
+    Raises:
+        ModelError: It does, or is no function.
+    """
+    if not callable(score_fn):
+        raise ModelError(f"score_fn must be a function (n, d) -> (n, d), not {score_fn!r}")
+
+    def checked(points: Array) -> Array:
+        psi = score_fn(points)
+        if not is_array(psi) or psi.shape != points.shape:
+            came = f"shape {tuple(psi.shape)}" if is_array(psi) else type(psi).__name__
+            raise ModelError(
+                f"score_fn must return the score of each row, of shape {tuple(points.shape)}, not {came}; "
+                "wrap a function of one row by jax.vmap"
+            )
+        return psi
+
+    return checked

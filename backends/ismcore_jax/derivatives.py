@@ -1,0 +1,113 @@
+"""Derivatives of a score function of one's own: the Jacobian's diagonal, the divergence, and its estimate from probes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ismcore.objectives.probes import probe_products
+from ismcore_jax.calculus import ArrayCalculus, checked_samples, checked_score
+from ismcore_jax.draws import probes_for
+
+__all__ = ["divergence", "hutchinson_divergence", "jacobian_diagonal", "kept"]
+
+
+def jacobian_diagonal(
+    score_fn: Callable[[jax.Array], jax.Array],
+    x: jax.Array,
+    *,
+    chunk_size: int | None = None,
+    differentiable: bool = True,
+) -> jax.Array:
+    """The diagonal of the score's Jacobian at each row, d psi_i / d x_i (x_n), (n, d), in 1/[x]^2. Exact.
+
+    Args:
+        score_fn: The score, (n, d) -> (n, d), rows independent: batch normalisation in training mode is not, and its
+            diagonal found so is wrong. A function of one row goes through `jax.vmap`.
+        x: Samples, (n, d), of any floating-point dtype, in units [x].
+        chunk_size: Most pairs of a row and a direction that are differentiated at once, which bounds the memory: about
+            `chunk_size` times what `score_fn` and its gradient in x take for one row. It holds for the value, and for
+            reverse mode around it, for which each block is computed a second time. None takes all at once.
+        differentiable: Whether the result can be differentiated again, in parameters or x. If not, it is a constant.
+
+    Raises:
+        SamplesError: x is no floating-point array (n, d).
+        ModelError: `score_fn` returns another shape than x.
+        OptionError: `chunk_size` is no whole number from 1.
+
+    Cost: d products of the Jacobian with a direction, each about one more evaluation of the score.
+
+    Example:
+        >>> import jax.numpy as jnp, ismcore_jax
+        >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+        >>> ismcore_jax.jacobian_diagonal(lambda x: -x * x.sum(axis=1, keepdims=True), x)
+        Array([[ -4.,  -5.],
+               [-10., -11.]], dtype=float32)
+    """
+    calculus = ArrayCalculus(checked_samples(x), chunk_size)
+    _, diagonal = calculus.jacobian_diagonal(checked_score(score_fn), calculus.like)
+    return kept(diagonal, differentiable)
+
+
+def divergence(
+    score_fn: Callable[[jax.Array], jax.Array],
+    x: jax.Array,
+    *,
+    chunk_size: int | None = None,
+    differentiable: bool = True,
+) -> jax.Array:
+    """The divergence of the score at each row, the sum of `jacobian_diagonal`, (n,), in 1/[x]^2. Exact.
+
+    Arguments, errors and cost are those of `jacobian_diagonal`.
+
+    Example:
+        >>> import jax.numpy as jnp, ismcore_jax
+        >>> ismcore_jax.divergence(lambda x: -x, jnp.zeros((2, 3)))
+        Array([-3., -3.], dtype=float32)
+    """
+    return jacobian_diagonal(score_fn, x, chunk_size=chunk_size, differentiable=differentiable).sum(axis=1)
+
+
+def hutchinson_divergence(
+    score_fn: Callable[[jax.Array], jax.Array],
+    x: jax.Array,
+    *,
+    n_probes: int = 1,
+    probes: Any = "rademacher",
+    key: jax.Array | None = None,
+    differentiable: bool = True,
+) -> jax.Array:
+    """An unbiased estimate of the divergence, mean_v v^T J v with E[v v^T] = 1, (n,), in 1/[x]^2 (Hutchinson 1989).
+
+    Args:
+        score_fn: The score, (n, d) -> (n, d), rows independent.
+        x: Samples, (n, d), in units [x].
+        n_probes: How many probes m to draw for each row.
+        probes: Their law, "rademacher" (exact for d = 1), "gaussian" or "sphere" (radius sqrt(d)), or the probes, (m, n, d).
+        key: What to draw from, such as `jax.random.key(0)`.
+        differentiable: Whether the result can be differentiated again. If not, it is a constant.
+
+    Raises:
+        SamplesError: x is no floating-point array (n, d).
+        ModelError: `score_fn` returns another shape than x.
+        OptionError: An unknown law, no key to draw from, or probes of another shape.
+
+    Cost: m products v^T J, whatever d is.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, ismcore_jax
+        >>> ismcore_jax.hutchinson_divergence(lambda x: -2.0 * x, jnp.zeros((2, 3)), key=jax.random.key(0))
+        Array([-6., -6.], dtype=float32)
+    """
+    calculus = ArrayCalculus(checked_samples(x))
+    given = probes_for(calculus, x, n_probes, probes, key)
+    _, products = probe_products(calculus, checked_score(score_fn), calculus.like, given)
+    return kept(jnp.stack(products).sum(axis=(0, 2)) * (1.0 / len(products)), differentiable)
+
+
+def kept(value: jax.Array, differentiable: bool) -> jax.Array:
+    """The value in the caller's trace, or as a constant."""
+    return value if differentiable else jax.lax.stop_gradient(value)

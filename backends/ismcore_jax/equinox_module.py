@@ -1,0 +1,101 @@
+"""Equinox modules as models. Imported only where Equinox is."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from ismcore.backend import Backend
+from ismcore.errors import ModelError
+from ismcore.models import Frame
+from ismcore.ops import Array
+from ismcore_jax.forms import Form, JaxModel, adopt_tree, digest, in_units
+
+__all__ = ["EquinoxForm", "InUnits", "adopt_equinox"]
+
+
+class InUnits(eqx.Module):
+    """A module of standardised samples, seen in the user's units: score(x) = inner((x - mean) / scale) / scale.
+
+    A function of one row or of a batch, as `inner` is. An energy is not divided.
+    """
+
+    inner: Any
+    mean: tuple[float, ...] = eqx.field(static=True)
+    scale: tuple[float, ...] = eqx.field(static=True)
+    energy: bool = eqx.field(static=True, default=False)
+
+    def __call__(self, x: Array, *context: Array) -> Array:
+        """The score in 1/[x], or the energy, at x in [x]."""
+        return in_units(self.inner, self.mean, self.scale, x, *context, energy=self.energy)
+
+
+@dataclass(frozen=True, eq=False)
+class EquinoxForm(Form):
+    """An Equinox module without its arrays of floats, which are the parameters."""
+
+    rest: Any
+    title: str
+    kind = "equinox.Module"
+
+    @property
+    def key(self) -> Hashable:
+        """See `Form.key`."""
+        return digest(self.rest), tuple(_static_parts(self.rest))
+
+    def call(self, tree: Any, *arguments: Array) -> Array:
+        """See `Form.call`."""
+        found: Array = eqx.combine(tree, self.rest)(*arguments)
+        return found
+
+    def give(self, tree: Any, engine: Backend, frame: Frame, into: Any) -> Any:
+        """See `Form.give`."""
+        if into is not None:
+            raise ModelError(f"the parameters of a {self.kind} cannot be changed in place; use what native() returns")
+        module = eqx.combine(tree, self.rest)
+        if frame.mean is None or frame.scale is None:
+            return module
+        return InUnits(module, tuple(frame.mean.tolist()), tuple(frame.scale.tolist()), frame.energy)
+
+
+def _static_parts(module: eqx.Module) -> Iterator[Any]:
+    """All static fields. JAX compares them without hashing, and so takes a dict that has changed for the one that it was."""
+    for field in fields(module):
+        value = getattr(module, field.name, None)
+        if field.metadata.get("static"):
+            yield value
+            continue
+        for part in jax.tree.leaves(value, is_leaf=lambda node: isinstance(node, eqx.Module)):
+            if isinstance(part, eqx.Module):
+                yield from _static_parts(part)
+
+
+def adopt_equinox(model: eqx.Module, sample: tuple[np.ndarray, ...]) -> JaxModel:
+    """An Equinox module as a model: a function of one row, as Equinox's layers are, or where its shapes say so of a batch.
+
+    Raises:
+        ModelError: It is not fit to be one; the message says why.
+    """
+    title = f"equinox.Module {type(model).__name__}"
+    _check_layers(title, model)
+    params, rest = eqx.partition(model, eqx.is_inexact_array)
+    return adopt_tree(EquinoxForm(rest, title), params, sample, row_first=True)
+
+
+def _check_layers(title: str, model: eqx.Module) -> None:
+    kinds = (eqx.nn.Dropout, eqx.nn.BatchNorm)
+    for layer in jax.tree.leaves(model, is_leaf=lambda node: isinstance(node, kinds)):
+        if isinstance(layer, eqx.nn.BatchNorm):
+            raise ModelError(
+                f"{title} holds a BatchNorm, which keeps a state and in training mixes the rows of a batch: use LayerNorm"
+            )
+        if isinstance(layer, eqx.nn.Dropout) and not layer.inference and layer.p > 0:
+            raise ModelError(
+                f"{title} holds a Dropout in training mode, which makes the score random: pass eqx.nn.inference_mode(module), "
+                "or take it out"
+            )

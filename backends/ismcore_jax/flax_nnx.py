@@ -1,0 +1,108 @@
+"""Flax NNX modules as models. Imported only where Flax is."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from flax.errors import TraceContextError
+
+from ismcore.backend import Backend
+from ismcore.errors import ModelError
+from ismcore.models import Frame
+from ismcore.ops import Array
+from ismcore_jax.forms import Form, JaxModel, adopt_tree, digest, in_units
+
+__all__ = ["InUnits", "NnxForm", "adopt_nnx"]
+
+
+class InUnits(nnx.Module):
+    """A module of standardised samples, seen in the user's units: score(x) = inner((x - mean) / scale) / scale.
+
+    An energy is not divided.
+    """
+
+    def __init__(self, inner: nnx.Module, mean: tuple[float, ...], scale: tuple[float, ...], *, energy: bool = False) -> None:
+        self.inner, self.mean, self.scale, self.energy = inner, mean, scale, energy
+
+    def __call__(self, x: Array, *context: Array) -> Array:
+        """The score in 1/[x], or the energy, at x in [x]."""
+        return in_units(self.inner, self.mean, self.scale, x, *context, energy=self.energy)
+
+
+@dataclass(frozen=True, eq=False)
+class NnxForm(Form):
+    """An NNX module: its graph, and all variables that are no `nnx.Param`, as constants."""
+
+    graph: Any
+    title: str
+    constants: Any
+    kind = "flax.nnx.Module"
+
+    @property
+    def key(self) -> Hashable:
+        """See `Form.key`."""
+        return self.graph, digest(self.constants)
+
+    def call(self, tree: Any, *arguments: Array) -> Array:
+        """See `Form.call`."""
+        found: Array = nnx.merge(self.graph, tree, self.constants)(*arguments)
+        return found
+
+    def give(self, tree: Any, engine: Backend, frame: Frame, into: Any) -> Any:
+        """See `Form.give`."""
+        module = nnx.merge(self.graph, tree, self.constants)
+        if into is not None:
+            _check_like(into, tree, self.title)
+            nnx.update(into, tree)
+            module = into
+        if frame.mean is None or frame.scale is None:
+            return module
+        return InUnits(module, tuple(frame.mean.tolist()), tuple(frame.scale.tolist()), energy=frame.energy)
+
+
+def _check_like(into: Any, tree: Any, title: str) -> None:
+    def shapes(state: Any) -> Any:
+        return jax.tree.map(jnp.shape, state)
+
+    if not isinstance(into, nnx.Module) or shapes(nnx.state(into, nnx.Param)) != shapes(tree):
+        raise ModelError(f"into= must be the {title} that was fitted, or one like it, not {type(into).__name__}")
+
+
+def adopt_nnx(model: nnx.Module, sample: tuple[np.ndarray, ...]) -> JaxModel:
+    """An NNX module as a model; the caller's stays as it is.
+
+    Raises:
+        ModelError: It is not fit to be one; the message says why.
+    """
+    title = f"flax.nnx.Module {type(model).__name__}"
+    _check_layers(title, model)
+    graph, params, constants = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
+    try:
+        return adopt_tree(NnxForm(graph, title, constants), params, sample)
+    except ModelError as error:
+        if not isinstance(error.__cause__, TraceContextError):
+            raise
+        raise ModelError(
+            f"{title} changes a variable of its own when it is called, so equal points need not have equal scores; call "
+            "module.eval() first, or take that layer out"
+        ) from error
+
+
+def _check_layers(title: str, model: nnx.Module) -> None:
+    for path, layer in nnx.iter_modules(model):
+        which = f"{title}: {'.'.join(map(str, path)) or 'it'} is a {type(layer).__name__}"
+        if isinstance(layer, nnx.BatchNorm) and not layer.use_running_average:
+            raise ModelError(
+                f"{which} that takes its mean over the batch, which mixes the rows: call module.eval() first, so that it uses "
+                "its running mean, or use LayerNorm"
+            )
+        if isinstance(layer, nnx.Dropout) and not layer.deterministic and layer.rate > 0:
+            raise ModelError(
+                f"{which} in training mode, which makes the score random: call module.eval() first, or take it out"
+            )

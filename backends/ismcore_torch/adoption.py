@@ -1,0 +1,103 @@
+"""torch modules and functions as models of ismcore, and fitted models as torch modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ismcore.errors import ModelError
+from ismcore.evaluate import check_language
+from ismcore.models import Model, ScoreFunction, UserModel
+from ismcore.ops import Array
+from ismcore.problem import Params
+from ismcore.result import FitResult
+from ismcore_torch.calculus import ArrayCalculus
+from ismcore_torch.modules import adopt_module, takes_one_row
+
+__all__ = ["Score", "adopt", "module"]
+
+
+def adopt(model: Any, sample: tuple[np.ndarray, ...]) -> UserModel:
+    """A module or a `ScoreFunction` of torch as a model.
+
+    Raises:
+        ModelError: It is not fit to be one; the message says why.
+    """
+    return _adopt_function(model, sample) if isinstance(model, ScoreFunction) else adopt_module(model, sample)
+
+
+def _adopt_function(model: ScoreFunction, sample: tuple[np.ndarray, ...]) -> ScoreFunction:
+    leaves = [leaf for leaf in model.leaves.values() if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
+    device = leaves[0].device if leaves else None
+    params = model.initial_params(0, sample[0].shape[1])
+
+    def per_row(dtype: torch.dtype) -> bool:
+        tree = model.tree({name: torch.tensor(value, dtype=dtype, device=device) for name, value in params.items()})
+        rows = [torch.tensor(a, dtype=dtype, device=device) for a in sample]
+        return takes_one_row(model.title, lambda *arguments: model.apply(tree, *arguments), rows)
+
+    first = leaves[0].dtype if leaves else torch.get_default_dtype()
+    try:
+        found = per_row(first)
+    except ModelError:  # it may hold constants of the other dtype, which the dtype of the fit will suit
+        try:
+            found = per_row(torch.float32 if first == torch.float64 else torch.float64)
+        except ModelError:
+            found = per_row(first)
+    return replace(model, over_rows=_over_rows) if found else model
+
+
+def _over_rows(apply: Callable[..., Array]) -> Callable[..., Array]:
+    return lambda params, *arguments: torch.func.vmap(lambda *row: apply(params, *row))(*arguments)
+
+
+class Score(torch.nn.Module):
+    """A fitted score function psi(x), (n, d) -> (n, d), in 1/[x]; its `state_dict` has the result's parameter names."""
+
+    def __init__(self, model: Model, params: Params) -> None:
+        super().__init__()
+        self.model = model
+        self.names = tuple(params)
+        for name, value in params.items():
+            *path, last = name.split(".")
+            holder: torch.nn.Module = self
+            for part in path:
+                if part not in holder._modules:
+                    holder.add_module(part, torch.nn.Module())
+                holder = holder.get_submodule(part)
+            holder.register_parameter(last, torch.nn.Parameter(value))
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+        """The score at x, (n, d)."""
+        params = {name: self.get_parameter(name) for name in self.names}
+        psi: torch.Tensor = self.model.score(ArrayCalculus(x), params, x, context)
+        return psi
+
+
+def module(result: FitResult) -> Score:
+    """The fitted score as a `torch.nn.Module`: differentiable in x and in its parameters, in the result's dtype and device.
+
+    Always the score, in the samples' units; `result.native()` gives an adopted energy back as an energy.
+
+    Args:
+        result: A fit on any backend, of a model that runs in torch. A fit elsewhere comes on torch's default device.
+
+    Raises:
+        ModelError: The model is written for another framework.
+
+    Example:
+        >>> import ismcore_torch
+        >>> result = ismcore.fit([-1.0, 0.0, 1.0], model=ismcore.Affine(), epochs=1, backend="autograd")
+        >>> list(ismcore_torch.module(result).state_dict())
+        ['weight', 'bias']
+    """
+    from ismcore_torch.backend import TorchBackend
+
+    check_language(result.model, "torch")
+    engine = TorchBackend(result.dtype, result.device if result.backend == "torch" else "auto")
+    with engine.scope():
+        return Score(result.model, engine.asarrays(result.params))

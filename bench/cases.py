@@ -1,0 +1,159 @@
+"""The table of what is measured: problems, and how many steps of them make a run. A new cell is a new row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+import ismcore
+from ismcore.testing.scenarios import Scenario, all_scenarios
+
+ROWS = (1_000, 10_000, 100_000, 1_000_000)
+DIMENSIONS = (1, 4, 16, 64, 256, 784)
+WIDTHS = (8, 32, 128, 512)
+DEPTHS = (1, 2, 3, 4)
+PENALTY = 0.1
+
+
+@dataclass(frozen=True)
+class Case:
+    """One problem, and how much of it is run.
+
+    Attributes:
+        id: Its name.
+        family: The part of the report that it belongs to.
+        n: Rows.
+        d: Columns.
+        hidden: Widths of the hidden layers.
+        activation: Of the hidden layers.
+        curvature_weight: Weight of the curvature penalty.
+        epochs: Steps in one run of a fast program: ours, a floor, a compiled loop.
+        slow_epochs: Steps in one run of a program that takes d derivatives one after the other.
+        rounds: Rounds; every program runs once in each.
+        beside: What runs beside ours, of "hand", "square", "scan", "unsynchronised" and "compiled"; see `programs.py`.
+        whole: Time the whole call of `fit`, not its steps alone.
+        reference: Samples and parameters are those of the reference run.
+        rate: Adam's learning rate.
+        but_for: Backends whose program by hand is too slow to be run, and for which no figure is asked.
+    """
+
+    id: str
+    family: str
+    n: int
+    d: int
+    hidden: tuple[int, ...]
+    activation: str = "softplus"
+    curvature_weight: float = 0.0
+    epochs: int = 20
+    slow_epochs: int = 1
+    rounds: int = 3
+    beside: tuple[str, ...] = ()
+    whole: bool = False
+    reference: bool = False
+    rate: float = 1e-3
+    but_for: tuple[str, ...] = ()
+
+    dtypes = ("float32",)
+    row_weight = None
+
+    @cached_property
+    def x(self):
+        """Samples, (n, d), float64: the same at every call."""
+        run = ismcore.datasets.reference_run()
+        if self.reference:
+            return run.sample
+        return run.target.sample(self.n, seed=0) if self.d == 1 else np.random.default_rng(0).standard_normal((self.n, self.d))
+
+    @cached_property
+    def params(self):
+        """Parameters that all programs start from, float64."""
+        return ismcore.datasets.reference_run().initial_params if self.reference else self.model.initial_params(0, self.d)
+
+    @property
+    def model(self):
+        return ismcore.MLP(self.hidden, self.activation)
+
+    @property
+    def objective(self):
+        return ismcore.ImplicitScoreMatching(self.curvature_weight)
+
+
+@dataclass(frozen=True)
+class KitCase:
+    """A scenario of the conformance kit, with the kit's own answer: tiny, so that what is timed is the overhead of a step."""
+
+    scenario: Scenario
+    family: str = "kit"
+    epochs: int = 100
+    slow_epochs: int = 100
+    rounds: int = 3
+    beside: tuple[str, ...] = ("tier 0",)
+    whole: bool = False
+    rate: float = 1e-3
+    but_for: tuple[str, ...] = ()
+
+    dtypes = ("float32", "float64")
+
+    @property
+    def id(self):
+        return self.scenario.id
+
+    def __getattr__(self, name):
+        return getattr(self.scenario, name)
+
+
+def _reference(id, weight):
+    beside = ("hand", "unsynchronised", "scan", "compiled")
+    return Case(id, "reference", 1024, 1, (8,), "sigmoid", weight, 500, 500, 7, beside, whole=True, reference=True, rate=0.01)
+
+
+def _grown(family, value, n, d, hidden, epochs, **options):
+    return Case(f"{family}-{value}", family, n, d, hidden, epochs=epochs, slow_epochs=2, **options)
+
+
+def _rows(n):
+    big = n == max(ROWS)
+    epochs = max(4, 1_000_000 // n)
+    return Case(
+        f"n-{n}", "n", n, 1, (8,), "sigmoid", epochs=min(epochs, 400), slow_epochs=2 if big else min(epochs, 20), rounds=3,
+        beside=("hand",), rate=0.01,
+    )  # fmt: skip
+
+
+NAMED = (
+    _reference("reference", 0.0),
+    _reference("reference-penalised", PENALTY),
+    Case("two-128", "wide", 512, 16, (128, 128), epochs=100, slow_epochs=5, beside=("hand",), rounds=7),
+    Case("two-128-penalised", "wide", 512, 16, (128, 128), "softplus", PENALTY, 20, 5, 7, ("hand",)),
+    Case("two-512", "wide", 128, 784, (512, 512), epochs=20, rounds=2, beside=("hand",)),
+    Case("two-512-penalised", "wide", 128, 784, (512, 512), "softplus", PENALTY, 2, 1, 2, ("hand",), but_for=("autograd",)),
+    Case("one-512", "wide", 128, 784, (512,), epochs=20, slow_epochs=20, rounds=9, beside=("square",)),
+)
+GROWN = (
+    *(_rows(n) for n in ROWS),
+    *(_grown("d", d, 512, d, (128, 128), 40 if d < 100 else 15) for d in DIMENSIONS),
+    *(_grown("d-penalised", d, 128, d, (128, 128), max(2, 60 // d), curvature_weight=PENALTY) for d in DIMENSIONS),
+    *(_grown("width", h, 512, 16, (h, h), 10 if h > 200 else 40) for h in WIDTHS),
+    *(_grown("depth", k, 512, 16, (128,) * k, 8 if k > 2 else 40) for k in DEPTHS),
+)
+
+
+def kit_cases():
+    """The scenarios of the kit on which sessions are checked."""
+    return tuple(KitCase(scenario) for scenario in all_scenarios() if scenario.session)
+
+
+def all_cases(*, parts=()):
+    """Every case, those that figures are asked for first; of some families alone where they are named."""
+    for found in (*NAMED, *GROWN):
+        if not parts or found.family in parts:
+            yield found
+    if not parts or "kit" in parts:
+        yield from kit_cases()
+
+
+def case(id):
+    """The case of that id."""
+    return next(found for found in all_cases() if found.id == id)

@@ -1,0 +1,122 @@
+"""Which programs run in a cell: ours, the same by hand in that framework, and the floors. Each is checked before it is timed.
+
+| program | is |
+|---|---|
+| ours | `ismcore.fit` |
+| compiled | `ismcore.fit(compile=...)`, compiled whether or not that pays |
+| tier 0 | `ismcore.fit(compile="off")` |
+| ours, squared score | `ismcore.fit` with 1/2 abs(psi)^2 alone |
+| hand | what a careful user writes: see `by_hand/` |
+| unsynchronised | hand, with the losses left on the device until the end (JAX) |
+| scan | a `lax.scan` by hand (JAX) |
+| squared score | hand, with 1/2 abs(psi)^2 alone |
+| NumPy, C | gradients derived by hand: the floors; C runs on one thread |
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from by_hand import with_c, with_numpy
+from cases import Case
+from ours import COMPILED, fit, squared_score, step_seconds
+
+import ismcore
+
+CHECKED = 3
+"""Losses that are compared before anything is timed: from the second on, they tell of the gradient."""
+BY_HAND = ("hand", "unsynchronised", "scan", "square")
+OUTSIDE = {"torch": ("unsynchronised", "scan"), "jax": ("compiled",), "autograd": ("unsynchronised", "scan", "compiled")}
+"""What a backend has no counterpart of; a third party's has no program by hand."""
+
+
+@dataclass
+class Program:
+    """One way to run a case.
+
+    Attributes:
+        name: See the table above.
+        take: epochs -> (loss of each epoch before its update, seconds a step).
+        epochs: Steps in one timed run.
+        expected: Its first losses, from elsewhere, or None for the squared score alone.
+    """
+
+    name: str
+    take: Callable[[int], tuple[np.ndarray, float]]
+    epochs: int
+    expected: np.ndarray | None
+
+
+def names(case, backend):
+    """Names of the programs of a cell, known without importing a framework."""
+    outside = OUTSIDE.get(backend, BY_HAND) + (BY_HAND if backend in case.but_for else ())
+    beside = [name for name in case.beside if name not in outside]
+    found = ["ours"]
+    for name in beside:
+        found += ["ours, squared score", "squared score"] if name == "square" else [name]
+    if isinstance(case, Case):
+        found += ["NumPy", "C"] if with_c.serves(case, "float32") else ["NumPy"]
+    return found
+
+
+def programs(case, backend, dtype, device):
+    """The programs of a cell, by name; preparing compiles and places arrays, but runs nothing."""
+    answer = expected_losses(case)
+    found = {"ours": _ours(case, backend, dtype, device, answer)}
+    if "compiled" in case.beside:
+        found["compiled"] = _ours(case, backend, dtype, device, answer, compile=COMPILED)
+    if "tier 0" in case.beside:
+        found["tier 0"] = _ours(case, backend, dtype, device, answer, compile="off")
+    if "square" in case.beside:
+        found["ours, squared score"] = _ours(case, backend, dtype, device, None, objective=squared_score())
+    for name, run in _by_hand(case, backend, dtype, device).items():
+        slow = name in ("hand", "unsynchronised")
+        found[name] = Program(
+            name, _timed(run), case.slow_epochs if slow else case.epochs, None if "square" in name else answer
+        )
+    floors = {**with_numpy.prepare(case, dtype), **with_c.prepare(case, dtype)} if isinstance(case, Case) else {}
+    for name, run in floors.items():
+        found[name] = Program(name, _timed(run), case.epochs, answer)
+    return {name: found[name] for name in names(case, backend) if name in found}
+
+
+def _by_hand(case, backend, dtype, device):
+    if not set(names(case, backend)) & {"hand", "scan", "squared score"}:
+        return {}
+    return importlib.import_module(f"by_hand.with_{backend}").prepare(case, dtype, device)
+
+
+def _ours(case, backend, dtype, device, answer, **options):
+    def take(epochs):
+        start = time.perf_counter()
+        result = fit(case, backend, epochs, dtype=dtype, device=device, **options)
+        whole = (time.perf_counter() - start) / epochs
+        return result.history["loss"], whole if case.whole else step_seconds(result)
+
+    return Program("ours", take, case.epochs, answer)
+
+
+def _timed(run):
+    def take(epochs):
+        start = time.perf_counter()
+        losses = run(epochs)
+        return losses, (time.perf_counter() - start) / epochs
+
+    return take
+
+
+def expected_losses(case):
+    """The first losses in float64, by no differentiation library: the kit's answer, or gradients derived by hand."""
+    if isinstance(case, Case):
+        return with_numpy.prepare(case, "float64")["NumPy"](min(CHECKED, case.slow_epochs + 1))
+    adam = ismcore.Adam(case.rate)
+    state, losses = adam.start(case.params), []
+    for step in range(CHECKED):
+        loss, gradient = case.value_and_grad(state.params, step)
+        losses.append(loss)
+        state = adam.update(state, gradient, case.rate)
+    return np.array(losses)

@@ -1,0 +1,94 @@
+"""Results as they were when files of schema 1 were first written: what those in `tests/data/schema-1` must give for ever.
+
+`python tests/saved_results.py FOLDER` writes them anew. That is for a new schema, in a folder of its own: the files that are
+there stay as they are, whatever changes in the library.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import ismcore
+from ismcore.models import Standardized
+from ismcore.persistence import save
+from ismcore.result import FitResult
+
+FOLDER = Path(__file__).parent / "data" / "schema-1"
+D = 3
+
+
+def apply(ops, params, x):
+    return params["a"] * x
+
+
+OWN = ismcore.ScoreFunction(apply, {"a": np.array(-1.0)})
+"""A model that no file holds; it is passed to `load`."""
+
+
+def filled(model, dtype, start):
+    """Parameters that are start/7, (start + 1)/7, ... one after the other: no two alike, and none exact in binary."""
+    found, at = {}, start
+    for name, shape in model.shapes(D).items():
+        size = int(np.prod(shape))
+        found[name] = np.array(np.arange(at, at + size).reshape(shape) / 7.0, dtype=dtype)
+        at += size
+    return found
+
+
+def result(model, dtype, **changes):
+    given = {
+        "params": filled(model, dtype, -5),
+        "model": model,
+        "history": {"epoch": np.arange(1, 4), "loss": np.array([1 / 3, -np.inf, np.nan])},
+        "status": "completed",
+        "objective": ismcore.ImplicitScoreMatching(),
+        "backend": "autograd",
+        "backend_reason": "named by the caller",
+        "device": "cpu",
+        "dtype": dtype,
+        "seed": 7,
+        "mean": np.array([0.1, -20.0, 3e5]),
+        "scale": np.array([1.0, 2.0, 1e-3]),
+        "timings": {"prepare": 0.125, "run": 0.25, "total": 0.1},
+        "versions": {"python": "3.11.7", "ismcore": "0.1.0", "numpy": "2.4.6", "autograd": "1.8.0"},
+    }
+    return FitResult(**{**given, **changes})
+
+
+DEEP = ismcore.MLP((4, 2), "softplus")
+RESULTS = {
+    "affine": result(ismcore.Affine(), "float32"),
+    "mlp": result(
+        DEEP,
+        "float64",
+        objective=ismcore.ImplicitScoreMatching((0.1, 0.2, 0.3), ismcore.Hutchinson(2, "sphere")),
+        snapshots={0: filled(DEEP, "float64", 1), 12: filled(DEEP, "float64", 2)},
+        status="diverged",
+        warnings=("values repeat; ü, 数",),
+    ),
+    "energy": result(
+        ismcore.Energy(ismcore.ResidualMLP(3, 1)), "float32", objective=ismcore.SlicedScoreMatching(2, variance_reduced=False)
+    ),
+    "conditional": result(
+        ismcore.NoiseConditional(ismcore.MLP((3,), "tanh")),
+        "float32",
+        objective=ismcore.NoiseConditionalScoreMatching((1.0, 0.1)),
+    ),
+    "standardized": result(
+        Standardized(ismcore.MLP((2,)), np.arange(3.0), np.array([0.5, 1.0, 2.0])),
+        "float32",
+        objective=ismcore.DenoisingScoreMatching(0.5, noise=np.arange(6.0).reshape(2, 3)),
+    ),
+    "own": result(OWN, "float64"),
+}
+"""One result of each model and objective, by the name of its file."""
+
+
+def path(name, folder=FOLDER):
+    return Path(folder) / f"result-{name}.safetensors"
+
+
+if __name__ == "__main__":
+    for name in RESULTS:
+        save(RESULTS[name], path(name, sys.argv[1]))

@@ -1,0 +1,259 @@
+"""Networks that cannot be trained by score matching are refused, with the reason, and stay as they are."""
+
+import equinox as eqx
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+from networks import Linen, Nnx
+from torch.nn import functional
+from truth import correlated
+
+import ismcore
+from ismcore.probing import kinked_lines
+
+X = correlated(n=40)
+
+
+class Own(torch.nn.Module):
+    """A torch network with a step of one's own in the middle."""
+
+    def __init__(self, step, out=3):
+        super().__init__()
+        self.first, self.last, self.step = torch.nn.Linear(3, 6), torch.nn.Linear(6, out), step
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        return self.last(self.step(self.first(x)))
+
+
+class Counting(Own):
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x)
+
+
+class Writing(Own):
+    def forward(self, x):
+        return super().forward(x.mul_(2.0))
+
+
+class Wide(Own):
+    def forward(self, x):
+        return super().forward(x).double()
+
+
+class Fixed(Own):
+    def forward(self, x):
+        return super().forward(x).float()
+
+
+def sequential(*middle, out=3):
+    return torch.nn.Sequential(torch.nn.Linear(3, 6), *middle, torch.nn.Linear(6, out))
+
+
+TORCH = {
+    "batch norm": (lambda: sequential(torch.nn.BatchNorm1d(6), torch.nn.Tanh()), "1 is a BatchNorm1d.*mixes the rows.*eval"),
+    "batch norm without running mean": (
+        lambda: sequential(torch.nn.BatchNorm1d(6, track_running_stats=False), torch.nn.Tanh()).eval(),
+        "1 is a BatchNorm1d.*mixes the rows",
+    ),
+    "dropout": (lambda: sequential(torch.nn.Tanh(), torch.nn.Dropout(0.1)), "2 is a Dropout in training mode.*random.*eval"),
+    "dropout of one's own": (lambda: Own(functional.dropout), "different scores for the same samples.*random"),
+    "relu": (lambda: sequential(torch.nn.ReLU()), "1 is a ReLU.*piecewise linear.*softplus"),
+    "relu of one's own": (lambda: Own(torch.relu), "not smooth in x: .* of 32 lines .*ReLU.*softplus"),
+    "abs": (lambda: Own(torch.abs), "not smooth in x"),
+    "leaky": (lambda: Own(lambda h: torch.tanh(functional.leaky_relu(h))), "not smooth in x"),
+    "sorting": (lambda: Own(lambda h: torch.sort(h, dim=1).values), "not smooth in x"),
+    "rows minus their mean": (lambda: Own(lambda h: torch.tanh(h - h.mean(0))), "mixes the rows.*other rows"),
+    "attention over rows": (lambda: Own(lambda h: torch.softmax(h @ h.T, dim=1) @ h), "mixes the rows"),
+    "row numbers": (lambda: Own(lambda h: h + torch.arange(len(h))[:, None]), "mixes the rows.*their place"),
+    "row count": (lambda: Own(lambda h: torch.tanh(h) * len(h)), "mixes the rows.*size of the batch"),
+    "a buffer that counts": (lambda: Counting(torch.tanh), "writes to its buffer 'calls'"),
+    "spectral norm": (
+        lambda: torch.nn.utils.parametrizations.spectral_norm(torch.nn.Linear(3, 3)),
+        r"writes to its buffer 'parametrizations.weight.0._u'",
+    ),
+    "in-place input": (lambda: Writing(torch.tanh), "writes to its input"),
+    "too wide": (lambda: Wide(torch.tanh), "returns float64 for samples of float32.*fit with dtype='float64'"),
+    "wrong outputs": (
+        lambda: sequential(torch.nn.Tanh(), out=2),
+        r"one score a row, of shape \(64, 3\); it returned \(64, 2\)",
+    ),
+    "energy as score": (lambda: sequential(torch.nn.Tanh(), out=1), "an energy goes inside of ismcore.Energy"),
+    "score as energy": (lambda: ismcore.Energy(sequential(torch.nn.Tanh())), "a score is a model as it is"),
+    "wrong inputs": (lambda: torch.nn.Linear(4, 3), "called on a batch of 7 rows: RuntimeError.*one row at a time"),
+    "two outputs": (lambda: Pair(), "returned a tuple"),
+    "frozen": (lambda: sequential(torch.nn.Tanh()).requires_grad_(False), "requires a gradient, so there is nothing to fit"),
+    "lazy": (lambda: torch.nn.Sequential(torch.nn.LazyLinear(3)), "without a shape yet; call it once"),
+    "nan": (lambda: Own(lambda h: torch.log(-(h * h))), "NaN or infinite scores at 32 of 32"),
+    "a class": (lambda: Own, "the class Own: make one"),
+}
+
+
+class Pair(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = sequential(torch.nn.Tanh())
+
+    def forward(self, x):
+        return self.net(x), None
+
+
+def norm(**options):
+    return nn.Sequential([nn.Dense(6), nn.BatchNorm(**options), jnp.tanh, nn.Dense(3)])
+
+
+class Count(nnx.Module):
+    def __init__(self):
+        self.layer, self.count = nnx.Linear(3, 3, rngs=nnx.Rngs(0)), nnx.Variable(jnp.zeros(()))
+
+    def __call__(self, x):
+        self.count[...] += 1
+        return self.layer(x)
+
+
+class Narrow(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3, dtype=jnp.float32)(x)
+
+
+def equinox(activation=jnp.tanh, **options):
+    return eqx.nn.MLP(3, options.get("out", 3), 6, 1, activation=activation, key=jax.random.key(0))
+
+
+def equinox_with(layer):
+    return eqx.nn.Sequential([eqx.nn.Linear(3, 3, key=jax.random.key(0)), layer])
+
+
+class Bare(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return -x
+
+
+JAX = {
+    "linen batch norm": (
+        lambda: norm(use_running_average=False),
+        "BatchNorm in training mode.*mixes the rows.*running_average",
+    ),
+    "linen dropout": (
+        lambda: nn.Sequential([nn.Dense(3), nn.Dropout(0.1, deterministic=False)]),
+        "draws random numbers.*Dropout.*deterministic=True",
+    ),
+    "linen relu": (lambda: Linen((6, 3), "relu"), "not smooth in x: .* of 32 lines .*ReLU"),
+    "linen rows minus their mean": (lambda: Linen((6, 3), act=lambda h: jnp.tanh(h - h.mean(0))), "mixes the rows"),
+    "linen energy as score": (lambda: Linen((6, 1)), "an energy goes inside of ismcore.Energy"),
+    "linen without parameters": (lambda: Bare(), "has no parameters, so there is nothing to fit"),
+    "linen pair of something else": (lambda: (Linen((6, 3)), 3), r"a pair \(module, params\)"),
+    "linen pair of other params": (
+        lambda: (Linen((6, 3)), {"Dense_7": {"kernel": jnp.ones((3, 3))}}),
+        "called on a batch of 7",
+    ),
+    "nnx batch norm": (
+        lambda: Nnx([3, 6, 3], "tanh", nnx.Rngs(0), between=nnx.BatchNorm(6, rngs=nnx.Rngs(0))),
+        "between is a BatchNorm.*mixes the rows.*eval",
+    ),
+    "nnx dropout": (
+        lambda: Nnx([3, 6, 3], "tanh", nnx.Rngs(0), between=nnx.Dropout(0.1, rngs=nnx.Rngs(0))),
+        "between is a Dropout in training mode.*random.*eval",
+    ),
+    "nnx counter": (Count, "changes a variable of its own"),
+    "equinox relu": (lambda: equinox(jax.nn.relu), "not smooth in x"),
+    "equinox dropout": (lambda: equinox_with(eqx.nn.Dropout(0.1)), "Dropout in training mode.*inference_mode"),
+    "equinox batch norm": (lambda: equinox_with(eqx.nn.BatchNorm(3, "batch", mode="ema")), "BatchNorm.*LayerNorm"),
+    "equinox wrong outputs": (lambda: equinox(out=2), "one score a row"),
+    "a function that mixes rows": (
+        lambda: ismcore.ScoreFunction(lambda p, x: p["k"] * (x - x.mean(0)), {"k": 1.0}, backend="jax"),
+        "mixes the rows",
+    ),
+    "a string in the tree": (
+        lambda: ismcore.ScoreFunction(lambda p, x: p["k"] * x, {"k": 1.0, "name": "x"}, backend="jax"),
+        "parameter 'name' must be an array",
+    ),
+    "a plain function": (lambda: lambda x: -x, "wrap a function of your own as ismcore.ScoreFunction"),
+    "a plain function as energy": (lambda: ismcore.Energy(lambda x: x), "model must be"),
+}
+
+
+@pytest.mark.parametrize(("make", "words"), TORCH.values(), ids=TORCH)
+def test_torch(make, words):
+    model = make()
+    net = model.net if isinstance(model, ismcore.Energy) else model
+    before = state(net)
+    with pytest.raises(ismcore.ModelError, match=words):
+        ismcore.fit(X, model=model, epochs=1, progress=False)
+    assert state(net) == before
+
+
+def state(net):
+    """What must stay, as text."""
+    held = net.state_dict() if isinstance(net, torch.nn.Module) and "Lazy" not in str(net) else {}
+    training = [layer.training for layer in net.modules()] if isinstance(net, torch.nn.Module) else []
+    random = torch.get_rng_state().numpy().tobytes(), str(np.random.get_state())  # noqa: NPY002
+    return {name: value.numpy().tobytes() for name, value in held.items()}, training, random
+
+
+@pytest.mark.parametrize(("make", "words"), JAX.values(), ids=JAX)
+def test_jax(make, words):
+    with pytest.raises(ismcore.ModelError, match=words):
+        ismcore.fit(X, model=make(), epochs=1, progress=False, validation=0)
+
+
+def test_a_dtype_fixed_too_narrow():
+    for model in (Narrow(), Fixed(torch.tanh)):
+        with pytest.raises(ismcore.ModelError, match=r"float32"):
+            ismcore.fit(X, model=model, epochs=1, dtype="float64", progress=False)
+        ismcore.fit(X, model=model, epochs=1, dtype="float32", progress=False)
+
+
+@pytest.mark.parametrize("make", [lambda: sequential(torch.nn.ReLU()), lambda: Own(torch.relu)])
+def test_kinks_are_let_through_on_request_or_where_no_derivative_is_taken(make):
+    ismcore.fit(X, model=make(), epochs=1, allow_nonsmooth=True, progress=False)
+    ismcore.fit(X, model=make(), epochs=1, objective=ismcore.DenoisingScoreMatching(0.5), progress=False)
+
+
+SMOOTH = {
+    "affine": lambda h: h,
+    "steep softplus": lambda h: functional.softplus(h, beta=30.0),
+    "torch's softplus beyond its threshold": lambda h: functional.softplus(10.0 * h),
+    "elu": functional.elu,
+    "silu": functional.silu,
+    "sine": lambda h: torch.sin(5.0 * h),
+    "cube": lambda h: h**3,
+    "layer norm": lambda h: functional.layer_norm(h, (6,)),
+    "softmax over columns": lambda h: torch.softmax(h, dim=1),
+}
+
+
+@pytest.mark.parametrize("step", SMOOTH.values(), ids=SMOOTH)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_smooth_networks_pass(step, dtype):
+    ismcore.fit(X, model=Own(step), epochs=1, dtype=dtype, progress=False)
+
+
+@pytest.mark.parametrize("kind", [np.abs, lambda x: np.maximum(x, 0.01 * x), np.sign, lambda x: np.tanh(x) + np.abs(x)])
+@pytest.mark.parametrize("levels", [16, 8])
+def test_kinks_and_jumps_are_counted(kind, levels):
+    x = np.random.default_rng(0).normal(size=(32, 3))
+    assert kinked_lines(kind, x, levels, 1e-16 if levels == 16 else 1e-7) > 5
+    for smooth in (np.tanh, np.sin, lambda x: x**3, np.exp, np.arctan):
+        assert kinked_lines(smooth, x, levels, 1e-16 if levels == 16 else 1e-7) == 0
+
+
+def test_the_device_of_the_network_is_the_default():
+    from ismcore.adoption import device_for
+    from ismcore.models import Standardized
+
+    class Elsewhere(ismcore.ScoreFunction):
+        device = "cuda:3"
+
+    model = Elsewhere(lambda ops, p, x: p["k"] * x, {"k": 1.0})
+    assert device_for(model, "auto") == "cuda:3"
+    assert device_for(Standardized(ismcore.Energy(model), np.zeros(3), np.ones(3)), "auto") == "cuda:3"
+    assert device_for(model, "cpu") == "cpu"
+    assert device_for(ismcore.MLP(), "auto") == "auto"

@@ -1,0 +1,237 @@
+"""Warnings about a sample: each comes where it should, names its cure, and stays away from ordinary samples."""
+
+import time
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+
+from ismcore.advice import Traits, advise, row_groups, runs_away, traits_of
+from ismcore.datasets import reference_run
+from ismcore.gaps import emptiest_gap
+
+SHAPES = {
+    "normal": lambda rng, shape: rng.standard_normal(shape),
+    "uniform": lambda rng, shape: rng.random(shape),
+    "student": lambda rng, shape: rng.standard_t(2.0, shape),
+    "cauchy": lambda rng, shape: rng.standard_cauchy(shape),
+    "exponential": lambda rng, shape: rng.exponential(size=shape),
+    "lognormal": lambda rng, shape: np.exp(1.5 * rng.standard_normal(shape)),
+    "gamma": lambda rng, shape: rng.gamma(0.3, size=shape),
+    "close modes": lambda rng, shape: rng.standard_normal(shape) + 3.0 * (rng.random(shape) < 0.5),
+}
+
+
+def normal(n, d, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, d))
+
+
+def lumps(n, separation, share, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, 1)) + separation * (rng.random((n, 1)) < share)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("d", [1, 3])
+@pytest.mark.parametrize("n", [200, 1000, 5000])
+def test_ordinary_samples_raise_no_warning(name, d, n):
+    for seed in range(10):
+        x = SHAPES[name](np.random.default_rng(seed), (n, d))
+        assert advise(x, parameters=100, held_out=n // 5) == ()
+
+
+def test_float32_samples_raise_no_warning():
+    x = normal(200_000, 2).astype(np.float32).astype(np.float64)
+    assert len(np.unique(x[:, 0])) < len(x)  # chance ties in 24 bits are there, and no atoms
+    assert traits_of(x).repeated == 0
+    assert advise(x) == ()
+
+
+def test_reference_sample_raises_no_warning():
+    assert advise(reference_run().sample, parameters=193, held_out=205) == ()
+
+
+def test_repeated_rows_are_counted_and_told():
+    x = normal(300, 3)
+    x = np.concatenate([x, x[:40]])
+    assert traits_of(x).repeated == 40
+    assert not traits_of(x).has_atoms
+    (text,) = advise(x)
+    assert "40 of 340 rows" in text
+    assert "curvature_weight" in text
+
+
+def test_an_atom_is_named_with_value_column_and_share():
+    x = normal(1000, 3)
+    x[:100, 1] = 0.25
+    (column, value, share) = traits_of(x).atoms[0]
+    assert (column, value, round(share, 3)) == (1, 0.25, 0.1)
+    assert traits_of(x).has_atoms
+    (text,) = advise(x)
+    assert "0.25 in column 1 (10% of the rows)" in text
+    assert "curvature_weight" in text
+    assert "dequantise" in text
+
+
+def test_many_atoms_are_cut_short():
+    x = normal(1000, 1)
+    x[:300, 0] = np.repeat(np.arange(10.0) / 10.0, 30)
+    (text,) = advise(x)
+    assert "and 5 more" in text
+
+
+@pytest.mark.parametrize("step", [0.1, 0.25, 1.0])
+def test_a_discrete_column_is_named_with_its_step(step):
+    x = normal(2000, 3)
+    x[:, 2] = np.round(x[:, 2] / step) * step + 7.3
+    ((column, found),) = traits_of(x).steps
+    assert column == 2
+    assert found == pytest.approx(step, rel=1e-9)
+    (text,) = advise(x)
+    assert f"2 (step {step:g})" in text
+    assert "curvature_weight" in text
+    assert "dequantise" in text
+
+
+def test_the_rounding_of_a_column_is_its_step():
+    x = normal(2000, 3)
+    x[:, 1] = np.round(x[:, 1], 1)
+    np.testing.assert_allclose(traits_of(x).rounding, [0.0, 0.1, 0.0], rtol=1e-9)
+
+
+def test_few_values_on_no_lattice_are_discrete_without_a_step():
+    x = np.array([0.0, 1.0, np.e, np.pi])[np.random.default_rng(0).integers(0, 4, (500, 1))]
+    assert traits_of(x).steps == ((0, 0.0),)
+    assert "uneven steps" in advise(x)[0]
+
+
+def test_two_values_are_a_lattice():
+    assert traits_of(np.array([[0.0], [2.0]] * 30)).steps == ((0, 2.0),)
+
+
+def test_many_discrete_columns_are_cut_short():
+    x = np.round(normal(400, 15))
+    assert "and 3 more" in advise(x)[0]
+
+
+def test_iris_is_discrete_in_every_column():
+    steps = traits_of(load_iris().data).steps
+    assert [j for j, _ in steps] == [0, 1, 2, 3]
+    np.testing.assert_allclose([step for _, step in steps], 0.1, rtol=1e-9)
+
+
+def test_an_objective_with_a_curvature_weight_is_told_what_bounds_it():
+    text = " ".join(advise(np.round(normal(500, 2)), curvature_weight=0.1))
+    assert "curvature_weight=0.1 bounds it" in text
+    assert "set a curvature_weight" not in text
+
+
+def test_too_few_rows_for_the_parameters_for_the_dimension_and_to_hold_out():
+    assert "300 parameters" in advise(normal(99, 3), parameters=300)[0]
+    assert "Affine" in advise(normal(99, 3), parameters=300)[0]
+    assert "for 9 dimensions" in advise(normal(99, 9))[0]
+    assert "held-out part has 19 rows" in advise(normal(100, 3), held_out=19)[0]
+    assert advise(normal(100, 3), parameters=300, held_out=20) == ()
+
+
+@pytest.mark.parametrize(
+    ("n", "separation", "share"), [(200, 7.0, 0.5), (1000, 7.0, 0.5), (1000, 7.0, 0.1), (20_000, 10.0, 0.1)]
+)
+def test_separated_modes_are_seen(n, separation, share):
+    hits = [traits_of(lumps(n, separation, share, seed)).gap for seed in range(10)]
+    assert sum(gap is not None for gap in hits) >= 9
+    for gap in filter(None, hits):
+        assert 0.0 < gap.low < gap.high < separation
+        assert gap.share == pytest.approx(1.0 - share, abs=0.1)
+
+
+def test_modes_are_seen_across_a_principal_component_alone():
+    rng = np.random.default_rng(0)
+    sign = rng.choice([-1.0, 1.0], (2000, 1))
+    # Four units along the diagonal of 12 columns: 1.15 along each, which hides it in every column.
+    x = rng.standard_normal((2000, 12)) + sign * 4.0 / np.sqrt(12.0)
+    gap = emptiest_gap(x, np.arange(12))
+    assert gap is not None
+    assert gap.direction == "principal component 1"
+    assert gap.rows == np.count_nonzero(np.abs(gap_view(x) - (gap.low + gap.high) / 2) <= (gap.high - gap.low) / 2)
+    (text,) = advise(x)
+    assert "principal component 1" in text
+    assert "weights" in text
+
+
+def gap_view(x):
+    """The first principal component, whose sign is that of `numpy.linalg.eigh`."""
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    return z @ np.linalg.eigh(z.T @ z)[1][:, -1]
+
+
+def test_a_sparse_valley_with_rows_enough_is_no_gap():
+    assert traits_of(lumps(1000, 6.5, 0.5)).gap is not None
+    assert traits_of(lumps(100_000, 6.5, 0.5)).gap is None
+
+
+def test_a_lattice_is_not_taken_for_modes():
+    x = normal(1000, 2)
+    x[:, 0] = np.round(x[:, 0])
+    assert traits_of(x).gap is None
+
+
+def test_copies_stay_together_unless_most_rows_are_copies():
+    x = normal(300, 2)
+    assert not traits_of(x).keeps_copies_together
+    assert traits_of(np.concatenate([x, x])).keeps_copies_together
+    assert not traits_of(np.concatenate([x, x, x])).keeps_copies_together
+
+
+def test_equal_rows_share_a_group_numbered_by_first_appearance():
+    x = np.array([[1.0, -0.0], [2.0, 5.0], [1.0, 0.0], [3.0, 5.0], [2.0, 5.0]])
+    np.testing.assert_array_equal(row_groups(x), [0, 1, 0, 2, 1])
+
+
+@pytest.mark.parametrize("collide", [False, True])
+def test_groups_are_those_of_numpy_even_when_fingerprints_collide(monkeypatch, collide):
+    x = np.round(normal(3000, 3), 1)
+    if collide:
+        monkeypatch.setattr("ismcore.advice._fingerprints", lambda rows: (np.abs(rows[:, 0]) * 10).astype(np.uint64))
+    group = row_groups(x)
+    _, first, inverse = np.unique(x, axis=0, return_index=True, return_inverse=True)
+    expected = np.argsort(np.argsort(first))[inverse.reshape(-1)]
+    np.testing.assert_array_equal(group, expected)
+
+
+@pytest.mark.parametrize(
+    ("losses", "away"),
+    [
+        ([0.0, -1.0, -0.5, 0.2], True),
+        ([0.0, -1.0, -0.9, -0.8], False),
+        ([0.0, -1.0, np.nan], True),
+        ([0.0, np.inf, -1.0, -0.9], False),
+        ([-1.0, -0.99, -0.95], False),
+        ([0.0, 1.0], False),
+        ([5.0, 4.0, 3.0], False),
+    ],
+)
+def test_a_held_out_loss_that_runs_away(losses, away):
+    assert runs_away(np.array(losses)) is away
+
+
+def test_a_held_out_loss_that_runs_away_is_told():
+    (text,) = advise(normal(1000, 1), validation=[0.0, -1.0, 3.0])
+    assert "-1 at its best, look 2 of 3, 3 at the end" in text
+    assert advise(normal(1000, 1), validation=[0.0, -1.0, -0.9]) == ()
+    assert "larger curvature_weight" in advise(normal(1000, 1), validation=[0.0, -1.0, 3.0], curvature_weight=0.1)[0]
+
+
+def test_known_traits_are_not_looked_for_again():
+    assert advise(None, traits=Traits(n=100, d=1)) == ()
+
+
+def test_a_hundred_thousand_rows_take_less_than_50_ms():
+    x = normal(100_000, 10)
+    advise(x[:100])
+    seconds = []
+    for _ in range(5):
+        start = time.thread_time()  # not what other processes take
+        advise(x, parameters=1000)
+        seconds.append(time.thread_time() - start)
+    assert min(seconds) < 0.05

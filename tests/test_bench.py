@@ -1,0 +1,150 @@
+"""The suite of benchmarks runs, leaves out what is wrong or has no device, and its JSON becomes a report. Speed is no test."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ismcore.cli import main
+
+ROOT = Path(__file__).parent.parent
+SUITE = ROOT / "bench"
+
+
+@pytest.fixture
+def suite(monkeypatch):
+    """The modules of the suite, importable as they are when pytest runs it."""
+    monkeypatch.syspath_prepend(SUITE)
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if str(SUITE) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def pytest_of_the_suite(tmp_path, *words):
+    """Output of a run of the suite, and its JSON."""
+    file = tmp_path / "found.json"
+    command = [sys.executable, "-m", "pytest", str(SUITE), "-q", "-p", "no:cacheprovider", f"--benchmark-json={file}"]
+    command += ["-W", "ignore:Not saving anything", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done, json.loads(file.read_text()) if file.exists() and file.stat().st_size else None
+
+
+def test_smallest_cells_run_and_become_a_report(tmp_path, capfd):
+    words = ["--backend=autograd", "--smallest", "--part=reference", "--part=n", "--part=kit", "--part=memory"]
+    done, found = pytest_of_the_suite(tmp_path, *words)
+    assert done.returncode == 0, done.stdout
+    assert "node" not in found["machine_info"]  # the host's name
+    by_program = {(b["extra_info"]["case"], b["extra_info"]["program"]): b for b in found["benchmarks"]}
+    ours = by_program["reference", "ours"]
+    assert ours["group"] == "reference cpu float32"
+    assert {"backend", "device", "threads", "route", "first_seconds"} <= ours["extra_info"].keys()
+    assert ours["extra_info"]["route"] == "OneHidden"
+    assert {"hand", "NumPy"} <= {program for case, program in by_program if case == "reference"}
+    assert all(benchmark["stats"]["median"] > 0.0 for benchmark in found["benchmarks"])
+
+    assert main(["bench", "--suite", str(SUITE), "--from", str(tmp_path / "found.json"), "--out", str(tmp_path / "out")]) == 0
+    assert capfd.readouterr().out.strip() == str(tmp_path / "out" / "speed.md")
+    page = (tmp_path / "out" / "speed.md").read_text()
+    assert "| 1 | reference: ours / hand | autograd |" in page
+    assert (tmp_path / "out" / "speed-by-hand.png").read_bytes().startswith(b"\x89PNG")
+    again = ["bench", "--suite", str(SUITE), "--from", str(tmp_path / "out" / "speed.json"), "--out", str(tmp_path / "again")]
+    assert main(again) == 0
+    assert (tmp_path / "again" / "speed.md").read_text() == page
+
+
+def test_the_cells_of_a_gpu_are_found_and_without_one_said_to_have_no_device(tmp_path):
+    done, found = pytest_of_the_suite(tmp_path, "--device=cuda", "--backend=torch", "--smallest", "--part=reference")
+    if torch.cuda.is_available():
+        assert found["benchmarks"][0]["group"] == "reference cuda float32"
+    else:
+        assert done.returncode == 0, done.stdout
+        assert found is None
+        assert "no device 'cuda'; torch has cpu" in done.stdout
+        assert "passed" not in done.stdout
+
+
+def test_no_suite_is_said_with_what_to_do(tmp_path, capsys):
+    assert main(["bench", "--suite", str(tmp_path)]) == 2
+    assert "checkout" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("suite")
+@pytest.mark.parametrize("hidden", [(5,), (5, 4), (5, 4, 6)])
+@pytest.mark.parametrize("curvature_weight", [0.0, 0.3])
+@pytest.mark.parametrize(("d", "activation"), [(3, "softplus"), (1, "sigmoid")])
+def test_gradients_derived_by_hand_are_those_of_finite_differences(d, hidden, activation, curvature_weight):
+    from by_hand.with_numpy import loss_and_gradient
+    from cases import Case
+
+    case = Case("tiny", "tiny", 7, d, hidden, activation, curvature_weight)
+    loss = loss_and_gradient(case, "float64")
+    params = {name: value.copy() for name, value in case.params.items()}
+    gradient, unused = ({name: np.zeros_like(value) for name, value in params.items()} for _ in range(2))
+    loss(params, gradient)
+    for name, value in params.items():
+        for place in np.ndindex(value.shape):
+            at, found = value[place], []
+            for step in (1e-5, -1e-5):
+                value[place] = at + step
+                found.append(loss(params, unused))
+            value[place] = at
+            assert abs((found[0] - found[1]) / 2e-5 - gradient[name][place]) < 1e-9
+
+
+@pytest.mark.usefixtures("suite")
+def test_what_is_wrong_is_not_timed():
+    from programs import Program
+    from rounds import Timed, checked, interleaved
+
+    sound = Program("sound", lambda epochs: (np.full(epochs, 2.0), 0.5), 4, np.full(3, 2.0))
+    wrong = replace(sound, expected=np.array([2.0, 2.0, 2.001]))
+
+    def broken(epochs):
+        raise ValueError("no such thing")
+
+    found = interleaved({"sound": sound, "wrong": wrong, "broken": replace(sound, take=broken)}, 3, 1e-4)
+    assert found["sound"].steps == [0.5] * 3
+    assert found["wrong"] == "the first losses are off by 5.0e-04, which is more than 1e-04"
+    assert found["broken"] == "ValueError: no such thing"
+    assert isinstance(checked(sound, 1e-4), Timed)
+    assert checked(replace(sound, take=lambda epochs: (np.full(epochs, np.nan), 0.5)), 1e-4) == "a loss is not finite"
+
+
+@pytest.mark.usefixtures("suite")
+def test_every_figure_that_is_asked_for_has_a_cell():
+    from cases import case
+    from claims import RATIOS, slope
+    from programs import names
+
+    for row in RATIOS:
+        programs = names(case(row.case), row.backend)
+        assert row.program in programs
+        assert row.over in programs or row.over == "C"  # where there is a compiler
+    assert abs(slope([(10.0, 3.0), (100.0, 30.0), (1000.0, 300.0)]) - 1.0) < 1e-12
+
+
+@pytest.mark.usefixtures("suite")
+def test_claims_are_ratios_of_medians_with_their_limits():
+    from claims import answers
+    from report import Found
+
+    def entry(case, program, *seconds, **more):
+        common = {"family": "reference", "backend": "torch", "dtype": "float32", "device": "cpu"}
+        return {**common, "case": case, "program": program, "seconds": list(seconds), **more}
+
+    entries = [entry("reference", "ours", 1.0, 9.0, 2.0), entry("reference", "hand", 4.0, 4.0, 50.0)]
+    entries += [entry(f"n-{n}", "ours", n * 1e-8) for n in (10_000, 100_000, 1_000_000)]
+    mib = {"imported": 100.0, "sampled": 110.0, "peak": 500.0, "data": 8.0}
+    entries.append(entry("n-1000000", "ours", 1.0, **{"family": "memory", "mib": mib}))
+    found = Found([{"entries": entries, "not_timed": [], "machine": {}}])
+    found = {answer.what: (answer.found, answer.limit, answer.met) for answer in answers(found)}
+    assert found["reference: ours / hand"] == ("0.5", "<= 0.3", False)
+    assert found["slope of log time by log n, from 1e4"] == ("1.00", "1.0 +- 0.1", True)
+    assert found["n-1000000: extra peak memory, MiB"] == ("400", "<= 324", False)

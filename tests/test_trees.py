@@ -1,0 +1,85 @@
+"""Nested parameters become a flat dict of arrays and come back as they were."""
+
+from collections import OrderedDict, namedtuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ismcore
+from ismcore.trees import as_array, flatten
+
+Pair = namedtuple("Pair", ["w", "b"])
+
+
+@dataclass(frozen=True)
+class Layer:
+    weight: np.ndarray
+    scale: float = 1.0
+    activation: Callable = np.tanh
+    name: str = "layer"
+    hidden: list = field(default_factory=list)
+
+
+def test_leaves_are_named_by_their_path():
+    tree = {"a": [np.ones(2), {"b": 3}], "c": Pair(1.0, (2.0, np.zeros((1, 1)))), "d": Layer(np.arange(3.0)), "e": {}}
+    leaves, rebuild = flatten(tree)
+    assert list(leaves) == ["a.0", "a.1.b", "c.w", "c.b.0", "c.b.1", "d.weight", "d.scale"]
+    again = rebuild(leaves)
+    assert type(again["c"]) is Pair
+    assert again["d"] == tree["d"]
+    assert again["e"] == {}
+    assert rebuild({**leaves, "d.weight": 7})["d"].weight == 7
+
+
+def test_a_lone_array_has_a_name_and_lists_of_numbers_are_arrays():
+    assert list(flatten(np.ones(3))[0]) == ["params"]
+    leaves, rebuild = flatten({"a": [1.0, 2.0], "b": [[1, 2], [3, 4]]})
+    assert {name: np.shape(value) for name, value in leaves.items()} == {"a": (2,), "b": (2, 2)}
+    assert rebuild(leaves) == {"a": [1.0, 2.0], "b": [[1, 2], [3, 4]]}
+
+
+def test_mappings_keep_their_type():
+    leaves, rebuild = flatten(OrderedDict(z=np.ones(1), a=np.zeros(1)))
+    assert type(rebuild(leaves)) is OrderedDict
+    assert list(leaves) == ["z", "a"]
+
+
+def test_two_leaves_of_one_name_are_refused():
+    with pytest.raises(ismcore.ParameterError, match=r"both be called 'a\.b'"):
+        flatten({"a": {"b": 1.0}, "a.b": 2.0})
+
+
+@pytest.mark.parametrize("value", ["text", None, [1.0, "x"], 1j, np.array(["a"])])
+def test_what_is_no_array_of_numbers_is_refused(value):
+    with pytest.raises(ismcore.ModelError, match="'k' must be an array of real numbers"):
+        as_array("k", value)
+
+
+def test_tensors_with_a_graph_and_short_floats_become_arrays():
+    assert as_array("k", torch.ones(2, dtype=torch.bfloat16, requires_grad=True)).tolist() == [1.0, 1.0]
+    source = np.ones(2)
+    assert as_array("k", source) is not source
+
+
+TREES = st.recursive(
+    st.floats(-1, 1).map(np.asarray),
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=3),
+        st.dictionaries(st.sampled_from("abc"), inner, min_size=1, max_size=3),
+        st.tuples(inner, inner).map(lambda pair: Pair(*pair)),
+    ),
+    max_leaves=8,
+)
+
+
+@given(TREES)
+@settings(max_examples=60, deadline=None)
+def test_any_tree_comes_back(tree):
+    leaves, rebuild = flatten(tree)
+    assert str(rebuild(leaves)) == str(tree)
+    assert str(rebuild(dict(reversed(leaves.items())))) == str(tree)
