@@ -78,7 +78,11 @@ WRONG = {
         {"reference fit, float32"},
     ),
     "an error when made": ("    def __init__(self, **options): raise SystemExit('no licence')\n", set(CHECKS[1:])),
-    "not a number": ("    def to_numpy(self, array): return super().to_numpy(array) * float('nan')\n", set(CHECKS[1:])),
+    # the loop of the class that it derives from has NumPy arrays, and asks for none
+    "not a number": (
+        "    def to_numpy(self, array): return super().to_numpy(array) * float('nan')\n",
+        {check for check in CHECKS[1:] if "fit" not in check},
+    ),
     "devices that raise": ("    @classmethod\n    def devices(cls): raise OSError('no driver')\n", set(CHECKS)),
 }
 
