@@ -90,7 +90,7 @@ def gaussian_loss(train, test, weight):
     return float((0.5 * (psi**2).sum(axis=1)).mean() + diagonal.sum() + weight * (diagonal**2).sum())
 
 
-def test_loss(result, test, objective):
+def loss_on(result, test, objective):
     return ismcore.evaluate(result.model, result.params, test, objective, backend="autograd").loss
 
 
@@ -108,8 +108,8 @@ def table_rows(seeds):
         yield f"| {name} | {size} | Gaussian, closed form | {here:.2f} | | {plain:.2f} | | |"
         for protocol, options in protocols.items():
             fits = [ismcore.fit(train, backend="jax", seed=seed, **options) for seed in range(seeds)]
-            losses = [test_loss(result, test, regularised) for result in fits]
-            plain = [test_loss(result, test, ismcore.ImplicitScoreMatching()) for result in fits]
+            losses = [loss_on(result, test, regularised) for result in fits]
+            plain = [loss_on(result, test, ismcore.ImplicitScoreMatching()) for result in fits]
             warned = "atoms" if any("atoms" in text for text in fits[0].warnings) else ""
             weight = fits[0].objective.curvature_weight
             yield (

@@ -253,7 +253,8 @@ def resume(
         settings = replace(settings, backend=choice.name, backend_reason=choice.reason)
     settings = replace(settings, compile=settings.compile if compile is None else compile)
     check_language(settings.model, settings.backend)
-    engine = load_backend(settings.backend)(dtype=settings.dtype, device=device, precision=settings.precision)
+    place = device_for(settings.model, device)
+    engine = load_backend(settings.backend)(dtype=settings.dtype, device=place, precision=settings.precision)
     settings = replace(settings, device=engine.device)
     ledger.warnings += passed_over
     where = as_checkpoint(Checkpoint(path) if checkpoint is None else checkpoint)

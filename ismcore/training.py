@@ -68,7 +68,9 @@ class Plan:
 
     def next_judgement(self, epoch: int) -> int:
         """The first epoch after this one at which they are asked."""
-        return next(e for e in range(epoch + 1, self.epochs + 1) if self.judges(e)) if epoch < self.epochs else self.epochs
+        regular = (epoch // self.judge_every + 1) * self.judge_every
+        early = 1 << epoch.bit_length()  # the first power of 2 above it
+        return min(self.epochs, regular, early if early < self.judge_every else regular)
 
     def decays(self, step: int, count: int) -> np.ndarray | None:
         """What each step keeps of the average, (count,): the decay, but (1 + t) / (10 + t) at step t while that is smaller."""

@@ -213,8 +213,12 @@ def test_a_dtype_fixed_too_narrow():
 
 @pytest.mark.parametrize("make", [lambda: sequential(torch.nn.ReLU()), lambda: Own(torch.relu)])
 def test_kinks_are_let_through_on_request_or_where_no_derivative_is_taken(make):
-    ismcore.fit(X, model=make(), epochs=1, allow_nonsmooth=True, progress=False)
-    ismcore.fit(X, model=make(), epochs=1, objective=ismcore.DenoisingScoreMatching(0.5), progress=False)
+    with pytest.raises(ismcore.ModelError):
+        ismcore.fit(X, model=make(), epochs=1, progress=False)
+    for options in ({"allow_nonsmooth": True}, {"objective": ismcore.DenoisingScoreMatching(0.5)}):
+        result = ismcore.fit(X, model=make(), epochs=1, progress=False, **options)
+        assert result.status == "completed"
+        assert np.isfinite(result.score(X)).all()
 
 
 SMOOTH = {
@@ -233,7 +237,9 @@ SMOOTH = {
 @pytest.mark.parametrize("step", SMOOTH.values(), ids=SMOOTH)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_smooth_networks_pass(step, dtype):
-    ismcore.fit(X, model=Own(step), epochs=1, dtype=dtype, progress=False)
+    result = ismcore.fit(X, model=Own(step), epochs=1, dtype=dtype, progress=False)
+    assert result.status == "completed"
+    assert np.isfinite(result.score(X)).all()
 
 
 @pytest.mark.parametrize("kind", [np.abs, lambda x: np.maximum(x, 0.01 * x), np.sign, lambda x: np.tanh(x) + np.abs(x)])

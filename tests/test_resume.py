@@ -452,5 +452,7 @@ def test_checkpoints_of_schema_1_are_gone_on_with_for_ever(name, tmp_path):
 def test_a_run_without_trouble_warns_of_nothing(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ismcore.fit(X, backend="autograd", checkpoint=Path(tmp_path, "run"), epochs=2)
-        ismcore.resume(Path(tmp_path, "run"), X)
+        whole = ismcore.fit(X, backend="autograd", checkpoint=Path(tmp_path, "run"), epochs=2)
+        resumed = ismcore.resume(Path(tmp_path, "run"), X)
+    assert resumed.warnings == whole.warnings
+    assert (resumed.status, len(resumed.history["loss"])) == ("completed", 2)

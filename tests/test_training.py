@@ -16,6 +16,7 @@ from ismcore.problem import Problem
 from ismcore.samples import Standardizer
 from ismcore.splitting import fold_rows, held_out_rows
 from ismcore.testing import oracle
+from ismcore.training import Plan
 
 D, N = 3, 23
 X = correlated(n=N, d=D) / 4.0
@@ -97,6 +98,16 @@ def test_judgements_of_a_long_run_fall_on_every_hundredth_of_it_and_its_early_ep
     run = replays.fit(few, START, judged_by=X[8:], epochs=430, rate=3e-3, curvature_weight=0.1)
     assert list(run.validation)[:4] == [1, 2, 4, 8]
     agree(fitted(x=few, epochs=430, validation=X[8:], optimizer=ismcore.Adam(3e-3), objective=objective(0.1)), run, 1e-8)
+
+
+@pytest.mark.parametrize(("epochs", "every"), [(1, 1), (7, 1), (430, 4), (5000, 50), (1000, 10), (130, 13)])
+def test_the_next_judgement_is_the_first_epoch_that_is_judged(epochs, every):
+    plan = Plan(epochs, judge_every=every)
+    judged = [epoch for epoch in range(1, epochs + 1) if plan.judges(epoch)]
+    assert judged[0] == 1
+    assert judged[-1] == epochs
+    for epoch in range(epochs):
+        assert plan.next_judgement(epoch) == next(e for e in judged if e > epoch)
 
 
 @pytest.mark.parametrize("patience", [3, 10])
