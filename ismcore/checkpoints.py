@@ -28,12 +28,12 @@ from ismcore import tensorfile
 from ismcore.encoding import Decoder, adopted_for, encode
 from ismcore.errors import FileInvalid, FileNotWritten, IsmError, ModelError, OptionError, ParameterError
 from ismcore.files import check_target, newest_valid, write_kept
+from ismcore.ledger import Anchor, Best, Ledger
 from ismcore.models import Model, check_params
 from ismcore.problem import STATE_PARTS, Params, TrainState
 from ismcore.result import FitResult
 from ismcore.samples import Standardizer
 from ismcore.settings import Settings
-from ismcore.training import Anchor, Best, Ledger
 
 __all__ = ["Checkpoint", "CheckpointWriter", "Stored", "as_checkpoint", "decode_checkpoint", "read_checkpoint"]
 

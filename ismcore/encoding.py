@@ -16,6 +16,7 @@ import numpy as np
 
 from ismcore.adoption import adopted
 from ismcore.errors import FileInvalid, ModelError, ParameterError
+from ismcore.ledger import Plan
 from ismcore.models import MLP, Affine, Energy, Model, NoiseConditional, ResidualMLP, Standardized
 from ismcore.objectives import (
     DenoisingScoreMatching,
@@ -28,7 +29,6 @@ from ismcore.optimizers import SGD, Adam
 from ismcore.problem import Params
 from ismcore.schedules import Schedule
 from ismcore.settings import Settings
-from ismcore.training import Plan
 
 __all__ = ["TYPES", "Decoder", "adopted_for", "construct", "encode", "put"]
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -14,25 +12,24 @@ from typing import Any
 import numpy as np
 
 from ismcore.adoption import adopted, device_for
-from ismcore.advice import Traits, advise, traits_of
-from ismcore.backend import Backend
-from ismcore.checkpoints import Checkpoint, CheckpointWriter, Stored, as_checkpoint, read_checkpoint
-from ismcore.errors import CallbackFailed, CheckpointMismatch, Diverged, OptionError
+from ismcore.advice import traits_of
+from ismcore.checkpoints import Checkpoint, Stored, as_checkpoint, read_checkpoint
+from ismcore.errors import CheckpointMismatch, Diverged, OptionError
 from ismcore.evaluate import check_language, check_model
-from ismcore.events import Listener, as_listeners
-from ismcore.lbfgs import LBFGS, minimise
+from ismcore.events import as_listeners
+from ismcore.ledger import Ledger, Plan
 from ismcore.objectives import Objective
 from ismcore.optimizers import Optimizer
 from ismcore.options import Options, Settled, as_epochs, as_timeout, check_run, resolve
 from ismcore.plugins import choose, load_backend, notify_observers
 from ismcore.probing import probe
 from ismcore.progress import reporter
-from ismcore.result import FitResult, versions
+from ismcore.result import FitResult
+from ismcore.running import Run, best_of, one_of
 from ismcore.samples import as_samples, as_weights, check_spread
 from ismcore.selection import choose_curvature, start_of
-from ismcore.settings import Data, Samples, Settings
+from ismcore.settings import Samples, Settings
 from ismcore.stopping import StopRequest, interruptible
-from ismcore.training import Ledger, Loop, Plan, judge_of, train
 
 __all__ = ["fit", "resume"]
 
@@ -168,13 +165,13 @@ def fit(
         )
     followers = as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
+        probe(engine, settings, samples, initial_params, allow_nonsmooth=allow_nonsmooth)
         settings = choose_curvature(engine, settings, samples, traits, stop)
-        run = _Run(engine, settings, samples, traits, stop, [report, notify_observers, *followers], where)
+        run = Run(engine, settings, samples, traits, stop, [report, notify_observers, *followers], where)
         problem = run.data.problem
-        probe(engine, problem, start_of(settings, problem, 0, initial_params).params, allow_nonsmooth=allow_nonsmooth)
         results = []
         for number in range(restarts):
-            results.append(_one_of(restarts, run, Ledger(start_of(settings, problem, number, initial_params))))
+            results.append(one_of(restarts, run, Ledger(start_of(settings, problem, number, initial_params))))
             if stop.status:
                 break
     if all(result.status == "diverged" for result in results) and settings.plan.on_nonfinite != "stop":
@@ -182,9 +179,9 @@ def fit(
             f"all {len(results)} starts diverged: lower the learning rate or add a curvature_weight; a fit up to its "
             "last finite state is in this error's .result",
             epoch=len(results[0].history["loss"]),
-            result=_best_of(results),
+            result=best_of(results),
         )
-    return _best_of(results)
+    return best_of(results)
 
 
 def resume(
@@ -260,92 +257,8 @@ def resume(
     where = as_checkpoint(Checkpoint(path) if checkpoint is None else checkpoint)
     followers = as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
-        run = _Run(engine, settings, samples, traits_of(samples.x), stop, [report, notify_observers, *followers], where)
+        run = Run(engine, settings, samples, traits_of(samples.x), stop, [report, notify_observers, *followers], where)
         return run(ledger)
-
-
-class _Run:
-    """One run from a ledger to a result; it can be done from several starts."""
-
-    def __init__(
-        self,
-        engine: Backend,
-        settings: Settings,
-        samples: Samples,
-        traits: Traits,
-        stop: StopRequest,
-        followers: Sequence[Listener],
-        where: Checkpoint | None,
-    ) -> None:
-        self._began = time.monotonic()
-        self._engine, self._settings, self._traits, self._stop, self._followers = engine, settings, traits, stop, followers
-        self.data = Data.of(settings, samples)
-        self._versions = versions(engine.packages)
-        self._save: CheckpointWriter | None = None
-        if where is not None:
-            about = samples.fingerprints(), self.data.held_out_rows, self._versions
-            self._save = CheckpointWriter(where, settings, self.data.problem.standardizer, *about)
-
-    def __call__(self, ledger: Ledger) -> FitResult:
-        """Take the steps, unless the ledger's run has ended already."""
-        if self._save is not None:
-            self._save.check(ledger)
-        ended = bool(ledger.status)
-        judge = None if ended or self.data.held_out is None else judge_of(self._engine, self.data.held_out)
-        loop = Loop(
-            self.data.problem,
-            self._settings.plan,
-            ledger,
-            judge=judge,
-            listeners=self._followers,
-            stop=self._stop,
-            save=self._save,
-        )
-        if not ended:
-            self._take(loop)
-        if ledger.status == "diverged" and self._settings.plan.on_nonfinite != "stop":
-            raise self._diverged(loop)
-        return self._result(ledger)
-
-    def _take(self, loop: Loop) -> None:
-        try:
-            (minimise if isinstance(self._settings.optimizer, LBFGS) else train)(self._engine, loop)
-        except CallbackFailed as error:
-            error.result = self._result(loop.ledger)
-            raise
-
-    def _diverged(self, loop: Loop) -> Diverged:
-        ledger = loop.ledger
-        diverged = Diverged(
-            f"{ledger.failure} at epoch {ledger.epoch} of the fit on backend {self._settings.backend!r} in "
-            f"{self._settings.dtype}: lower the learning rate or add a curvature_weight; the last finite fit is in this "
-            "error's .result",
-            epoch=ledger.epoch,
-            result=self._result(ledger),
-        )
-        with suppress(CallbackFailed):  # the divergence is what is to be known
-            loop.notify("error", error=diverged)
-        return diverged
-
-    def _result(self, ledger: Ledger) -> FitResult:
-        result = FitResult.of(
-            self._settings,
-            self.data.problem.standardizer,
-            ledger,
-            self.data.held_out_rows,
-            timings={"total": time.monotonic() - self._began},
-            versions=self._versions,
-        )
-        judged = np.array(list(ledger.validation.values()))
-        said = advise(
-            self.data.problem.x,
-            traits=self._traits,
-            parameters=sum(np.size(value) for value in result.params.values()),
-            curvature_weight=float(np.min(getattr(self._settings.objective, "curvature_weight", 0.0))),
-            held_out=self.data.held_out_rows or None,
-            validation=judged if len(judged) else None,
-        )
-        return replace(result, warnings=said + result.warnings)
 
 
 def _samples(x: Any, sample_weight: Any, validation: Any, dtype: str) -> Samples:
@@ -356,39 +269,6 @@ def _samples(x: Any, sample_weight: Any, validation: Any, dtype: str) -> Samples
         None if validation is None or np.ndim(validation) == 0 else as_samples(validation, dtype=dtype, d=array.shape[1])
     )
     return Samples(array, weight, judged_by)
-
-
-def _one_of(restarts: int, run: _Run, ledger: Ledger) -> FitResult:
-    """A run that is one of several, of which one that diverges costs only itself."""
-    try:
-        return run(ledger)
-    except Diverged as error:
-        if restarts == 1 or not isinstance(error.result, FitResult):
-            raise
-        return error.result
-
-
-def _best_of(results: list[FitResult]) -> FitResult:
-    """The fit with the lowest held-out loss, which knows of the others."""
-    if len(results) == 1:
-        return results[0]
-
-    def held_out_loss(result: FitResult) -> float:
-        judged = result.history.get("validation_loss", np.empty(0))
-        return float(np.nanmin(judged)) if np.isfinite(judged).any() else np.inf
-
-    report = tuple(
-        {
-            "start": number,
-            "status": result.status,
-            "epochs": len(result.history["loss"]),
-            "loss": float(result.history["loss"][-1]) if len(result.history["loss"]) else None,
-            "validation_loss": held_out_loss(result) if np.isfinite(held_out_loss(result)) else None,
-        }
-        for number, result in enumerate(results)
-    )
-    best = min(results, key=held_out_loss)
-    return replace(best, restarts=report)
 
 
 def _check_same(file: Path, stored: Stored, samples: Samples) -> None:

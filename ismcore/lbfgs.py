@@ -11,9 +11,10 @@ import numpy as np
 
 from ismcore.backend import Backend
 from ismcore.errors import BackendMissing, OptionError
+from ismcore.ledger import Ledger
 from ismcore.optimizers import Optimizer
 from ismcore.problem import Params, Problem, TrainState
-from ismcore.training import Ledger, Loop
+from ismcore.training import Loop
 
 __all__ = ["LBFGS", "minimise"]
 

@@ -12,12 +12,12 @@ from ismcore.adoption import users_own
 from ismcore.advice import Traits
 from ismcore.errors import OptionError
 from ismcore.lbfgs import LBFGS
+from ismcore.ledger import Plan
 from ismcore.models import MLP, Model
 from ismcore.objectives import ImplicitScoreMatching, Objective
 from ismcore.optimizers import Adam, Optimizer
 from ismcore.schedules import Schedule, as_schedule
 from ismcore.settings import Samples, Settings
-from ismcore.training import Plan
 
 __all__ = ["RECIPES", "Options", "Recipe", "Settled", "as_epochs", "as_timeout", "check_run", "resolve"]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,9 @@ from ismcore.backend import Backend
 from ismcore.errors import IsmError, ModelError
 from ismcore.models import Model
 from ismcore.ops import Array
-from ismcore.problem import Params, Problem
+from ismcore.problem import Params
+from ismcore.selection import start_of
+from ismcore.settings import Data, Samples, Settings
 
 __all__ = ["kinked_lines", "probe"]
 
@@ -24,15 +27,23 @@ FEWEST = 2
 """A model is piecewise smooth if at least so many of the lines have a kink: one may be an accident of rounding."""
 
 
-def probe(engine: Backend, problem: Problem, params: Params, *, allow_nonsmooth: bool = False) -> None:
+def probe(
+    engine: Backend,
+    settings: Settings,
+    samples: Samples,
+    initial_params: Mapping[str, Any] | None = None,
+    *,
+    allow_nonsmooth: bool = False,
+) -> None:
     """Refuse a user's module that fails, mixes rows, draws random numbers, changes the dtype, or is not smooth in x.
 
-    Called with the samples as trained on. The library's own models need no probe.
+    It sees samples as they are trained on. The library's own models need no probe.
 
     Args:
         engine: Where the model is to be trained.
-        problem: What is to be trained.
-        params: Parameters to start from.
+        settings: Of the fit.
+        samples: To train on.
+        initial_params: As for `ismcore.fit`.
         allow_nonsmooth: Let models that are not smooth pass.
 
     Raises:
@@ -40,9 +51,12 @@ def probe(engine: Backend, problem: Problem, params: Params, *, allow_nonsmooth:
 
     Cost: some 20 scores of 64 rows; where functions are compiled, three small programs.
     """
-    own, _ = users_own(problem.model)
-    if own is None:
+    if users_own(settings.model)[0] is None:
         return
+    problem = Data.of(settings, samples).problem
+    params = start_of(settings, problem, 0, initial_params).params
+    own, _ = users_own(problem.model)
+    assert own is not None  # noqa: S101  (a canonical model is of the same kind)
     n, d = problem.x.shape
     x = problem.x[np.linspace(0, n - 1, ROWS).astype(int)]
     context = sample_context(problem.objective, ROWS, d)

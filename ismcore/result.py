@@ -16,6 +16,7 @@ from ismcore.calculus import NumpyCalculus
 from ismcore.density import density_from_score
 from ismcore.errors import DensityUnavailable, OptionError
 from ismcore.evaluate import evaluate, jacobian_diagonal, score_on
+from ismcore.ledger import Ledger
 from ismcore.models import Model
 from ismcore.objectives import Objective
 from ismcore.plugins import load_backend
@@ -23,7 +24,6 @@ from ismcore.problem import Params
 from ismcore.registry import installed_version
 from ismcore.samples import Standardizer, as_samples
 from ismcore.settings import Settings
-from ismcore.training import Ledger
 
 __all__ = ["FitResult", "versions"]
 

@@ -12,6 +12,7 @@ from ismcore.advice import Traits
 from ismcore.backend import Backend
 from ismcore.errors import OptionError
 from ismcore.lbfgs import LBFGS, minimise
+from ismcore.ledger import Ledger
 from ismcore.models import Model, check_params
 from ismcore.objectives import CurvatureSearch, ImplicitScoreMatching
 from ismcore.problem import Problem, TrainState
@@ -19,7 +20,7 @@ from ismcore.seeds import stream
 from ismcore.settings import Data, Samples, Settings
 from ismcore.splitting import fold_rows
 from ismcore.stopping import StopRequest
-from ismcore.training import Ledger, Loop, judge_of, train
+from ismcore.training import Loop, judge_of, train
 
 __all__ = ["choose_curvature", "start_of"]
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ismcore.errors import SamplesError
+from ismcore.ledger import Plan
 from ismcore.models import Model
 from ismcore.objectives import Objective
 from ismcore.optimizers import Optimizer
 from ismcore.problem import Problem
 from ismcore.samples import Standardizer
 from ismcore.splitting import held_out_rows
-from ismcore.training import Plan
 
 __all__ = ["Data", "Samples", "Settings"]
 

@@ -12,7 +12,7 @@ from PIL import Image
 from truth import correlated
 
 import ismcore
-from ismcore import plotting
+from ismcore import plotting, scenes
 from ismcore.gif import gif_bytes
 
 RUN = ismcore.datasets.reference_run()
@@ -173,8 +173,8 @@ def frames_of(path):
 @pytest.fixture
 def axes_used(monkeypatch):
     """The Axes that plotting makes."""
-    used, style = [], plotting._style
-    monkeypatch.setattr(plotting, "_style", lambda ax: used.append(ax) or style(ax))
+    used, style = [], scenes.styled
+    monkeypatch.setattr(scenes, "styled", lambda ax: used.append(ax) or style(ax))
     return used
 
 
@@ -229,7 +229,7 @@ def test_colours_are_exact_and_the_background_is_white(result, tmp_path):
     plotting.animate_score(result, tmp_path / "score.gif", **SHOWN)
     frames, _ = frames_of(tmp_path / "score.gif")
     assert np.all(frames[:, 0, 0] == 255)
-    for colour in (plotting.TARGET, plotting.SAMPLE, plotting.FITTED):
+    for colour in (scenes.TARGET, scenes.SAMPLE, scenes.FITTED):
         exact = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         assert np.all(np.any(np.all(frames == exact, axis=-1), axis=(1, 2)))
 
@@ -268,7 +268,7 @@ def test_drawing_loads_no_pyplot_and_changes_no_setting(tmp_path):
 import matplotlib
 before = matplotlib.rcParams.copy()
 {PLOT}
-from ismcore import plotting
+from ismcore import plotting, scenes
 plotting.to_png(result.plot_score(sample=run.sample))
 plotting.animate_density(result, {str(tmp_path / "density.gif")!r}, sample=run.sample)
 loaded = "matplotlib.pyplot" in sys.modules  # looked at first: reading all settings loads it

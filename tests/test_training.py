@@ -11,12 +11,12 @@ from truth import BACKENDS, PLAIN, correlated
 import ismcore
 from ismcore.backend import GenericSession
 from ismcore.density import fisher_divergence
+from ismcore.ledger import Plan
 from ismcore.plugins import load_backend
 from ismcore.problem import Problem
 from ismcore.samples import Standardizer
 from ismcore.splitting import fold_rows, held_out_rows
 from ismcore.testing import oracle
-from ismcore.training import Plan
 
 D, N = 3, 23
 X = correlated(n=N, d=D) / 4.0

@@ -10,33 +10,24 @@ import autograd.numpy as anp
 import numpy as np
 from autograd.tracer import isbox
 
-from ismcore.calculus import Calculus, ScoreFn
-from ismcore.errors import ModelError, OptionError, SamplesError
+from ismcore.calculus import ScoreFn
+from ismcore.callers import CallerCalculus
+from ismcore.errors import SamplesError
 from ismcore.ops import Array, Ops
 from ismcore_autograd.ops import AutogradOps
 
-__all__ = ["ArrayCalculus", "checked_samples", "checked_score", "is_array"]
+__all__ = ["ArrayCalculus", "checked_samples"]
 
 
-class ArrayCalculus(Calculus):
-    """See `ismcore.calculus.Calculus`; nothing is seeded, and no setting of the process changes.
-
-    Args:
-        like: Samples, (n, d), whose dtype all constants take.
-        chunk_size: Most pairs of a row and a direction that the Jacobian's diagonal differentiates at once; all if None.
-
-    Raises:
-        OptionError: `chunk_size` is no whole number from 1.
-    """
+class ArrayCalculus(CallerCalculus):
+    """See `ismcore.callers.CallerCalculus`; nothing is seeded, and no setting of the process changes."""
 
     ops: Ops = AutogradOps()
 
-    def __init__(self, like: Array, chunk_size: int | None = None) -> None:
-        if chunk_size is not None and (isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1):
-            raise OptionError(f"chunk_size must be a whole number from 1, or None for all at once, not {chunk_size!r}")
-        self.like = like
-        self.dtype = str(like.dtype)
-        self.chunk_size = chunk_size
+    @staticmethod
+    def is_own(value: object) -> bool:
+        """See `CallerCalculus.is_own`."""
+        return bool(isbox(value))
 
     def asarray(self, array: np.ndarray, /) -> Array:
         """See `Calculus.asarray`; a traced array is taken too, and keeps its place in the caller's trace."""
@@ -71,37 +62,13 @@ def _unit(i: int, x: Array) -> np.ndarray:
     return np.broadcast_to(unit, x.shape)
 
 
-def is_array(value: object) -> bool:
-    """Whether it is an array of NumPy or a traced one."""
-    return isbox(value) or isinstance(value, np.ndarray)
-
-
 def checked_samples(x: Any) -> Array:
     """The samples, as they are.
 
     Raises:
         SamplesError: They are no floating-point array (n, d) of at least one row and column.
     """
-    if not is_array(x) or x.ndim != 2 or 0 in x.shape or x.dtype.kind != "f":
-        came = f"{x.dtype} of shape {tuple(x.shape)}" if is_array(x) else type(x).__name__
+    if not ArrayCalculus.is_array(x) or x.ndim != 2 or 0 in x.shape or x.dtype.kind != "f":
+        came = f"{x.dtype} of shape {tuple(x.shape)}" if ArrayCalculus.is_array(x) else type(x).__name__
         raise SamplesError(f"x must be a floating-point array of shape (n, d), not {came}; one column is x[:, None]")
     return x
-
-
-def checked_score(score_fn: Any) -> ScoreFn:
-    """The score function, which refuses to return another shape than it was given.
-
-    Raises:
-        ModelError: It does, or is no function.
-    """
-    if not callable(score_fn):
-        raise ModelError(f"score_fn must be a function (n, d) -> (n, d), not {score_fn!r}")
-
-    def checked(points: Array) -> Array:
-        psi = score_fn(points)
-        if not is_array(psi) or psi.shape != points.shape:
-            came = f"shape {tuple(psi.shape)}" if is_array(psi) else type(psi).__name__
-            raise ModelError(f"score_fn must return the score of each row, of shape {tuple(points.shape)}, not {came}")
-        return psi
-
-    return checked

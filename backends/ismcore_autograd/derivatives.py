@@ -11,8 +11,8 @@ from autograd.extend import notrace_primitive
 
 from ismcore.objectives.probes import probe_products
 from ismcore.ops import Array
-from ismcore_autograd.calculus import ArrayCalculus, checked_samples, checked_score
-from ismcore_autograd.draws import probes_for
+from ismcore_autograd.calculus import ArrayCalculus, checked_samples
+from ismcore_autograd.draws import draws
 
 __all__ = ["divergence", "hutchinson_divergence", "jacobian_diagonal", "kept"]
 
@@ -51,7 +51,7 @@ def jacobian_diagonal(
                [-10., -11.]])
     """
     calculus = ArrayCalculus(checked_samples(x), chunk_size)
-    _, diagonal = calculus.jacobian_diagonal(checked_score(score_fn), x)
+    _, diagonal = calculus.jacobian_diagonal(calculus.checked(score_fn), x)
     return kept(diagonal, differentiable)
 
 
@@ -106,8 +106,8 @@ def hutchinson_divergence(
         array([-6., -6.])
     """
     calculus = ArrayCalculus(checked_samples(x))
-    given = probes_for(calculus, x, n_probes, probes, generator)
-    _, products = probe_products(calculus, checked_score(score_fn), x, given)
+    given = calculus.probes(n_probes, probes, draws(generator, calculus.like))
+    _, products = probe_products(calculus, calculus.checked(score_fn), x, given)
     return kept(anp.sum(anp.stack(products), axis=(0, 2)) * (1.0 / len(products)), differentiable)
 
 

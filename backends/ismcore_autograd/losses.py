@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import autograd.numpy as anp
 import numpy as np
-from autograd.tracer import isbox
 
 from ismcore import Hutchinson
 from ismcore.errors import OptionError
@@ -20,14 +18,12 @@ from ismcore.objectives import (
     DenoisingScoreMatching,
     ExplicitScoreMatching,
     ImplicitScoreMatching,
-    Objective,
     SlicedScoreMatching,
 )
 from ismcore.ops import Array
-from ismcore.problem import Params
-from ismcore_autograd.calculus import ArrayCalculus, checked_samples, checked_score, is_array
+from ismcore_autograd.calculus import ArrayCalculus, checked_samples
 from ismcore_autograd.derivatives import kept
-from ismcore_autograd.draws import given_array, noise_for, probes_for
+from ismcore_autograd.draws import draws
 
 __all__ = [
     "denoising_score_matching",
@@ -89,18 +85,18 @@ def implicit_score_matching(
         -0.5
     """
     calculus = ArrayCalculus(checked_samples(x), chunk_size)
-    given = _curvature(calculus, curvature_weight, x.shape[1])
+    given = calculus.curvature(curvature_weight)
     if isinstance(divergence, str) and divergence == "nested":
-        return _loss(calculus, _EXACT, score_fn, x, given, reduction, differentiable)
-    if not is_array(divergence) and not isinstance(divergence, Hutchinson):
+        return kept(calculus.loss(_EXACT, score_fn, given, reduction), differentiable)
+    if not calculus.is_array(divergence) and not isinstance(divergence, Hutchinson):
         raise OptionError(f"divergence must be 'nested', ismcore.Hutchinson(...) or probes (m, n, d), not {divergence!r}")
     if chunk_size is not None:
         raise OptionError("chunk_size bounds the memory of the exact divergence; leave it out with an estimate")
     n_probes, probes = (divergence.n_probes, divergence.probes) if isinstance(divergence, Hutchinson) else (1, divergence)
-    given["probes"] = probes_for(calculus, x, n_probes, probes, generator)
+    given["probes"] = calculus.probes(n_probes, probes, draws(generator, calculus.like))
     if "curvature_weight" in given and len(given["probes"]) < 2:
         raise OptionError("a curvature_weight with estimated divergence needs two probes or more: Hutchinson(n_probes=2)")
-    return _loss(calculus, _ESTIMATED, score_fn, x, given, reduction, differentiable)
+    return kept(calculus.loss(_ESTIMATED, score_fn, given, reduction), differentiable)
 
 
 def sliced_score_matching(
@@ -148,9 +144,9 @@ def sliced_score_matching(
         -1.0
     """
     calculus = ArrayCalculus(checked_samples(x))
-    given = {"probes": probes_for(calculus, x, n_probes, probes, generator)}
+    given = {"probes": calculus.probes(n_probes, probes, draws(generator, calculus.like))}
     objective = SlicedScoreMatching(variance_reduced=variance_reduced)
-    return _loss(calculus, objective, score_fn, x, given, reduction, differentiable)
+    return kept(calculus.loss(objective, score_fn, given, reduction), differentiable)
 
 
 def denoising_score_matching(
@@ -192,8 +188,8 @@ def denoising_score_matching(
         3.375
     """
     calculus = ArrayCalculus(checked_samples(x))
-    given = {"noise_scale": _scale(calculus, noise_scale, x.shape[0]), "noise": noise_for(calculus, x, noise, generator)}
-    return _loss(calculus, _DENOISING, score_fn, x, given, reduction, differentiable)
+    given = {"noise_scale": calculus.noise_scale(noise_scale), "noise": calculus.noise(noise, draws(generator, calculus.like))}
+    return kept(calculus.loss(_DENOISING, score_fn, given, reduction), differentiable)
 
 
 def explicit_score_matching(
@@ -227,42 +223,5 @@ def explicit_score_matching(
     """
     calculus = ArrayCalculus(checked_samples(x))
     target = target_score(x) if callable(target_score) else target_score
-    given = {"target_score": given_array(calculus, "target_score", target, tuple(x.shape))}
-    return _loss(calculus, _EXPLICIT, score_fn, x, given, reduction, differentiable)
-
-
-def _curvature(calculus: ArrayCalculus, weight: Any, d: int) -> Params:
-    """The penalty's weight as the objective takes it; nothing if it is the number 0."""
-    if isbox(weight):
-        return {"curvature_weight": given_array(calculus, "curvature_weight", weight, (), (d,))}
-    checked = ImplicitScoreMatching(weight).curvature_weight
-    if isinstance(checked, tuple):
-        return {"curvature_weight": given_array(calculus, "curvature_weight", checked, (d,))}
-    if not isinstance(checked, int | float | np.number):
-        raise OptionError(f"only ismcore.fit searches for a curvature_weight: give a number here, not {weight!r}")
-    return {"curvature_weight": float(checked)} if checked else {}
-
-
-def _scale(calculus: ArrayCalculus, scale: Any, n: int) -> Array:
-    """The noise scale as the objective takes it."""
-    if is_array(scale):
-        return given_array(calculus, "noise_scale", scale, (), (n, 1))
-    return float(DenoisingScoreMatching(scale).noise_scale)
-
-
-def _loss(
-    calculus: ArrayCalculus,
-    objective: Objective,
-    score_fn: ScoreFunction,
-    x: Array,
-    given: Params,
-    reduction: str,
-    differentiable: bool,
-) -> Array:
-    if reduction not in ("mean", "sum", "none"):
-        raise OptionError(f"reduction must be 'mean', 'sum' or 'none', not {reduction!r}")
-    terms = kept(objective.terms(calculus, checked_score(score_fn), x, given), differentiable)
-    if reduction == "none":
-        return terms
-    total = anp.sum(terms)
-    return total if reduction == "sum" else total * (1.0 / x.shape[0])
+    given = {"target_score": calculus.given("target_score", target, tuple(x.shape))}
+    return kept(calculus.loss(_EXPLICIT, score_fn, given, reduction), differentiable)

@@ -9,36 +9,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ismcore.calculus import Calculus, ScoreFn
-from ismcore.errors import ModelError, OptionError, SamplesError
+from ismcore.calculus import ScoreFn
+from ismcore.callers import CallerCalculus
+from ismcore.errors import SamplesError
 from ismcore.ops import Array, Ops
 from ismcore_jax.ops import JaxOps
 
-__all__ = ["ArrayCalculus", "checked_samples", "checked_score", "is_array"]
+__all__ = ["ArrayCalculus", "checked_samples"]
 
 UNROLLED = 16
 """Up to this many directions the products are unrolled in the program, which XLA runs fastest; beyond, they are a loop."""
 
 
-class ArrayCalculus(Calculus):
-    """See `ismcore.calculus.Calculus`; nothing is compiled, moved or seeded, and no setting of the process changes.
-
-    Args:
-        like: Samples, (n, d), whose dtype all constants take.
-        chunk_size: Most pairs of a row and a direction that the Jacobian's diagonal differentiates at once; all if None.
-
-    Raises:
-        OptionError: `chunk_size` is no whole number from 1.
-    """
+class ArrayCalculus(CallerCalculus):
+    """See `ismcore.callers.CallerCalculus`; nothing is compiled, moved or seeded, and no setting of the process changes."""
 
     ops: Ops = JaxOps()  # type: ignore[assignment]  # the framework's signatures are overloaded
+    row_mapping = "jax.vmap"
 
-    def __init__(self, like: jax.Array, chunk_size: int | None = None) -> None:
-        if chunk_size is not None and (isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1):
-            raise OptionError(f"chunk_size must be a whole number from 1, or None for all at once, not {chunk_size!r}")
-        self.like = like
-        self.dtype = str(like.dtype)
-        self.chunk_size = chunk_size
+    @staticmethod
+    def is_own(value: object) -> bool:
+        """See `CallerCalculus.is_own`."""
+        return isinstance(value, jax.Array)
 
     def asarray(self, array: np.ndarray, /) -> jax.Array:
         """See `Calculus.asarray`; an array of JAX's is taken too, and keeps its place in the caller's trace."""
@@ -92,40 +84,13 @@ def _unit(i: Any, x: jax.Array) -> jax.Array:
     return jnp.broadcast_to((jnp.arange(x.shape[1]) == i).astype(x.dtype), x.shape)
 
 
-def is_array(value: object) -> bool:
-    """Whether it is an array of the framework or of NumPy."""
-    return isinstance(value, jax.Array | np.ndarray)
-
-
 def checked_samples(x: Any) -> jax.Array:
     """The samples, as an array of JAX's.
 
     Raises:
         SamplesError: They are no floating-point array (n, d) of at least one row and column.
     """
-    if not is_array(x) or x.ndim != 2 or 0 in x.shape or not jnp.issubdtype(x.dtype, jnp.floating):
-        came = f"{x.dtype} of shape {tuple(x.shape)}" if is_array(x) else type(x).__name__
+    if not ArrayCalculus.is_array(x) or x.ndim != 2 or 0 in x.shape or not jnp.issubdtype(x.dtype, jnp.floating):
+        came = f"{x.dtype} of shape {tuple(x.shape)}" if ArrayCalculus.is_array(x) else type(x).__name__
         raise SamplesError(f"x must be a floating-point array of shape (n, d), not {came}; one column is x[:, None]")
     return jnp.asarray(x)
-
-
-def checked_score(score_fn: Any) -> ScoreFn:
-    """The score function, which refuses to return another shape than it was given.
-
-    Raises:
-        ModelError: It does, or is no function.
-    """
-    if not callable(score_fn):
-        raise ModelError(f"score_fn must be a function (n, d) -> (n, d), not {score_fn!r}")
-
-    def checked(points: Array) -> Array:
-        psi = score_fn(points)
-        if not is_array(psi) or psi.shape != points.shape:
-            came = f"shape {tuple(psi.shape)}" if is_array(psi) else type(psi).__name__
-            raise ModelError(
-                f"score_fn must return the score of each row, of shape {tuple(points.shape)}, not {came}; "
-                "wrap a function of one row by jax.vmap"
-            )
-        return psi
-
-    return checked

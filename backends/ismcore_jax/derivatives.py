@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from ismcore.objectives.probes import probe_products
-from ismcore_jax.calculus import ArrayCalculus, checked_samples, checked_score
-from ismcore_jax.draws import probes_for
+from ismcore_jax.calculus import ArrayCalculus, checked_samples
+from ismcore_jax.draws import draws
 
 __all__ = ["divergence", "hutchinson_divergence", "jacobian_diagonal", "kept"]
 
@@ -48,7 +48,7 @@ def jacobian_diagonal(
                [-10., -11.]], dtype=float32)
     """
     calculus = ArrayCalculus(checked_samples(x), chunk_size)
-    _, diagonal = calculus.jacobian_diagonal(checked_score(score_fn), calculus.like)
+    _, diagonal = calculus.jacobian_diagonal(calculus.checked(score_fn), calculus.like)
     return kept(diagonal, differentiable)
 
 
@@ -103,8 +103,8 @@ def hutchinson_divergence(
         Array([-6., -6.], dtype=float32)
     """
     calculus = ArrayCalculus(checked_samples(x))
-    given = probes_for(calculus, x, n_probes, probes, key)
-    _, products = probe_products(calculus, checked_score(score_fn), calculus.like, given)
+    given = calculus.probes(n_probes, probes, draws(key, calculus.like))
+    _, products = probe_products(calculus, calculus.checked(score_fn), calculus.like, given)
     return kept(jnp.stack(products).sum(axis=(0, 2)) * (1.0 / len(products)), differentiable)
 
 

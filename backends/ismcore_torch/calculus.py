@@ -8,33 +8,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from ismcore.calculus import Calculus, ScoreFn
-from ismcore.errors import ModelError, OptionError, SamplesError
+from ismcore.calculus import ScoreFn
+from ismcore.callers import CallerCalculus
+from ismcore.errors import SamplesError
 from ismcore.ops import Array, Ops
 from ismcore_torch.ops import TorchOps
 
-__all__ = ["ArrayCalculus", "checked_samples", "checked_score", "is_array"]
+__all__ = ["ArrayCalculus", "checked_samples"]
 
 
-class ArrayCalculus(Calculus):
-    """See `ismcore.calculus.Calculus`; nothing is compiled, moved or seeded, and no setting of the process changes.
-
-    Args:
-        like: Samples, (n, d), whose dtype and device all constants take.
-        chunk_size: Most pairs of a row and a direction that the Jacobian's diagonal differentiates at once; all if None.
-
-    Raises:
-        OptionError: `chunk_size` is no whole number from 1.
-    """
+class ArrayCalculus(CallerCalculus):
+    """See `ismcore.callers.CallerCalculus`; nothing is compiled, moved or seeded, and no setting of the process changes."""
 
     ops: Ops = TorchOps()  # type: ignore[assignment]  # the framework's signatures are overloaded
+    row_mapping = "torch.func.vmap"
 
-    def __init__(self, like: torch.Tensor, chunk_size: int | None = None) -> None:
-        if chunk_size is not None and (isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1):
-            raise OptionError(f"chunk_size must be a whole number from 1, or None for all at once, not {chunk_size!r}")
-        self.like = like
-        self.dtype = str(like.dtype).removeprefix("torch.")
-        self.chunk_size = chunk_size
+    @staticmethod
+    def is_own(value: object) -> bool:
+        """See `CallerCalculus.is_own`."""
+        return isinstance(value, torch.Tensor)
 
     def asarray(self, array: np.ndarray, /) -> torch.Tensor:
         """See `Calculus.asarray`; a tensor is taken too, and keeps its place in the caller's graph."""
@@ -72,11 +64,6 @@ def _unit(i: int, x: torch.Tensor) -> torch.Tensor:
     return unit.expand(x.shape)
 
 
-def is_array(value: object) -> bool:
-    """Whether it is an array of the framework or of NumPy."""
-    return isinstance(value, torch.Tensor | np.ndarray)
-
-
 def checked_samples(x: Any) -> torch.Tensor:
     """The samples, as they are.
 
@@ -87,25 +74,3 @@ def checked_samples(x: Any) -> torch.Tensor:
         came = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, torch.Tensor) else type(x).__name__
         raise SamplesError(f"x must be a floating-point torch.Tensor of shape (n, d), not {came}; one column is x[:, None]")
     return x
-
-
-def checked_score(score_fn: Any) -> ScoreFn:
-    """The score function, which refuses to return another shape than it was given.
-
-    Raises:
-        ModelError: It does, or is no function.
-    """
-    if not callable(score_fn):
-        raise ModelError(f"score_fn must be a function (n, d) -> (n, d), not {score_fn!r}")
-
-    def checked(points: Array) -> Array:
-        psi = score_fn(points)
-        if not isinstance(psi, torch.Tensor) or psi.shape != points.shape:
-            came = f"shape {tuple(psi.shape)}" if isinstance(psi, torch.Tensor) else type(psi).__name__
-            raise ModelError(
-                f"score_fn must return the score of each row, of shape {tuple(points.shape)}, not {came}; "
-                "wrap a function of one row by torch.func.vmap"
-            )
-        return psi
-
-    return checked

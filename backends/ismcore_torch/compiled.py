@@ -85,7 +85,7 @@ class CompiledSession(Session):
             gap = _difference(expected, (float(loss), replace_step(self.state(), before.step + 1)))
             fault = f"differs by {gap:.1e} from the eager one" if not gap <= AGREEMENT[self._backend.dtype] else ""
         except Exception as error:  # whatever torch's compiler or the machine's raises
-            fault = f"failed: {type(error).__name__}: {str(error).strip().splitlines()[:1]}"
+            fault = f"failed: {_in_words(error)}"
         self._trees, self._checked = trees, True
         if fault:
             warnings.warn(f"the compiled step of torch {fault}; the eager one goes on", RuntimeWarning, stacklevel=2)
@@ -97,6 +97,14 @@ class CompiledSession(Session):
             return self._eager.state()
         trees = ({name: self._backend.to_numpy(value) for name, value in tree.items()} for tree in self._trees)
         return TrainState(self._step, *trees)
+
+
+def _in_words(error: BaseException) -> str:
+    """What torch's compiler stumbled over: its own error wraps it."""
+    while (inner := getattr(error, "inner_exception", None) or error.__cause__) is not None:
+        error = inner
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"
 
 
 def replace_step(state: TrainState, step: int) -> TrainState:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from ismcore.objectives.probes import probe_products
-from ismcore_torch.calculus import ArrayCalculus, checked_samples, checked_score
-from ismcore_torch.draws import probes_for
+from ismcore_torch.calculus import ArrayCalculus, checked_samples
+from ismcore_torch.draws import draws
 
 __all__ = ["divergence", "graph", "hutchinson_divergence", "jacobian_diagonal"]
 
@@ -50,7 +50,7 @@ def jacobian_diagonal(
     calculus = ArrayCalculus(checked_samples(x), chunk_size)
     diagonal: torch.Tensor
     with graph(differentiable):
-        _, diagonal = calculus.jacobian_diagonal(checked_score(score_fn), x)
+        _, diagonal = calculus.jacobian_diagonal(calculus.checked(score_fn), x)
     return diagonal
 
 
@@ -105,9 +105,9 @@ def hutchinson_divergence(
         tensor([-6., -6.])
     """
     calculus = ArrayCalculus(checked_samples(x))
-    given = probes_for(calculus, x, n_probes, probes, generator)
+    given = calculus.probes(n_probes, probes, draws(generator, calculus.like))
     with graph(differentiable):
-        _, products = probe_products(calculus, checked_score(score_fn), x, given)
+        _, products = probe_products(calculus, calculus.checked(score_fn), x, given)
         return torch.stack(products).sum(dim=(0, 2)) * (1.0 / len(products))
 
 
