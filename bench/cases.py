@@ -117,7 +117,7 @@ def _rows(n):
     big = n == max(ROWS)
     epochs = max(4, 1_000_000 // n)
     return Case(
-        f"n-{n}", "n", n, 1, (8,), "sigmoid", epochs=min(epochs, 400), slow_epochs=2 if big else min(epochs, 20), rounds=3,
+        f"n-{n}", "n", n, 1, (8,), "sigmoid", epochs=min(epochs, 400), slow_epochs=2 if big else min(epochs, 20), rounds=5,
         beside=("hand",), rate=0.01,
     )  # fmt: skip
 
@@ -129,7 +129,7 @@ NAMED = (
     Case("two-128-penalised", "wide", 512, 16, (128, 128), "softplus", PENALTY, 20, 5, 7, ("hand",)),
     Case("two-512", "wide", 128, 784, (512, 512), epochs=20, rounds=2, beside=("hand",)),
     Case("two-512-penalised", "wide", 128, 784, (512, 512), "softplus", PENALTY, 2, 1, 2, ("hand",), but_for=("autograd",)),
-    Case("one-512", "wide", 128, 784, (512,), epochs=20, slow_epochs=20, rounds=9, beside=("square",)),
+    Case("one-512", "wide", 128, 784, (512,), epochs=100, slow_epochs=100, rounds=7, beside=("square",)),
 )
 GROWN = (
     *(_rows(n) for n in ROWS),

@@ -15,6 +15,9 @@ from ismcore.plugins import load_backend
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 """How far a loss may be from its answer, relative to max(1, its magnitude)."""
+REST = 0.05
+"""Seconds before each run: threads of OpenBLAS, OpenMP and XLA keep turning for some 30 ms after their last product, and would
+share the cores with whoever comes next."""
 FEW = 10
 """Steps of a run that is to show only that it works."""
 
@@ -121,6 +124,7 @@ def interleaved(programs, rounds, tolerance):
     sound = {name: program for name, program in programs.items() if isinstance(found[name], Timed)}
     for _ in range(rounds):
         for name, program in sound.items():
+            time.sleep(REST)
             found[name].steps.append(program.take(program.epochs)[1])
     return found
 

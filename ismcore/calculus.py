@@ -90,7 +90,7 @@ class Calculus(ABC):
 class NumpyCalculus(Calculus):
     """NumPy without derivatives: for scores and samples where no framework is needed."""
 
-    ops: Ops = NumpyOps()  # type: ignore[assignment]  # NumPy's signatures are overloaded
+    ops: Ops = NumpyOps()
 
     def __init__(self, dtype: str = "float64") -> None:
         self.dtype = dtype

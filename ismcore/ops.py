@@ -74,6 +74,10 @@ def _logaddexp(x1: Array, x2: Array, /) -> Array:
     return y
 
 
+def _sum(x: Array, /, *, axis: int | None = None) -> Array:
+    return np.add.reduce(x, axis=axis)  # np.sum spends a microsecond on the way there
+
+
 class NumpyOps:
     """`Ops` in plain NumPy, for scoring and sampling without a framework."""
 
@@ -87,12 +91,12 @@ class NumpyOps:
     sigmoid = staticmethod(_sigmoid)
     logaddexp = staticmethod(_logaddexp)
     where = staticmethod(np.where)
-    sum = staticmethod(np.sum)
+    sum = staticmethod(_sum)
     stack = staticmethod(np.stack)
     concat = staticmethod(np.concatenate)
-    reshape = staticmethod(np.reshape)
+    reshape = staticmethod(lambda x, shape, /: x.reshape(shape))
     broadcast_to = staticmethod(np.broadcast_to)
-    permute_dims = staticmethod(np.transpose)
+    permute_dims = staticmethod(lambda x, axes, /: x.transpose(axes))
 
     @staticmethod
     def erf(x: np.ndarray, /) -> np.ndarray:

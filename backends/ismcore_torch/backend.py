@@ -22,6 +22,8 @@ _MATMUL = SharedSetting(
 )
 
 
+BLOCK_BYTES = 2**24
+"""Larger than what stays in the cache: starting an operation, on two threads or more, costs what that would save."""
 ACCELERATOR_BLOCK_BYTES = 2**28
 """Blocks there only bound the memory: each should keep the device busy."""
 
@@ -64,7 +66,7 @@ class TorchBackend(Backend):
     @property
     def block_bytes(self) -> int:  # type: ignore[override]
         """See `Calculus.block_bytes`."""
-        return Backend.block_bytes if self.device == "cpu" else ACCELERATOR_BLOCK_BYTES
+        return BLOCK_BYTES if self.device == "cpu" else ACCELERATOR_BLOCK_BYTES
 
     def asarray(self, array: np.ndarray, /) -> torch.Tensor:
         """See `Calculus.asarray`."""

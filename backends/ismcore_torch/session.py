@@ -141,11 +141,12 @@ def _update_rule(
         constants: dict[str, Any] = {"beta1": optimizer.b1, "beta2": optimizer.b2, "eps": optimizer.eps, "weight_decay": 0.0}
         constants |= {"amsgrad": False, "maximize": False}
         moments = list(first.values()), list(second.values())
-        taken = [torch.full((), float(step), dtype=torch.float32, device=value.device) for value in values]
+        taken = torch.full((), float(step), dtype=torch.float32, device=values[0].device)  # one count for all parameters
+        counts = [taken] * len(values)
 
         def adam(gradient: list[torch.Tensor], rate: float) -> None:
-            torch._foreach_add_(taken, 1.0)
-            torch._fused_adam_(values, gradient, *moments, [], taken, lr=rate, **constants)
+            taken.add_(1.0)
+            torch._fused_adam_(values, gradient, *moments, [], counts, lr=rate, **constants)
 
         return adam
     if not isinstance(optimizer, SGD):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ismcore.analytic.routes import FOLDED, LEAST_PRODUCTS, Layers, Route, flat, transposed, turned
+from ismcore.analytic.routes import FOLDED, LEAST_PRODUCTS, Layers, Route, flat, product, transposed, turned
 from ismcore.ops import Array, Ops
 from ismcore.problem import Params
 
@@ -24,7 +24,7 @@ class ScoreRoute(Route):
         self, ops: Ops, layers: Layers, psi_bar: Array, z_bars: list[Array], weight_bars: dict[int, Array] | None = None
     ) -> Params:
         """All gradients, given the cotangents of z_l and those of weights, by layer, from beside the forward pass."""
-        found = layers.pullback(ops, z_bars, transposed(ops, layers.weights[-1]) @ psi_bar)
+        found = layers.pullback(ops, z_bars, product(transposed(ops, layers.weights[-1]), psi_bar))
         last = f"layers.{len(layers.jets)}"
         found[f"{last}.weight"] = psi_bar @ transposed(ops, layers.h[-1])
         for k, weight_bar in (weight_bars or {}).items():
