@@ -43,6 +43,14 @@ class Calculus(ABC):
         """f(x) and the pullback v -> v^T J, row by row, both (n, d). The pullback may be called many times."""
         raise NotImplementedError(f"{type(self).__name__} offers no vjp")
 
+    def units(self, x: Array, /) -> list[Array]:
+        """The d unit directions at every row of x: d arrays (n, d)."""
+        return [self.ops.broadcast_to(self.asarray(row), x.shape) for row in np.eye(x.shape[1])]
+
+    def ones(self, values: Array, /) -> Array:
+        """Ones in the shape of the values."""
+        return self.ops.broadcast_to(self.asarray(np.ones(())), values.shape)
+
     def jacobian_diagonal(self, f: ScoreFn, x: Array, /) -> tuple[Array, Array]:
         """Score and the diagonal of its Jacobian: psi_i(x_n) and d psi_i / d x_i (x_n), both (n, d).
 
@@ -50,7 +58,7 @@ class Calculus(ABC):
         summed outputs would be the column sums of the Jacobian, which equal the diagonal for d = 1 only.
         """
         d = x.shape[1]
-        units = [self.ops.broadcast_to(self.asarray(row), x.shape) for row in np.eye(d)]
+        units = self.units(x)
         if self.offers("vjp") and (d > 1 or not self.offers("jvp")):
             psi, pull = self.vjp(f, x)
             rows = [pull(unit)[:, i] for i, unit in enumerate(units)]
@@ -65,9 +73,8 @@ class Calculus(ABC):
         """Gradient of each row's u, (n,), in that row of x: (n, d). Nests like the products do."""
         if self.offers("vjp"):
             values, pull = self.vjp(u, x)
-            return pull(self.ops.broadcast_to(self.asarray(np.ones(())), values.shape))
-        units = [self.ops.broadcast_to(self.asarray(row), x.shape) for row in np.eye(x.shape[1])]
-        return self.ops.stack([self.jvp(u, x, unit)[1] for unit in units], axis=1)
+            return pull(self.ones(values))
+        return self.ops.stack([self.jvp(u, x, unit)[1] for unit in self.units(x)], axis=1)
 
     def sum_over_rows(self, f: Callable[[dict[str, Any]], dict[str, Array]], rows: dict[str, Array], size: int) -> Any:
         """Sum of f over blocks of at most `size` rows, array by array; every array in `rows` has the rows first."""

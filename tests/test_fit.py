@@ -1,5 +1,6 @@
 """What `fit`, `evaluate` and `compare` promise beside right numbers."""
 
+import jax
 import numpy as np
 import pytest
 from truth import PLAIN, correlated
@@ -138,3 +139,39 @@ def test_no_snapshots_unless_asked_for():
     assert list(result.snapshots) == [2]
     with pytest.raises(ismcore.OptionError, match=r"after epoch 1; kept: 2"):
         result.score(FEW, epoch=1)
+
+
+def test_a_second_fit_of_the_same_shapes_traces_and_compiles_nothing_in_jax():
+    seen = []
+
+    def hear(event, seconds, **about):
+        seen.append(event)
+
+    def fitted(x, **options):
+        seen.clear()
+        ismcore.fit(x, backend="jax", model=ismcore.MLP((5,), "tanh"), progress=False, **options)
+        return [event for event in seen if "/compile/" in event]
+
+    rng = np.random.default_rng(0)
+    x, others = rng.normal(size=(2, 300, 3))
+    jax.monitoring.register_event_duration_secs_listener(hear)
+    try:
+        assert fitted(x, epochs=30, objective=ismcore.ImplicitScoreMatching(0.1))
+        assert not fitted(x, epochs=47, objective=ismcore.ImplicitScoreMatching(0.1))
+        again = {"seed": 3, "objective": ismcore.ImplicitScoreMatching(0.7), "optimizer": ismcore.Adam(0.002)}
+        assert not fitted(others, epochs=300, **again)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(hear)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore", "error:the compiled step of torch:RuntimeWarning")  # the compiler warns of its own parts
+@pytest.mark.parametrize("model", [ismcore.MLP((4,)), ismcore.Energy(ismcore.MLP((4,), "tanh"))])
+def test_torch_compiles_the_nested_route_too(model):
+    options = {"objective": ismcore.ImplicitScoreMatching(0.1, divergence="nested"), "model": model, "dtype": "float64"}
+    compiled, eager = (
+        ismcore.fit(FEW, backend="torch", epochs=5, recipe="reference", compile=how, **options) for how in ("on", "auto")
+    )
+    np.testing.assert_allclose(compiled.history["loss"], eager.history["loss"], rtol=1e-12, atol=1e-12)
+    for name, value in eager.params.items():
+        np.testing.assert_allclose(compiled.params[name], value, rtol=1e-10, atol=1e-12)

@@ -73,6 +73,14 @@ class TorchBackend(Backend):
         # torch takes no negative strides
         return torch.tensor(np.asarray(array, order="C"), dtype=getattr(torch, self.dtype), device=self.device)
 
+    def units(self, x: Array, /) -> list[Array]:
+        """See `Calculus.units`; made in torch, as Dynamo takes no array of NumPy's."""
+        return [row.expand(x.shape) for row in torch.eye(x.shape[1], dtype=x.dtype, device=x.device)]
+
+    def ones(self, values: Array, /) -> torch.Tensor:
+        """See `Calculus.ones`."""
+        return torch.ones(values.shape, dtype=values.dtype, device=values.device)
+
     def to_numpy(self, array: Array, /) -> np.ndarray:
         """See `Backend.to_numpy`."""
         return np.array(array.detach().cpu().numpy())
