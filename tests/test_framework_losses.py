@@ -104,11 +104,11 @@ def together(losses):
     return lambda p: sum((k + 1.0) * losses[name](p) for k, name in enumerate(LOSSES))
 
 
-def close(fw, found, expected):
+def assert_close(fw, found, expected):
     if isinstance(expected, dict):
         assert found.keys() == expected.keys()
         for name, value in expected.items():
-            close(fw, found[name], value)
+            assert_close(fw, found[name], value)
     else:
         np.testing.assert_allclose(fw.numpy(found), fw.numpy(expected), rtol=1e-12, atol=1e-12)
 
@@ -123,14 +123,14 @@ def test_value_and_gradient_are_those_of_the_formula(framework, name):
     p = framework.arrays(PARAMS)
     value, gradient = framework.value_and_grad(ours(framework)[name])(p)
     expected, slopes = framework.value_and_grad(by_hand(framework)[name])(p)
-    close(framework, value, expected)
-    close(framework, gradient, slopes)
+    assert_close(framework, value, expected)
+    assert_close(framework, gradient, slopes)
 
 
 def test_gradient_in_the_samples_is_that_of_the_formula(framework):
     p, x = framework.arrays(PARAMS), framework.array(X)
     found = framework.gradient(lambda x: together(ours(framework, x))(p))(x)
-    close(framework, found, framework.gradient(lambda x: together(by_hand(framework, x))(p))(x))
+    assert_close(framework, found, framework.gradient(lambda x: together(by_hand(framework, x))(p))(x))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own forward mode warns at its first use
@@ -139,7 +139,7 @@ def test_forward_mode_is_that_of_the_formula(framework, name):
     p, tangents = framework.arrays(PARAMS), framework.arrays(TANGENTS)
     _, found = framework.jvp(ours(framework)[name], p, tangents)
     _, expected = framework.jvp(by_hand(framework)[name], p, tangents)
-    close(framework, found, expected)
+    assert_close(framework, found, expected)
 
 
 def test_gradient_of_the_squared_gradient_is_that_of_the_formula(framework):
@@ -152,7 +152,7 @@ def test_gradient_of_the_squared_gradient_is_that_of_the_formula(framework):
         return [compiled(framework.gradient(squared_gradient(framework, f)))(p) for f in chosen]
 
     for found, expected in zip(derived(ours(framework)), derived(by_hand(framework)), strict=True):
-        close(framework, found, expected)
+        assert_close(framework, found, expected)
 
 
 @pytest.mark.parametrize("name", ["torch", "jax"])
@@ -165,8 +165,8 @@ def test_mapped_over_parameters_each_is_as_alone(name):
             values, gradients = fw.vmap(fw.value_and_grad(ours(fw)[loss]))(many)
             for k in range(len(scales)):
                 value, gradient = fw.value_and_grad(by_hand(fw)[loss])({key: v[k] for key, v in many.items()})
-                close(fw, values[k], value)
-                close(fw, {key: g[k] for key, g in gradients.items()}, gradient)
+                assert_close(fw, values[k], value)
+                assert_close(fw, {key: g[k] for key, g in gradients.items()}, gradient)
 
 
 def test_jitted_equals_eager():
@@ -174,8 +174,8 @@ def test_jitted_equals_eager():
         p = JAX.arrays(PARAMS)
         value, gradient = jax.jit(jax.value_and_grad(together(ours(JAX))))(p)
         expected, slopes = jax.value_and_grad(together(by_hand(JAX)))(p)
-        close(JAX, value, expected)
-        close(JAX, gradient, slopes)
+        assert_close(JAX, value, expected)
+        assert_close(JAX, gradient, slopes)
 
 
 @pytest.mark.slow
@@ -187,8 +187,8 @@ def test_compiled_whole_equals_eager(compiler):
     compiled = torch.compile(torch.func.grad_and_value(together(ours(TORCH))), fullgraph=True, backend=compiler)
     gradient, value = compiled(p)
     slopes, expected = torch.func.grad_and_value(together(by_hand(TORCH)))(p)
-    close(TORCH, value, expected)
-    close(TORCH, gradient, slopes)
+    assert_close(TORCH, value, expected)
+    assert_close(TORCH, gradient, slopes)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -212,7 +212,7 @@ def test_backward_leaves_everything_but_the_parameters_gradients_alone(name):
     loss.backward()
     slopes = torch.func.grad(by_hand(TORCH)[name])(TORCH.arrays(PARAMS))
     for key, value in p.items():
-        close(TORCH, torch.zeros_like(value) if value.grad is None else value.grad, slopes[key])
+        assert_close(TORCH, torch.zeros_like(value) if value.grad is None else value.grad, slopes[key])
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -296,9 +296,9 @@ def test_chunks_change_no_value_and_no_gradient(framework, chunk_size):
 
     value, gradient = framework.value_and_grad(lambda p: loss(p, chunk_size=chunk_size))(p)
     expected, slopes = framework.value_and_grad(loss)(p)
-    close(framework, value, expected)
-    close(framework, gradient, slopes)
-    close(framework, loss(p, chunk_size=chunk_size, differentiable=False), expected)
+    assert_close(framework, value, expected)
+    assert_close(framework, gradient, slopes)
+    assert_close(framework, loss(p, chunk_size=chunk_size, differentiable=False), expected)
 
 
 def test_what_is_not_differentiable_is_a_constant(framework):
@@ -314,8 +314,8 @@ def test_what_is_not_differentiable_is_a_constant(framework):
 
     gradient = framework.gradient(constant)(p)
     at = lib.explicit_score_matching(score(framework, p), x, -x)
-    close(framework, gradient["c"], 2.0 * p["c"] * at)
-    close(framework, gradient["w"], 0.0 * p["w"])
+    assert_close(framework, gradient["c"], 2.0 * p["c"] * at)
+    assert_close(framework, gradient["w"], 0.0 * p["w"])
 
 
 def test_evaluation_in_torch_keeps_no_graph():
@@ -328,7 +328,7 @@ def test_evaluation_in_torch_keeps_no_graph():
             for samples in (x, x.clone()):
                 found = ismcore_torch.implicit_score_matching(score(TORCH, p), samples, chunk_size=2)
                 assert not found.requires_grad
-                close(TORCH, found.clone(), expected)
+                assert_close(TORCH, found.clone(), expected)
 
 
 @pytest.mark.parametrize("law", ["rademacher", "gaussian", "sphere"])
@@ -349,6 +349,24 @@ def test_drawn_probes_have_unit_second_moment_and_repeat_with_their_seed(framewo
     assert np.allclose(framework.numpy(alone), 6.0) == (law != "gaussian")
 
 
+def test_drawn_noise_is_standard_normal_and_repeats_with_its_seed(framework):
+    n = 4000
+    x = framework.array(np.zeros((n, D)))
+
+    def squares(seed):
+        # of the score 0 at scale s the terms are |e|^2 / 2 s^2
+        draw = framework.random(seed)
+        terms = framework.losses.denoising_score_matching(lambda q: 0.0 * q, x, 0.5, reduction="none", **draw)
+        return 0.5 * framework.numpy(terms)
+
+    first = squares(0)
+    for power, moment in ((1, D), (2, D * (D + 2))):  # of chi-squared with D degrees of freedom
+        found = first**power
+        assert abs(found.mean() - moment) < 6.0 * found.std() / np.sqrt(n)
+    assert np.array_equal(first, squares(0))
+    assert not np.array_equal(first, squares(1))
+
+
 def test_scales_and_weights_may_be_arrays_to_differentiate_in(framework):
     x, p, noise = framework.array(X), framework.arrays(PARAMS), framework.array(NOISE)
     lib, psi = framework.losses, score(framework, framework.arrays(PARAMS))
@@ -356,7 +374,7 @@ def test_scales_and_weights_may_be_arrays_to_differentiate_in(framework):
     slope = framework.gradient(lambda weight: lib.implicit_score_matching(psi, x, weight))(framework.array(0.3))
     np.testing.assert_allclose(framework.numpy(slope), expected, rtol=1e-12)
     scale = framework.array(np.full((N, 1), 0.4))
-    close(framework, lib.denoising_score_matching(psi, x, scale, noise=noise), by_hand(framework)["dsm"](p))
+    assert_close(framework, lib.denoising_score_matching(psi, x, scale, noise=noise), by_hand(framework)["dsm"](p))
 
 
 def test_reductions(framework):
@@ -373,7 +391,7 @@ def test_reductions(framework):
 def test_a_hutchinson_brings_its_own_probes(framework):
     p, x = framework.arrays(PARAMS), framework.array(X)
     own = ismcore.Hutchinson(probes=PROBES)
-    close(
+    assert_close(
         framework,
         framework.losses.implicit_score_matching(score(framework, p), x, 0.3, own),
         by_hand(framework)["estimated"](p),

@@ -35,7 +35,7 @@ def objective(weight):
     return ismcore.ImplicitScoreMatching(weight)
 
 
-def agree(result, run, tolerance=1e-9):
+def assert_agree(result, run, tolerance=1e-9):
     assert (result.status, result.best_epoch) == (run.status, run.best_epoch)
     np.testing.assert_allclose(result.history["loss"], run.losses, rtol=0, atol=tolerance)
     np.testing.assert_allclose(result.history["learning_rate"], run.rates, rtol=1e-12, atol=0)
@@ -74,7 +74,7 @@ def test_a_run_with_everything_is_the_one_written_by_hand(backend, compile):
     assert run.status == "early_stopped"
     assert min(run.lengths) < 2.0 < max(run.lengths)
     assert result.held_out == OUT.sum()
-    agree(result, run)
+    assert_agree(result, run)
 
 
 SCHEDULES = {
@@ -90,14 +90,14 @@ SCHEDULES = {
 @pytest.mark.parametrize("batch_size", [None, 7])
 def test_schedules_are_those_of_their_formulas(given, by_hand, batch_size):
     run = replays.fit(X, START, epochs=5, batch_size=batch_size, schedule=by_hand, seed=5)
-    agree(fitted(epochs=5, batch_size=batch_size, schedule=given), run, 1e-10)
+    assert_agree(fitted(epochs=5, batch_size=batch_size, schedule=given), run, 1e-10)
 
 
 def test_judgements_of_a_long_run_fall_on_every_hundredth_of_it_and_its_early_epochs():
     few = X[:8]
     run = replays.fit(few, START, judged_by=X[8:], epochs=430, rate=3e-3, curvature_weight=0.1)
     assert list(run.validation)[:4] == [1, 2, 4, 8]
-    agree(fitted(x=few, epochs=430, validation=X[8:], optimizer=ismcore.Adam(3e-3), objective=objective(0.1)), run, 1e-8)
+    assert_agree(fitted(x=few, epochs=430, validation=X[8:], optimizer=ismcore.Adam(3e-3), objective=objective(0.1)), run, 1e-8)
 
 
 @pytest.mark.parametrize(("epochs", "every"), [(1, 1), (7, 1), (430, 4), (5000, 50), (1000, 10), (130, 13)])
