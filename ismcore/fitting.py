@@ -111,7 +111,7 @@ def fit(
         timeout: Seconds after which to end, with status "timed_out", once the steps in progress are done.
         progress: Show progress on standard error: True, False, or "auto", in a terminal or a notebook.
         snapshots: Epochs after which to keep the parameters, or how many to keep, spread evenly from the start to the end.
-        compile: "auto", the backend's fastest loop that costs nothing to make; "on", compiled by torch too, which takes it 5 to
+        compile: "auto", the backend's fastest loop that costs nothing to make; "on", compiled by torch too, which takes it 4 to
             30 seconds and repays them in very long runs of small networks; or "off", the backend's plain loop.
         precision: "highest" keeps all bits of float32 products on a GPU, "default" does what the framework does.
         allow_nonsmooth: Train piecewise-linear networks by objectives that differentiate in x.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -235,12 +235,17 @@ def _check_choices(optimizer: Any, settled: Settled) -> None:
 
 
 def _snapshot_epochs(snapshots: int | Sequence[int], epochs: int) -> tuple[int, ...]:
-    if isinstance(snapshots, int | np.integer):
+    if _is_count(snapshots):
         return tuple(sorted({round(e) for e in np.linspace(0, epochs, int(snapshots))})) if snapshots else ()
-    wrong = [e for e in snapshots if not 0 <= e <= epochs]
+    found = list(snapshots) if isinstance(snapshots, Sequence | np.ndarray) else [snapshots]
+    wrong = [e for e in found if not (_is_count(e) and e <= epochs)]
     if wrong:
-        raise OptionError(f"snapshots must be epochs from 0 to {epochs}, not {wrong[0]!r}")
-    return tuple(int(e) for e in snapshots)
+        raise OptionError(f"snapshots must be how many to keep, or epochs from 0 to {epochs} in a list, not {wrong[0]!r}")
+    return tuple(int(e) for e in found)
+
+
+def _is_count(number: Any) -> TypeGuard[int]:
+    return isinstance(number, int | np.integer) and not isinstance(number, bool) and bool(number >= 0)
 
 
 def check_run(settings: Settings, samples: Samples, restarts: Any, initial_params: Any, checkpoint: Any) -> None:

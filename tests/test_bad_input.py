@@ -139,6 +139,9 @@ def test_wrong_parameters(change, words):
         ({"precision": "low"}, ismcore.OptionError, "'highest'"),
         ({"progress": "loud"}, ismcore.OptionError, "progress"),
         ({"snapshots": [3]}, ismcore.OptionError, "epochs from 0 to 2"),
+        ({"snapshots": [0.5]}, ismcore.OptionError, "not 0.5"),
+        ({"snapshots": None}, ismcore.OptionError, "not None"),
+        ({"snapshots": -1}, ismcore.OptionError, "how many to keep"),
     ],
     ids=str,
 )

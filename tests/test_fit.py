@@ -175,3 +175,22 @@ def test_torch_compiles_the_nested_route_too(model):
     np.testing.assert_allclose(compiled.history["loss"], eager.history["loss"], rtol=1e-12, atol=1e-12)
     for name, value in eager.params.items():
         np.testing.assert_allclose(compiled.params[name], value, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore", "error:the compiled step of torch:RuntimeWarning")
+def test_torch_compiles_all_that_a_step_may_hold_and_its_bits_do_not_depend_on_chunks():
+    options = {
+        "batch_size": 16, "average_decay": 0.9, "clip_norm": 0.5, "optimizer": ismcore.SGD(0.01, 0.9), "dtype": "float64",
+        "objective": ismcore.SlicedScoreMatching(2), "model": ismcore.MLP((4,)), "epochs": 9, "recipe": "reference",
+        "sample_weight": np.arange(1.0, len(FEW) + 1),
+    }  # fmt: skip
+    compiled, cut, eager = (
+        ismcore.fit(FEW, backend="torch", compile=how, snapshots=snapshots, **options)
+        for how, snapshots in (("on", []), ("on", [1, 4]), ("auto", []))
+    )
+    assert compiled.history["loss"].tobytes() == cut.history["loss"].tobytes()
+    np.testing.assert_allclose(compiled.history["loss"], eager.history["loss"], rtol=1e-12, atol=1e-12)
+    for name, value in eager.params.items():
+        assert compiled.params[name].tobytes() == cut.params[name].tobytes()
+        np.testing.assert_allclose(compiled.params[name], value, rtol=1e-10, atol=1e-12)

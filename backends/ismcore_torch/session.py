@@ -1,7 +1,7 @@
 """A whole run in torch: everything stays on the device, gradients by formula or double backward, updates by fused kernels."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,24 @@ from ismcore.ops import Array
 from ismcore.optimizers import SGD, Adam
 from ismcore.problem import Params, Problem, Steps, TrainState, take_rows
 
-__all__ = ["TorchSession", "has_kernels"]
+__all__ = ["TorchSession", "few_threads", "has_kernels", "is_small"]
 
 
 SMALL = 2_000_000
 """Below about this many multiplications a step a second thread costs more, in waiting, than it gives."""
 
 _THREADS = SharedSetting("torch's threads", torch.get_num_threads, torch.set_num_threads, exclusive=False)
+
+
+def is_small(backend: Backend, problem: Problem, state: TrainState) -> bool:
+    """Whether a step is so short that what surrounds it counts: threads, calls."""
+    multiplications = problem.batch_rows * sum(value.size for value in state.params.values())
+    return backend.device == "cpu" and multiplications < SMALL
+
+
+def few_threads(small: bool) -> AbstractContextManager[None]:
+    """One thread for small problems, and afterwards as many as before."""
+    return _THREADS.hold(1) if small else nullcontext()
 
 
 def has_kernels() -> bool:
@@ -82,12 +93,11 @@ class TorchSession(Session):
         self._average = backend.asarrays(state.average)
         self._step = state.step
         self._update = _update_rule(problem, self._params, self._first, self._second, state.step)
-        multiplications = problem.batch_rows * sum(value.size for value in state.params.values())
-        self._small = backend.device == "cpu" and multiplications < SMALL
+        self._small = is_small(backend, problem, state)
 
     def run(self, steps: Steps) -> np.ndarray:
         """See `Session.run`."""
-        with _THREADS.hold(1) if self._small else nullcontext():
+        with few_threads(self._small):
             losses = self._take(steps)
         self._step += steps.count
         return self._backend.to_numpy(torch.stack(losses)).astype(np.float64)
