@@ -9,14 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ismcore import analytic
 from ismcore.backend import Backend, Session
 from ismcore.errors import OptionError
 from ismcore.models import Model
 from ismcore.objectives import Objective
 from ismcore.ops import Array
 from ismcore.optimizers import SGD, Adam, Optimizer
-from ismcore.problem import Params, Problem, Steps, TrainState, take_rows
+from ismcore.problem import STATE_PARTS, Params, Problem, Steps, TrainState, take_rows
 from ismcore.samples import Standardizer
+from ismcore_jax.ops import as_laid_out
 
 __all__ = ["JaxSession"]
 
@@ -32,20 +34,24 @@ class JaxSession(Session):
     def __init__(self, backend: Backend, problem: Problem, state: TrainState) -> None:
         self._backend = backend
         self._optimizer = problem.optimizer
+        self._across = analytic.across(problem)
         self._program = _program(
             backend,
             problem.model,
             problem.objective.canonical(),
             problem.optimizer.canonical(),
             tuple(sorted(problem.row_axes.items())),
+            self._across,
         )
         self._x = backend.asarray(problem.x)
         self._inputs = backend.asarrays(problem.inputs())
         self._clip_norm = () if problem.clip_norm is None else (backend.asarray(np.asarray(problem.clip_norm)),)
         size = problem.bytes_a_step()
         self._capacity = max(1, min(CAPACITY, DRAW_BYTES // size)) if size else CAPACITY
-        params, average = backend.asarrays(state.params), backend.asarrays(state.average)
-        self._carry = params, _to_optax(backend, problem.optimizer, state), average
+        params, first, second, average = (
+            backend.asarrays(_transposed(getattr(state, part), self._across)) for part in STATE_PARTS
+        )
+        self._carry = params, _to_optax(problem.optimizer, state.step, first, second), average
         self._step = state.step
         self._names = tuple(state.params)
 
@@ -80,12 +86,18 @@ class JaxSession(Session):
 
     def _ordered(self, tree: Params) -> Params:
         """As NumPy arrays in the model's order: JAX returns dicts sorted by name."""
-        return {name: self._backend.to_numpy(tree[name]) for name in self._names if name in tree}
+        found = {name: self._backend.to_numpy(tree[name]) for name in self._names if name in tree}
+        return {name: np.asarray(value, order="C") for name, value in _transposed(found, self._across).items()}
 
 
 @lru_cache(maxsize=64)
 def _program(
-    backend: Backend, model: Model, objective: Objective, optimizer: Optimizer, row_axes: tuple[tuple[str, int], ...]
+    backend: Backend,
+    model: Model,
+    objective: Objective,
+    optimizer: Optimizer,
+    row_axes: tuple[tuple[str, int], ...],
+    across: tuple[str, ...],
 ) -> Callable[..., tuple[Any, Array]]:
     """The compiled loop. Whatever may change without a new program (rates, inputs, draws, samples, steps) is an argument."""
     shell = Problem(model, objective, optimizer, np.empty((0, 0)), Standardizer.identity(0))
@@ -98,7 +110,9 @@ def _program(
             (params, moments, average), losses = carried
             at = jax.tree.map(lambda values: values[k], drawn)
             points, given = (x[at["rows"]], take_rows(inputs, axes, at["rows"])) if "rows" in at else (x, inputs)
-            loss, gradient = loss_and_gradient(params, points, {**given, **at["given"]})
+            seen = {**params, **{name: as_laid_out(params[name].T) for name in across}}
+            loss, gradient = loss_and_gradient(seen, points, {**given, **at["given"]})
+            gradient = _transposed(gradient, across)
             for limit in clip_norm:
                 gradient, _ = optax.clip_by_global_norm(limit).update(gradient, optax.EmptyState())
             direction, moments = rule.update(gradient, moments, params)
@@ -116,6 +130,10 @@ def _program(
     return jax.jit(run, donate_argnums=0)
 
 
+def _transposed(tree: Params, names: tuple[str, ...]) -> Params:
+    return {name: value.T if name in names else value for name, value in tree.items()}
+
+
 def _padded(array: np.ndarray, length: int) -> np.ndarray:
     """The array with zeros after it, so that a last, shorter call needs no program of its own."""
     return np.concatenate([array, np.zeros((length - len(array), *array.shape[1:]), array.dtype)])
@@ -130,12 +148,9 @@ def _transformation(optimizer: Optimizer) -> optax.GradientTransformation:
     raise OptionError(f"backend 'jax' knows no optimiser {optimizer!r}")
 
 
-def _to_optax(backend: Backend, optimizer: Optimizer, state: TrainState) -> Any:
-    first, second = (
-        {name: backend.asarray(value) for name, value in moment.items()} for moment in (state.first_moment, state.second_moment)
-    )
+def _to_optax(optimizer: Optimizer, step: int, first: Params, second: Params) -> Any:
     if isinstance(optimizer, Adam):
-        return optax.ScaleByAdamState(jnp.asarray(state.step, jnp.int32), first, second)
+        return optax.ScaleByAdamState(jnp.asarray(step, jnp.int32), first, second)
     return optax.TraceState(first) if first else optax.EmptyState()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ismcore.analytic.routes import FOLDED, LEAST_PRODUCTS, Layers, Route, flat, transposed
+from ismcore.analytic.routes import FOLDED, LEAST_PRODUCTS, Layers, Route, flat, pulled, transposed
 from ismcore.ops import Array, Ops
 from ismcore.problem import Params
 
@@ -31,7 +31,7 @@ class ShallowEnergy(Route):
         downhill = -transposed(ops, a)
         slope, bend = downhill * d1, downhill * d2
         second = folded @ bend if self.trace else transposed(ops, folded) @ bend
-        return transposed(ops, weight) @ slope, second, (params, layers, folded, downhill, slope, bend)
+        return pulled(ops, weight, slope), second, (params, layers, folded, downhill, slope, bend)
 
     def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
         """See `Route.pullback`."""
@@ -78,7 +78,7 @@ class DeepEnergy(Route):
         g = [transposed(ops, layers.weights[-1])]
         e = [g[0] * layers.jets[-1][1]]
         for k in reversed(range(1, depth)):
-            g.insert(0, transposed(ops, layers.weights[k]) @ e[0])
+            g.insert(0, pulled(ops, layers.weights[k], e[0]))
             e.insert(0, g[0] * layers.jets[k - 1][1])
         q = [g[k] * layers.jets[k][2] for k in range(depth)]
         slopes = [layers.weights[0][:, :, None]]
@@ -88,13 +88,13 @@ class DeepEnergy(Route):
             product = layers.weights[k] @ flat(ops, passed[-1])
             slopes.append(ops.reshape(product, (product.shape[0], *passed[-1].shape[1:])))
         squares = layers.weights[0] * layers.weights[0]
-        curvature = transposed(ops, squares) @ q[0]
+        curvature = pulled(ops, squares, q[0])
         for k in range(1, depth):
             bent = slopes[k] * slopes[k]
             bent *= q[k][:, None, :]
             curvature += ops.sum(bent, axis=0)
         second = ops.sum(curvature, axis=0) if self.trace else curvature
-        return -(transposed(ops, layers.weights[0]) @ e[0]), -second, (params, layers, squares, g, e, q, slopes, passed)
+        return -pulled(ops, layers.weights[0], e[0]), -second, (params, layers, squares, g, e, q, slopes, passed)
 
     def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
         """See `Route.pullback`."""
@@ -144,7 +144,7 @@ class DeepEnergy(Route):
             slope_bar += carried
             slope_bar = flat(ops, slope_bar)
             weight_bars[k] = slope_bar @ transposed(ops, flat(ops, passed[k - 1]))
-            carried = ops.reshape(transposed(ops, layers.weights[k]) @ slope_bar, passed[k - 1].shape)
+            carried = ops.reshape(pulled(ops, layers.weights[k], slope_bar), passed[k - 1].shape)
             d1_bars[k - 1] = ops.sum(carried * slopes[k - 1], axis=1)
             carried *= layers.jets[k - 1][1][:, None, :]
         if depth > 1:

@@ -16,7 +16,7 @@ from ismcore.objectives import ImplicitScoreMatching
 from ismcore.ops import Array
 from ismcore.problem import Params, Problem
 
-__all__ = ["loss", "loss_and_gradient", "supports"]
+__all__ = ["across", "loss", "loss_and_gradient", "supports"]
 
 
 def supports(problem: Problem) -> bool:
@@ -34,6 +34,13 @@ def supports(problem: Problem) -> bool:
             f"there are no closed formulas for {problem.model!r}: use divergence='auto' or 'nested' for this model"
         )
     return found
+
+
+def across(problem: Problem) -> tuple[str, ...]:
+    """Names of the matrices that a session may keep transposed, as the formula adds them up so: see `Route.across`."""
+    if not supports(problem):
+        return ()
+    return _route(problem, problem.batch_rows, problem.x.shape[1]).across
 
 
 def loss_and_gradient(calculus: Calculus, problem: Problem) -> Callable[[Params, Array, Params], tuple[Array, Params]]:
@@ -69,8 +76,7 @@ def _total(
     objective, ops = problem.objective, calculus.ops
     assert isinstance(objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
     n, d = x.shape
-    route = find_route(problem.model, d, trace=not objective.penalised, n=n)
-    assert route is not None  # noqa: S101
+    route = _route(problem, n, d)
     weighted = "row_weight" in given
     rows = {"x": x, **({"weight": given["row_weight"]} if weighted else {})}
     folded = route.fold(ops, params)
@@ -86,6 +92,13 @@ def _total(
 
     numbers = calculus.block_bytes // np.dtype(calculus.dtype).itemsize
     return route, folded, calculus.sum_over_rows(block, rows, _block_rows(route, d, numbers))
+
+
+def _route(problem: Problem, n: int, d: int) -> Route:
+    assert isinstance(problem.objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
+    route = find_route(problem.model, d, trace=not problem.objective.penalised, n=n)
+    assert route is not None  # noqa: S101
+    return route
 
 
 def _block_rows(route: Route, d: int, numbers: int) -> int:

@@ -17,7 +17,7 @@ from ismcore.models import MLP
 from ismcore.ops import Array, Ops
 from ismcore.problem import Params
 
-__all__ = ["FOLDED", "LEAST_PRODUCTS", "Layers", "Route", "flat", "product", "transposed", "turned"]
+__all__ = ["FOLDED", "LEAST_PRODUCTS", "Layers", "Route", "flat", "product", "pulled", "transposed", "turned"]
 
 LEAST_PRODUCTS = 512
 """Each block multiplies at least this many tangents by the weights."""
@@ -31,7 +31,13 @@ class Route(ABC):
     Args:
         net: The network.
         trace: Whether the second quantity is the divergence, (n,), or the Jacobian diagonal, (d, n).
+
+    Attributes:
+        across: Weights that are multiplied, entry by entry, by the transpose of others, and so are their gradients: in a
+            compiled program a third of a step, where the rows are few, unless they are kept transposed.
     """
+
+    across: tuple[str, ...] = ()
 
     def __init__(self, net: MLP, *, trace: bool) -> None:
         self.net = net
@@ -112,13 +118,19 @@ class Layers:
             found[f"layers.{k}.weight"] = z_bar @ transposed(ops, self.h[k])
             found[f"layers.{k}.bias"] = ops.sum(z_bar, axis=1)
             if k:
-                h_bar = transposed(ops, self.weights[k]) @ z_bar
+                h_bar = pulled(ops, self.weights[k], z_bar)
         return found
 
 
 def product(a: Array, b: Array) -> Array:
     """The product of two matrices; where the inner dimension is 1, BLAS takes ten times as long as an outer product."""
     return a * b if a.shape[1] == 1 else a @ b
+
+
+def pulled(ops: Ops, matrix: Array, bar: Array) -> Array:
+    """M^T bar: the cotangent of v, given that of M v. By the operations' own `pulled`, where they have one."""
+    own = getattr(ops, "pulled", None)
+    return own(matrix, bar) if own else product(transposed(ops, matrix), bar)
 
 
 def transposed(ops: Ops, matrix: Array) -> Array:

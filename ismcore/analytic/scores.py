@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ismcore.analytic.routes import FOLDED, LEAST_PRODUCTS, Layers, Route, flat, product, transposed, turned
+from ismcore.analytic.routes import FOLDED, LEAST_PRODUCTS, Layers, Route, flat, pulled, transposed, turned
 from ismcore.ops import Array, Ops
 from ismcore.problem import Params
 
@@ -24,7 +24,7 @@ class ScoreRoute(Route):
         self, ops: Ops, layers: Layers, psi_bar: Array, z_bars: list[Array], weight_bars: dict[int, Array] | None = None
     ) -> Params:
         """All gradients, given the cotangents of z_l and those of weights, by layer, from beside the forward pass."""
-        found = layers.pullback(ops, z_bars, product(transposed(ops, layers.weights[-1]), psi_bar))
+        found = layers.pullback(ops, z_bars, pulled(ops, layers.weights[-1], psi_bar))
         last = f"layers.{len(layers.jets)}"
         found[f"{last}.weight"] = psi_bar @ transposed(ops, layers.h[-1])
         for k, weight_bar in (weight_bars or {}).items():
@@ -35,6 +35,8 @@ class ScoreRoute(Route):
 
 class OneHidden(ScoreRoute):
     """J = W2 diag(d1) W1: the diagonal is (W2 * W1^T) d1, and the divergence the product of its column sums with d1."""
+
+    across = ("layers.0.weight",)
 
     def fold(self, ops: Ops, params: Params) -> tuple[Array, Array]:
         """W2 * W1^T, (d, H), or its column sums, (H,); and the W1^T in it."""
@@ -60,7 +62,7 @@ class OneHidden(ScoreRoute):
         layers, mix = residuals
         _, d1, d2 = layers.jets[0]
         if not self.trace:
-            z_bar = transposed(ops, mix) @ second_bar
+            z_bar = pulled(ops, mix, second_bar)
             z_bar *= d2
             mix_bar = second_bar @ transposed(ops, d1)
         elif isinstance(second_bar, float):
@@ -105,7 +107,7 @@ class TwoHiddenTrace(ScoreRoute):
         layers, mix, carried = residuals
         (_, d1, dd1), (_, d2, dd2) = layers.jets
         weighted = second_bar * d2
-        z1_bar = transposed(ops, mix) @ weighted
+        z1_bar = pulled(ops, mix, weighted)
         z1_bar *= dd1
         z2_bar = second_bar * carried
         z2_bar *= dd2
@@ -158,7 +160,7 @@ class TwoHiddenDiagonal(ScoreRoute):
         (_, d1, dd1), (_, d2, dd2) = layers.jets
         bar = second_bar[:, None, :]  # type: ignore[index]  # an array, as the diagonal is one
         weighted = ops.reshape(bar * d2, (mix.shape[0], d1.shape[1]))
-        z1_bar = transposed(ops, mix) @ weighted
+        z1_bar = pulled(ops, mix, weighted)
         z1_bar *= dd1
         z2_bar = ops.sum(bar * carried, axis=0)
         z2_bar *= dd2
@@ -192,7 +194,7 @@ class TangentRoute(ScoreRoute):
             z_bars.insert(0, z_bar)
             before_bar = flat(ops, d[:, None, :] * bar)
             weight_bars[k] = before_bar @ transposed(ops, flat(ops, after[at]))
-            bar = ops.reshape(transposed(ops, layers.weights[k]) @ before_bar, after[at].shape)
+            bar = ops.reshape(pulled(ops, layers.weights[k], before_bar), after[at].shape)
         return bar, z_bars, weight_bars
 
 
