@@ -14,6 +14,7 @@ from ismcore.errors import OptionError
 from ismcore.ops import Array
 from ismcore.optimizers import SGD, Adam
 from ismcore.problem import Params, Problem, Steps, TrainState, take_rows
+from ismcore_torch.recorded import recorded_loss_and_gradient
 
 __all__ = ["TorchSession", "few_threads", "has_kernels", "is_small"]
 
@@ -62,10 +63,12 @@ class _DoubleBackward(Calculus):
         return psi, pull
 
 
-def _loss_and_gradient(backend: Backend, problem: Problem) -> Callable[[Params, Array, Params], tuple[Array, Params]]:
-    """By the core's closed formulas, or by double backward on a tape."""
+def _loss_and_gradient(
+    backend: Backend, problem: Problem, *, small: bool = False
+) -> Callable[[Params, Array, Params], tuple[Array, Params]]:
+    """By the core's closed formulas, recorded where they are short, or by double backward on a tape."""
     if analytic.supports(problem):
-        return analytic.loss_and_gradient(backend, problem)
+        return recorded_loss_and_gradient(backend, problem) if small else analytic.loss_and_gradient(backend, problem)
     loss_at = loss_function(_DoubleBackward(backend), problem)
 
     def taped(params: Params, x: Array, given: Params) -> tuple[Array, Params]:
@@ -83,7 +86,8 @@ class TorchSession(Session):
     def __init__(self, backend: Backend, problem: Problem, state: TrainState) -> None:
         self._backend = backend
         self._problem = problem
-        self._loss_and_gradient = _loss_and_gradient(backend, problem)
+        self._small = is_small(backend, problem, state)
+        self._loss_and_gradient = _loss_and_gradient(backend, problem, small=self._small)
         self._x = backend.asarray(problem.x)
         self._inputs = backend.asarrays(problem.inputs())
         self._row_axes = problem.row_axes
@@ -93,7 +97,6 @@ class TorchSession(Session):
         self._average = backend.asarrays(state.average)
         self._step = state.step
         self._update = _update_rule(problem, self._params, self._first, self._second, state.step)
-        self._small = is_small(backend, problem, state)
 
     def run(self, steps: Steps) -> np.ndarray:
         """See `Session.run`."""
@@ -151,11 +154,11 @@ def _update_rule(
         constants: dict[str, Any] = {"beta1": optimizer.b1, "beta2": optimizer.b2, "eps": optimizer.eps, "weight_decay": 0.0}
         constants |= {"amsgrad": False, "maximize": False}
         moments = list(first.values()), list(second.values())
-        taken = torch.full((), float(step), dtype=torch.float32, device=values[0].device)  # one count for all parameters
-        counts = [taken] * len(values)
+        taken, one = (torch.full((), float(k), dtype=torch.float32, device=values[0].device) for k in (step, 1))
+        counts = [taken] * len(values)  # one count for all parameters
 
         def adam(gradient: list[torch.Tensor], rate: float) -> None:
-            taken.add_(1.0)
+            taken.add_(one)
             torch._fused_adam_(values, gradient, *moments, [], counts, lr=rate, **constants)
 
         return adam

@@ -30,12 +30,16 @@ class ShallowEnergy(Route):
         _, d1, d2, _ = layers.jets[0]
         downhill = -transposed(ops, a)
         slope, bend = downhill * d1, downhill * d2
-        second = folded @ bend if self.trace else transposed(ops, folded) @ bend
-        return pulled(ops, weight, slope), second, (params, layers, folded, downhill, slope, bend)
+        total = ops.sum(bend, axis=1) if self.summed else None
+        if total is None:
+            second = folded @ bend if self.trace else transposed(ops, folded) @ bend
+        else:
+            second = ops.sum(folded * total)
+        return pulled(ops, weight, slope), second, (params, layers, folded, downhill, slope, bend, total)
 
     def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
         """See `Route.pullback`."""
-        params, layers, squares, downhill, slope, bend = residuals
+        params, layers, squares, downhill, slope, bend, total = residuals
         _, d1, d2, d3 = layers.jets[0]
         slope_bar = layers.weights[0] @ psi_bar
         if not self.trace:
@@ -43,7 +47,7 @@ class ShallowEnergy(Route):
             squares_bar = bend @ transposed(ops, second_bar)
         else:
             bend_bar = second_bar * squares[:, None]
-            squares_bar = second_bar * ops.sum(bend, axis=1) if isinstance(second_bar, float) else bend @ second_bar
+            squares_bar = second_bar * total if self.summed else bend @ second_bar
         z_bar = slope_bar * d2
         z_bar += bend_bar * d3
         z_bar *= downhill
@@ -93,7 +97,7 @@ class DeepEnergy(Route):
             bent = slopes[k] * slopes[k]
             bent *= q[k][:, None, :]
             curvature += ops.sum(bent, axis=0)
-        second = ops.sum(curvature, axis=0) if self.trace else curvature
+        second = self.traced(ops, curvature) if self.trace else curvature
         return -pulled(ops, layers.weights[0], e[0]), -second, (params, layers, squares, g, e, q, slopes, passed)
 
     def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:

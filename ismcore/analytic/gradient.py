@@ -76,8 +76,8 @@ def _total(
     objective, ops = problem.objective, calculus.ops
     assert isinstance(objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
     n, d = x.shape
-    route = _route(problem, n, d)
     weighted = "row_weight" in given
+    route = _route(problem, n, d, summed=not weighted)
     rows = {"x": x, **({"weight": given["row_weight"]} if weighted else {})}
     folded = route.fold(ops, params)
 
@@ -94,9 +94,10 @@ def _total(
     return route, folded, calculus.sum_over_rows(block, rows, _block_rows(route, d, numbers))
 
 
-def _route(problem: Problem, n: int, d: int) -> Route:
+def _route(problem: Problem, n: int, d: int, *, summed: bool = False) -> Route:
     assert isinstance(problem.objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
-    route = find_route(problem.model, d, trace=not problem.objective.penalised, n=n)
+    trace = not problem.objective.penalised
+    route = find_route(problem.model, d, trace=trace, summed=summed and trace, n=n)
     assert route is not None  # noqa: S101
     return route
 

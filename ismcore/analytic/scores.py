@@ -55,19 +55,22 @@ class OneHidden(ScoreRoute):
         """See `Route.forward`."""
         layers = Layers.of(ops, self.net, params, x, order=2)
         mix, _ = folded
-        return self.output(params, layers), mix @ layers.jets[0][1], (layers, mix)
+        d1 = layers.jets[0][1]
+        total = ops.sum(d1, axis=1) if self.summed else None
+        second = mix @ d1 if total is None else ops.sum(mix * total)
+        return self.output(params, layers), second, (layers, mix, total)
 
     def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
         """See `Route.pullback`."""
-        layers, mix = residuals
+        layers, mix, total = residuals
         _, d1, d2 = layers.jets[0]
         if not self.trace:
             z_bar = pulled(ops, mix, second_bar)
             z_bar *= d2
             mix_bar = second_bar @ transposed(ops, d1)
-        elif isinstance(second_bar, float):
+        elif self.summed:
             z_bar = (second_bar * mix)[:, None] * d2
-            mix_bar = second_bar * ops.sum(d1, axis=1)
+            mix_bar = second_bar * total
         else:
             z_bar = mix[:, None] * d2
             z_bar *= second_bar
@@ -99,8 +102,7 @@ class TwoHiddenTrace(ScoreRoute):
         layers = Layers.of(ops, self.net, params, x, order=2)
         mix, _ = folded
         carried = mix @ layers.jets[0][1]
-        divergence = ops.sum(carried * layers.jets[1][1], axis=0)
-        return self.output(params, layers), divergence, (layers, mix, carried)
+        return self.output(params, layers), self.traced(ops, carried * layers.jets[1][1]), (layers, mix, carried)
 
     def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
         """See `Route.pullback`."""
@@ -219,7 +221,7 @@ class Tangents(TangentRoute):
         before, after = self.push(ops, layers, 0, first)
         last = turned(ops, layers.weights[-1])[:, :, None]
         diagonal = ops.sum(after[-1] * last, axis=0)
-        second = ops.sum(diagonal, axis=0) if self.trace else diagonal
+        second = self.traced(ops, diagonal) if self.trace else diagonal
         return self.output(params, layers), second, (layers, last, before, after)
 
     def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
@@ -265,7 +267,7 @@ class FoldedTrace(TangentRoute):
         start = layers.weights[1][:, :, None] * layers.jets[0][1]
         before, after = self.push(ops, layers, 1, layers.jets[1][1][:, None, :] * start)
         through = turned(ops, folded)[:, :, None]
-        divergence = ops.sum(ops.sum(after[-1] * through, axis=0), axis=0)
+        divergence = self.traced(ops, ops.sum(after[-1] * through, axis=0))
         return self.output(params, layers), divergence, (layers, through, start, before, after)
 
     def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:

@@ -155,7 +155,8 @@ class ImplicitScoreMatching(Objective):
         Args:
             ops: Operations.
             psi: Score, (d, n).
-            second: Divergence, (n,), where there is no penalty; else the Jacobian diagonal, (d, n).
+            second: Where there is no penalty the divergence, (n,), or its sum over rows if all weigh alike; else the Jacobian
+                diagonal, (d, n).
             weight: Weight of each row, (n,), or of all alike.
             given: See `terms`.
         """
@@ -163,7 +164,8 @@ class ImplicitScoreMatching(Objective):
         terms = psi * half
         half += half
         if "curvature_weight" not in given:
-            return ops.sum(terms) + ops.sum(second * weight), half, weight
+            weighed = second * weight
+            return ops.sum(terms) + (ops.sum(weighed) if weighed.shape else weighed), half, weight
         curvature_weight = given["curvature_weight"]
         if curvature_weight.shape:
             curvature_weight = curvature_weight[:, None]
