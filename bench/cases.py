@@ -10,7 +10,7 @@ import numpy as np
 import ismcore
 from ismcore.testing.scenarios import Scenario, all_scenarios
 
-ROWS = (1_000, 10_000, 100_000, 1_000_000)
+ROWS = (1_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 DIMENSIONS = (1, 4, 16, 64, 256, 784)
 WIDTHS = (8, 32, 128, 512)
 DEPTHS = (1, 2, 3, 4)
@@ -30,13 +30,15 @@ class Case:
         activation: Of the hidden layers.
         curvature_weight: Weight of the curvature penalty.
         epochs: Steps in one run of a fast program: ours, a floor, a compiled loop.
-        slow_epochs: Steps in one run of a program that takes d derivatives one after the other.
+        slow_epochs: Steps in one run of a program that takes d derivatives one after the other, or is another library's.
         rounds: Rounds; every program runs once in each.
-        beside: What runs beside ours, of "hand", "square", "scan", "unsynchronised" and "compiled"; see `programs.py`.
+        beside: What runs beside ours, of "hand", "square", "scan", "unsynchronised", "compiled", "options", "sliced" and
+            "others"; see `programs.py`. A cell with "others" is there only where one of them is installed.
         whole: Time the whole call of `fit`, not its steps alone.
         reference: Samples and parameters are those of the reference run.
         rate: Adam's learning rate.
         but_for: Backends whose program by hand is too slow to be run, and for which no figure is asked.
+        energy: The network is the energy, and the score minus its gradient.
     """
 
     id: str
@@ -54,6 +56,7 @@ class Case:
     reference: bool = False
     rate: float = 1e-3
     but_for: tuple[str, ...] = ()
+    energy: bool = False
 
     dtypes = ("float32",)
     row_weight = None
@@ -73,7 +76,8 @@ class Case:
 
     @property
     def model(self):
-        return ismcore.MLP(self.hidden, self.activation)
+        network = ismcore.MLP(self.hidden, self.activation)
+        return ismcore.Energy(network) if self.energy else network
 
     @property
     def objective(self):
@@ -115,7 +119,7 @@ def _grown(family, value, n, d, hidden, epochs, **options):
 
 def _rows(n):
     big = n == max(ROWS)
-    epochs = max(4, 1_000_000 // n)
+    epochs = max(20, 1_000_000 // n)
     return Case(
         f"n-{n}", "n", n, 1, (8,), "sigmoid", epochs=min(epochs, 400), slow_epochs=2 if big else min(epochs, 20), rounds=5,
         beside=("hand",), rate=0.01,
@@ -136,7 +140,23 @@ GROWN = (
     *(_grown("d", d, 512, d, (128, 128), 40 if d < 100 else 15) for d in DIMENSIONS),
     *(_grown("d-penalised", d, 128, d, (128, 128), max(2, 60 // d), curvature_weight=PENALTY) for d in DIMENSIONS),
     *(_grown("width", h, 512, 16, (h, h), 10 if h > 200 else 40) for h in WIDTHS),
+    Case("options-reference", "options", 1024, 1, (8,), "sigmoid", 0.0, 500, 500, 7, ("options",), reference=True, rate=0.01),
+    Case("options-two-128", "options", 512, 16, (128, 128), epochs=100, slow_epochs=100, rounds=7, beside=("options",)),
     *(_grown("depth", k, 512, 16, (128,) * k, 8 if k > 2 else 40) for k in DEPTHS),
+)
+
+
+def _beside_others(id, n, d, hidden, epochs, slow_epochs, **options):
+    beside = ("sliced", "others")
+    return Case(id, "rivals", n, d, hidden, epochs=epochs, slow_epochs=slow_epochs, beside=beside, whole=True, **options)
+
+
+RIVALS = (
+    _beside_others("energy-1", 1024, 1, (8,), 300, 100, reference=True, rate=0.01, energy=True),
+    _beside_others("energy-2", 512, 2, (128, 128), 100, 20, energy=True),
+    _beside_others("energy-16", 512, 16, (128, 128), 40, 5, energy=True),
+    _beside_others("score-1", 1024, 1, (8,), 300, 3, reference=True, rate=0.01),
+    _beside_others("score-16", 512, 16, (128, 128), 100, 3),
 )
 
 
@@ -146,12 +166,17 @@ def kit_cases():
 
 
 def all_cases(*, parts=()):
-    """Every case, those that figures are asked for first; of some families alone where they are named."""
+    """Every case, those that figures are asked for first; of some families alone where they are named.
+
+    Other people's libraries are last: what they change when they are imported meets none but their own cells.
+    """
     for found in (*NAMED, *GROWN):
         if not parts or found.family in parts:
             yield found
     if not parts or "kit" in parts:
         yield from kit_cases()
+    if not parts or "rivals" in parts:
+        yield from RIVALS
 
 
 def case(id):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 
+import by_others
 import pytest
 from cases import all_cases
-from measuring import machine, versions
+from measuring import PACKAGES, machine, versions
 from rounds import Cells
-from run import BUNDLED
+from run import BUNDLED, PARTS
 
 SMALLEST = ("reference", "n-1000", "affine3", "s3_softplus-reg0.1")
 
-collect_ignore_glob = ["[!t]*.py", "by_hand/*"]
+collect_ignore_glob = ["[!t]*.py", "by_hand/*", "by_others/*"]
 """All but the test modules: --doctest-modules would import the programs too, and with them packages that are not here."""
 
 
@@ -20,7 +21,7 @@ def pytest_addoption(parser):
     add = parser.getgroup("ismcore", "speed of ismcore").addoption
     add("--backend", action="append", help="a backend to measure; may be repeated (if not given: the bundled ones)")
     add("--device", default="cpu", help="'cpu' or 'cuda'; on a GPU measure one backend a process (default: %(default)s)")
-    add("--part", action="append", help="of the suite: reference, wide, n, d, width, depth, kit, memory, cold; may be repeated")
+    add("--part", action="append", help=f"of the suite: {', '.join(PARTS)}; may be repeated")
     add("--smallest", action="store_true", help="the smallest cells, one round each: whether the suite runs, not how fast")
 
 
@@ -65,7 +66,7 @@ def pytest_ignore_collect(collection_path, config):
 
 def pytest_benchmark_generate_machine_info():
     threads = os.environ.get("OMP_NUM_THREADS", "as each framework chooses")
-    return {**machine(), "threads": threads, "versions": versions()}
+    return {**machine(), "threads": threads, "versions": versions((*PACKAGES, *by_others.installed()))}
 
 
 def pytest_benchmark_generate_commit_info():

@@ -25,6 +25,26 @@ HAND = {
     "autograd": "nested `elementwise_grad` once for each dimension, Adam in NumPy",
 }
 
+OPTIONS = """\
+To the seconds of a step of ours, each option alone. Probes that are given are one Rademacher probe a row for
+`SlicedScoreMatching`, which differentiates where the exact divergence has a formula; drawn ones, beside given ones, are drawn
+anew in each step. Batches are a tenth of ten copies of the rows, so that each is as large as the case. Shuffling takes some
+20 ns a row and drawing 20 us a step and 20 ns a number, in NumPy and one after the other with the steps: noticeable beside
+networks of eight units, and not beside those of a hundred.\
+"""
+
+OTHERS = """\
+Where they are installed (`bench/README.md`); whole calls, over their steps. In torch the network is an energy, and the loss of
+each library is in a loop with `torch.optim.Adam`; in JAX the network is the score. Read exact losses beside `ours`, sliced ones
+beside `ours, sliced`, which draws a Rademacher probe a row in each step.
+
+- ebmkit: exact, by a reverse pass for each dimension
+- torchebm: exact, by `vmap(jacrev)` of the gradient
+- toy-gradlogp: sliced, a Rademacher probe a row drawn in each step
+- coreax: sliced, probes drawn once, on n rows drawn with replacement in each step, by its own `match`: it compiles every step
+- coreax, patched: the same with its counter of steps an array: it compiles once in each call, which is in its figure\
+"""
+
 
 def write(runs, folder):
     """Write Markdown, JSON and charts into a folder; returns the path of the page."""
@@ -64,6 +84,9 @@ def markdown(found, device, charts):
         _axis(found, "width"),
         _axis(found, "depth"),
         *_charts(charts, "network"),
+        "## What options add",
+        OPTIONS,
+        report.options_table(found),
         "## Peak memory",
         "MiB of a fresh process that takes two steps; JAX compiles within it.",
         report.memory_table(found),
@@ -75,6 +98,9 @@ def markdown(found, device, charts):
         "## Scenarios of the conformance kit",
         "A handful of rows each: what is timed is the overhead of a step.",
         report.cells_table(found, ("kit",)),
+        "## Beside other libraries",
+        OTHERS,
+        report.cells_table(found, ("rivals",)),
         "## Not timed",
         report.not_timed_table(found),
     ]

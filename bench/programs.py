@@ -6,11 +6,14 @@
 | compiled | `ismcore.fit(compile=...)`, compiled whether or not that pays |
 | tier 0 | `ismcore.fit(compile="off")` |
 | ours, squared score | `ismcore.fit` with 1/2 abs(psi)^2 alone |
+| ours, sliced | `ismcore.fit` with `SlicedScoreMatching(1)` |
+| clipping, averaging, ... | `ismcore.fit` with one option more: see `ours.added` |
 | hand | what a careful user writes: see `by_hand/` |
 | unsynchronised | hand, with the losses left on the device until the end (JAX) |
 | scan | a `lax.scan` by hand (JAX) |
 | squared score | hand, with 1/2 abs(psi)^2 alone |
 | NumPy, C | gradients derived by hand: the floors; C runs on one thread |
+| ebmkit, coreax, ... | other people's libraries: see `by_others/` |
 """
 
 from __future__ import annotations
@@ -20,10 +23,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import by_others
 import numpy as np
 from by_hand import with_c, with_numpy
 from cases import Case
-from ours import COMPILED, fit, squared_score, step_seconds
+from ours import BATCHES, COMPILED, added, fit, sliced, squared_score, step_seconds
 
 import ismcore
 
@@ -42,7 +46,7 @@ class Program:
         name: See the table above.
         take: epochs -> (loss of each epoch before its update, seconds a step).
         epochs: Steps in one timed run.
-        expected: Its first losses, from elsewhere, or None for the squared score alone.
+        expected: Its first losses, from elsewhere, or None for the squared score alone, and where probes or rows are random.
     """
 
     name: str
@@ -53,11 +57,14 @@ class Program:
 
 def names(case, backend):
     """Names of the programs of a cell, known without importing a framework."""
+    if "others" in case.beside:
+        others = by_others.names(case, backend)
+        return ["ours", "ours, sliced", *others] if others else []
     outside = OUTSIDE.get(backend, BY_HAND) + (BY_HAND if backend in case.but_for else ())
     beside = [name for name in case.beside if name not in outside]
     found = ["ours"]
     for name in beside:
-        found += ["ours, squared score", "squared score"] if name == "square" else [name]
+        found += {"square": ["ours, squared score", "squared score"], "options": list(added(case))}.get(name, [name])
     if isinstance(case, Case):
         found += ["NumPy", "C"] if with_c.serves(case, "float32") else ["NumPy"]
     return found
@@ -73,6 +80,16 @@ def programs(case, backend, dtype, device):
         found["tier 0"] = _ours(case, backend, dtype, device, answer, compile="off")
     if "square" in case.beside:
         found["ours, squared score"] = _ours(case, backend, dtype, device, None, objective=squared_score())
+    if "sliced" in case.beside:
+        # in one dimension v^2 = 1, and sliced is exact
+        found["ours, sliced"] = _ours(case, backend, dtype, device, answer if case.d == 1 else None, objective=sliced())
+    if "options" in case.beside:
+        for name, options in added(case).items():
+            known = not {"objective", "batch_size"} & options.keys()
+            found[name] = _ours(case, backend, dtype, device, answer if known else None, **options)
+    for name, run in _by_others(case, backend, dtype, device).items():
+        epochs = case.epochs if name in by_others.COMPILED else case.slow_epochs
+        found[name] = Program(name, _timed(run), epochs, answer if by_others.is_known(name, case) else None)
     for name, run in _by_hand(case, backend, dtype, device).items():
         slow = name in ("hand", "unsynchronised")
         found[name] = Program(
@@ -90,12 +107,21 @@ def _by_hand(case, backend, dtype, device):
     return importlib.import_module(f"by_hand.with_{backend}").prepare(case, dtype, device)
 
 
+def _by_others(case, backend, dtype, device):
+    if "others" not in case.beside:
+        return {}
+    return importlib.import_module(f"by_others.with_{backend}").prepare(case, dtype, device)
+
+
 def _ours(case, backend, dtype, device, answer, **options):
+    batches = BATCHES if "batch_size" in options else 1
+
     def take(epochs):
         start = time.perf_counter()
-        result = fit(case, backend, epochs, dtype=dtype, device=device, **options)
-        whole = (time.perf_counter() - start) / epochs
-        return result.history["loss"], whole if case.whole else step_seconds(result)
+        result = fit(case, backend, -(-epochs // batches), dtype=dtype, device=device, **options)
+        losses = result.history["loss"]
+        steps = len(losses) * batches
+        return losses, (time.perf_counter() - start) / steps if case.whole else step_seconds(result, steps)
 
     return Program("ours", take, case.epochs, answer)
 

@@ -137,6 +137,25 @@ def cells_table(found, families):
     return table(head, rows)
 
 
+def options_table(found):
+    """What each option adds to a step, in parts of a hundred of the step without it."""
+    rows, options = [], []
+    for e in found.entries:
+        if e["family"] == "options" and e["program"] == "ours":
+            cell = e["case"], e["backend"]
+            seconds = {
+                o["program"]: found.seconds(*cell, o["program"]) for o in found.entries if (o["case"], o["backend"]) == cell
+            }
+            plain = seconds.pop("ours")
+            bases = {"probes drawn": seconds.get("probes given")}
+            shares = {name: f"{100 * (value / (bases.get(name) or plain) - 1):+.0f} %" for name, value in seconds.items()}
+            options = options or list(shares)
+            rows.append(
+                [cell[0].removeprefix("options-"), cell[1], duration(plain), *(shares.get(name, "") for name in options)]
+            )
+    return table(["case", "backend", "a step", *options], rows)
+
+
 def memory_table(found):
     rows = []
     for e in found.entries:

@@ -15,45 +15,36 @@ import ebm
 import numpy as np
 import torch
 import torchebm.losses
+from by_others import PROGRAMS
+from by_others.with_torch import TorchEnergy
 from measuring import PACKAGES, error, heading, machine, versions, write_report
-from torchebm.core import BaseModel
 from toy_gradlogp.energy import Energy as ToyEnergy
 from toy_gradlogp.energy import Trainer as ToyTrainer
 
 import ismcore
 
-RIVALS = ("ebmkit", "torchebm", "toy-gradlogp")
+RIVALS = PROGRAMS["torch"]
 DIMENSIONS = (1, 2, 5, 20)
 MODEL = ismcore.Energy(ismcore.MLP((16,), "tanh"))
 TOLERANCE = 1e-12
 ROWS = 256
 
 
-class TorchEnergy(BaseModel):
-    """The same energy as a torch module: U = a . tanh(W x + b) + c, (n, d) -> (n,)."""
-
-    def __init__(self, d):
-        super().__init__()
-        self.net = torch.nn.Sequential(torch.nn.Linear(d, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1)).double()
-
-    def forward(self, x):
-        return self.net(x).squeeze(-1)
-
-    def by_name(self, of):
-        """The library's parameter names: layer k of the network is the torch module 2 k."""
-        layers = {0: self.net[0], 1: self.net[2]}
-        return {f"layers.{k}.{name}": of(getattr(layer, name)) for k, layer in layers.items() for name in ("weight", "bias")}
+def by_name(energy, of):
+    """The library's parameter names: layer k of the network is the torch module 2 k."""
+    layers = {0: energy.net[0], 1: energy.net[2]}
+    return {f"layers.{k}.{name}": of(getattr(layer, name)) for k, layer in layers.items() for name in ("weight", "bias")}
 
 
 def problem(d):
-    """An energy, its parameters as NumPy arrays, and samples, the same for everyone."""
+    """U = a . tanh(W x + b) + c, its parameters as NumPy arrays, and samples, the same for everyone."""
     torch.manual_seed(d)
-    energy = TorchEnergy(d)
+    energy = TorchEnergy(torch.nn.Sequential(torch.nn.Linear(d, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1)).double())
     with torch.no_grad():
         # tanh is concave at 1: so the divergence has one sign, and is no small difference of large terms
         energy.net[0].bias.fill_(1.0)
         energy.net[2].weight.abs_().neg_()
-    params = energy.by_name(lambda parameter: parameter.detach().numpy().copy())
+    params = by_name(energy, lambda parameter: parameter.detach().numpy().copy())
     return energy, params, torch.randn(ROWS, d, dtype=torch.float64)
 
 
@@ -63,7 +54,7 @@ def values(energy, loss):
     loss.backward()
     return {
         "loss": np.asarray(loss.detach().numpy()),
-        **energy.by_name(lambda p: np.zeros(p.shape) if p.grad is None else p.grad.numpy().copy()),
+        **by_name(energy, lambda p: np.zeros(p.shape) if p.grad is None else p.grad.numpy().copy()),
     }
 
 

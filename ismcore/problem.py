@@ -125,17 +125,18 @@ class Problem:
         the expectation of its gradient over batches is the gradient of all rows.
         """
         bounds, width = _bounds(self.n, self.batches), self.batch_rows
+        sizes = np.diff(bounds)[:, None]
+        places = bounds[:-1, None] + np.arange(width) % sizes
+        shares = (np.arange(width) < sizes) / sizes
         rows = np.empty((count, width), dtype=np.int64)
-        weight = np.empty((count, width))
-        order = np.empty(0, dtype=np.int64)
-        for k in range(count):
-            epoch, batch = divmod(step + k, self.batches)
-            if k == 0 or batch == 0:
-                order = stream(self.seed, "shuffle", epoch).permutation(self.n)
-            dealt = order[bounds[batch] : bounds[batch + 1]]
-            rows[k] = np.concatenate([dealt, dealt[: width - len(dealt)]])
-            weight[k] = 1.0 / len(dealt)
-            weight[k, len(dealt) :] = 0.0
+        taken = 0
+        while taken < count:
+            epoch, batch = divmod(step + taken, self.batches)
+            order = stream(self.seed, "shuffle", epoch).permutation(self.n)
+            dealt = order[places[batch : batch + count - taken]]
+            rows[taken : taken + len(dealt)] = dealt
+            taken += len(dealt)
+        weight = shares[(step + np.arange(count)) % self.batches]
         if self.row_weight is not None:
             weight *= self.n * self.row_weight[rows]
         return rows, weight
@@ -146,8 +147,11 @@ class Problem:
         first = self.draws(step)
         drawn = [first, *(self.draws(step + k) for k in range(1, count))] if first else []
         draws = {name: np.stack([each[name] for each in drawn]) for name in first}
-        rows, weight = (None, None) if self.batch_size is None else self.rows(step, count)
-        return Steps(rates, draws, rows, weight, decays)
+        if self.batch_size is None:
+            return Steps(rates, draws, average_decay=decays)
+        rows, weight = self.rows(step, count)
+        alike = self.row_weight is None and self.n % self.batches == 0
+        return Steps(rates, draws, rows, None if alike else weight, decays)
 
     def bytes_a_step(self) -> int:
         """Memory that what is drawn for one step takes."""
@@ -163,7 +167,7 @@ class Steps:
         learning_rate: One rate a step, (count,), float64.
         draws: What the objective drew for each step: arrays whose first axis counts the steps, (count, ...).
         rows: Rows that each step sees, (count, b), or None for all.
-        row_weight: Weight of each of these rows in the step's loss, (count, b), in the place of the problem's.
+        row_weight: Weight of each of these rows in the step's loss, (count, b), in the place of the problem's; None for 1/b.
         average_decay: Share of the parameters' moving average that each step keeps, (count,); None where there is none.
     """
 

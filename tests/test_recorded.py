@@ -1,5 +1,7 @@
 """What torch's session replays for small problems: the bits of the formulas themselves, recorded once for each shape."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -20,22 +22,34 @@ WEIGHTS = {"plain": 0.0, "regularised": 0.3, "regularised by column": (0.1, 0.0,
 ROW_WEIGHTS = {"alike": None, "weighted": np.arange(1.0, N + 1) / 28}
 
 
-def assert_same_bits(model, weight, row_weight, dtype):
-    """Replayed at two places, neither of them that of the recording."""
+def assert_same_bits(model, weight=0.0, row_weight=None, dtype="float32"):
+    """At two places that are not that of the recording; how often the formulas themselves were asked there."""
     backend = TorchBackend(dtype=dtype)
     problem = Problem(
         model, ismcore.ImplicitScoreMatching(weight), ismcore.Adam(), np.zeros((N, D)), Standardizer.identity(D), row_weight
     )
+    formulas, asked = analytic.loss_and_gradient(backend, problem), []
+
+    def counted(*arrays):
+        asked.append(arrays)
+        return formulas(*arrays)
+
+    def at(seed):
+        x = np.random.default_rng(seed).standard_normal((N, D))
+        return backend.asarrays(model.initial_params(seed, D)), backend.asarray(x), backend.asarrays(problem.inputs())
+
+    found = recorded._Recorded(counted)
     with backend.scope(), torch.no_grad():
-        replayed, formulas = (f(backend, problem) for f in (recorded.recorded_loss_and_gradient, analytic.loss_and_gradient))
+        for _ in range(recorded.AFTER + 1):
+            found(*at(0))
+        asked.clear()
         for seed in (1, 2):
-            x = backend.asarray(np.random.default_rng(seed).standard_normal((N, D)))
-            at = backend.asarrays(model.initial_params(seed, D)), x, backend.asarrays(problem.inputs())
-            (loss, slopes), (expected, expected_slopes) = replayed(*at), formulas(*at)
+            (loss, slopes), (expected, expected_slopes) = found(*at(seed)), formulas(*at(seed))
             assert torch.isfinite(loss)
             assert torch.equal(loss, expected)
             assert slopes.keys() == expected_slopes.keys()
             assert all(torch.equal(slope, expected_slopes[name]) for name, slope in slopes.items())
+    return len(asked)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -43,39 +57,44 @@ def assert_same_bits(model, weight, row_weight, dtype):
 @pytest.mark.parametrize("weight", WEIGHTS.values(), ids=WEIGHTS)
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_replayed_gradient_has_the_bits_of_the_formula(model, weight, row_weight, dtype):
-    assert_same_bits(model, weight, row_weight, dtype)
+    assert assert_same_bits(model, weight, row_weight, dtype) == 0
 
 
 @pytest.mark.parametrize("activation", SMOOTH)
 @pytest.mark.parametrize("wrap", [lambda net: net, ismcore.Energy], ids=["score", "energy"])
 def test_replayed_gradient_has_the_bits_of_the_formula_for_every_activation(wrap, activation):
-    assert_same_bits(wrap(ismcore.MLP((4,), activation)), 0.3, None, "float32")
+    assert assert_same_bits(wrap(ismcore.MLP((4,), activation)), 0.3) == 0
 
 
-def test_blocks_of_rows_are_recorded_one_after_the_other(monkeypatch):
+def test_blocks_of_rows_are_recorded_one_after_the_other_unless_they_are_too_many(monkeypatch):
     monkeypatch.setattr(gradient, "_block_rows", lambda route, d, numbers: 2)
-    recorded._recorded.cache_clear()
-    assert_same_bits(ismcore.MLP((4,), "silu"), 0.0, None, "float64")
-    recorded._recorded.cache_clear()  # what was recorded in blocks serves nobody else
+    assert assert_same_bits(ismcore.MLP((4,), "silu")) == 0
+    monkeypatch.setattr(recorded, "LONGEST", 50)
+    assert assert_same_bits(ismcore.MLP((4,), "silu")) == 2
 
 
 @pytest.mark.parametrize("options", [{}, {"batch_size": 16}, {"sample_weight": np.linspace(0.1, 1.0, 50)}], ids=str)
-def test_a_second_fit_of_the_same_shapes_records_nothing(options):
+def test_a_second_fit_of_the_same_shapes_records_nothing(options, monkeypatch):
+    recordings = []
+    record = recorded._Recorded._record
+    monkeypatch.setattr(recorded._Recorded, "_record", lambda self, *at: recordings.append(at) or record(self, *at))
+    recorded._recorded.cache_clear()
     run = {"backend": "torch", "recipe": "reference", "progress": False, **options}
     x = np.random.default_rng(0).standard_normal((50, 3))
-    ismcore.fit(x, epochs=3, **run)
-    before = recorded._recorded.cache_info()
-    ismcore.fit(x + 1.0, epochs=5, seed=4, optimizer=ismcore.Adam(0.1), **run)
-    after = recorded._recorded.cache_info()
-    assert before.currsize > 0
-    assert (after.misses, after.currsize) == (before.misses, before.currsize)
-    assert after.hits > before.hits
+    ismcore.fit(x, epochs=recorded.AFTER + 1, **run)
+    assert len(recordings) == 1
+    ismcore.fit(x + 1.0, epochs=2 * recorded.AFTER, seed=4, optimizer=ismcore.Adam(0.1), **run)
+    assert len(recordings) == 1
 
 
 def test_a_tensor_from_outside_is_no_constant_of_the_program():
-    stray = torch.ones(())
-    recorder = recorded._Recorder(torch.float32)
-    inner = torch.ones(())
-    recorder.inputs([inner])
-    with recorder, pytest.raises(KeyError):
+    stray, inner = torch.ones(()), torch.ones(())
+    with recorded._Recorder(torch.float32, [inner]), pytest.raises(KeyError):
         inner * stray
+
+
+def test_recording_keeps_no_tensor_alive():
+    inner = torch.ones(3)
+    with recorded._Recorder(torch.float32, [inner]):
+        dies = weakref.ref(inner * 2.0)
+    assert dies() is None

@@ -19,16 +19,18 @@ from ismcore_torch.recorded import recorded_loss_and_gradient
 __all__ = ["TorchSession", "few_threads", "has_kernels", "is_small"]
 
 
-SMALL = 2_000_000
-"""Below about this many multiplications a step a second thread costs more, in waiting, than it gives."""
+SMALL, NARROW = 2_000_000, 2**17
+"""Below about this many multiplications a step, and arrays of so many numbers, a second thread costs more, in waiting, than it
+gives."""
 
 _THREADS = SharedSetting("torch's threads", torch.get_num_threads, torch.set_num_threads, exclusive=False)
 
 
 def is_small(backend: Backend, problem: Problem, state: TrainState) -> bool:
     """Whether a step is so short that what surrounds it counts: threads, calls."""
-    multiplications = problem.batch_rows * sum(value.size for value in state.params.values())
-    return backend.device == "cpu" and multiplications < SMALL
+    arrays, n = state.params.values(), problem.batch_rows
+    multiplications, widest = n * sum(value.size for value in arrays), n * max(max(value.shape, default=1) for value in arrays)
+    return backend.device == "cpu" and multiplications < SMALL and widest < NARROW
 
 
 def few_threads(small: bool) -> AbstractContextManager[None]:
@@ -63,12 +65,11 @@ class _DoubleBackward(Calculus):
         return psi, pull
 
 
-def _loss_and_gradient(
-    backend: Backend, problem: Problem, *, small: bool = False
-) -> Callable[[Params, Array, Params], tuple[Array, Params]]:
-    """By the core's closed formulas, recorded where they are short, or by double backward on a tape."""
+def _loss_and_gradient(backend: Backend, problem: Problem) -> Callable[[Params, Array, Params], tuple[Array, Params]]:
+    """By the core's closed formulas, or by double backward on a tape."""
     if analytic.supports(problem):
-        return recorded_loss_and_gradient(backend, problem) if small else analytic.loss_and_gradient(backend, problem)
+        found = recorded_loss_and_gradient if backend.device == "cpu" else analytic.loss_and_gradient
+        return found(backend, problem)
     loss_at = loss_function(_DoubleBackward(backend), problem)
 
     def taped(params: Params, x: Array, given: Params) -> tuple[Array, Params]:
@@ -86,8 +87,7 @@ class TorchSession(Session):
     def __init__(self, backend: Backend, problem: Problem, state: TrainState) -> None:
         self._backend = backend
         self._problem = problem
-        self._small = is_small(backend, problem, state)
-        self._loss_and_gradient = _loss_and_gradient(backend, problem, small=self._small)
+        self._loss_and_gradient = _loss_and_gradient(backend, problem)
         self._x = backend.asarray(problem.x)
         self._inputs = backend.asarrays(problem.inputs())
         self._row_axes = problem.row_axes
@@ -95,8 +95,12 @@ class TorchSession(Session):
         self._first = backend.asarrays(state.first_moment)
         self._second = backend.asarrays(state.second_moment)
         self._average = backend.asarrays(state.average)
+        # tensors, as torch takes three times as long for a tensor and a number
+        self._one = backend.asarray(np.ones(()))
+        self._limit = None if problem.clip_norm is None else backend.asarray(np.asarray(problem.clip_norm))
         self._step = state.step
         self._update = _update_rule(problem, self._params, self._first, self._second, state.step)
+        self._small = is_small(backend, problem, state)
 
     def run(self, steps: Steps) -> np.ndarray:
         """See `Session.run`."""
@@ -124,16 +128,15 @@ class TorchSession(Session):
 
     def _clipped(self, gradient: list[torch.Tensor]) -> list[torch.Tensor]:
         """See `ismcore.optimizers.clipped`; nothing is read back from the device."""
-        limit = self._problem.clip_norm
-        if limit is None:
+        if self._limit is None:
             return gradient
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(slope) for slope in gradient]))
-        scale = torch.where(norm > limit, limit / norm, torch.ones_like(norm))
-        return [slope * scale for slope in gradient]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradient)))
+        return list(torch._foreach_mul(gradient, torch.where(norm > self._limit, self._limit / norm, self._one)))
 
     def _move_average(self, decay: float) -> None:
-        for name, value in self._average.items():
-            value.mul_(decay).add_(self._params[name], alpha=1.0 - decay)
+        means = list(self._average.values())
+        torch._foreach_mul_(means, decay)
+        torch._foreach_add_(means, [self._params[name] for name in self._average], alpha=1.0 - decay)
 
     def state(self) -> TrainState:
         """See `Session.state`."""

@@ -11,7 +11,8 @@ ACTIVATIONS = {"sigmoid": torch.nn.Sigmoid, "softplus": torch.nn.Softplus, "tanh
 
 
 def network(case, dtype, device):
-    sizes = (case.d, *case.hidden, case.d)
+    """With the parameters of the case: the score, or the energy as (n, 1)."""
+    sizes = (case.d, *case.hidden, 1 if case.energy else case.d)
     layers = []
     for into, out in pairwise(sizes):
         layers += [torch.nn.Linear(into, out), ACTIVATIONS[case.activation]()]
@@ -36,24 +37,29 @@ def square(psi, x, weight):
     return 0.5 * psi.square().sum(dim=1).mean()
 
 
+def descend(net, loss_of, rate, epochs):
+    """Adam on the parameters of a network, in place; returns the losses before each step."""
+    adam = torch.optim.Adam(net.parameters(), lr=rate)
+    losses = []
+    for _ in range(epochs):
+        loss = loss_of()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        losses.append(loss.item())
+    if loss.is_cuda:
+        torch.cuda.synchronize()
+    return np.array(losses)
+
+
 def prepare(case, dtype, device="cpu"):
     x = torch.tensor(case.x, dtype=getattr(torch, dtype), device=device)
 
     def loop(loss_of, differentiable):
         def run(epochs):
             net = network(case, dtype, device)
-            adam = torch.optim.Adam(net.parameters(), lr=case.rate)
             points = x.clone().requires_grad_(differentiable)
-            losses = []
-            for _ in range(epochs):
-                loss = loss_of(net(points), points, case.curvature_weight)
-                adam.zero_grad()
-                loss.backward()
-                adam.step()
-                losses.append(loss.item())
-            if x.is_cuda:
-                torch.cuda.synchronize()
-            return np.array(losses)
+            return descend(net, lambda: loss_of(net(points), points, case.curvature_weight), case.rate, epochs)
 
         return run
 
