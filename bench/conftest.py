@@ -13,9 +13,6 @@ from run import BUNDLED, PARTS
 
 SMALLEST = ("reference", "n-1000", "affine3", "s3_softplus-reg0.1")
 
-collect_ignore_glob = ["[!t]*.py", "by_hand/*", "by_others/*"]
-"""All but the test modules: --doctest-modules would import the programs too, and with them packages that are not here."""
-
 
 def pytest_addoption(parser):
     add = parser.getgroup("ismcore", "speed of ismcore").addoption

@@ -15,9 +15,6 @@ from measuring import REPORTS
 
 BUNDLED = {"cpu": ("autograd", "torch", "jax"), "cuda": ("torch", "jax")}
 PARTS = ("reference", "wide", "n", "d", "d-penalised", "width", "depth", "options", "kit", "rivals", "memory", "cold")
-WARNINGS = ("default", "ignore:Not saving anything", "error:the compiled step of torch:RuntimeWarning")
-"""Warnings are met as a user's program meets them: torch's compiler has some of its own. pytest-benchmark warns where nothing
-could be timed, and ours where it goes on without what was to be timed."""
 COMPLETE, SOME_NOT_TIMED, UNAVAILABLE = 0, 1, 3
 
 
@@ -43,7 +40,6 @@ def measured(options, backend, file):
     """What one process with one backend wrote, or None where nothing was timed."""
     words = [f"--backend={backend}", f"--device={options.device}", *(f"--part={part}" for part in options.part or ())]
     words += ["--smallest"] * options.smallest
-    words += [word for rule in WARNINGS for word in ("-W", rule)]
     suite = Path(__file__).parent
     pytest = [sys.executable, "-m", "pytest", str(suite), "-q", "--benchmark-quiet", f"--benchmark-json={file}", *words]
     # the command `ismcore` has JAX keep programs on disk: a first run here would depend on what was measured before
