@@ -11,6 +11,8 @@ import ismcore
 from ismcore.testing.scenarios import Scenario, all_scenarios
 
 ROWS = (1_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
+FEWER = ROWS[1:-1]
+"""Rows that ours runs on beside the most, so that what else the machine does meets all points of the slope alike."""
 DIMENSIONS = (1, 4, 16, 64, 256, 784)
 WIDTHS = (8, 32, 128, 512)
 DEPTHS = (1, 2, 3, 4)
@@ -32,8 +34,8 @@ class Case:
         epochs: Steps in one run of a fast program: ours, a floor, a compiled loop.
         slow_epochs: Steps in one run of a program that takes d derivatives one after the other, or is another library's.
         rounds: Rounds; every program runs once in each.
-        beside: What runs beside ours, of "hand", "square", "scan", "unsynchronised", "compiled", "options", "sliced" and
-            "others"; see `programs.py`. A cell with "others" is there only where one of them is installed.
+        beside: What runs beside ours, of "hand", "square", "scan", "unsynchronised", "compiled", "options", "rows", "sliced"
+            and "others"; see `programs.py`. A cell with "others" is there only where one of them is installed.
         whole: Time the whole call of `fit`, not its steps alone.
         reference: Samples and parameters are those of the reference run.
         rate: Adam's learning rate.
@@ -119,10 +121,10 @@ def _grown(family, value, n, d, hidden, epochs, **options):
 
 def _rows(n):
     big = n == max(ROWS)
-    epochs = max(20, 1_000_000 // n)
+    epochs = max(40, 1_000_000 // n)
     return Case(
-        f"n-{n}", "n", n, 1, (8,), "sigmoid", epochs=min(epochs, 400), slow_epochs=2 if big else min(epochs, 20), rounds=5,
-        beside=("hand",), rate=0.01,
+        f"n-{n}", "n", n, 1, (8,), "sigmoid", epochs=min(epochs, 400), slow_epochs=2 if big else min(epochs, 20), rounds=7,
+        beside=("hand", "rows") if big else ("hand",), rate=0.01,
     )  # fmt: skip
 
 

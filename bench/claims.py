@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from cases import ROWS
+from cases import FEWER, ROWS
+from programs import on_rows
 
 ALLOWED_MIB = 300.0
 """Peak memory that a fit may take over the imported framework, beside three times its samples."""
@@ -85,7 +86,9 @@ def slope(points):
 
 def _slopes(found):
     for backend in found.backends:
-        points = [(n, found.seconds(f"n-{n}", backend, "ours")) for n in ROWS if n >= 10_000]
+        most = max(ROWS)
+        names = {**{n: on_rows(n) for n in FEWER}, most: "ours"}
+        points = [(n, found.seconds(f"n-{most}", backend, name)) for n, name in names.items()]
         if all(seconds for _, seconds in points):
             above, whole = slope(points[1:]), slope(points)
             what = "slope of log time by log n"

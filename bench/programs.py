@@ -7,6 +7,7 @@
 | tier 0 | `ismcore.fit(compile="off")` |
 | ours, squared score | `ismcore.fit` with 1/2 abs(psi)^2 alone |
 | ours, sliced | `ismcore.fit` with `SlicedScoreMatching(1)` |
+| ours, n = 10,000, ... | `ismcore.fit` on fewer rows, for the slope of time by rows |
 | clipping, averaging, ... | `ismcore.fit` with one option more: see `ours.added` |
 | hand | what a careful user writes: see `by_hand/` |
 | unsynchronised | hand, with the losses left on the device until the end (JAX) |
@@ -26,7 +27,8 @@ from dataclasses import dataclass
 import by_others
 import numpy as np
 from by_hand import with_c, with_numpy
-from cases import Case
+from cases import FEWER, Case
+from cases import case as case_of
 from ours import BATCHES, COMPILED, added, fit, sliced, squared_score, step_seconds
 
 import ismcore
@@ -64,10 +66,19 @@ def names(case, backend):
     beside = [name for name in case.beside if name not in outside]
     found = ["ours"]
     for name in beside:
-        found += {"square": ["ours, squared score", "squared score"], "options": list(added(case))}.get(name, [name])
+        found += {
+            "square": ["ours, squared score", "squared score"],
+            "options": list(added(case)),
+            "rows": [on_rows(n) for n in FEWER],
+        }.get(name, [name])
     if isinstance(case, Case):
         found += ["NumPy", "C"] if with_c.serves(case, "float32") else ["NumPy"]
     return found
+
+
+def on_rows(n):
+    """Name of ours on so many rows, beside more of them."""
+    return f"ours, n = {n:,}"
 
 
 def programs(case, backend, dtype, device):
@@ -83,6 +94,10 @@ def programs(case, backend, dtype, device):
     if "sliced" in case.beside:
         # in one dimension v^2 = 1, and sliced is exact
         found["ours, sliced"] = _ours(case, backend, dtype, device, answer if case.d == 1 else None, objective=sliced())
+    if "rows" in case.beside:
+        for n in FEWER:
+            fewer = case_of(f"n-{n}")
+            found[on_rows(n)] = _ours(fewer, backend, dtype, device, expected_losses(fewer))
     if "options" in case.beside:
         for name, options in added(case).items():
             known = not {"objective", "batch_size"} & options.keys()

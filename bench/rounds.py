@@ -121,11 +121,12 @@ def missing_device(backend, device):
 def interleaved(programs, rounds, tolerance):
     """The timing of each program by name, or the reason why its first losses were not right."""
     found = {name: checked(program, tolerance) for name, program in programs.items()}
-    sound = {name: program for name, program in programs.items() if isinstance(found[name], Timed)}
-    for _ in range(rounds):
-        for name, program in sound.items():
+    sound = [name for name in programs if isinstance(found[name], Timed)]
+    for round_ in range(rounds):
+        # in another order each time: what a program leaves behind, in caches and in threads, meets now one, now another
+        for name in np.random.default_rng(round_).permutation(sound):
             time.sleep(REST)
-            found[name].steps.append(program.take(program.epochs)[1])
+            found[name].steps.append(programs[name].take(programs[name].epochs)[1])
     return found
 
 

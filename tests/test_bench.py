@@ -193,6 +193,7 @@ def test_every_figure_that_is_asked_for_has_a_cell():
 @pytest.mark.usefixtures("suite")
 def test_claims_are_ratios_of_medians_with_their_limits():
     from claims import answers
+    from programs import on_rows
     from report import Found
 
     def entry(case, program, *seconds, **more):
@@ -200,7 +201,8 @@ def test_claims_are_ratios_of_medians_with_their_limits():
         return {**common, "case": case, "program": program, "seconds": list(seconds), **more}
 
     entries = [entry("reference", "ours", 1.0, 9.0, 2.0), entry("reference", "hand", 4.0, 4.0, 50.0)]
-    entries += [entry(f"n-{n}", "ours", max(n, 20_000) * 1e-8) for n in (10_000, 30_000, 100_000, 300_000, 1_000_000)]
+    entries += [entry("n-1000000", on_rows(n), max(n, 20_000) * 1e-8) for n in (10_000, 30_000, 100_000, 300_000)]
+    entries.append(entry("n-1000000", "ours", 1_000_000 * 1e-8))
     mib = {"imported": 100.0, "sampled": 110.0, "peak": 500.0, "data": 8.0}
     entries.append(entry("n-1000000", "ours", 1.0, **{"family": "memory", "mib": mib}))
     found = Found([{"entries": entries, "not_timed": [], "machine": {}}])

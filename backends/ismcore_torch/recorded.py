@@ -84,14 +84,17 @@ class _Recorded:
     """The formulas until they have been called a few times, and then their calls, with the same bits."""
 
     def __init__(self, formulas: LossAndGradient) -> None:
-        self._formulas = self._now = formulas
+        self._formulas = formulas
+        self._replay: LossAndGradient | None = None
         self._taken = 0
 
     def __call__(self, params: Params, x: Array, given: Params) -> tuple[Array, Params]:
-        if self._taken == AFTER:
-            self._now = self._record(params, x, given)
-        self._taken += 1
-        return self._now(params, x, given)
+        if self._replay is None:
+            self._taken += 1
+            if self._taken <= AFTER:
+                return self._formulas(params, x, given)
+            self._replay = self._record(params, x, given)
+        return self._replay(params, x, given)
 
     def _record(self, params: Params, x: Array, given: Params) -> LossAndGradient:
         recorder = _Recorder(x.dtype, (*params.values(), x, *given.values()))
