@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ismcore.analytic.routes import FOLDED, LEAST_PRODUCTS, Layers, Route, flat, pulled, transposed
+from ismcore.analytic.routes import FOLDED, Axes, Layers, Route, flat, least_rows, pulled, transposed
 from ismcore.ops import Array, Ops
 from ismcore.problem import Params
 
@@ -73,11 +73,11 @@ class DeepEnergy(Route):
 
     def least_rows(self, d: int) -> int:
         """See `Route.least_rows`."""
-        return -(-LEAST_PRODUCTS // d)
+        return least_rows(d)
 
     def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
         """See `Route.forward`."""
-        layers = Layers.of(ops, self.net, params, x, order=3)
+        layers, axes = Layers.of(ops, self.net, params, x, order=3), Axes.of(*x.shape)
         depth = len(layers.jets)
         g = [transposed(ops, layers.weights[-1])]
         e = [g[0] * layers.jets[-1][1]]
@@ -85,28 +85,28 @@ class DeepEnergy(Route):
             g.insert(0, pulled(ops, layers.weights[k], e[0]))
             e.insert(0, g[0] * layers.jets[k - 1][1])
         q = [g[k] * layers.jets[k][2] for k in range(depth)]
-        slopes = [layers.weights[0][:, :, None]]
+        slopes = [axes.of_directions(layers.weights[0])]
         passed: list[Array] = []
         for k in range(1, depth):
-            passed.append(layers.jets[k - 1][1][:, None, :] * slopes[-1])
+            passed.append(axes.of_rows(layers.jets[k - 1][1]) * slopes[-1])
             product = layers.weights[k] @ flat(ops, passed[-1])
             slopes.append(ops.reshape(product, (product.shape[0], *passed[-1].shape[1:])))
         squares = layers.weights[0] * layers.weights[0]
         curvature = pulled(ops, squares, q[0])
         for k in range(1, depth):
             bent = slopes[k] * slopes[k]
-            bent *= q[k][:, None, :]
-            curvature += ops.sum(bent, axis=0)
+            bent *= axes.of_rows(q[k])
+            curvature += axes.arranged(ops, ops.sum(bent, axis=0))
         second = self.traced(ops, curvature) if self.trace else curvature
-        return -pulled(ops, layers.weights[0], e[0]), -second, (params, layers, squares, g, e, q, slopes, passed)
+        return -pulled(ops, layers.weights[0], e[0]), -second, (params, layers, axes, squares, g, e, q, slopes, passed)
 
     def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
         """See `Route.pullback`."""
-        params, layers, squares, g, e, q, slopes, passed = residuals
+        params, layers, axes, squares, g, e, q, slopes, passed = residuals
         depth = len(layers.jets)
         # as an array (d, n), also where it is one number
         r = 0.0 * psi_bar - second_bar if self.trace else -second_bar
-        weight_bars, d1_bars, q_bars = self._curvature_bars(ops, layers, squares, q, slopes, passed, r)
+        weight_bars, d1_bars, q_bars = self._curvature_bars(ops, layers, axes, squares, q, slopes, passed, r)
 
         # psi and the recurrence of g, from the first layer to the last
         e_bar = -(layers.weights[0] @ psi_bar)
@@ -133,7 +133,7 @@ class DeepEnergy(Route):
 
     @staticmethod
     def _curvature_bars(
-        ops: Ops, layers: Layers, squares: Array, q: list[Array], slopes: list[Array], passed: list[Array], r: Array
+        ops: Ops, layers: Layers, axes: Axes, squares: Array, q: list[Array], slopes: list[Array], passed: list[Array], r: Array
     ) -> tuple[list[Array], list[Array], list[Array]]:
         """Cotangents through the curvature, given its own r, (d, n): of the weights, of sigma'(z_l), of g_l sigma''(z_l)."""
         depth = len(layers.jets)
@@ -141,16 +141,17 @@ class DeepEnergy(Route):
         weight_bars: list[Array] = [2.0 * layers.weights[0] * (q[0] @ transposed(ops, r)), *[None] * (depth - 1)]
         d1_bars: list[Array] = [0.0] * depth
         carried: Array = 0.0
+        r = axes.arranged(ops, r)
         for k in reversed(range(1, depth)):
             slope_bar = r * slopes[k]
-            q_bars.insert(1, ops.sum(slope_bar * slopes[k], axis=1))
-            slope_bar *= 2.0 * q[k][:, None, :]
+            q_bars.insert(1, ops.sum(slope_bar * slopes[k], axis=axes.directions))
+            slope_bar *= 2.0 * axes.of_rows(q[k])
             slope_bar += carried
             slope_bar = flat(ops, slope_bar)
             weight_bars[k] = slope_bar @ transposed(ops, flat(ops, passed[k - 1]))
             carried = ops.reshape(pulled(ops, layers.weights[k], slope_bar), passed[k - 1].shape)
-            d1_bars[k - 1] = ops.sum(carried * slopes[k - 1], axis=1)
-            carried *= layers.jets[k - 1][1][:, None, :]
+            d1_bars[k - 1] = ops.sum(carried * slopes[k - 1], axis=axes.directions)
+            carried *= axes.of_rows(layers.jets[k - 1][1])
         if depth > 1:
-            weight_bars[0] += ops.sum(carried, axis=2)
+            weight_bars[0] += ops.sum(carried, axis=axes.rows)
         return weight_bars, d1_bars, q_bars

@@ -1,8 +1,8 @@
 """What a closed formula gives, and the forward pass that all of them share.
 
-Inside a formula a sample is a column: activations are (H, n), tangents (H, d, n), so that z = W h + b is written as in the
-literature, and element-wise loops run along the samples, however narrow the network. What is updated in place (`+=`, `*=`) was
-made by the same function; frameworks without mutable arrays make a new one.
+Inside a formula a sample is a column: activations are (H, n), tangents (H, d, n) or (H, n, d), so that z = W h + b is written
+as in the literature, and element-wise loops run along the samples, however narrow the network. What is updated in place (`+=`,
+`*=`) was made by the same function; frameworks without mutable arrays make a new one.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from ismcore.activations import get_activation
 from ismcore.models import MLP
 from ismcore.ops import Array, Ops
 from ismcore.problem import Params
 
-__all__ = ["FOLDED", "LEAST_PRODUCTS", "Layers", "Route", "flat", "product", "pulled", "transposed", "turned"]
+__all__ = ["FOLDED", "Axes", "Layers", "Route", "flat", "least_rows", "product", "pulled", "transposed", "turned"]
 
 LEAST_PRODUCTS = 512
 """Each block multiplies at least this many tangents by the weights."""
+LEAST_ROWS = 4
+"""Each block of tangents has at least this many rows: XLA is slow at sums next to an axis of length 1."""
 FOLDED = "folded"
 """Name, in what `Route.pullback` gives, of the gradient in what `Route.fold` gave."""
 
@@ -154,6 +156,35 @@ def turned(ops: Ops, matrix: Array) -> Array:
     return ops.reshape(ops.reshape(transposed(ops, matrix), (a * b,)), (b, a))
 
 
+class Axes(NamedTuple):
+    """Where directions and rows lie in tangents, (H, d, n) or (H, n, d): the longer one last, since loops run along it."""
+
+    directions: int
+    rows: int
+
+    @classmethod
+    def of(cls, d: int, n: int) -> Axes:
+        """For d directions and n rows."""
+        return cls(1, 2) if d <= n else cls(2, 1)
+
+    def of_rows(self, values: Array) -> Array:
+        """(H, n) beside tangents: the same in all directions."""
+        return values[:, None, :] if self.rows == 2 else values[:, :, None]
+
+    def of_directions(self, values: Array) -> Array:
+        """(H, d) beside tangents: the same in all rows."""
+        return values[:, :, None] if self.rows == 2 else values[:, None, :]
+
+    def arranged(self, ops: Ops, values: Array) -> Array:
+        """(d, n) as tangents have these axes, or back again."""
+        return values if self.rows == 2 else transposed(ops, values)
+
+
+def least_rows(directions: int) -> int:
+    """Fewest rows of a block of tangents in so many directions."""
+    return max(-(-LEAST_PRODUCTS // directions), LEAST_ROWS)
+
+
 def flat(ops: Ops, tangents: Array) -> Array:
-    """Tangents (H, d, n) as one matrix, (H, d n): a product with weights is then one for all directions and rows."""
+    """Tangents as one matrix, (H, d n): a product with weights is then one for all directions and rows."""
     return ops.reshape(tangents, (tangents.shape[0], tangents.shape[1] * tangents.shape[2]))

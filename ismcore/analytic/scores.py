@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ismcore.analytic.routes import FOLDED, LEAST_PRODUCTS, Layers, Route, flat, pulled, transposed, turned
+from ismcore.analytic.routes import FOLDED, Axes, Layers, Route, flat, least_rows, pulled, transposed, turned
 from ismcore.ops import Array, Ops
 from ismcore.problem import Params
 
@@ -170,20 +170,20 @@ class TwoHiddenDiagonal(ScoreRoute):
 
 
 class TangentRoute(ScoreRoute):
-    """Tangents T_l, (H_l, m, n), that go from a layer on: T_l = d_l * (W_l T_{l-1}); what the two families below share."""
+    """Tangents T_l that go from a layer on: T_l = d_l * (W_l T_{l-1}); what the two families below share."""
 
     @staticmethod
-    def push(ops: Ops, layers: Layers, first: int, tangents: Array) -> tuple[list[Array], list[Array]]:
+    def push(ops: Ops, layers: Layers, axes: Axes, first: int, tangents: Array) -> tuple[list[Array], list[Array]]:
         """All W_l T_{l-1} after layer `first`, and all T_l from it on."""
         before, after = [], [tangents]
         for weight, jet in zip(layers.weights[first + 1 : -1], layers.jets[first + 1 :], strict=True):
             before.append(ops.reshape(weight @ flat(ops, after[-1]), (weight.shape[0], *after[-1].shape[1:])))
-            after.append(jet[1][:, None, :] * before[-1])
+            after.append(axes.of_rows(jet[1]) * before[-1])
         return before, after
 
     @staticmethod
     def pull(
-        ops: Ops, layers: Layers, first: int, before: list[Array], after: list[Array], bar: Array
+        ops: Ops, layers: Layers, axes: Axes, first: int, before: list[Array], after: list[Array], bar: Array
     ) -> tuple[Array, list[Array], dict[int, Array]]:
         """Given the cotangent of the last T: that of T_first, those of the later z_l, and of the weights between."""
         z_bars: list[Array] = []
@@ -191,10 +191,10 @@ class TangentRoute(ScoreRoute):
         for k in reversed(range(first + 1, len(layers.jets))):
             _, d, dd = layers.jets[k]
             at = k - first - 1
-            z_bar = ops.sum(bar * before[at], axis=1)
+            z_bar = ops.sum(bar * before[at], axis=axes.directions)
             z_bar *= dd
             z_bars.insert(0, z_bar)
-            before_bar = flat(ops, d[:, None, :] * bar)
+            before_bar = flat(ops, axes.of_rows(d) * bar)
             weight_bars[k] = before_bar @ transposed(ops, flat(ops, after[at]))
             bar = ops.reshape(pulled(ops, layers.weights[k], before_bar), after[at].shape)
         return bar, z_bars, weight_bars
@@ -212,28 +212,32 @@ class Tangents(TangentRoute):
 
     def least_rows(self, d: int) -> int:
         """See `Route.least_rows`."""
-        return -(-LEAST_PRODUCTS // d)
+        return least_rows(d)
 
     def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
         """See `Route.forward`."""
         layers = Layers.of(ops, self.net, params, x, order=2)
-        first = layers.jets[0][1][:, None, :] * layers.weights[0][:, :, None]
-        before, after = self.push(ops, layers, 0, first)
-        last = turned(ops, layers.weights[-1])[:, :, None]
-        diagonal = ops.sum(after[-1] * last, axis=0)
+        axes = Axes.of(*x.shape)
+        first = axes.of_rows(layers.jets[0][1]) * axes.of_directions(layers.weights[0])
+        before, after = self.push(ops, layers, axes, 0, first)
+        last = axes.of_directions(turned(ops, layers.weights[-1]))
+        diagonal = axes.arranged(ops, ops.sum(after[-1] * last, axis=0))
         second = self.traced(ops, diagonal) if self.trace else diagonal
-        return self.output(params, layers), second, (layers, last, before, after)
+        return self.output(params, layers), second, (layers, axes, last, before, after)
 
     def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
         """See `Route.pullback`."""
-        layers, last, before, after = residuals
+        layers, axes, last, before, after = residuals
         _, d1, dd1 = layers.jets[0]
-        last_bar = transposed(ops, ops.sum(second_bar * after[-1], axis=2))
-        bar = second_bar * last
-        bar, z_bars, weight_bars = self.pull(ops, layers, 0, before, after, bar)
-        z_bar = ops.sum(bar * layers.weights[0][:, :, None], axis=1)
+        if not self.trace:
+            second_bar = axes.arranged(ops, second_bar)
+        elif not self.summed:
+            second_bar = axes.of_rows(second_bar[None, :])  # type: ignore[index]  # one number for each row
+        last_bar = transposed(ops, ops.sum(second_bar * after[-1], axis=axes.rows))
+        bar, z_bars, weight_bars = self.pull(ops, layers, axes, 0, before, after, second_bar * last)
+        z_bar = ops.sum(bar * axes.of_directions(layers.weights[0]), axis=axes.directions)
         z_bar *= dd1
-        weight_bars[0] = ops.sum(bar * d1[:, None, :], axis=2)
+        weight_bars[0] = ops.sum(bar * axes.of_rows(d1), axis=axes.rows)
         weight_bars[len(layers.jets)] = last_bar
         return self.finish(ops, layers, psi_bar, [z_bar, *z_bars], weight_bars)
 
@@ -259,28 +263,31 @@ class FoldedTrace(TangentRoute):
 
     def least_rows(self, d: int) -> int:
         """See `Route.least_rows`."""
-        return -(-LEAST_PRODUCTS // self.net.hidden[0])
+        return least_rows(self.net.hidden[0])
 
     def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
         """See `Route.forward`."""
         layers = Layers.of(ops, self.net, params, x, order=2)
-        start = layers.weights[1][:, :, None] * layers.jets[0][1]
-        before, after = self.push(ops, layers, 1, layers.jets[1][1][:, None, :] * start)
-        through = turned(ops, folded)[:, :, None]
-        divergence = self.traced(ops, ops.sum(after[-1] * through, axis=0))
-        return self.output(params, layers), divergence, (layers, through, start, before, after)
+        d1, d2 = layers.jets[0][1], layers.jets[1][1]
+        axes = Axes.of(*d1.shape)
+        start = axes.of_directions(layers.weights[1]) * axes.arranged(ops, d1)
+        before, after = self.push(ops, layers, axes, 1, axes.of_rows(d2) * start)
+        through = axes.of_directions(turned(ops, folded))
+        divergence = self.traced(ops, axes.arranged(ops, ops.sum(after[-1] * through, axis=0)))
+        return self.output(params, layers), divergence, (layers, axes, through, start, before, after)
 
     def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
         """See `Route.pullback`."""
-        layers, through, start, before, after = residuals
+        layers, axes, through, start, before, after = residuals
         (_, d1, dd1), (_, d2, dd2) = layers.jets[:2]
-        through_bar = transposed(ops, ops.sum(second_bar * after[-1], axis=2))
-        bar = second_bar * through
-        bar, z_bars, weight_bars = self.pull(ops, layers, 1, before, after, bar)
-        z2_bar = ops.sum(bar * start, axis=1)
+        if not self.summed:
+            second_bar = axes.of_rows(second_bar[None, :])  # type: ignore[index]  # one number for each row
+        through_bar = transposed(ops, ops.sum(second_bar * after[-1], axis=axes.rows))
+        bar, z_bars, weight_bars = self.pull(ops, layers, axes, 1, before, after, second_bar * through)
+        z2_bar = ops.sum(bar * start, axis=axes.directions)
         z2_bar *= dd2
-        start_bar = d2[:, None, :] * bar
-        z1_bar = ops.sum(start_bar * layers.weights[1][:, :, None], axis=0)
+        start_bar = axes.of_rows(d2) * bar
+        z1_bar = axes.arranged(ops, ops.sum(start_bar * axes.of_directions(layers.weights[1]), axis=0))
         z1_bar *= dd1
-        weight_bars[1] = ops.sum(start_bar * d1, axis=2)
+        weight_bars[1] = ops.sum(start_bar * axes.arranged(ops, d1), axis=axes.rows)
         return {**self.finish(ops, layers, psi_bar, [z1_bar, z2_bar, *z_bars], weight_bars), FOLDED: through_bar}
