@@ -112,7 +112,7 @@ class KitCase:
 
 def _reference(id, weight):
     beside = ("hand", "unsynchronised", "scan", "compiled")
-    return Case(id, "reference", 1024, 1, (8,), "sigmoid", weight, 500, 500, 7, beside, whole=True, reference=True, rate=0.01)
+    return Case(id, "reference", 1024, 1, (8,), "sigmoid", weight, 500, 500, 11, beside, whole=True, reference=True, rate=0.01)
 
 
 def _grown(family, value, n, d, hidden, epochs, **options):
@@ -142,7 +142,7 @@ GROWN = (
     *(_grown("d", d, 512, d, (128, 128), 40 if d < 100 else 15) for d in DIMENSIONS),
     *(_grown("d-penalised", d, 128, d, (128, 128), max(2, 60 // d), curvature_weight=PENALTY) for d in DIMENSIONS),
     *(_grown("width", h, 512, 16, (h, h), 10 if h > 200 else 40) for h in WIDTHS),
-    Case("options-reference", "options", 1024, 1, (8,), "sigmoid", 0.0, 500, 500, 7, ("options",), reference=True, rate=0.01),
+    Case("options-reference", "options", 1024, 1, (8,), "sigmoid", 0.0, 500, 500, 11, ("options",), reference=True, rate=0.01),
     Case("options-two-128", "options", 512, 16, (128, 128), epochs=100, slow_epochs=100, rounds=7, beside=("options",)),
     *(_grown("depth", k, 512, 16, (128,) * k, 8 if k > 2 else 40) for k in DEPTHS),
 )
