@@ -88,7 +88,7 @@ def test_no_suite_is_said_with_what_to_do(tmp_path, capsys):
 def test_gradients_derived_by_hand_are_those_of_finite_differences(d, hidden, activation, curvature_weight):
     from cases import Case
 
-    gradient_is_that_of_finite_differences(Case("tiny", "tiny", 7, d, hidden, activation, curvature_weight))
+    assert_gradient_is_that_of_finite_differences(Case("tiny", "tiny", 7, d, hidden, activation, curvature_weight))
 
 
 @pytest.mark.usefixtures("suite")
@@ -97,10 +97,10 @@ def test_gradients_derived_by_hand_are_those_of_finite_differences(d, hidden, ac
 def test_gradients_of_energies_derived_by_hand_are_those_of_finite_differences(d, hidden):
     from cases import Case
 
-    gradient_is_that_of_finite_differences(Case("tiny", "tiny", 7, d, hidden, energy=True))
+    assert_gradient_is_that_of_finite_differences(Case("tiny", "tiny", 7, d, hidden, energy=True))
 
 
-def gradient_is_that_of_finite_differences(case):
+def assert_gradient_is_that_of_finite_differences(case):
     from by_hand.with_numpy import loss_and_gradient
 
     loss = loss_and_gradient(case, "float64")
