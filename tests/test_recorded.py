@@ -52,17 +52,20 @@ def assert_same_bits(model, weight=0.0, row_weight=None, dtype="float32"):
     return len(asked)
 
 
+@pytest.mark.parametrize("wide", [1, recorded.WIDE], ids=["results placed", "results anew"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("row_weight", ROW_WEIGHTS.values(), ids=ROW_WEIGHTS)
 @pytest.mark.parametrize("weight", WEIGHTS.values(), ids=WEIGHTS)
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_replayed_gradient_has_the_bits_of_the_formula(model, weight, row_weight, dtype):
+def test_replayed_gradient_has_the_bits_of_the_formula(model, weight, row_weight, dtype, wide, monkeypatch):
+    monkeypatch.setattr(recorded, "WIDE", wide)
     assert assert_same_bits(model, weight, row_weight, dtype) == 0
 
 
 @pytest.mark.parametrize("activation", SMOOTH)
 @pytest.mark.parametrize("wrap", [lambda net: net, ismcore.Energy], ids=["score", "energy"])
-def test_replayed_gradient_has_the_bits_of_the_formula_for_every_activation(wrap, activation):
+def test_replayed_gradient_has_the_bits_of_the_formula_for_every_activation(wrap, activation, monkeypatch):
+    monkeypatch.setattr(recorded, "WIDE", 1)
     assert assert_same_bits(wrap(ismcore.MLP((4,), activation)), 0.3) == 0
 
 
@@ -85,6 +88,41 @@ def test_a_second_fit_of_the_same_shapes_records_nothing(options, monkeypatch):
     assert len(recordings) == 1
     ismcore.fit(x + 1.0, epochs=2 * recorded.AFTER, seed=4, optimizer=ismcore.Adam(0.1), **run)
     assert len(recordings) == 1
+
+
+def test_more_blocks_of_rows_take_no_more_memory(monkeypatch):
+    made = []
+    empty = torch.empty_strided
+    monkeypatch.setattr(torch, "empty_strided", lambda *at, **of: made.append(at) or empty(*at, **of))
+    monkeypatch.setattr(recorded, "WIDE", 1)
+    monkeypatch.setattr(gradient, "_block_rows", lambda route, d, numbers: 2)
+
+    def memory_of(n):
+        made.clear()
+        monkeypatch.setitem(globals(), "N", n)
+        assert_same_bits(ismcore.MLP((4, 3), "silu"), 0.3)
+        return sum(int(np.prod(shape)) for shape, _ in made)
+
+    assert 0 < memory_of(2) < memory_of(4) == memory_of(40)
+
+
+def test_replay_computes_where_the_arrays_are():
+    before = torch.get_default_device()
+    recorded._recorded.cache_clear()
+    torch.set_default_device("meta")
+    try:
+        found = ismcore.fit(
+            np.random.default_rng(0).standard_normal((400, 3)),
+            backend="torch",
+            device="cpu",
+            model=ismcore.MLP((100,), "silu"),
+            epochs=recorded.AFTER + 10,
+            recipe="reference",
+            progress=False,
+        )
+    finally:
+        torch.set_default_device(before)
+    assert found.history["loss"][-1] < found.history["loss"][0]
 
 
 def test_a_tensor_from_outside_is_no_constant_of_the_program():

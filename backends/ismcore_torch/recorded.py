@@ -1,7 +1,11 @@
-"""A loss and its gradient as the torch calls that they come to, recorded once: Python takes half of a small step."""
+"""A loss and its gradient as the torch calls that they come to, recorded once.
 
+Of a small step Python takes half. Of a large one, where many cores share it, caches do: see `parts`.
+"""
+
+import math
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +22,7 @@ from ismcore.ops import Array
 from ismcore.optimizers import SGD
 from ismcore.problem import Params, Problem
 from ismcore.samples import Standardizer
+from ismcore_torch.parts import lift
 
 __all__ = ["recorded_loss_and_gradient"]
 
@@ -29,6 +34,24 @@ AFTER = 64
 LONGEST = 2000
 """Calls; more of them are those of many blocks of rows, whose work outweighs Python."""
 ARITHMETIC = frozenset(("add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "__rsub__"))
+PARTS, MANY, LEAST = 8, 2**17, 512
+"""Parts of the rows that are computed at once, where an array with all rows has so many numbers, and a part so many rows."""
+BY_ROW = frozenset(("row_weight",))
+"""Inputs with something for each row."""
+WIDE = 2**15
+"""Numbers; a result of so many is written where one that is no longer needed was, in the cache."""
+
+
+def _subtracted_from(x: torch.Tensor, other: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
+    return torch.sub(other, x, out=out)
+
+
+PLACED: dict[str, Callable[..., torch.Tensor]] = {
+    **{name: getattr(torch, name) for name in ("add", "sub", "mul", "div", "neg", "sum", "exp", "tanh", "sigmoid", "erf")},
+    "matmul": torch.mm,
+    "__rsub__": _subtracted_from,
+}
+"""By the name of a call, the one that writes the same numbers into `out=`: products of two matrices, sums along an axis."""
 
 
 class _TooLong(Exception):
@@ -45,12 +68,18 @@ class _Recorder(TorchFunctionMode):
         self._dtype = dtype
         self._nodes: Any = WeakTensorKeyDictionary()  # weak: a step of many blocks must not keep them all
         for k, value in enumerate(inputs):
-            self._nodes[value] = self.graph.placeholder(f"input_{k}")
+            self._nodes[value] = node = self.graph.placeholder(f"input_{k}")
+            node.meta["ndim"] = value.ndim
         self._first = next(iter(self.graph.nodes))
 
-    def finish(self, outputs: Iterable[torch.Tensor]) -> Callable[..., Any]:
-        """The calls as a function of constants and inputs."""
+    def finish(self, outputs: Iterable[torch.Tensor], parts: int = 0, rows: Iterable[torch.Tensor] = ()) -> Callable[..., Any]:
+        """The calls as a function of constants and inputs, or for parts of the rows at once; `rows` are inputs of one part."""
         self.graph.output(tuple(self._nodes[value] for value in outputs))
+        if parts:
+            for value in rows:
+                self._nodes[value].meta["lifted"] = True
+            lift(self.graph, parts)
+        _place(self.graph, self._dtype)
         calls: Callable[..., Any] = fx.GraphModule(torch.nn.Module(), self.graph).forward
         return calls
 
@@ -65,8 +94,20 @@ class _Recorder(TorchFunctionMode):
                 return self._argument(value, numbers)
 
             taken, named = fx.node.map_aggregate(args, argument), fx.node.map_aggregate(kwargs or {}, argument)
-            self._nodes[found] = self.graph.call_function(func, taken, named)
+            node = self.graph.call_function(func, taken, named)
+            self._note_memory(node, func.__name__, found, [value for value in args if isinstance(value, torch.Tensor)])
+            self._nodes[found] = node
         return found
+
+    def _note_memory(self, node: fx.Node, name: str, found: torch.Tensor, args: Iterable[torch.Tensor]) -> None:
+        """Which call made the memory that the result lies in, and how it lies in memory of its own that `_place` may choose."""
+        node.meta["ndim"], memory = found.ndim, found.untyped_storage()._cdata
+        shared = [value for value in args if value.untyped_storage()._cdata == memory]
+        node.meta["maker"] = self._nodes[shared[0]].meta.get("maker") if shared else node
+        known = name in PLACED and (found.ndim == 2 if name == "matmul" else found.ndim > 0)
+        if known and not shared and found.dtype == self._dtype:
+            node.meta["placed"] = PLACED[name]
+            node.meta["layout"] = tuple(found.shape), found.stride()
 
     def _argument(self, value: Any, numbers: bool) -> Any:
         if isinstance(value, torch.Tensor):
@@ -74,10 +115,41 @@ class _Recorder(TorchFunctionMode):
         if not numbers or not isinstance(value, float):
             return value
         if value not in self.constants:
-            self.constants[value] = constant = torch.tensor(value, dtype=self._dtype)
+            self.constants[value] = constant = torch.tensor(value, dtype=self._dtype, device="cpu")
             with self.graph.inserting_before(self._first):
-                self._nodes[constant] = self.graph.placeholder(f"constant_{len(self.constants)}")
+                self._nodes[constant] = node = self.graph.placeholder(f"constant_{len(self.constants)}")
+                node.meta["ndim"] = 0
         return self._nodes[self.constants[value]]
+
+
+def _place(graph: fx.Graph, dtype: torch.dtype) -> None:
+    """Give every wide result the memory of one that no later call needs, where there is such; the first ones get new memory.
+
+    torch's allocator finds memory for each result anew, and goes through more of it than the cache holds: a fifth of a step in
+    blocks of rows.
+    """
+    last: dict[Any, fx.Node] = {}
+    for node in graph.nodes:
+        for used in (node, *node.all_input_nodes):
+            last[used.meta.get("maker")] = node
+    over: dict[fx.Node, list[Any]] = {}
+    for maker, node in last.items():
+        over.setdefault(node, []).append(maker)
+    start = next(node for node in graph.nodes if node.op != "placeholder")
+    new: dict[str, Any] = {"dtype": dtype, "device": "cpu"}
+    memory: dict[fx.Node, fx.Node] = {}
+    free: dict[Any, list[fx.Node]] = {}
+    for node in list(graph.nodes):
+        if "layout" in node.meta and math.prod(node.meta["layout"][0]) >= WIDE:
+            spare = free.setdefault(node.meta["layout"], [])
+            if not spare:
+                with graph.inserting_before(start):
+                    spare.append(graph.call_function(torch.empty_strided, node.meta["layout"], new))
+            node.target, memory[node] = node.meta["placed"], spare.pop()
+            node.kwargs = {**node.kwargs, "out": memory[node]}
+        for maker in over.get(node, ()):
+            if maker in memory:
+                free[maker.meta["layout"]].append(memory[maker])
 
 
 class _Recorded:
@@ -113,10 +185,64 @@ class _Recorded:
         return replay
 
 
-def recorded_loss_and_gradient(backend: Backend, problem: Problem) -> LossAndGradient:
-    """`ismcore.analytic.loss_and_gradient`, after some steps without the Python between torch's calls; on the CPU.
+class _InParts:
+    """The calls of the formulas for several parts of the rows at once, one block after the other.
 
-    What is recorded holds for all fits of the same model, objective and shapes, and takes some milliseconds.
+    Args:
+        formulas: The mean over all rows, as a sum over those that are given.
+        blocks: Number of blocks.
+        rows: Of each part of a block. What is left over after all blocks is computed by itself.
+    """
+
+    def __init__(self, formulas: LossAndGradient, blocks: int, rows: int) -> None:
+        self._formulas, self._blocks, self._rows = formulas, blocks, rows
+        self._program: Callable[..., Any] | None = None
+
+    def __call__(self, params: Params, x: Array, given: Params) -> tuple[Array, Params]:
+        if self._program is None and self._blocks:
+            self._program = self._record(params, x, given)
+        total: list[Any] = []
+        count, blocks = self._cut(x, given)
+        for rows, inputs in blocks:
+            assert self._program is not None  # noqa: S101  (our own bug otherwise)
+            found = self._program(*params.values(), rows, *{**given, **inputs}.values())
+            total = list(torch._foreach_add(total, found) if total else found)
+        if count < x.shape[0]:
+            rest = {name: value[count:] for name, value in given.items() if name in BY_ROW}
+            loss, gradient = self._formulas(params, x[count:], {**given, **rest})
+            found = [loss, *gradient.values()]
+            total = list(torch._foreach_add(total, found) if total else found)
+        return total[0], dict(zip(params, total[1:], strict=True))
+
+    def _cut(self, x: Array, given: Params) -> tuple[int, list[tuple[Array, Params]]]:
+        """How many rows are in blocks, and those, with what they have of the inputs."""
+        shape = self._blocks, PARTS, self._rows
+        count = math.prod(shape)
+        # one column is a row turned, as for a product of strides 1 and 1 BLAS takes ten times as long
+        cut = x[:count].view(*shape, x.shape[1]) if x.shape[1] > 1 else x[:count].view(*shape[:2], 1, self._rows).mT
+        inputs = {name: value[:count].view(shape) for name, value in given.items() if name in BY_ROW}
+        return count, [(cut[k], {name: value[k] for name, value in inputs.items()}) for k in range(self._blocks)]
+
+    def _record(self, params: Params, x: Array, given: Params) -> Callable[..., Any] | None:
+        rows, inputs = self._cut(x, given)[1][0]
+        x, inputs = rows[0], {name: value[0] for name, value in inputs.items()}
+        given = {**given, **inputs}
+        recorder = _Recorder(x.dtype, (*params.values(), x, *given.values()))
+        with recorder:
+            loss, gradient = self._formulas(params, x, given)
+        try:
+            calls = recorder.finish((loss, *(gradient[name] for name in params)), PARTS, (x, *inputs.values()))
+        except NotImplementedError:  # then all rows are left over
+            self._blocks = 0
+            return None
+        return partial(calls, *recorder.constants.values())
+
+
+def recorded_loss_and_gradient(backend: Backend, problem: Problem) -> LossAndGradient:
+    """`ismcore.analytic.loss_and_gradient` on the CPU, without the Python between torch's calls.
+
+    A small step's are replayed after some steps, with the same bits; those of many rows, in parts, from the first step. What is
+    recorded holds for all fits of the same model, objective and shapes, and takes some milliseconds.
     """
     found: list[LossAndGradient] = []
 
@@ -132,9 +258,14 @@ def recorded_loss_and_gradient(backend: Backend, problem: Problem) -> LossAndGra
 @lru_cache(maxsize=64)
 def _recorded(
     backend: Backend, model: Model, objective: Objective, params: Shapes, x: tuple[int, ...], given: Shapes
-) -> _Recorded:
+) -> LossAndGradient:
     """One for all fits on arrays of these shapes."""
-    shell = Problem(model, objective, SGD(), np.empty((0, 0)), Standardizer.identity(0))
+    shell, (n, d) = Problem(model, objective, SGD(), np.empty((0, 0)), Standardizer.identity(0)), x
+    width = max(max(shape, default=1) for _, shape in params)
+    blocks = -(-n // analytic.block_rows(backend, shell, d))
+    rows = n // (blocks * PARTS)
+    if n * width >= MANY and rows >= LEAST:
+        return _InParts(analytic.loss_and_gradient(backend, shell, n), blocks, rows)
     return _Recorded(analytic.loss_and_gradient(backend, shell))
 
 

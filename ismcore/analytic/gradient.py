@@ -16,7 +16,7 @@ from ismcore.objectives import ImplicitScoreMatching
 from ismcore.ops import Array
 from ismcore.problem import Params, Problem
 
-__all__ = ["across", "loss", "loss_and_gradient", "supports"]
+__all__ = ["across", "block_rows", "loss", "loss_and_gradient", "supports"]
 
 
 def supports(problem: Problem) -> bool:
@@ -43,15 +43,22 @@ def across(problem: Problem) -> tuple[str, ...]:
     return _route(problem, problem.batch_rows, problem.x.shape[1]).across
 
 
-def loss_and_gradient(calculus: Calculus, problem: Problem) -> Callable[[Params, Array, Params], tuple[Array, Params]]:
+def loss_and_gradient(
+    calculus: Calculus, problem: Problem, of_rows: int | None = None
+) -> Callable[[Params, Array, Params], tuple[Array, Params]]:
     """The objective and its gradient as a function (params, x, given), for a problem that `supports` accepts.
 
     Only `ops`, `asarray` and `sum_over_rows` of the calculus are used: no derivative of the framework's.
+
+    Args:
+        calculus: Operations.
+        problem: Model and objective.
+        of_rows: How many rows there are, where x is only some of them, and its share of their mean is wanted.
     """
     keep_freed_memory()
 
     def of(params: Params, x: Array, given: Params) -> tuple[Array, Params]:
-        route, folded, total = _total(calculus, problem, params, x, given, gradient=True)
+        route, folded, total = _total(calculus, problem, params, x, given, gradient=True, of_rows=of_rows)
         if folded is not None:
             for name, slope in route.unfold(calculus.ops, params, folded, total[FOLDED]).items():
                 total[name] += slope
@@ -69,8 +76,20 @@ def loss(calculus: Calculus, problem: Problem) -> Callable[[Params, Array, Param
     return of
 
 
+def block_rows(calculus: Calculus, problem: Problem, d: int) -> int:
+    """How many rows make a block that stays in the cache."""
+    return _block_rows(_route(problem, 1, d), d, _numbers(calculus))
+
+
 def _total(
-    calculus: Calculus, problem: Problem, params: Params, x: Array, given: Params, *, gradient: bool
+    calculus: Calculus,
+    problem: Problem,
+    params: Params,
+    x: Array,
+    given: Params,
+    *,
+    gradient: bool,
+    of_rows: int | None = None,
 ) -> tuple[Route, Any, Params]:
     """The formula used, what it folded, and the sums over all rows: the loss and, if asked for, what `Route.pullback` gives."""
     objective, ops = problem.objective, calculus.ops
@@ -83,15 +102,14 @@ def _total(
 
     def block(part: Params) -> Params:
         psi, second, residuals = route.forward(ops, params, folded, transposed(ops, part["x"]))
-        weight = part["weight"] if weighted else 1.0 / n
+        weight = part["weight"] if weighted else 1.0 / (of_rows or n)
         value, psi_bar, second_bar = objective.cotangents(ops, psi, second, weight, given)
         found: Params = {"loss": value}
         if gradient:
             found |= route.pullback(ops, residuals, psi_bar, second_bar)
         return found
 
-    numbers = calculus.block_bytes // np.dtype(calculus.dtype).itemsize
-    return route, folded, calculus.sum_over_rows(block, rows, _block_rows(route, d, numbers))
+    return route, folded, calculus.sum_over_rows(block, rows, _block_rows(route, d, _numbers(calculus)))
 
 
 def _route(problem: Problem, n: int, d: int, *, summed: bool = False) -> Route:
@@ -100,6 +118,11 @@ def _route(problem: Problem, n: int, d: int, *, summed: bool = False) -> Route:
     route = find_route(problem.model, d, trace=trace, summed=summed and trace, n=n)
     assert route is not None  # noqa: S101
     return route
+
+
+def _numbers(calculus: Calculus) -> int:
+    """How many numbers a block may keep."""
+    return calculus.block_bytes // np.dtype(calculus.dtype).itemsize
 
 
 def _block_rows(route: Route, d: int, numbers: int) -> int:
