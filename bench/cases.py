@@ -121,10 +121,10 @@ def _grown(family, value, n, d, hidden, epochs, **options):
 
 def _rows(n):
     big = n == max(ROWS)
-    epochs = max(40, 1_000_000 // n)
+    epochs = max(40, 10_000_000 // n)  # a tenth of a second or more: a processor takes as long to find its speed
     return Case(
-        f"n-{n}", "n", n, 1, (8,), "sigmoid", epochs=min(epochs, 400), slow_epochs=2 if big else min(epochs, 20), rounds=7,
-        beside=("hand", "rows") if big else ("hand",), rate=0.01,
+        f"n-{n}", "n", n, 1, (8,), "sigmoid", epochs=min(epochs, 400), slow_epochs=2 if big else min(epochs, 20),
+        rounds=11 if big else 7, beside=("hand", "rows") if big else ("hand",), rate=0.01,
     )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def assert_same_bits(model, weight=0.0, row_weight=None, dtype="float32"):
         x = np.random.default_rng(seed).standard_normal((N, D))
         return backend.asarrays(model.initial_params(seed, D)), backend.asarray(x), backend.asarrays(problem.inputs())
 
-    found = recorded._Recorded(counted)
+    found = recorded._Recorded(counted, recorded._Shared())
     with backend.scope(), torch.no_grad():
         for _ in range(recorded.AFTER + 1):
             found(*at(0))
@@ -88,6 +88,23 @@ def test_a_second_fit_of_the_same_shapes_records_nothing(options, monkeypatch):
     assert len(recordings) == 1
     ismcore.fit(x + 1.0, epochs=2 * recorded.AFTER, seed=4, optimizer=ismcore.Adam(0.1), **run)
     assert len(recordings) == 1
+
+
+def test_arrays_that_stay_the_same_are_looked_at_once():
+    x, scale = torch.ones(3, 2), torch.tensor([1.0, 10.0])
+    recorder = recorded._Recorder(torch.float32, [x, scale])
+    with recorder:
+        outputs = [(x.permute(1, 0) * scale[:, None]).sum()]
+    program, looked = recorder.finish(outputs), []
+    replay = recorded._Replay(program._replace(views=lambda *arrays: looked.append(arrays) or program.views(*arrays)))
+    assert len(program.views(x, scale)) == 2
+    assert [float(replay(x, scale)[0]) for _ in range(3)] == [33.0] * 3
+    x *= 2.0
+    assert float(replay(x, scale)[0]) == 66.0
+    assert len(looked) == 1
+    assert float(replay(x, scale + 1.0)[0]) == 78.0
+    assert float(replay(x + 1.0, scale)[0]) == 99.0
+    assert len(looked) == 3
 
 
 def test_more_blocks_of_rows_take_no_more_memory(monkeypatch):

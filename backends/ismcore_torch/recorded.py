@@ -5,8 +5,10 @@ Of a small step Python takes half. Of a large one, where many cores share it, ca
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from operator import is_not
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +38,8 @@ LONGEST = 2000
 ARITHMETIC = frozenset(("add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "__rsub__"))
 PARTS, MANY, LEAST = 8, 2**17, 512
 """Parts of the rows that are computed at once, where an array with all rows has so many numbers, and a part so many rows."""
+LOOKS = frozenset(("permute", "reshape", "expand", "__getitem__"))
+"""Calls whose result, where it lies in an input's memory, stays what it is when the input's numbers change."""
 BY_ROW = frozenset(("row_weight",))
 """Inputs with something for each row."""
 WIDE = 2**15
@@ -52,6 +56,20 @@ PLACED: dict[str, Callable[..., torch.Tensor]] = {
     "__rsub__": _subtracted_from,
 }
 """By the name of a call, the one that writes the same numbers into `out=`: products of two matrices, sums along an axis."""
+
+
+class _Program(NamedTuple):
+    """Recorded calls.
+
+    Attributes:
+        constants: Their first arguments.
+        views: (*constants, *inputs) -> views of the inputs.
+        calls: (*constants, *inputs, *views) -> outputs.
+    """
+
+    constants: tuple[torch.Tensor, ...]
+    views: Callable[..., Any]
+    calls: Callable[..., Any]
 
 
 class _TooLong(Exception):
@@ -72,7 +90,7 @@ class _Recorder(TorchFunctionMode):
             node.meta["ndim"] = value.ndim
         self._first = next(iter(self.graph.nodes))
 
-    def finish(self, outputs: Iterable[torch.Tensor], parts: int = 0, rows: Iterable[torch.Tensor] = ()) -> Callable[..., Any]:
+    def finish(self, outputs: Iterable[torch.Tensor], parts: int = 0, rows: Iterable[torch.Tensor] = ()) -> _Program:
         """The calls as a function of constants and inputs, or for parts of the rows at once; `rows` are inputs of one part."""
         self.graph.output(tuple(self._nodes[value] for value in outputs))
         if parts:
@@ -80,8 +98,8 @@ class _Recorder(TorchFunctionMode):
                 self._nodes[value].meta["lifted"] = True
             lift(self.graph, parts)
         _place(self.graph, self._dtype)
-        calls: Callable[..., Any] = fx.GraphModule(torch.nn.Module(), self.graph).forward
-        return calls
+        views = _views(self.graph)
+        return _Program(tuple(self.constants.values()), _function(views), _function(self.graph))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
@@ -152,37 +170,90 @@ def _place(graph: fx.Graph, dtype: torch.dtype) -> None:
                 free[maker.meta["layout"]].append(memory[maker])
 
 
+def _views(graph: fx.Graph) -> fx.Graph:
+    """Take the calls that only look at inputs in another way out of the graph, into one whose results it is given."""
+    found, views = fx.Graph(), []
+    copies: dict[fx.Node, fx.Node] = {}
+    last = next(reversed([node for node in graph.nodes if node.op == "placeholder"]))
+    for node in list(graph.nodes):
+        looks = getattr(node.target, "__name__", "") in LOOKS and node.meta["maker"] is None
+        if looks or node.op == "placeholder":
+            copies[node] = found.node_copy(node, copies.__getitem__)
+        if looks:
+            views.append(node)
+    found.output(tuple(copies[node] for node in views))
+    for k, node in enumerate(views):
+        with graph.inserting_after(last):
+            last = graph.placeholder(f"view_{k}")
+        node.replace_all_uses_with(last)
+    for node in reversed(views):
+        graph.erase_node(node)
+    return found
+
+
+def _function(graph: fx.Graph) -> Callable[..., Any]:
+    found: Callable[..., Any] = fx.GraphModule(torch.nn.Module(), graph).forward
+    return found
+
+
+class _Replay:
+    """A program for arrays that stay the same, step after step, while their numbers change: they are looked at once."""
+
+    def __init__(self, program: _Program) -> None:
+        self._program = program
+        self._arrays: tuple[torch.Tensor, ...] = ()
+        self._views: tuple[torch.Tensor, ...] = ()
+
+    def __call__(self, *arrays: torch.Tensor) -> Any:
+        constants, views, calls = self._program
+        if not self._arrays or any(map(is_not, arrays, self._arrays)):
+            self._arrays, self._views = arrays, views(*constants, *arrays)
+        return calls(*constants, *arrays, *self._views)
+
+
+@dataclass
+class _Shared:
+    """What all fits of the same shapes have in common.
+
+    Attributes:
+        taken: Steps.
+        program: What was recorded, or None before, and where nothing could be.
+        refused: Whether nothing can be recorded.
+    """
+
+    taken: int = 0
+    program: _Program | None = None
+    refused: bool = False
+
+
 class _Recorded:
     """The formulas until they have been called a few times, and then their calls, with the same bits."""
 
-    def __init__(self, formulas: LossAndGradient) -> None:
-        self._formulas = formulas
-        self._replay: LossAndGradient | None = None
-        self._taken = 0
+    def __init__(self, formulas: LossAndGradient, shared: _Shared) -> None:
+        self._formulas, self._shared = formulas, shared
+        self._replay: _Replay | None = None
 
     def __call__(self, params: Params, x: Array, given: Params) -> tuple[Array, Params]:
         if self._replay is None:
-            self._taken += 1
-            if self._taken <= AFTER:
+            self._shared.taken += 1
+            if self._shared.taken <= AFTER or self._shared.refused:
                 return self._formulas(params, x, given)
-            self._replay = self._record(params, x, given)
-        return self._replay(params, x, given)
+            self._shared.program = self._shared.program or self._record(params, x, given)
+            if self._shared.program is None:
+                self._shared.refused = True
+                return self._formulas(params, x, given)
+            self._replay = _Replay(self._shared.program)
+        loss, *slopes = self._replay(*params.values(), x, *given.values())
+        return loss, dict(zip(params, slopes, strict=True))
 
-    def _record(self, params: Params, x: Array, given: Params) -> LossAndGradient:
+    def _record(self, params: Params, x: Array, given: Params) -> _Program | None:
         recorder = _Recorder(x.dtype, (*params.values(), x, *given.values()))
         try:
             with recorder:
                 loss, gradient = self._formulas(params, x, given)
         except _TooLong:
-            return self._formulas
-        calls, names = recorder.finish((loss, *gradient.values())), tuple(gradient)
-        constants = tuple(recorder.constants.values())
-
-        def replay(params: Params, x: Array, given: Params) -> tuple[Array, Params]:
-            loss, *slopes = calls(*constants, *params.values(), x, *given.values())
-            return loss, dict(zip(names, slopes, strict=True))
-
-        return replay
+            return None
+        return recorder.finish((loss, *(gradient[name] for name in params)))
 
 
 class _InParts:
@@ -194,48 +265,51 @@ class _InParts:
         rows: Of each part of a block. What is left over after all blocks is computed by itself.
     """
 
-    def __init__(self, formulas: LossAndGradient, blocks: int, rows: int) -> None:
-        self._formulas, self._blocks, self._rows = formulas, blocks, rows
-        self._program: Callable[..., Any] | None = None
+    def __init__(self, formulas: LossAndGradient, shared: _Shared, blocks: int, rows: int) -> None:
+        self._formulas, self._shared, self._blocks, self._rows = formulas, shared, blocks, rows
+        self._replays: list[_Replay] = []
+        self._cut_from: tuple[Array, ...] = ()
+        self._cuts: list[tuple[Array, ...]] = []
 
     def __call__(self, params: Params, x: Array, given: Params) -> tuple[Array, Params]:
-        if self._program is None and self._blocks:
-            self._program = self._record(params, x, given)
+        if not self._replays and not self._shared.refused:
+            self._shared.program = self._shared.program or self._record(params, x, given)
+            self._shared.refused = self._shared.program is None
+            self._replays = [_Replay(self._shared.program) for _ in range(self._blocks) if self._shared.program]
         total: list[Any] = []
-        count, blocks = self._cut(x, given)
-        for rows, inputs in blocks:
-            assert self._program is not None  # noqa: S101  (our own bug otherwise)
-            found = self._program(*params.values(), rows, *{**given, **inputs}.values())
+        if not self._cut_from or any(map(is_not, (x, *given.values()), self._cut_from)):
+            self._cut_from, self._cuts = (x, *given.values()), [(rows, *own.values()) for rows, own in self._cut(x, given)]
+        for replay, arrays in zip(self._replays, self._cuts, strict=False):
+            found = replay(*params.values(), *arrays)
             total = list(torch._foreach_add(total, found) if total else found)
+        count = self._rows * PARTS * len(self._replays)
         if count < x.shape[0]:
             rest = {name: value[count:] for name, value in given.items() if name in BY_ROW}
             loss, gradient = self._formulas(params, x[count:], {**given, **rest})
-            found = [loss, *gradient.values()]
+            found = [loss, *(gradient[name] for name in params)]
             total = list(torch._foreach_add(total, found) if total else found)
         return total[0], dict(zip(params, total[1:], strict=True))
 
-    def _cut(self, x: Array, given: Params) -> tuple[int, list[tuple[Array, Params]]]:
-        """How many rows are in blocks, and those, with what they have of the inputs."""
+    def _cut(self, x: Array, given: Params) -> list[tuple[Array, Params]]:
+        """The blocks of rows, (parts, rows, d), and what is given for each."""
         shape = self._blocks, PARTS, self._rows
         count = math.prod(shape)
         # one column is a row turned, as for a product of strides 1 and 1 BLAS takes ten times as long
         cut = x[:count].view(*shape, x.shape[1]) if x.shape[1] > 1 else x[:count].view(*shape[:2], 1, self._rows).mT
-        inputs = {name: value[:count].view(shape) for name, value in given.items() if name in BY_ROW}
-        return count, [(cut[k], {name: value[k] for name, value in inputs.items()}) for k in range(self._blocks)]
+        own = {name: value[:count].view(shape) for name, value in given.items() if name in BY_ROW}
+        return [(cut[k], {**given, **{name: value[k] for name, value in own.items()}}) for k in range(self._blocks)]
 
-    def _record(self, params: Params, x: Array, given: Params) -> Callable[..., Any] | None:
-        rows, inputs = self._cut(x, given)[1][0]
-        x, inputs = rows[0], {name: value[0] for name, value in inputs.items()}
-        given = {**given, **inputs}
+    def _record(self, params: Params, x: Array, given: Params) -> _Program | None:
+        rows, given = self._cut(x, given)[0]
+        x, by_row = rows[0], {name: value[0] for name, value in given.items() if name in BY_ROW}
+        given = {**given, **by_row}
         recorder = _Recorder(x.dtype, (*params.values(), x, *given.values()))
         with recorder:
             loss, gradient = self._formulas(params, x, given)
         try:
-            calls = recorder.finish((loss, *(gradient[name] for name in params)), PARTS, (x, *inputs.values()))
+            return recorder.finish((loss, *(gradient[name] for name in params)), PARTS, (x, *by_row.values()))
         except NotImplementedError:  # then all rows are left over
-            self._blocks = 0
             return None
-        return partial(calls, *recorder.constants.values())
 
 
 def recorded_loss_and_gradient(backend: Backend, problem: Problem) -> LossAndGradient:
@@ -249,7 +323,7 @@ def recorded_loss_and_gradient(backend: Backend, problem: Problem) -> LossAndGra
     def of(params: Params, x: Array, given: Params) -> tuple[Array, Params]:
         if not found:  # shapes of a batch are known here alone
             shapes = _shapes(params), tuple(x.shape), _shapes(given)
-            found.append(_recorded(backend, problem.model, problem.objective.canonical(), *shapes))
+            found.append(_recorded(backend, problem.model, problem.objective.canonical(), *shapes)())
         return found[0](params, x, given)
 
     return of
@@ -258,15 +332,15 @@ def recorded_loss_and_gradient(backend: Backend, problem: Problem) -> LossAndGra
 @lru_cache(maxsize=64)
 def _recorded(
     backend: Backend, model: Model, objective: Objective, params: Shapes, x: tuple[int, ...], given: Shapes
-) -> LossAndGradient:
-    """One for all fits on arrays of these shapes."""
+) -> Callable[[], LossAndGradient]:
+    """What makes a run's; what it records is one for all fits on arrays of these shapes."""
     shell, (n, d) = Problem(model, objective, SGD(), np.empty((0, 0)), Standardizer.identity(0)), x
     width = max(max(shape, default=1) for _, shape in params)
     blocks = -(-n // analytic.block_rows(backend, shell, d))
     rows = n // (blocks * PARTS)
     if n * width >= MANY and rows >= LEAST:
-        return _InParts(analytic.loss_and_gradient(backend, shell, n), blocks, rows)
-    return _Recorded(analytic.loss_and_gradient(backend, shell))
+        return partial(_InParts, analytic.loss_and_gradient(backend, shell, n), _Shared(), blocks, rows)
+    return partial(_Recorded, analytic.loss_and_gradient(backend, shell), _Shared())
 
 
 def _shapes(tree: Params) -> Shapes:
