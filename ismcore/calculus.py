@@ -77,7 +77,7 @@ class Calculus(ABC):
         return self.ops.stack([self.jvp(u, x, unit)[1] for unit in self.units(x)], axis=1)
 
     def sum_over_rows(self, f: Callable[[dict[str, Any]], dict[str, Array]], rows: dict[str, Array], size: int) -> Any:
-        """Sum of f over equal blocks of at most `size` rows, array by array; every array in `rows` has the rows first."""
+        """Sum of f over about equal blocks of at most `size` rows, array by array; every array in `rows` has the rows first."""
         n = next(iter(rows.values())).shape[0]
         size = -(-n // -(-n // size))
         total: dict[str, Array] | None = None

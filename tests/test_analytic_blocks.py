@@ -6,6 +6,7 @@ from truth import relative_error
 
 import ismcore
 from ismcore.analytic import gradient
+from ismcore.calculus import NumpyCalculus
 
 MODELS = {
     "one hidden": ismcore.MLP((4,), "silu"),
@@ -17,6 +18,14 @@ MODELS = {
     "energy, two hidden": ismcore.Energy(ismcore.MLP((4, 3), "tanh")),
     "energy, three hidden": ismcore.Energy(ismcore.MLP((4, 3, 5), "softplus")),
 }
+
+
+def test_blocks_are_about_equal():
+    sizes = []
+    NumpyCalculus().sum_over_rows(lambda rows: {"count": sizes.append(len(rows["x"])) or 0}, {"x": np.zeros(1000)}, 300)
+    assert sizes == [250] * 4
+
+
 SAMPLE_WEIGHTS = {"alike": None, "weighted": np.array([0.5, 2.0, 1.0, 0.0, 3.0, 1.5, 0.25])}
 
 
@@ -24,7 +33,7 @@ SAMPLE_WEIGHTS = {"alike": None, "weighted": np.array([0.5, 2.0, 1.0, 0.0, 3.0, 
 @pytest.mark.parametrize("weight", [0.0, 0.3, (0.1, 0.0, 0.5, 0.2, 0.3)], ids=["plain", "regularised", "regularised by column"])
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_gradient_in_blocks_of_two_rows_is_the_nested_one(model, weight, sample_weight, monkeypatch):
-    monkeypatch.setattr(gradient, "_block_rows", lambda route, d, numbers: 2)
+    monkeypatch.setattr(gradient, "_block_rows", lambda calculus, route, d: 2)
     x = np.random.default_rng(0).standard_normal((7, 5))
     params = model.initial_params(1, 5)
     blocks, nested = (

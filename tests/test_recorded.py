@@ -70,7 +70,7 @@ def test_replayed_gradient_has_the_bits_of_the_formula_for_every_activation(wrap
 
 
 def test_blocks_of_rows_are_recorded_one_after_the_other_unless_they_are_too_many(monkeypatch):
-    monkeypatch.setattr(gradient, "_block_rows", lambda route, d, numbers: 2)
+    monkeypatch.setattr(gradient, "_block_rows", lambda calculus, route, d: 2)
     assert assert_same_bits(ismcore.MLP((4,), "silu")) == 0
     monkeypatch.setattr(recorded, "LONGEST", 50)
     assert assert_same_bits(ismcore.MLP((4,), "silu")) == 2
@@ -79,8 +79,8 @@ def test_blocks_of_rows_are_recorded_one_after_the_other_unless_they_are_too_man
 @pytest.mark.parametrize("options", [{}, {"batch_size": 16}, {"sample_weight": np.linspace(0.1, 1.0, 50)}], ids=str)
 def test_a_second_fit_of_the_same_shapes_records_nothing(options, monkeypatch):
     recordings = []
-    record = recorded._Recorded._record
-    monkeypatch.setattr(recorded._Recorded, "_record", lambda self, *at: recordings.append(at) or record(self, *at))
+    record = recorded._record
+    monkeypatch.setattr(recorded, "_record", lambda *at: recordings.append(at) or record(*at))
     recorded._recorded.cache_clear()
     run = {"backend": "torch", "recipe": "reference", "progress": False, **options}
     x = np.random.default_rng(0).standard_normal((50, 3))
@@ -112,7 +112,7 @@ def test_more_blocks_of_rows_take_no_more_memory(monkeypatch):
     empty = torch.empty_strided
     monkeypatch.setattr(torch, "empty_strided", lambda *at, **of: made.append(at) or empty(*at, **of))
     monkeypatch.setattr(recorded, "WIDE", 1)
-    monkeypatch.setattr(gradient, "_block_rows", lambda route, d, numbers: 2)
+    monkeypatch.setattr(gradient, "_block_rows", lambda calculus, route, d: 2)
 
     def memory_of(n):
         made.clear()

@@ -11,12 +11,16 @@ from typing import Any
 import torch
 from torch import fx
 
-__all__ = ["lift"]
+__all__ = ["CannotLift", "lift"]
 
 ALIKE = frozenset(
     "add add_ sub sub_ mul mul_ div div_ __rsub__ neg exp log sqrt abs sin cos tanh erf sigmoid softplus where".split()
 )
 """Calls that compute number by number, and broadcast."""
+
+
+class CannotLift(Exception):
+    """A call that the closed formulas of this package do not make."""
 
 
 def lift(graph: fx.Graph, parts: int) -> None:
@@ -28,7 +32,7 @@ def lift(graph: fx.Graph, parts: int) -> None:
         parts: Length of the axis.
 
     Raises:
-        NotImplementedError: A call is not one of those that the closed formulas make.
+        CannotLift: A call is not one of those that the closed formulas make.
     """
     for node in list(graph.nodes):
         with graph.inserting_before(node):
@@ -68,7 +72,7 @@ def _lift_call(graph: fx.Graph, node: fx.Node, parts: int) -> None:
     axis: Any = node.kwargs.get("dim")
     name = getattr(node.target, "__name__", "")
     if name.endswith("_") and not name.endswith("__") and not _lifted(args[0]):
-        raise NotImplementedError(f"{name} adds parts of the rows to what all have in common")
+        raise CannotLift(f"{name} adds parts of the rows to what all have in common")
     if name in ALIKE:
         node.args = tuple(_with_axes(graph, value, node.meta["ndim"]) for value in args)
     elif name == "matmul":
@@ -82,7 +86,7 @@ def _lift_call(graph: fx.Graph, node: fx.Node, parts: int) -> None:
     elif name == "__getitem__":
         node.args = (args[0], (slice(None), *args[1]))
     else:
-        raise NotImplementedError(f"{name} of parts of the rows")
+        raise CannotLift(f"{name} of parts of the rows")
 
 
 def _with_axes(graph: fx.Graph, value: Any, ndim: int) -> Any:
@@ -96,7 +100,7 @@ def _lift_product(graph: fx.Graph, node: fx.Node, parts: int) -> None:
     """A product of matrices or of a vector and a matrix, part by part."""
     args: Any = node.args
     if any(value.meta["ndim"] > 2 for value in args):
-        raise NotImplementedError("a product of arrays for parts of the rows")
+        raise CannotLift("a product of arrays for parts of the rows")
     vectors = [side for side, value in enumerate(args) if value.meta["ndim"] == 1]
     factors = list(args)
     for side in vectors:

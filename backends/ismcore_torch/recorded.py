@@ -24,9 +24,9 @@ from ismcore.ops import Array
 from ismcore.optimizers import SGD
 from ismcore.problem import Params, Problem
 from ismcore.samples import Standardizer
-from ismcore_torch.parts import lift
+from ismcore_torch.parts import CannotLift, lift
 
-__all__ = ["recorded_loss_and_gradient"]
+__all__ = ["MANY", "recorded_loss_and_gradient"]
 
 LossAndGradient = Callable[[Params, Array, Params], tuple[Array, Params]]
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
@@ -37,7 +37,8 @@ LONGEST = 2000
 """Calls; more of them are those of many blocks of rows, whose work outweighs Python."""
 ARITHMETIC = frozenset(("add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "__rsub__"))
 PARTS, MANY, LEAST = 8, 2**17, 512
-"""Parts of the rows that are computed at once, where an array with all rows has so many numbers, and a part so many rows."""
+"""Parts of the rows that are computed at once, where an array with all rows has so many numbers, and a part so many rows. With
+fewer numbers a second thread costs more, in waiting, than it gives."""
 LOOKS = frozenset(("permute", "reshape", "expand", "__getitem__"))
 """Calls whose result, where it lies in an input's memory, stays what it is when the input's numbers change."""
 BY_ROW = frozenset(("row_weight",))
@@ -196,6 +197,19 @@ def _function(graph: fx.Graph) -> Callable[..., Any]:
     return found
 
 
+def _record(
+    formulas: LossAndGradient, params: Params, x: Array, given: Params, parts: int = 0, rows: Iterable[torch.Tensor] = ()
+) -> _Program | None:
+    """What the formulas call at a place, see `_Recorder.finish`; None where that is too much, or cannot be lifted."""
+    recorder = _Recorder(x.dtype, (*params.values(), x, *given.values()))
+    try:
+        with recorder:
+            loss, gradient = formulas(params, x, given)
+        return recorder.finish((loss, *(gradient[name] for name in params)), parts, rows)
+    except (_TooLong, CannotLift):
+        return None
+
+
 class _Replay:
     """A program for arrays that stay the same, step after step, while their numbers change: they are looked at once."""
 
@@ -238,22 +252,13 @@ class _Recorded:
             self._shared.taken += 1
             if self._shared.taken <= AFTER or self._shared.refused:
                 return self._formulas(params, x, given)
-            self._shared.program = self._shared.program or self._record(params, x, given)
+            self._shared.program = self._shared.program or _record(self._formulas, params, x, given)
             if self._shared.program is None:
                 self._shared.refused = True
                 return self._formulas(params, x, given)
             self._replay = _Replay(self._shared.program)
         loss, *slopes = self._replay(*params.values(), x, *given.values())
         return loss, dict(zip(params, slopes, strict=True))
-
-    def _record(self, params: Params, x: Array, given: Params) -> _Program | None:
-        recorder = _Recorder(x.dtype, (*params.values(), x, *given.values()))
-        try:
-            with recorder:
-                loss, gradient = self._formulas(params, x, given)
-        except _TooLong:
-            return None
-        return recorder.finish((loss, *(gradient[name] for name in params)))
 
 
 class _InParts:
@@ -275,7 +280,8 @@ class _InParts:
         if not self._replays and not self._shared.refused:
             self._shared.program = self._shared.program or self._record(params, x, given)
             self._shared.refused = self._shared.program is None
-            self._replays = [_Replay(self._shared.program) for _ in range(self._blocks) if self._shared.program]
+            if self._shared.program:
+                self._replays = [_Replay(self._shared.program) for _ in range(self._blocks)]
         total: list[Any] = []
         if not self._cut_from or any(map(is_not, (x, *given.values()), self._cut_from)):
             self._cut_from, self._cuts = (x, *given.values()), [(rows, *own.values()) for rows, own in self._cut(x, given)]
@@ -301,15 +307,8 @@ class _InParts:
 
     def _record(self, params: Params, x: Array, given: Params) -> _Program | None:
         rows, given = self._cut(x, given)[0]
-        x, by_row = rows[0], {name: value[0] for name, value in given.items() if name in BY_ROW}
-        given = {**given, **by_row}
-        recorder = _Recorder(x.dtype, (*params.values(), x, *given.values()))
-        with recorder:
-            loss, gradient = self._formulas(params, x, given)
-        try:
-            return recorder.finish((loss, *(gradient[name] for name in params)), PARTS, (x, *by_row.values()))
-        except NotImplementedError:  # then all rows are left over
-            return None
+        one, own = rows[0], {name: value[0] for name, value in given.items() if name in BY_ROW}
+        return _record(self._formulas, params, one, {**given, **own}, PARTS, (one, *own.values()))
 
 
 def recorded_loss_and_gradient(backend: Backend, problem: Problem) -> LossAndGradient:
@@ -336,7 +335,7 @@ def _recorded(
     """What makes a run's; what it records is one for all fits on arrays of these shapes."""
     shell, (n, d) = Problem(model, objective, SGD(), np.empty((0, 0)), Standardizer.identity(0)), x
     width = max(max(shape, default=1) for _, shape in params)
-    blocks = -(-n // analytic.block_rows(backend, shell, d))
+    blocks = -(-n // analytic.block_rows(backend, shell, n, d))
     rows = n // (blocks * PARTS)
     if n * width >= MANY and rows >= LEAST:
         return partial(_InParts, analytic.loss_and_gradient(backend, shell, n), _Shared(), blocks, rows)

@@ -14,14 +14,13 @@ from ismcore.errors import OptionError
 from ismcore.ops import Array
 from ismcore.optimizers import SGD, Adam
 from ismcore.problem import Params, Problem, Steps, TrainState, take_rows
-from ismcore_torch.recorded import recorded_loss_and_gradient
+from ismcore_torch.recorded import MANY, recorded_loss_and_gradient
 
 __all__ = ["TorchSession", "few_threads", "has_kernels", "is_small"]
 
 
-SMALL, NARROW = 2_000_000, 2**17
-"""Below about this many multiplications a step, and arrays of so many numbers, a second thread costs more, in waiting, than it
-gives."""
+SMALL = 2_000_000
+"""Below about this many multiplications a step a second thread costs more, in waiting, than it gives."""
 
 _THREADS = SharedSetting("torch's threads", torch.get_num_threads, torch.set_num_threads, exclusive=False)
 
@@ -30,7 +29,7 @@ def is_small(backend: Backend, problem: Problem, state: TrainState) -> bool:
     """Whether a step is so short that what surrounds it counts: threads, calls."""
     arrays, n = state.params.values(), problem.batch_rows
     multiplications, widest = n * sum(value.size for value in arrays), n * max(max(value.shape, default=1) for value in arrays)
-    return backend.device == "cpu" and multiplications < SMALL and widest < NARROW
+    return backend.device == "cpu" and multiplications < SMALL and widest < MANY
 
 
 def few_threads(small: bool) -> AbstractContextManager[None]:

@@ -76,9 +76,9 @@ def loss(calculus: Calculus, problem: Problem) -> Callable[[Params, Array, Param
     return of
 
 
-def block_rows(calculus: Calculus, problem: Problem, d: int) -> int:
-    """How many rows make a block that stays in the cache."""
-    return _block_rows(_route(problem, 1, d), d, _numbers(calculus))
+def block_rows(calculus: Calculus, problem: Problem, n: int, d: int) -> int:
+    """How many rows of n make a block that stays in the cache."""
+    return _block_rows(calculus, _route(problem, n, d), d)
 
 
 def _total(
@@ -109,7 +109,7 @@ def _total(
             found |= route.pullback(ops, residuals, psi_bar, second_bar)
         return found
 
-    return route, folded, calculus.sum_over_rows(block, rows, _block_rows(route, d, _numbers(calculus)))
+    return route, folded, calculus.sum_over_rows(block, rows, _block_rows(calculus, route, d))
 
 
 def _route(problem: Problem, n: int, d: int, *, summed: bool = False) -> Route:
@@ -120,11 +120,7 @@ def _route(problem: Problem, n: int, d: int, *, summed: bool = False) -> Route:
     return route
 
 
-def _numbers(calculus: Calculus) -> int:
-    """How many numbers a block may keep."""
-    return calculus.block_bytes // np.dtype(calculus.dtype).itemsize
-
-
-def _block_rows(route: Route, d: int, numbers: int) -> int:
-    """How many rows make a block that keeps about so many numbers."""
+def _block_rows(calculus: Calculus, route: Route, d: int) -> int:
+    """How many rows make a block that keeps about as many bytes as the calculus says."""
+    numbers = calculus.block_bytes // np.dtype(calculus.dtype).itemsize
     return max(numbers // route.numbers_a_row(d), route.least_rows(d))
