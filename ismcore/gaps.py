@@ -114,18 +114,21 @@ def _emptiest(view: np.ndarray) -> tuple[float, float, float, float]:
     usable = enough & (cut - half >= 1) & (cut + half <= BINS + 1)
     if not usable.any():
         return np.inf, start, stop, 1.0
-    cut, half = cut[usable][:, None], half[usable][:, None]
+    cut, half = cut[usable], half[usable]
 
-    # Windows as wide as the gap of each cut (row) from every edge (column); those that fit to its left, and to its right.
-    edge = np.arange(BINS + 3)[None, :]
-    window = below[np.minimum(edge + 2 * half, BINS + 2)] - below[edge]
-    left = np.where(edge + 2 * half <= cut, window, 0.0).max(axis=1)
-    right = np.where(edge >= cut, window, 0.0).max(axis=1)
-    inside = (below[cut + half] - below[cut - half])[:, 0]
+    # Rows in windows from every edge (column), as wide as the gaps are (row); of those to the left of a cut, and to its right,
+    # the fullest.
+    widths, row = np.unique(2 * half, return_inverse=True)
+    edge = np.arange(BINS + 3)
+    window = below[np.minimum(edge + widths[:, None], BINS + 2)] - below[edge]
+    last = cut - 2 * half
+    left = np.where(last >= 0, np.maximum.accumulate(window, axis=1)[row, np.maximum(last, 0)], 0.0)
+    right = np.maximum.accumulate(window[:, ::-1], axis=1)[:, ::-1][row, cut]
+    inside = below[cut + half] - below[cut - half]
     emptiness = (inside + BY_CHANCE) / np.maximum(np.minimum(left, right), 1.0)
     k = int(np.argmin(emptiness))
-    low, high = start + (cut[k, 0] - half[k, 0] - 1) * step, start + (cut[k, 0] + half[k, 0] - 1) * step
-    return float(emptiness[k]), float(low), float(high), float(below[cut[k, 0]] / m)
+    low, high = start + (cut[k] - half[k] - 1) * step, start + (cut[k] + half[k] - 1) * step
+    return float(emptiness[k]), float(low), float(high), float(below[cut[k]] / m)
 
 
 def _narrower(count: np.ndarray) -> np.ndarray:

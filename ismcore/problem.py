@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -144,19 +145,22 @@ class Problem:
     def steps(self, step: int, rates: np.ndarray, decays: np.ndarray | None = None) -> Steps:
         """The steps from the given one, one a rate, with all that is drawn for them."""
         count = len(rates)
-        first = self.draws(step)
-        drawn = [first, *(self.draws(step + k) for k in range(1, count))] if first else []
-        draws = {name: np.stack([each[name] for each in drawn]) for name in first}
+        drawn = [self.draws(step + k) for k in range(count)] if self._drawn_bytes else []
+        draws = {name: np.stack([each[name] for each in drawn]) for name in self._drawn_bytes}
         if self.batch_size is None:
             return Steps(rates, draws, average_decay=decays)
         rows, weight = self.rows(step, count)
         alike = self.row_weight is None and self.n % self.batches == 0
         return Steps(rates, draws, rows, None if alike else weight, decays)
 
+    @cached_property
+    def _drawn_bytes(self) -> dict[str, int]:
+        """Memory of each array drawn for a step, by name; found once, as a random stream costs as much as a short step."""
+        return {name: value.nbytes for name, value in self.draws(0).items()}
+
     def bytes_a_step(self) -> int:
         """Memory that what is drawn for one step takes."""
-        drawn: int = sum(value.nbytes for value in self.draws(0).values())
-        return drawn + (0 if self.batch_size is None else 16 * self.batch_rows)
+        return sum(self._drawn_bytes.values()) + (0 if self.batch_size is None else 16 * self.batch_rows)
 
 
 @dataclass(frozen=True, eq=False)

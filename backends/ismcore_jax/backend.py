@@ -156,13 +156,19 @@ class JaxBackend(Backend):
 
     def synchronize(self) -> None:
         """See `Backend.synchronize`."""
-        _nothing(jax.device_put(np.float32(0.0), self._jax_device)).block_until_ready()
+        _nothing(_zero(self._jax_device)).block_until_ready()
 
     def prepare(self, problem: Problem, state: TrainState) -> Session:
         """See `Backend.prepare`."""
         if problem.compile == "off":
             return GenericSession(self, problem, state)
         return JaxSession(self, problem, state)
+
+
+@lru_cache
+def _zero(device: jax.Device) -> jax.Array:
+    placed: jax.Array = jax.device_put(np.float32(0.0), device)
+    return placed
 
 
 @jax.jit

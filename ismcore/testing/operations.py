@@ -22,7 +22,7 @@ class Elementwise:
     Attributes:
         id: Its name in reports.
         apply: `apply(ops, z)`, as model code would write it.
-        points: Where to look: six numbers that float32 holds exactly.
+        points: Where to look: numbers that float32 holds exactly.
         value: The function in NumPy.
         first: Its first derivative.
         second: Its second derivative.
@@ -30,7 +30,7 @@ class Elementwise:
 
     id: str
     apply: Callable[[Ops, Array], Array]
-    points: Sequence[float]
+    points: Sequence[float] | np.ndarray
     value: Curve
     first: Curve
     second: Curve
@@ -57,6 +57,8 @@ POSITIVE = (0.25, 0.5, 1.0, 2.5, 6.0, 20.0)
 FAR = (-1000.0, -400.0, -30.0, 30.0, 400.0, 1000.0)
 THRESHOLDS = (-39.0, -21.0, 16.0, 21.0, 31.0, 39.0)
 """Around the arguments where frameworks turn softplus into something simpler: 20 (torch) and beyond."""
+MANY = np.arange(-(2**15), 2**15) / 1024.0
+"""So many that a framework cuts them between threads, or takes another way."""
 
 ELEMENTWISE = (
     Elementwise("exp", lambda ops, z: ops.exp(z), NEAR, np.exp, np.exp, np.exp),
@@ -84,7 +86,7 @@ ELEMENTWISE = (
             lambda z: _logistic(z) * _logistic(-z),
             lambda z: -_logistic(z) * _logistic(-z) * np.tanh(0.5 * z),
         )
-        for id, points in (("sigmoid", NEAR), ("sigmoid-far", FAR))
+        for id, points in (("sigmoid", NEAR), ("sigmoid-far", FAR), ("sigmoid-many", MANY))
     ),
     *(
         Elementwise(
@@ -95,7 +97,7 @@ ELEMENTWISE = (
             _logistic,
             lambda z: _logistic(z) * _logistic(-z),
         )
-        for id, points in (("", NEAR), ("-thresholds", THRESHOLDS), ("-far", FAR))
+        for id, points in (("", NEAR), ("-thresholds", THRESHOLDS), ("-far", FAR), ("-many", MANY))
     ),
     Elementwise(
         "logaddexp-number-first",

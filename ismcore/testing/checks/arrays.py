@@ -120,19 +120,24 @@ def check_training_leaves_inputs(subject: Subject, case: TrainingCase) -> float:
 
 @check(training_cases)
 def check_state_is_a_copy(subject: Subject, case: TrainingCase) -> float:
-    """What `state` returned is nobody else's: neither later steps change it, nor does writing to it change the run."""
-    state = start(case.optimizer, case.scenario.params)
+    """What `state` returned is nobody else's: neither later steps change it, nor does writing to it change the run.
+
+    Nor does writing to the state that the session began with.
+    """
+    state = start(case.optimizer, case.scenario.params).astype(subject.dtype)
     plain = Training(subject, case.scenario.problem(case.optimizer), state)
     plain.run([0.1])
     kept, expected = plain.state(), plain.state().copy()
     plain.run([0.1])
     _same(kept.params, expected.params, "a later step, in a state returned before it,")
-    watched = Training(subject, case.scenario.problem(case.optimizer), state)
+    begun = state.copy()
+    watched = Training(subject, case.scenario.problem(case.optimizer), begun)
+    _spoil(begun.arrays().values())
     watched.run([0.1])
     for part in (watched.state().params, watched.state().first_moment, watched.state().second_moment):
         _spoil(part.values())
     watched.run([0.1])
-    _same(watched.state().params, plain.state().params, "writing to a returned state, in the run itself,")
+    _same(watched.state().params, plain.state().params, "writing to a given or returned state, in the run itself,")
     return 0.0
 
 
