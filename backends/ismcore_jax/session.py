@@ -69,7 +69,9 @@ class JaxSession(Session):
 
     def _drawn(self, steps: Steps) -> dict[str, Any]:
         """All that belongs to single steps, padded to the capacity."""
-        drawn: dict[str, Any] = {"given": self._copied({k: _padded(v, self._capacity) for k, v in steps.given.items()})}
+        dtype = self._backend.dtype
+        given = {name: _padded(value, self._capacity).astype(dtype, copy=False) for name, value in steps.given.items()}
+        drawn: dict[str, Any] = {"given": given}
         for name in ("learning_rate", "average_decay", "rows"):
             value = getattr(steps, name)
             if value is not None:
