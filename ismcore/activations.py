@@ -41,6 +41,13 @@ class Activation:
 def _sigmoid_jet(ops: Ops, z: Array) -> Jet:
     s = ops.sigmoid(z)
     yield s
+    plus_product = getattr(ops, "plus_product", None)
+    if plus_product:
+        d1 = plus_product(s, -1.0, s, s)
+        yield d1
+        yield plus_product(d1, -2.0, d1, s)
+        yield plus_product(d1, -6.0, d1, d1)
+        return
     rest = 1.0 - s
     d1 = s * rest
     yield d1

@@ -4,8 +4,9 @@ Names and signatures are those of the array API standard (2024.12), plus `erf` a
 them, model code uses operators, `@`, indexing and `.shape`, and nothing else. A backend hands in its own `Ops`; the core never
 looks at an array's type.
 
-A backend's `Ops` may add `pulled(matrix, bar)`, matrix^T @ bar, where the framework multiplies by a transpose more slowly than
-need be; the closed formulas then call that.
+A backend's `Ops` may add two more, which the closed formulas then call: `pulled(matrix, bar)`, matrix^T @ bar, where the
+framework multiplies by a transpose more slowly than need be; and `plus_product(x, factor, a, b)`, x + factor a b for arrays of
+one shape and a Python number, where it has one call for that.
 
 The functions must be right in value and in the first three derivatives for arguments up to +-1000: see the stress cases in
 `tests/data/golden.json`. Where a framework's stock derivative overflows or loses digits there, its backend pins a better one.

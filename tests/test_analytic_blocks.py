@@ -5,8 +5,13 @@ import pytest
 from truth import relative_error
 
 import ismcore
+from ismcore import analytic
 from ismcore.analytic import gradient
+from ismcore.analytic.routes import pulled
 from ismcore.calculus import NumpyCalculus
+from ismcore.plugins import load_backend
+from ismcore.problem import Problem
+from ismcore.samples import Standardizer
 
 MODELS = {
     "one hidden": ismcore.MLP((4,), "silu"),
@@ -24,6 +29,35 @@ def test_blocks_are_about_equal():
     sizes = []
     NumpyCalculus().sum_over_rows(lambda rows: {"count": sizes.append(len(rows["x"])) or 0}, {"x": np.zeros(1000)}, 300)
     assert sizes == [250] * 4
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (600, 300)], ids=["small", "large"])
+@pytest.mark.parametrize("columns", [2, 700], ids=["few", "many"])
+def test_products_with_a_transpose_are_right_whatever_is_copied_for_them(shape, columns, backend):
+    rng = np.random.default_rng(0)
+    matrix, bar = rng.standard_normal(shape), rng.standard_normal((shape[0], columns))
+    engine = load_backend(backend)(dtype="float64")
+    with engine.scope():
+        found = engine.to_numpy(pulled(engine.untaped.ops, engine.asarray(matrix), engine.asarray(bar)))
+    np.testing.assert_allclose(found, matrix.T @ bar, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("d", [1, 3])
+def test_gradients_of_first_weights_are_given_transposed_where_that_is_asked(d, backend):
+    model, x = ismcore.MLP((4,), "sigmoid"), np.random.default_rng(0).standard_normal((7, d))
+    problem = Problem(model, ismcore.ImplicitScoreMatching(0.3), ismcore.Adam(), x, Standardizer.identity(d))
+    engine = load_backend(backend)(dtype="float64")
+    with engine.scope():
+        params, given = engine.asarrays(model.initial_params(1, d)), engine.asarrays(problem.inputs())
+        (_, plain), (_, turned) = (
+            analytic.loss_and_gradient(engine.untaped, problem, turned=turned)(params, engine.asarray(x), given)
+            for turned in (False, True)
+        )
+    assert analytic.across(problem) == ("layers.0.weight",)
+    for name, slope in plain.items():
+        other = engine.to_numpy(turned[name])
+        assert np.array_equal(engine.to_numpy(slope), other.T if name == "layers.0.weight" else other)
+    assert plain["layers.0.weight"].shape == (4, d)
 
 
 SAMPLE_WEIGHTS = {"alike": None, "weighted": np.array([0.5, 2.0, 1.0, 0.0, 3.0, 1.5, 0.25])}

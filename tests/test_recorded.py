@@ -123,6 +123,19 @@ def test_more_blocks_of_rows_take_no_more_memory(monkeypatch):
     assert 0 < memory_of(2) < memory_of(4) == memory_of(40)
 
 
+def test_no_result_is_written_over_what_a_view_still_shows(monkeypatch):
+    monkeypatch.setattr(recorded, "WIDE", 1)
+
+    def formulas(params, x, given):
+        grown = torch.exp(x)
+        return torch.sum(x), {"w": grown + torch.permute(grown, (1, 0))}
+
+    x = torch.arange(9.0).reshape(3, 3)
+    program = recorded._record(formulas, {"w": torch.zeros(())}, x, {})
+    _, found = recorded._Replay(program)(torch.zeros(()), x)
+    assert torch.equal(found, x.exp() + x.exp().T)
+
+
 def test_replay_computes_where_the_arrays_are():
     before = torch.get_default_device()
     recorded._recorded.cache_clear()

@@ -4,18 +4,18 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import erf
 
-__all__ = ["JaxOps", "as_laid_out"]
+__all__ = ["JaxOps"]
 
 
 LARGE = 2**17
-"""Entries of a matrix from which on XLA multiplies by its transpose sooner where that is copied first: at 512 x 784 by a tenth
-of a whole step; at 128 x 128 the copy costs as much."""
+"""Entries of a matrix from which on XLA multiplies by its transpose sooner where that, or the other factor's, is copied first:
+at 512 x 784 by a tenth of a whole step; at 128 x 128 the copy costs as much."""
 FEW = 2**15
 """Arguments of the logistic function below which one thread takes less time than two, which have to wait for each other: by a
 quarter of a step where there are 8,192."""
 
 
-def as_laid_out(array: jax.Array) -> jax.Array:
+def _as_laid_out(array: jax.Array) -> jax.Array:
     """The array in memory of its own: XLA would undo the copy of a transpose."""
     copied: jax.Array = jax.lax.optimization_barrier(array)  # type: ignore[no-untyped-call]
     return copied
@@ -50,4 +50,8 @@ class JaxOps:
     @staticmethod
     def pulled(matrix: jax.Array, bar: jax.Array, /) -> jax.Array:
         """M^T bar: see `ismcore.analytic.routes.pulled`."""
-        return (as_laid_out(matrix.T) if matrix.size >= LARGE else matrix.T) @ bar
+        if matrix.size < LARGE:
+            return matrix.T @ bar
+        if bar.shape[1] * sum(matrix.shape) < matrix.size:  # the others are smaller
+            return _as_laid_out(_as_laid_out(bar.T) @ matrix).T
+        return _as_laid_out(matrix.T) @ bar

@@ -18,7 +18,6 @@ from ismcore.ops import Array
 from ismcore.optimizers import SGD, Adam, Optimizer
 from ismcore.problem import STATE_PARTS, Params, Problem, Steps, TrainState, take_rows
 from ismcore.samples import Standardizer
-from ismcore_jax.ops import as_laid_out
 
 __all__ = ["JaxSession"]
 
@@ -105,7 +104,7 @@ def _program(
 ) -> Callable[..., tuple[Any, Array]]:
     """The compiled loop. Whatever may change without a new program (rates, inputs, draws, samples, steps) is an argument."""
     shell = Problem(model, objective, optimizer, np.empty((0, 0)), Standardizer.identity(0))
-    loss_and_gradient = backend.loss_and_gradient(shell)
+    loss_and_gradient = analytic.loss_and_gradient(backend, shell, turned=True) if across else backend.loss_and_gradient(shell)
     rule = _transformation(optimizer)
     axes = dict(row_axes)
 
@@ -114,9 +113,7 @@ def _program(
             (params, moments, average), losses = carried
             at = jax.tree.map(lambda values: values[k], drawn)
             points, given = (x[at["rows"]], take_rows(inputs, axes, at["rows"])) if "rows" in at else (x, inputs)
-            seen = {**params, **{name: as_laid_out(params[name].T) for name in across}}
-            loss, gradient = loss_and_gradient(seen, points, {**given, **at["given"]})
-            gradient = _transposed(gradient, across)
+            loss, gradient = loss_and_gradient(_transposed(params, across), points, {**given, **at["given"]})
             for limit in clip_norm:
                 gradient, _ = optax.clip_by_global_norm(limit).update(gradient, optax.EmptyState())
             direction, moments = rule.update(gradient, moments, params)

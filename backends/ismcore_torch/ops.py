@@ -43,3 +43,8 @@ class TorchOps:
     reshape = staticmethod(torch.reshape)
     broadcast_to = staticmethod(torch.broadcast_to)
     permute_dims = staticmethod(torch.permute)
+
+    @staticmethod
+    def plus_product(x: torch.Tensor, factor: float, a: torch.Tensor, b: torch.Tensor, /) -> torch.Tensor:
+        """The sum x + factor a b: see `ismcore.ops`."""
+        return torch.addcmul(x, a, b, value=factor)

@@ -11,16 +11,21 @@ from typing import Any
 import torch
 from torch import fx
 
-__all__ = ["CannotLift", "lift"]
+__all__ = ["CannotLift", "is_in_place", "lift"]
 
 ALIKE = frozenset(
-    "add add_ sub sub_ mul mul_ div div_ __rsub__ neg exp log sqrt abs sin cos tanh erf sigmoid softplus where".split()
+    "add add_ addcmul sub sub_ mul mul_ div div_ __rsub__ neg exp log sqrt abs sin cos tanh erf sigmoid softplus where".split()
 )
 """Calls that compute number by number, and broadcast."""
 
 
 class CannotLift(Exception):
     """A call that the closed formulas of this package do not make."""
+
+
+def is_in_place(name: str) -> bool:
+    """Whether a call of that name writes into its first argument."""
+    return name.endswith("_") and not name.endswith("__")
 
 
 def lift(graph: fx.Graph, parts: int) -> None:
@@ -71,7 +76,7 @@ def _lift_call(graph: fx.Graph, node: fx.Node, parts: int) -> None:
     args: Any = node.args
     axis: Any = node.kwargs.get("dim")
     name = getattr(node.target, "__name__", "")
-    if name.endswith("_") and not name.endswith("__") and not _lifted(args[0]):
+    if is_in_place(name) and not _lifted(args[0]):
         raise CannotLift(f"{name} adds parts of the rows to what all have in common")
     if name in ALIKE:
         node.args = tuple(_with_axes(graph, value, node.meta["ndim"]) for value in args)

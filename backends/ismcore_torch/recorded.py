@@ -24,7 +24,7 @@ from ismcore.ops import Array
 from ismcore.optimizers import SGD
 from ismcore.problem import Params, Problem
 from ismcore.samples import Standardizer
-from ismcore_torch.parts import CannotLift, lift
+from ismcore_torch.parts import CannotLift, is_in_place, lift
 
 __all__ = ["MANY", "recorded_loss_and_gradient"]
 
@@ -52,11 +52,16 @@ def _subtracted_from(x: torch.Tensor, other: torch.Tensor, *, out: torch.Tensor)
 
 
 PLACED: dict[str, Callable[..., torch.Tensor]] = {
-    **{name: getattr(torch, name) for name in ("add", "sub", "mul", "div", "neg", "sum", "exp", "tanh", "sigmoid", "erf")},
+    **{
+        name: getattr(torch, name)
+        for name in ("add", "addcmul", "sub", "mul", "div", "neg", "sum", "exp", "tanh", "sigmoid", "erf")
+    },
     "matmul": torch.mm,
     "__rsub__": _subtracted_from,
 }
 """By the name of a call, the one that writes the same numbers into `out=`: products of two matrices, sums along an axis."""
+BY_NUMBER = frozenset(PLACED.values()) - {torch.sum, torch.mm}
+"""Those that compute number by number."""
 
 
 class _Program(NamedTuple):
@@ -161,7 +166,11 @@ def _place(graph: fx.Graph, dtype: torch.dtype) -> None:
     for node in list(graph.nodes):
         if "layout" in node.meta and math.prod(node.meta["layout"][0]) >= WIDE:
             spare = free.setdefault(node.meta["layout"], [])
-            if not spare:
+            own = next((maker for maker in over.get(node, ()) if _may_be_written_over(maker, node, memory)), None)
+            if own is not None:
+                over[node].remove(own)
+                spare.append(memory[own])
+            elif not spare:
                 with graph.inserting_before(start):
                     spare.append(graph.call_function(torch.empty_strided, node.meta["layout"], new))
             node.target, memory[node] = node.meta["placed"], spare.pop()
@@ -169,6 +178,14 @@ def _place(graph: fx.Graph, dtype: torch.dtype) -> None:
         for maker in over.get(node, ()):
             if maker in memory:
                 free[maker.meta["layout"]].append(memory[maker])
+
+
+def _may_be_written_over(maker: fx.Node, node: fx.Node, memory: dict[fx.Node, fx.Node]) -> bool:
+    """Whether a call that computes number by number may write its result where one of its arguments is, which ends with it."""
+    if maker not in memory or maker.meta["layout"] != node.meta["layout"] or node.meta["placed"] not in BY_NUMBER:
+        return False
+    seen = [value for value in node.all_input_nodes if value.meta.get("maker") is maker]
+    return all(value is maker or is_in_place(getattr(value.target, "__name__", "")) for value in seen)
 
 
 def _views(graph: fx.Graph) -> fx.Graph:
@@ -311,7 +328,7 @@ class _InParts:
         return _record(self._formulas, params, one, {**given, **own}, PARTS, (one, *own.values()))
 
 
-def recorded_loss_and_gradient(backend: Backend, problem: Problem) -> LossAndGradient:
+def recorded_loss_and_gradient(backend: Backend, problem: Problem, *, turned: bool = False) -> LossAndGradient:
     """`ismcore.analytic.loss_and_gradient` on the CPU, without the Python between torch's calls.
 
     A small step's are replayed after some steps, with the same bits; those of many rows, in parts, from the first step. What is
@@ -322,7 +339,7 @@ def recorded_loss_and_gradient(backend: Backend, problem: Problem) -> LossAndGra
     def of(params: Params, x: Array, given: Params) -> tuple[Array, Params]:
         if not found:  # shapes of a batch are known here alone
             shapes = _shapes(params), tuple(x.shape), _shapes(given)
-            found.append(_recorded(backend, problem.model, problem.objective.canonical(), *shapes)())
+            found.append(_recorded(backend, problem.model, problem.objective.canonical(), turned, *shapes)())
         return found[0](params, x, given)
 
     return of
@@ -330,7 +347,7 @@ def recorded_loss_and_gradient(backend: Backend, problem: Problem) -> LossAndGra
 
 @lru_cache(maxsize=64)
 def _recorded(
-    backend: Backend, model: Model, objective: Objective, params: Shapes, x: tuple[int, ...], given: Shapes
+    backend: Backend, model: Model, objective: Objective, turned: bool, params: Shapes, x: tuple[int, ...], given: Shapes
 ) -> Callable[[], LossAndGradient]:
     """What makes a run's; what it records is one for all fits on arrays of these shapes."""
     shell, (n, d) = Problem(model, objective, SGD(), np.empty((0, 0)), Standardizer.identity(0)), x
@@ -338,8 +355,8 @@ def _recorded(
     blocks = -(-n // analytic.block_rows(backend, shell, n, d))
     rows = n // (blocks * PARTS)
     if n * width >= MANY and rows >= LEAST:
-        return partial(_InParts, analytic.loss_and_gradient(backend, shell, n), _Shared(), blocks, rows)
-    return partial(_Recorded, analytic.loss_and_gradient(backend, shell), _Shared())
+        return partial(_InParts, analytic.loss_and_gradient(backend, shell, n, turned=turned), _Shared(), blocks, rows)
+    return partial(_Recorded, analytic.loss_and_gradient(backend, shell, turned=turned), _Shared())
 
 
 def _shapes(tree: Params) -> Shapes:

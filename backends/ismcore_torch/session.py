@@ -13,7 +13,7 @@ from ismcore.calculus import Calculus, ScoreFn
 from ismcore.errors import OptionError
 from ismcore.ops import Array
 from ismcore.optimizers import SGD, Adam
-from ismcore.problem import Params, Problem, Steps, TrainState, take_rows
+from ismcore.problem import STATE_PARTS, Params, Problem, Steps, TrainState, take_rows
 from ismcore_torch.recorded import MANY, recorded_loss_and_gradient
 
 __all__ = ["TorchSession", "few_threads", "has_kernels", "is_small"]
@@ -64,11 +64,13 @@ class _DoubleBackward(Calculus):
         return psi, pull
 
 
-def _loss_and_gradient(backend: Backend, problem: Problem) -> Callable[[Params, Array, Params], tuple[Array, Params]]:
-    """By the core's closed formulas, or by double backward on a tape."""
+def _loss_and_gradient(
+    backend: Backend, problem: Problem, *, turned: bool = False
+) -> Callable[[Params, Array, Params], tuple[Array, Params]]:
+    """By the core's closed formulas (see there for `turned`), or by double backward on a tape."""
     if analytic.supports(problem):
         found = recorded_loss_and_gradient if backend.device == "cpu" else analytic.loss_and_gradient
-        return found(backend, problem)
+        return found(backend, problem, turned=turned)
     loss_at = loss_function(_DoubleBackward(backend), problem)
 
     def taped(params: Params, x: Array, given: Params) -> tuple[Array, Params]:
@@ -86,14 +88,15 @@ class TorchSession(Session):
     def __init__(self, backend: Backend, problem: Problem, state: TrainState) -> None:
         self._backend = backend
         self._problem = problem
-        self._loss_and_gradient = _loss_and_gradient(backend, problem)
+        self._loss_and_gradient = _loss_and_gradient(backend, problem, turned=True)
         self._x = backend.asarray(problem.x)
         self._inputs = backend.asarrays(problem.inputs())
         self._row_axes = problem.row_axes
-        self._params = backend.asarrays(state.params)
-        self._first = backend.asarrays(state.first_moment)
-        self._second = backend.asarrays(state.second_moment)
-        self._average = backend.asarrays(state.average)
+        self._across = analytic.across(problem)
+        self._params, self._first, self._second, self._average = (
+            backend.asarrays(_transposed(getattr(state, part), self._across)) for part in STATE_PARTS
+        )
+        self._seen = _transposed(self._params, self._across)
         # tensors, as torch takes three times as long for a tensor and a number
         self._one = backend.asarray(np.ones(()))
         self._limit = None if problem.clip_norm is None else backend.asarray(np.asarray(problem.clip_norm))
@@ -118,7 +121,7 @@ class TorchSession(Session):
                 x, given = self._x[rows[k]], take_rows(self._inputs, self._row_axes, rows[k])
             if drawn:
                 given = {**given, **{name: value[k] for name, value in drawn.items()}}
-            loss, gradient = self._loss_and_gradient(self._params, x, given)
+            loss, gradient = self._loss_and_gradient(self._seen, x, given)
             self._update(self._clipped([gradient[name] for name in self._params]), rate)
             if steps.average_decay is not None:
                 self._move_average(float(steps.average_decay[k]))
@@ -140,7 +143,12 @@ class TorchSession(Session):
     def state(self) -> TrainState:
         """See `Session.state`."""
         trees = (self._params, self._first, self._second, self._average)
-        return TrainState(self._step, *({name: self._backend.to_numpy(v) for name, v in tree.items()} for tree in trees))
+        turned = (_transposed(tree, self._across) for tree in trees)
+        return TrainState(self._step, *({name: self._backend.to_numpy(v) for name, v in tree.items()} for tree in turned))
+
+
+def _transposed(tree: Params, names: tuple[str, ...]) -> Params:
+    return {name: value.T if name in names else value for name, value in tree.items()}
 
 
 def _update_rule(

@@ -37,14 +37,14 @@ def supports(problem: Problem) -> bool:
 
 
 def across(problem: Problem) -> tuple[str, ...]:
-    """Names of the matrices that a session may keep transposed, as the formula adds them up so: see `Route.across`."""
+    """Names of the weights that a session does well to keep transposed: see `Route.across`."""
     if not supports(problem):
         return ()
     return _route(problem, problem.batch_rows, problem.x.shape[1]).across
 
 
 def loss_and_gradient(
-    calculus: Calculus, problem: Problem, of_rows: int | None = None
+    calculus: Calculus, problem: Problem, of_rows: int | None = None, *, turned: bool = False
 ) -> Callable[[Params, Array, Params], tuple[Array, Params]]:
     """The objective and its gradient as a function (params, x, given), for a problem that `supports` accepts.
 
@@ -54,6 +54,7 @@ def loss_and_gradient(
         calculus: Operations.
         problem: Model and objective.
         of_rows: How many rows there are, where x is only some of them, and its share of their mean is wanted.
+        turned: Whether gradients of the weights that `across` names are given transposed, as the formula finds them.
     """
     keep_freed_memory()
 
@@ -62,7 +63,8 @@ def loss_and_gradient(
         if folded is not None:
             for name, slope in route.unfold(calculus.ops, params, folded, total[FOLDED]).items():
                 total[name] += slope
-        return total["loss"], {name: total[name] for name in params}
+        turn = () if turned else route.across
+        return total["loss"], {name: transposed(calculus.ops, total[name]) if name in turn else total[name] for name in params}
 
     return of
 

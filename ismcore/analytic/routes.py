@@ -36,8 +36,8 @@ class Route(ABC):
         summed: Whether of the divergence only the sum over rows is wanted, (): less work, where all rows weigh alike.
 
     Attributes:
-        across: Weights that are multiplied, entry by entry, by the transpose of others, and so are their gradients: in a
-            compiled program a third of a step, where the rows are few, unless they are kept transposed.
+        across: Weights that are multiplied, entry by entry, by the transpose of others, and so are their gradients, which
+            `pullback` and `unfold` therefore give transposed: where the rows are few, turning them takes a third of a step.
     """
 
     across: tuple[str, ...] = ()
@@ -97,35 +97,35 @@ class Layers:
     jets: list[tuple[Array, ...]]
 
     @classmethod
-    def of(cls, ops: Ops, net: MLP, params: Params, x: Array, *, order: int) -> Layers:
-        """Run the hidden layers at x, with the first `order` derivatives of sigma."""
+    def of(cls, ops: Ops, net: MLP, params: Params, x: Array, *, order: int, first: Array | None = None) -> Layers:
+        """Run the hidden layers at x, with the first `order` derivatives of sigma; `first` is W_1^T, where it is at hand."""
         jet = get_activation(net.activation).jet
         count = len(net.hidden) + 1
         weights = [params[f"layers.{k}.weight"] for k in range(count)]
         h, jets = [x], []
         for k in range(count - 1):
-            z = product(weights[k], h[-1])
+            z = product(weights[k], h[-1]) if k or first is None else pulled(ops, first, x)
             z += params[f"layers.{k}.bias"][:, None]
             jets.append(tuple(islice(jet(ops, z), order + 1)))
             h.append(jets[-1][0])
         return cls(weights, h, jets)
 
-    def pullback(self, ops: Ops, z_bars: list[Array], h_bar: Array | None) -> Params:
+    def pullback(self, ops: Ops, z_bars: list[Array], h_bar: Array | None, across: tuple[str, ...] = ()) -> Params:
         """Gradient of the hidden layers, given cotangents from outside the forward pass.
 
         Args:
             ops: Operations.
             z_bars: Of z_1 ... z_L, through the derivatives of sigma.
             h_bar: Of h_L, through the output; None for none. It is overwritten.
+            across: Weights whose gradient is to be transposed: see `Route.across`.
         """
         found: Params = {}
         for k in reversed(range(len(z_bars))):
             z_bar = z_bars[k]
             if h_bar is not None:
-                h_bar *= self.jets[k][1]
-                h_bar += z_bar
-                z_bar = h_bar
-            found[f"layers.{k}.weight"] = z_bar @ transposed(ops, self.h[k])
+                z_bar = _plus_product(ops, z_bar, h_bar, self.jets[k][1])
+            weight, h = f"layers.{k}.weight", self.h[k]
+            found[weight] = h @ transposed(ops, z_bar) if weight in across else z_bar @ transposed(ops, h)
             found[f"layers.{k}.bias"] = ops.sum(z_bar, axis=1)
             if k:
                 h_bar = pulled(ops, self.weights[k], z_bar)
@@ -135,6 +135,16 @@ class Layers:
 def product(a: Array, b: Array) -> Array:
     """The product of two matrices; where the inner dimension is 1, BLAS takes ten times as long as an outer product."""
     return a * b if a.shape[1] == 1 else a @ b
+
+
+def _plus_product(ops: Ops, x: Array, a: Array, b: Array) -> Array:
+    """The sum x + a b, in the place of a. By the operations' own `plus_product`, where they have one."""
+    own = getattr(ops, "plus_product", None)
+    if own:
+        return own(x, 1.0, a, b)
+    a *= b
+    a += x
+    return a
 
 
 def pulled(ops: Ops, matrix: Array, bar: Array) -> Array:

@@ -24,7 +24,7 @@ class ScoreRoute(Route):
         self, ops: Ops, layers: Layers, psi_bar: Array, z_bars: list[Array], weight_bars: dict[int, Array] | None = None
     ) -> Params:
         """All gradients, given the cotangents of z_l and those of weights, by layer, from beside the forward pass."""
-        found = layers.pullback(ops, z_bars, pulled(ops, layers.weights[-1], psi_bar))
+        found = layers.pullback(ops, z_bars, pulled(ops, layers.weights[-1], psi_bar), self.across)
         last = f"layers.{len(layers.jets)}"
         found[f"{last}.weight"] = psi_bar @ transposed(ops, layers.h[-1])
         for k, weight_bar in (weight_bars or {}).items():
@@ -47,14 +47,14 @@ class OneHidden(ScoreRoute):
     def unfold(self, ops: Ops, params: Params, folded: Any, folded_bar: Array) -> Params:
         """See `Route.unfold`."""
         return {
-            "layers.0.weight": turned(ops, folded_bar * params["layers.1.weight"]),
+            "layers.0.weight": folded_bar * params["layers.1.weight"],
             "layers.1.weight": folded_bar * folded[1],
         }
 
     def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
         """See `Route.forward`."""
-        layers = Layers.of(ops, self.net, params, x, order=2)
-        mix, _ = folded
+        mix, first = folded
+        layers = Layers.of(ops, self.net, params, x, order=2, first=first)
         d1 = layers.jets[0][1]
         total = ops.sum(d1, axis=1) if self.summed else None
         second = mix @ d1 if total is None else ops.sum(mix * total)
