@@ -153,6 +153,31 @@ def test_what_depends_on_no_row_is_there_once_for_each_part():
     assert torch.equal(scales, 4 * scale)
 
 
+@pytest.mark.parametrize("used", ["once", "twice"])
+def test_an_outer_product_and_what_is_added_to_it_are_one_call_unless_it_is_read_before(used, monkeypatch):
+    monkeypatch.setattr(recorded, "WIDE", 1)
+
+    def formulas(params, x, given):
+        z = params["w"] * x
+        before = torch.sum(z) if used == "twice" else torch.sum(x)
+        z += params["b"][:, None]
+        z *= z
+        grown = torch.exp(x) * x
+        return before, {"w": torch.sum(z, dim=1) + torch.sum(grown), "b": torch.sum(torch.exp(z), dim=1)}
+
+    rows = torch.linspace(-1.0, 1.0, 10, dtype=torch.float64).reshape(2, 1, 5)
+    params = {"w": torch.tensor([[0.5], [-1.0], [2.0]]).double(), "b": torch.tensor([0.25, 1.0, -0.5]).double()}
+    one = rows[0]
+    program = recorded._record(formulas, params, one, {}, 2, (one,))
+    loss, *slopes = recorded._Replay(program)(*params.values(), rows)
+    expected = [formulas(params, part, {}) for part in rows]
+    torch.testing.assert_close(loss, sum(value for value, _ in expected), rtol=0, atol=1e-13)
+    for name, slope in zip(params, slopes, strict=True):
+        torch.testing.assert_close(slope, sum(found[name] for _, found in expected), rtol=0, atol=1e-13)
+    called = {getattr(node.target, "__name__", "") for node in program.calls.__self__.graph.nodes}
+    assert ("baddbmm" if used == "once" else "bmm") in called
+
+
 def test_a_call_that_is_not_known_is_refused_rather_than_taken_for_another():
     graph = fx.Graph()
     x = graph.placeholder("x")

@@ -32,8 +32,8 @@ def lift(graph: fx.Graph, parts: int) -> None:
     """Give what depends on a placeholder with meta["lifted"] a first axis of so many parts, and sum the outputs over it.
 
     Args:
-        graph: Calls as `recorded` writes them down: meta["ndim"] is the number of axes of each array, and meta["layout"], where
-            its memory may be chosen, its shape and strides.
+        graph: Calls as `recorded` writes them down: meta["ndim"] is the number of axes of each array, meta["shape"] their
+            lengths, and meta["layout"], where its memory may be chosen, its shape and strides.
         parts: Length of the axis.
 
     Raises:
@@ -48,6 +48,8 @@ def lift(graph: fx.Graph, parts: int) -> None:
                 if "layout" in node.meta:
                     node.meta["layout"] = _layout(parts, *node.meta["layout"])
                 _lift_call(graph, node, parts)
+    for node in list(graph.nodes):
+        _add_in_the_product(graph, node)
 
 
 def _lifted(value: Any) -> bool:
@@ -78,7 +80,9 @@ def _lift_call(graph: fx.Graph, node: fx.Node, parts: int) -> None:
     name = getattr(node.target, "__name__", "")
     if is_in_place(name) and not _lifted(args[0]):
         raise CannotLift(f"{name} adds parts of the rows to what all have in common")
-    if name in ALIKE:
+    if _is_outer_product(node):
+        _lift_product(graph, node, parts)
+    elif name in ALIKE:
         node.args = tuple(_with_axes(graph, value, node.meta["ndim"]) for value in args)
     elif name == "matmul":
         _lift_product(graph, node, parts)
@@ -92,6 +96,31 @@ def _lift_call(graph: fx.Graph, node: fx.Node, parts: int) -> None:
         node.args = (args[0], (slice(None), *args[1]))
     else:
         raise CannotLift(f"{name} of parts of the rows")
+
+
+def _is_outer_product(node: fx.Node) -> bool:
+    """Whether a call multiplies a column that all parts have in common by a row of each: torch does so sooner as a product."""
+    args: Any = node.args
+    shapes: list[tuple[int, ...]] = [value.meta.get("shape", ()) if isinstance(value, fx.Node) else () for value in args]
+    if getattr(node.target, "__name__", "") != "mul" or [len(shape) for shape in shapes] != [2, 2]:
+        return False
+    return not _lifted(args[0]) and _lifted(args[1]) and shapes[0][1] == shapes[1][0] == 1
+
+
+def _add_in_the_product(graph: fx.Graph, node: fx.Node) -> None:
+    """Let a product begin with what all parts have in common and is added to it: one pass over the result in place of two."""
+    if getattr(node.target, "__name__", "") != "add_":
+        return
+    args: Any = node.args
+    product, other = args
+    if product.target is torch.bmm and len(product.users) == 1 and isinstance(other, fx.Node) and not _lifted(other):
+        node.target, node.args = torch.baddbmm, (other, *product.args)
+        if "layout" in product.meta:
+            node.meta |= {"placed": torch.baddbmm, "layout": product.meta["layout"]}
+        for later in graph.nodes:
+            if later.meta.get("maker") is product:
+                later.meta["maker"] = node
+        graph.erase_node(product)
 
 
 def _with_axes(graph: fx.Graph, value: Any, ndim: int) -> Any:

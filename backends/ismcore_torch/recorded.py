@@ -93,7 +93,7 @@ class _Recorder(TorchFunctionMode):
         self._nodes: Any = WeakTensorKeyDictionary()  # weak: a step of many blocks must not keep them all
         for k, value in enumerate(inputs):
             self._nodes[value] = node = self.graph.placeholder(f"input_{k}")
-            node.meta["ndim"] = value.ndim
+            node.meta |= {"ndim": value.ndim, "shape": tuple(value.shape)}
         self._first = next(iter(self.graph.nodes))
 
     def finish(self, outputs: Iterable[torch.Tensor], parts: int = 0, rows: Iterable[torch.Tensor] = ()) -> _Program:
@@ -125,7 +125,8 @@ class _Recorder(TorchFunctionMode):
 
     def _note_memory(self, node: fx.Node, name: str, found: torch.Tensor, args: Iterable[torch.Tensor]) -> None:
         """Which call made the memory that the result lies in, and how it lies in memory of its own that `_place` may choose."""
-        node.meta["ndim"], memory = found.ndim, found.untyped_storage()._cdata
+        node.meta |= {"ndim": found.ndim, "shape": tuple(found.shape)}
+        memory = found.untyped_storage()._cdata
         shared = [value for value in args if value.untyped_storage()._cdata == memory]
         node.meta["maker"] = self._nodes[shared[0]].meta.get("maker") if shared else node
         known = name in PLACED and (found.ndim == 2 if name == "matmul" else found.ndim > 0)
