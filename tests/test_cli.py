@@ -26,6 +26,14 @@ X = np.loadtxt(WINE, delimiter=",", usecols=MEASURED)
 
 
 @pytest.fixture(autouse=True)
+def interrupts_are_heard():
+    """A shell starts what it runs in the background with SIGINT ignored, and so would be what these tests start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     """Commands run in a folder of their own, on the backend that starts soonest."""
     monkeypatch.chdir(tmp_path)
