@@ -60,6 +60,14 @@ def test_gradients_of_first_weights_are_given_transposed_where_that_is_asked(d, 
     assert plain["layers.0.weight"].shape == (4, d)
 
 
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_weights_that_a_session_keeps_transposed_come_back_as_others_lie(backend):
+    x = np.random.default_rng(0).standard_normal((7, 3))
+    result = ismcore.fit(x, backend=backend, model=ismcore.MLP((4,)), epochs=2, recipe="reference", progress=False)
+    assert {name: value.shape for name, value in result.params.items()}["layers.0.weight"] == (4, 3)
+    assert all(value.flags.c_contiguous for value in result.params.values())
+
+
 SAMPLE_WEIGHTS = {"alike": None, "weighted": np.array([0.5, 2.0, 1.0, 0.0, 3.0, 1.5, 0.25])}
 
 

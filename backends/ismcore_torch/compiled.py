@@ -204,7 +204,6 @@ def _compiled(
         params, first, second, average = state
         rate, correction, decay, limit, taken = constants
         loss, gradient = loss_and_gradient(params, x, inputs)
-        gradient = {name: slope.contiguous() for name, slope in gradient.items()}  # as the state lies that is given back
         if clips:
             norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(slope) for slope in gradient.values()]))
             scale = torch.where(norm > limit, limit / norm, torch.ones_like(norm))
