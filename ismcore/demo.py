@@ -163,9 +163,7 @@ def _report(run: ReferenceRun, fits: dict[tuple[str, str], FitResult], files: li
             "losses": run.losses.tolist(),
             "ours": {result.backend: result.history["loss"][run.epochs - 1].tolist() for result in plain},
         },
-        "density_l1_error_of_the_true_score": _density_errors(
-            run, lambda method: density_from_score(truth, GRID, method=method)
-        ),
+        "density_l1_error_of_the_true_score": _density_errors(run, truth),
         "system": {
             "target": "0.1 N(-3, 1) + 0.9 N(3, 1)",
             "samples": len(run.sample),
@@ -193,7 +191,7 @@ def _row(run: ReferenceRun, objective: str, result: FitResult) -> dict[str, Any]
         "difference": None if published is None else loss - published,
         "largest_difference": None if published is None else _largest_difference(run, result),
         "fisher_divergence": fisher_divergence(result.score, run.target, FINE_GRID),
-        "density_l1_error": _density_errors(run, lambda method: result.density(GRID, method=method)),
+        "density_l1_error": _density_errors(run, result.score(GRID)[:, 0]),
         "seconds": result.timings["total"],
     }
 
@@ -203,5 +201,6 @@ def _largest_difference(run: ReferenceRun, result: FitResult) -> float:
     return float(np.abs(result.history["loss"][run.epochs - 1] - run.losses).max())
 
 
-def _density_errors(run: ReferenceRun, density: Callable[[str], np.ndarray]) -> dict[str, float]:
-    return {method: density_error(density(method), run.target, GRID) for method in ("trapezoid", "rectangle")}
+def _density_errors(run: ReferenceRun, score: np.ndarray) -> dict[str, float]:
+    methods = ("trapezoid", "rectangle")
+    return {method: density_error(density_from_score(score, GRID, method=method), run.target, GRID) for method in methods}

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ismcore.errors import OptionError, SamplesError
+from ismcore.errors import DensityUnavailable, OptionError, SamplesError
 
-__all__ = ["density_error", "density_from_score", "fisher_divergence"]
+__all__ = ["LogDensity", "density_error", "density_from_score", "fisher_divergence", "integrate_score"]
+
+FARTHEST = 2.0**20
+"""How far from 0 the real line is looked at, in standard deviations: the tail of a Cauchy law beyond it is 6e-7."""
+FIRST_NODES, MOST_NODES = 2**12, 2**17
+CONVERGED, TOLERATED = 1e-7, 1e-3
+"""Change of the density, relative to its mode, between one grid and the next of half its steps: where the search ends, and
+what is tolerated on the finest grid."""
+OUTSIDE = 1e-3
+"""Most mass that the ends of the line may hold."""
 
 
 def density_from_score(score: Any, grid: Any, *, method: str = "trapezoid") -> np.ndarray:
@@ -54,6 +64,89 @@ def density_from_score(score: Any, grid: Any, *, method: str = "trapezoid") -> n
         p = np.exp(log_p - log_p.max())
         return np.asarray(p / (p.sum() * steps[0]))
     raise OptionError(f"method must be 'trapezoid' or 'rectangle', not {method!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class LogDensity:
+    """A normalised log-density in one dimension on nodes z = sinh(t), with its slope there.
+
+    Attributes:
+        t: Nodes, (m,), with equal steps.
+        log_p: log p(sinh t), (m,).
+        slope: d log p(sinh t) / dt, (m,).
+    """
+
+    t: np.ndarray
+    log_p: np.ndarray
+    slope: np.ndarray
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """The log-density at z, (n,), by cubic Hermite interpolation between the nodes; minus infinity beyond them."""
+        t, h = np.arcsinh(z), self.t[1] - self.t[0]
+        k = np.clip(np.searchsorted(self.t, t, side="right") - 1, 0, len(self.t) - 2)
+        u = (t - self.t[k]) / h
+        left, right = self.log_p[k], self.log_p[k + 1]
+        bend = u * (1.0 - u) ** 2 * h * self.slope[k] - u**2 * (1.0 - u) * h * self.slope[k + 1]
+        inside = left + (3.0 - 2.0 * u) * u**2 * (right - left) + bend
+        return np.where((u >= 0.0) & (u <= 1.0), inside, -np.inf)
+
+
+def integrate_score(score: Callable[[np.ndarray], np.ndarray]) -> LogDensity:
+    """The normalised density on the real line whose score is given as a function, in standardised coordinates.
+
+        log p(z) = int_0^z s(u) du - log Z,   z = sinh(t), so that t in equal steps resolves the middle and reaches the tails
+
+    by Simpson's rule in t, with steps that are halved until the density no longer changes.
+
+    Args:
+        score: s = (log p)', (m,) -> (m,), of a law of about unit scale around 0.
+
+    Raises:
+        DensityUnavailable: The density does not fall off towards +-2^20; or a million nodes do not resolve it.
+
+    Cost: 8,193 scores and twice that, four times that, ... until it has converged; at most half a million.
+
+    Example:
+        >>> p = integrate_score(lambda z: -z)               # the standard normal
+        >>> round(float(np.exp(p(np.array([0.0]))[0]) * np.sqrt(2.0 * np.pi)), 9)
+        1.0
+    """
+    coarse, nodes = _on_grid(score, FIRST_NODES), FIRST_NODES
+    while True:
+        nodes *= 2
+        fine = _on_grid(score, nodes)
+        mode = np.exp(-fine.log_p.max())
+        change = float(np.abs(np.exp(fine.log_p[::2]) - np.exp(coarse.log_p)).max() * mode)
+        if change < CONVERGED or nodes >= MOST_NODES:
+            break
+        coarse = fine
+    ends = np.exp(fine.log_p[[0, -1]]) * FARTHEST
+    if not np.isfinite(fine.log_p).all() or not ends.max() < OUTSIDE:
+        raise DensityUnavailable(
+            "the fitted score does not lead back to the samples from far away, so no constant normalises its density: fit with "
+            "more rows or epochs, or use ismcore.density_from_score(result.score(grid)[:, 0], grid), which normalises on a grid"
+        )
+    if not change < TOLERATED:
+        raise DensityUnavailable(
+            f"the fitted density is too narrow for its range: with {nodes} nodes it still changes by {change:.1g} of its mode; "
+            "fit with standardize=True, or use ismcore.density_from_score on a grid of your own"
+        )
+    return fine
+
+
+def _on_grid(score: Callable[[np.ndarray], np.ndarray], intervals: int) -> LogDensity:
+    """The density on this many equal steps of t, each with its midpoint for Simpson's rule."""
+    end = np.arcsinh(FARTHEST)
+    t = np.linspace(-end, end, 2 * intervals + 1)
+    slope = score(np.sinh(t)) * np.cosh(t)
+    h = t[2] - t[0]
+    steps = (slope[:-1:2] + 4.0 * slope[1::2] + slope[2::2]) * (h / 6.0)
+    middle = intervals // 2  # from where the sums begin: from an end they would carry the rounding of the farthest tail along
+    log_p = np.concatenate([-np.cumsum(steps[:middle][::-1])[::-1], [0.0], np.cumsum(steps[middle:])])
+    log_p -= log_p.max()
+    nodes, slope = t[::2], slope[::2]
+    weight = np.exp(log_p) * np.cosh(nodes)
+    return LogDensity(nodes, log_p - np.log(np.trapezoid(weight, nodes)), slope)
 
 
 def fisher_divergence(score_fn: Callable[[np.ndarray], np.ndarray], target: Any, grid: Any) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from ismcore.adoption import adopted, device_for, no_model
 from ismcore.backend import Backend, row_terms
 from ismcore.errors import ModelError
-from ismcore.models import Model, check_params
+from ismcore.models import Energy, Model, check_params
 from ismcore.objectives import ImplicitScoreMatching, Objective
 from ismcore.ops import Array
 from ismcore.optimizers import SGD
@@ -170,6 +170,12 @@ def score_on(engine: Backend, model: Model, params: Params, x: np.ndarray, conte
         return engine.to_numpy(_score_program(engine, model)(engine.asarrays(params), engine.asarray(x), *given))
 
 
+def energy_on(engine: Backend, model: Energy, params: Params, x: np.ndarray) -> np.ndarray:
+    """The energy at each sample, (n,), on the backend."""
+    with engine.scope():
+        return engine.to_numpy(_energy_program(engine, model)(engine.asarrays(params), engine.asarray(x)))
+
+
 def jacobian_diagonal(engine: Backend, model: Model, params: Params, x: np.ndarray) -> np.ndarray:
     """D psi_i / d x_i at each sample, (n, d), by the backend's differentiation."""
     with engine.scope():
@@ -179,6 +185,11 @@ def jacobian_diagonal(engine: Backend, model: Model, params: Params, x: np.ndarr
 @lru_cache(maxsize=64)
 def _score_program(engine: Backend, model: Model) -> Callable[..., Array]:
     return engine.compiled(lambda params, x, *context: model.score(engine, params, x, *context))
+
+
+@lru_cache(maxsize=64)
+def _energy_program(engine: Backend, model: Energy) -> Callable[..., Array]:
+    return engine.compiled(lambda params, x: model.energy(engine, params, x))
 
 
 @lru_cache(maxsize=64)

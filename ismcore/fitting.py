@@ -18,6 +18,7 @@ from ismcore.errors import CheckpointMismatch, Diverged, OptionError
 from ismcore.evaluate import check_language, check_model
 from ismcore.events import as_listeners
 from ismcore.ledger import Ledger, Plan
+from ismcore.models import Model, Standardized
 from ismcore.objectives import Objective
 from ismcore.optimizers import Optimizer
 from ismcore.options import Options, Settled, as_epochs, as_timeout, check_run, resolve
@@ -27,7 +28,7 @@ from ismcore.progress import reporter
 from ismcore.result import FitResult
 from ismcore.running import Run, best_of, one_of
 from ismcore.samples import as_samples, as_weights, check_spread
-from ismcore.selection import choose_curvature, start_of
+from ismcore.selection import StartingPoint, choose_curvature, start_of
 from ismcore.settings import Samples, Settings
 from ismcore.stopping import StopRequest, interruptible
 
@@ -49,7 +50,7 @@ def fit(
     seed: int = 0,
     dtype: str = "float32",
     device: str = "auto",
-    initial_params: Mapping[str, Any] | None = None,
+    initial_params: FitResult | Mapping[str, Any] | None = None,
     standardize: bool | None = None,
     validation: Any = None,
     patience: int | None = None,
@@ -93,7 +94,9 @@ def fit(
         dtype: "float32" or "float64", the dtype of parameters and computation.
         device: "cpu", "cuda", "cuda:1", ...; "auto" is where the framework puts arrays by default, or where your own network
             is.
-        initial_params: Where to start, by name and in the samples' units; drawn from the seed if None.
+        initial_params: Where to start: a result, whose fitted score then is where the fit starts, whatever the samples are
+            shifted and scaled by; or parameters by name, of `model`, which takes x in the samples' units, as `result.model`
+            does for `result.params`; drawn from the seed if None.
         standardize: Shift and scale each column to mean 0 and standard deviation 1 for training. Objective, history and
             curvature weight then refer to the standardised samples; parameters and scores that come back do not.
         validation: Share of the rows to hold out, in (0, 1); 0 or False for none; or samples to judge by, (m, d). Identical
@@ -138,8 +141,10 @@ def fit(
         True
     """
     stop = StopRequest(as_timeout(timeout))
-    samples = _samples(x, sample_weight, validation, dtype)
+    samples = _samples(x, sample_weight, validation)
     traits = traits_of(samples.x)
+    if model is None and isinstance(initial_params, FitResult):
+        model = initial_params.model
     if model is not None:
         model = adopted(model, samples.x, objective)
     settings = resolve(
@@ -151,6 +156,9 @@ def fit(
         ),
         Settled(seed, dtype, precision, compile, on_nonfinite, snapshots),
     )  # fmt: skip
+    start = _starting_point(settings.model, initial_params)
+    if isinstance(settings.model, Standardized):
+        settings = replace(settings, model=settings.model.inner)
     check_model(settings.model, settings.objective, allow_nonsmooth=allow_nonsmooth)
     choice = choose(backend, settings.model.backend)
     engine = load_backend(choice.name)(dtype=dtype, device=device_for(settings.model, device), precision=precision)
@@ -165,13 +173,13 @@ def fit(
         )
     followers = as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
-        probe(engine, settings, samples, initial_params, allow_nonsmooth=allow_nonsmooth)
+        probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
         settings = choose_curvature(engine, settings, samples, traits, stop)
         run = Run(engine, settings, samples, traits, stop, [report, notify_observers, *followers], where)
         problem = run.data.problem
         results = []
         for number in range(restarts):
-            results.append(one_of(restarts, run, Ledger(start_of(settings, problem, number, initial_params))))
+            results.append(one_of(restarts, run, Ledger(start_of(settings, problem, number, start))))
             if stop.status:
                 break
     if all(result.status == "diverged" for result in results) and settings.plan.on_nonfinite != "stop":
@@ -239,7 +247,7 @@ def resume(
     stop = StopRequest(as_timeout(timeout))
     stored, file, passed_over = read_checkpoint(path, model)
     settings, ledger = stored.settings, stored.ledger
-    samples = _samples(x, sample_weight, validation, settings.dtype)
+    samples = _samples(x, sample_weight, validation)
     _check_same(file, stored, samples)
     if epochs is not None:
         settings = replace(settings, plan=_longer(settings, ledger, epochs))
@@ -261,13 +269,17 @@ def resume(
         return run(ledger)
 
 
-def _samples(x: Any, sample_weight: Any, validation: Any, dtype: str) -> Samples:
-    array = as_samples(x, dtype=dtype)
+def _starting_point(model: Model, initial_params: Any) -> StartingPoint | None:
+    if isinstance(initial_params, FitResult):
+        return StartingPoint(initial_params.model, initial_params.params)
+    return None if initial_params is None else StartingPoint(model, initial_params)
+
+
+def _samples(x: Any, sample_weight: Any, validation: Any) -> Samples:
+    array = as_samples(x)
     check_spread(array)
     weight = None if sample_weight is None else as_weights(sample_weight, len(array))
-    judged_by = (
-        None if validation is None or np.ndim(validation) == 0 else as_samples(validation, dtype=dtype, d=array.shape[1])
-    )
+    judged_by = None if validation is None or np.ndim(validation) == 0 else as_samples(validation, d=array.shape[1])
     return Samples(array, weight, judged_by)
 
 
@@ -280,7 +292,7 @@ def _check_same(file: Path, stored: Stored, samples: Samples) -> None:
     if other:
         raise CheckpointMismatch(
             f"{file} is of another {' and '.join(other)}: {'; '.join(_differs(name, found, stored) for name in other)}; pass "
-            f"what the run began with, or begin a new fit with initial_params=ismcore.load({os.fspath(file)!r}).params"
+            f"what the run began with, or begin a new fit with initial_params=ismcore.load({os.fspath(file)!r})"
         )
 
 

@@ -26,7 +26,7 @@ from ismcore.checkpoints import decode_checkpoint
 from ismcore.encoding import Decoder, adopted_for, construct, encode, put
 from ismcore.errors import FileInvalid, IsmError, ModelError
 from ismcore.files import write_whole
-from ismcore.models import check_params
+from ismcore.models import Standardized, check_params
 from ismcore.problem import Params
 from ismcore.result import FitResult
 
@@ -124,7 +124,8 @@ def _result(content: dict[str, Any], decoder: Decoder) -> FitResult:
     if decoder.left:
         raise FileInvalid(f"it holds the array {sorted(decoder.left)[0]!r}, which this ismcore does not know")
     _check_arrays(result)
-    if decoder.model is not None and not decoder.model_used and decoder.model != result.model:
+    trained = result.model.inner if isinstance(result.model, Standardized) else result.model
+    if decoder.model is not None and not decoder.model_used and decoder.model not in (trained, result.model):
         raise ModelError(f"the fit is of {result.model!r}; model= is {decoder.model!r}")
     return result
 

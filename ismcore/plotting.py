@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ismcore.errors import OptionError, PlottingMissing
+from ismcore.density import density_from_score
+from ismcore.errors import DensityUnavailable, OptionError, PlottingMissing
 from ismcore.files import check_target, write_whole
 from ismcore.objectives import ImplicitScoreMatching, Objective
 from ismcore.samples import Standardizer, as_samples
@@ -116,9 +117,10 @@ def plot_density(
     sample: Any = None,
     epoch: int | None = None,
     grid: Any = None,
-    method: str = "trapezoid",
 ) -> Axes:
     """The density recovered from the fitted score in one dimension, against the target's where it is known.
+
+    It is `FitResult.density`; where no constant normalises that over the real line, it is normalised over the picture's axis.
 
     Args:
         result: The fit.
@@ -126,13 +128,12 @@ def plot_density(
         target: Has `pdf`, in 1/[x].
         sample: Samples to show as a histogram on the density's own scale, (n,) or (n, 1), in [x].
         epoch: See `plot_score`.
-        grid: See `plot_score`; the density is normalised on it, so it must cover the samples.
-        method: See `ismcore.density_from_score`.
+        grid: See `plot_score`.
 
     Raises:
         OptionError: See `plot_score`.
     """
-    return _density_fit(result, target, sample, grid, method).draw(ax, epoch).ax
+    return _density_fit(result, target, sample, grid).draw(ax, epoch).ax
 
 
 def plot_loss(
@@ -188,7 +189,6 @@ def animate_density(
     target: Any = None,
     sample: Any = None,
     grid: Any = None,
-    method: str = "trapezoid",
 ) -> None:
     """Write how the recovered density came about as a GIF; see `animate_score` and `plot_density`.
 
@@ -198,12 +198,11 @@ def animate_density(
         target: See `plot_density`.
         sample: See `plot_density`.
         grid: See `plot_density`.
-        method: See `plot_density`.
 
     Raises:
         OptionError: See `animate_score`.
     """
-    _animate(_density_fit(result, target, sample, grid, method), sorted(result.snapshots), path)
+    _animate(_density_fit(result, target, sample, grid), sorted(result.snapshots), path)
 
 
 def to_png(ax: Axes, *, dpi: int = PICTURE_DPI) -> bytes:
@@ -233,12 +232,15 @@ def _score_fit(result: FitResult, target: Any, sample: Any, grid: Any) -> Fitted
     return FittedCurve(scene, curve, r"fitted score $\psi$", len(result.history["loss"]))
 
 
-def _density_fit(result: FitResult, target: Any, sample: Any, grid: Any, method: str) -> FittedCurve:
+def _density_fit(result: FitResult, target: Any, sample: Any, grid: Any) -> FittedCurve:
     points, column = _where(result, sample, grid)
     scene = _density_scene(_name(result.objective), points, column, target)
 
     def curve(epoch: int | None) -> np.ndarray:
-        return result.density(points, method=method, epoch=epoch)
+        try:
+            return result.density(points, epoch=epoch)
+        except DensityUnavailable:  # as of an early snapshot, which does not yet lead back to the samples
+            return density_from_score(result.score(points, epoch=epoch)[:, 0], points)
 
     return FittedCurve(scene, curve, "fitted density", len(result.history["loss"]))
 

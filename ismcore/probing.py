@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from ismcore.errors import IsmError, ModelError
 from ismcore.models import Model
 from ismcore.ops import Array
 from ismcore.problem import Params
-from ismcore.selection import start_of
+from ismcore.selection import StartingPoint, start_of
 from ismcore.settings import Data, Samples, Settings
 
 __all__ = ["kinked_lines", "probe"]
@@ -31,7 +30,7 @@ def probe(
     engine: Backend,
     settings: Settings,
     samples: Samples,
-    initial_params: Mapping[str, Any] | None = None,
+    start: StartingPoint | None = None,
     *,
     allow_nonsmooth: bool = False,
 ) -> None:
@@ -43,7 +42,7 @@ def probe(
         engine: Where the model is to be trained.
         settings: Of the fit.
         samples: To train on.
-        initial_params: As for `ismcore.fit`.
+        start: The parameters to look at, if not those that it starts from by itself.
         allow_nonsmooth: Let models that are not smooth pass.
 
     Raises:
@@ -54,7 +53,7 @@ def probe(
     if users_own(settings.model)[0] is None:
         return
     problem = Data.of(settings, samples).problem
-    params = start_of(settings, problem, 0, initial_params).params
+    params = start_of(settings, problem, 0, start).params
     own, _ = users_own(problem.model)
     assert own is not None  # noqa: S101  (a canonical model is of the same kind)
     n, d = problem.x.shape

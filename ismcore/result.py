@@ -13,11 +13,11 @@ import numpy as np
 from ismcore.adoption import native
 from ismcore.backend import Backend
 from ismcore.calculus import NumpyCalculus
-from ismcore.density import density_from_score
+from ismcore.density import integrate_score
 from ismcore.errors import DensityUnavailable, OptionError
-from ismcore.evaluate import evaluate, jacobian_diagonal, score_on
+from ismcore.evaluate import energy_on, evaluate, jacobian_diagonal, score_on
 from ismcore.ledger import Ledger
-from ismcore.models import Model
+from ismcore.models import Energy, Model
 from ismcore.objectives import Objective
 from ismcore.plugins import load_backend
 from ismcore.problem import Params
@@ -30,11 +30,14 @@ __all__ = ["FitResult", "versions"]
 
 @dataclass(frozen=True, eq=False)
 class FitResult:
-    """A fitted score function. Parameters, `score` and `divergence` are in the units [x] of the samples.
+    """A fitted score function. `score` and all that follows from it are in the units [x] of the samples.
 
     Attributes:
-        params: Fitted parameters by name.
-        model: The model that they belong to: `evaluate(result.model, result.params, x)` works.
+        params: Fitted parameters by name, of `model`. A network's are those that were trained, in the result's dtype; where the
+            samples were standardised, they are of standardised samples, and shift and scale stand beside them in the model.
+            Those of an `Affine` are in the samples' units, in float64.
+        model: The model that they belong to, which takes x in the samples' units: `evaluate(result.model, result.params, x)`,
+            and `fit(x, initial_params=result)`. `Standardized` where the samples were standardised.
         history: One entry an epoch: "epoch", 1, 2, ...; "loss", before the updates and on the samples as trained on
             (standardised unless `standardize=False`), the mean over the epoch's batches; "learning_rate", of its first step;
             "validation_loss", after it, NaN where the held-out rows were not asked, absent where none were held out.
@@ -93,9 +96,7 @@ class FitResult:
         def in_units(params: Params) -> tuple[Model, Params]:
             if standardizer.is_identity:
                 return trained, dict(params)
-            wide = {name: np.asarray(value, dtype=np.float64) for name, value in params.items()}
-            folded, moved = trained.fold(wide, standardizer.mean, standardizer.scale)
-            return folded, {name: np.asarray(value, dtype=settings.dtype) for name, value in moved.items()}
+            return trained.fold(params, standardizer.mean, standardizer.scale)
 
         model, params = in_units(ledger.params)
         return cls(
@@ -125,7 +126,9 @@ class FitResult:
         return len(self.mean)
 
     def score(self, x: Any, *, epoch: int | None = None, context: Any = None) -> np.ndarray:
-        """Fitted score psi(x) at points x of shape (n, d) or (n,): (n, d), in 1/[x].
+        """Fitted score psi(x) at points x of shape (n, d) or (n,): (n, d), float64, in 1/[x].
+
+        Shift and scale are applied in float64, the model runs in the result's dtype.
 
         Args:
             x: Where.
@@ -136,51 +139,101 @@ class FitResult:
         Raises:
             OptionError: No snapshot was kept then.
         """
-        points = as_samples(x, dtype=self.dtype, d=self.d)
-        params = self._at(epoch)
+        model, params = self._as_trained(epoch)
+        z = self._standardised(x)
         if context is not None:
             context = np.array(context, dtype=self.dtype)
-            context = context if context.ndim == 2 else np.broadcast_to(context, (len(points), 1))
-        if self.model.portable:
-            calculus = NumpyCalculus(self.dtype)
-            return np.asarray(self.model.score(calculus, params, calculus.asarray(points), context))
-        return score_on(self._engine(), self.model, params, points, context)
+            context = context if context.ndim == 2 else np.broadcast_to(context, (len(z), 1))
+        if model.portable:
+            psi = model.score(*_in_numpy(self.dtype, params, z), context)
+        else:
+            psi = score_on(self._engine(), model, params, z, context)
+        return np.asarray(psi / self.scale)
+
+    def jacobian_diagonal(self, x: Any) -> np.ndarray:
+        """D psi_i / d x_i of the fitted score at points x, (n, d), float64, in 1/[x_i]^2, by the backend's differentiation.
+
+        Cost: about 3 d scores.
+        """
+        model, params = self._as_trained()
+        diagonal = jacobian_diagonal(self._engine(), model, params, self._standardised(x))
+        return np.asarray(diagonal / self.scale / self.scale)
 
     def divergence(self, x: Any) -> np.ndarray:
-        """Divergence of the fitted score at points x, (n,), in 1/[x]^2, by the backend's differentiation."""
-        points = as_samples(x, dtype=self.dtype, d=self.d)
-        return np.asarray(jacobian_diagonal(self._engine(), self.model, self.params, points).sum(axis=1))
+        """Divergence of the fitted score at points x, sum_i d psi_i / d x_i, (n,), in 1/[x]^2; see `jacobian_diagonal`."""
+        return np.asarray(self.jacobian_diagonal(x).sum(axis=1))
 
     def loss(self, x: Any) -> float:
         """The objective at samples x, on the samples as trained on: comparable with `history["loss"]`, in float64."""
-        standardizer = Standardizer(self.mean, self.scale)
-        points = as_samples(x, dtype=self.dtype, d=self.d)
-        model, params = self.model, self.params
-        if not standardizer.is_identity:
-            wide = {name: np.asarray(value, dtype=np.float64) for name, value in self.params.items()}
-            model, params = model.unfold(wide, self.mean, self.scale)
-        return evaluate(
-            model,
-            params,
-            standardizer(points),
-            self.objective,
-            backend=self.backend,
-            device=self.device,
-            allow_nonsmooth=True,
-        ).loss
+        model, params = self._as_trained()
+        z = self._standardised(x)
+        at = evaluate(model, params, z, self.objective, backend=self.backend, device=self.device, allow_nonsmooth=True)
+        return at.loss
 
-    def density(self, grid: Any, *, method: str = "trapezoid", epoch: int | None = None) -> np.ndarray:
-        """The fitted density on a one-dimensional grid that covers it, (m,), in 1/[x]; see `density_from_score`.
+    def energy(self, x: Any, *, epoch: int | None = None) -> np.ndarray:
+        """U(x) at points x, (n,), float64, without a unit: psi = -grad U, so that exp(-U) is the density up to a factor.
+
+        Of an `Energy`, its value, whose constant is arbitrary. Of any other model in one dimension, -`log_density`.
+
+        Args:
+            x: Where, (n, d) or (n,), in [x].
+            epoch: See `score`.
 
         Raises:
-            DensityUnavailable: d > 1, where a free vector field need not be the gradient of anything.
+            DensityUnavailable: A free score in d > 1 dimensions is in general the gradient of nothing; fit an `Energy`.
         """
+        model, params = self._as_trained(epoch)
+        if isinstance(model, Energy):
+            z = self._standardised(x)
+            if model.net.portable:
+                return np.asarray(model.energy(*_in_numpy(self.dtype, params, z)), dtype=np.float64)
+            return energy_on(self._engine(), model, params, z).astype(np.float64)
         if self.d != 1:
             raise DensityUnavailable(
-                f"a score network in d = {self.d} dimensions is in general no gradient, so it has no density; fit one "
-                "dimension at a time, or use the score itself"
+                f"{model!r} in d = {self.d} dimensions is a free vector field, in general the gradient of nothing, so it has "
+                "no energy and no density: fit ismcore.Energy(...) of such a network"
             )
-        return density_from_score(self.score(grid, epoch=epoch)[:, 0], grid, method=method)
+        return -self.log_density(x, epoch=epoch)
+
+    def log_density(self, x: Any, *, epoch: int | None = None) -> np.ndarray:
+        """The log-density log p(x) at any points x of one dimension, (m,): its slope is the fitted score.
+
+        It is normalised over the real line, whatever the points are, by quadrature of the score; see
+        `ismcore.density.integrate_score`.
+
+        Args:
+            x: Where, (m,), (m, 1) or one number, in [x].
+            epoch: See `score`.
+
+        Raises:
+            DensityUnavailable: d > 1; or the fitted score does not fall off in its tails, so that nothing normalises it.
+        """
+        model, _ = self._as_trained(epoch)
+        if self.d != 1:
+            why = (
+                f"an energy in d = {self.d} dimensions is known up to its normaliser; `result.energy(x)` is -log p(x) up to it"
+                if isinstance(model, Energy)
+                else f"{model!r} in d = {self.d} dimensions is a free vector field, in general the gradient of nothing; fit "
+                "ismcore.Energy(...) of such a network for an energy"
+            )
+            raise DensityUnavailable(f"a normalised density is for one dimension so far: {why}")
+        points = self._standardised(np.atleast_1d(np.asarray(x)))[:, 0]
+        log_p = integrate_score(lambda z: self.score(self.mean + self.scale * z, epoch=epoch)[:, 0] * self.scale[0])
+        return np.asarray(log_p(points) - np.log(self.scale[0]))
+
+    def density(self, x: Any, *, epoch: int | None = None) -> np.ndarray:
+        """The fitted density p(x), (m,), in 1/[x], normalised by the fit and not over the points; see `log_density`.
+
+        For the rule of the reference tutorial, which normalises on a grid, see `ismcore.density_from_score`.
+
+        Args:
+            x: Where, (m,), (m, 1) or one number, in [x].
+            epoch: See `score`.
+
+        Raises:
+            DensityUnavailable: See `log_density`.
+        """
+        return np.asarray(np.exp(self.log_density(x, epoch=epoch)))
 
     def native(self, into: Any = None) -> Any:
         """The fitted score in its framework: differentiable, on the result's device and in its dtype, in the samples' units.
@@ -235,6 +288,16 @@ class FitResult:
             )
         return self.snapshots[epoch]
 
+    def _as_trained(self, epoch: int | None = None) -> tuple[Model, Params]:
+        """The model of the samples as trained on, z = (x - mean) / scale, and its parameters."""
+        params = self._at(epoch)
+        identity = Standardizer(self.mean, self.scale).is_identity
+        return (self.model, params) if identity else self.model.unfold(params, self.mean, self.scale)
+
+    def _standardised(self, x: Any) -> np.ndarray:
+        """Points as trained on, z = (x - mean) / scale, (n, d), float64, which the dtype of the result can hold."""
+        return as_samples(Standardizer(self.mean, self.scale)(as_samples(x, d=self.d)), dtype=self.dtype)
+
     def _engine(self) -> Backend:
         return load_backend(self.backend)(dtype=self.dtype, device=self.device)
 
@@ -250,6 +313,11 @@ class FitResult:
             *(f"  warning    {text}" for text in self.warnings),
         ]
         return "\n".join(lines)
+
+
+def _in_numpy(dtype: str, params: Params, z: np.ndarray) -> tuple[NumpyCalculus, Params, np.ndarray]:
+    calculus = NumpyCalculus(dtype)
+    return calculus, {name: calculus.asarray(value) for name, value in params.items()}, calculus.asarray(z)
 
 
 def _last_epoch(ledger: Ledger) -> int:

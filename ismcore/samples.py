@@ -11,6 +11,9 @@ from ismcore.errors import SamplesError
 
 __all__ = ["Standardizer", "as_samples", "as_weights", "check_spread"]
 
+ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
+"""A column that spreads by less than this share of its mean takes a few thousand values at most: it is rounding noise."""
+
 
 @np.errstate(all="ignore")  # whatever the caller's own setting: what overflows is reported, with its rows
 def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None) -> np.ndarray:
@@ -106,7 +109,7 @@ def _refuse_text(array: np.ndarray) -> None:
 
 
 def check_spread(x: np.ndarray) -> None:
-    """Refuse what no score can be fitted to: a single row, or a column that never changes.
+    """Refuse what no score can be fitted to: a single row, a column that never changes, or by the rounding of its mean alone.
 
     Raises:
         SamplesError: See above.
@@ -118,6 +121,16 @@ def check_spread(x: np.ndarray) -> None:
         raise SamplesError(
             f"column {constant[0]} of the samples is constant ({x[0, constant[0]]:g}), one of {len(constant)} such: a "
             "variable without spread has no density and no score; drop the column"
+        )
+    with np.errstate(all="ignore"):  # what overflows is refused when it is standardised
+        mean, spread = np.abs(x.mean(axis=0)), x.std(axis=0)
+    rounding = np.flatnonzero(spread < ROUNDING * mean)
+    if len(rounding):
+        named = ", ".join(f"{k} (mean {mean[k]:.6g}, standard deviation {spread[k]:.1g})" for k in rounding[:10])
+        more = f" and {len(rounding) - 10} more" if len(rounding) > 10 else ""
+        raise SamplesError(
+            f"columns of the samples are constant but for the rounding of their mean: {named}{more}; drop them, or subtract "
+            "what they have in common where they still have their digits"
         )
 
 

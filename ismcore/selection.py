@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from ismcore.splitting import fold_rows
 from ismcore.stopping import StopRequest
 from ismcore.training import Loop, judge_of, train
 
-__all__ = ["choose_curvature", "start_of"]
+__all__ = ["StartingPoint", "choose_curvature", "start_of"]
 
 NOISE_DRAWS = 16
 """Copies of each judging row, each with noise of its own, where columns are discrete."""
@@ -30,27 +30,38 @@ ON_ATOMS = 0.1
 """The curvature weight, of standardised samples, where none can be chosen; measured in docs/decisions."""
 
 
-def start_of(
-    settings: Settings, problem: Problem, number: int = 0, initial_params: Mapping[str, Any] | None = None
-) -> TrainState:
-    """The state that a run begins with: parameters drawn from the seed, or given in the samples' units.
+@dataclass(frozen=True)
+class StartingPoint:
+    """Parameters to start from.
+
+    Attributes:
+        model: The model that they are parameters of, which takes x in the samples' units.
+        params: By name.
+    """
+
+    model: Model
+    params: Mapping[str, Any]
+
+
+def start_of(settings: Settings, problem: Problem, number: int = 0, start: StartingPoint | None = None) -> TrainState:
+    """The state that a run begins with: parameters drawn from the seed, or those of a starting point.
 
     Args:
         settings: Of the fit.
         problem: What it trains on.
         number: Of the start, where a fit has several.
-        initial_params: As for `ismcore.fit`.
+        start: Where to start, if not at random; taken to the coordinates that the problem trains in.
 
     Raises:
         ParameterError: The parameters given are not the model's.
     """
     model: Model = settings.model
     d = problem.x.shape[1]
-    if initial_params is None:
+    if start is None:
         params = model.initial_params(settings.seed + number, d)
     else:
-        standardizer = problem.standardizer
-        params = model.unfold(check_params(model, initial_params, d), standardizer.mean, standardizer.scale)[1]
+        given, standardizer = check_params(start.model, start.params, d), problem.standardizer
+        params = check_params(model, start.model.unfold(given, standardizer.mean, standardizer.scale)[1], d)
     state = settings.optimizer.start(params)
     if settings.plan.average_decay is not None:
         state = replace(state, average=params)

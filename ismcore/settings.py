@@ -13,7 +13,7 @@ from ismcore.models import Model
 from ismcore.objectives import Objective
 from ismcore.optimizers import Optimizer
 from ismcore.problem import Problem
-from ismcore.samples import Standardizer
+from ismcore.samples import Standardizer, as_samples
 from ismcore.splitting import held_out_rows
 
 __all__ = ["Data", "Samples", "Settings"]
@@ -106,7 +106,7 @@ class Data:
             model,
             settings.objective,
             settings.optimizer,
-            standardizer(x),
+            as_samples(standardizer(x), dtype=settings.dtype),
             standardizer,
             weight,
             settings.seed,
@@ -116,10 +116,8 @@ class Data:
             settings.plan.average_decay is not None,
         )
         if samples.judged_by is not None and not out.any():
-            judge = Problem(
-                model, settings.objective, settings.optimizer, standardizer(samples.judged_by), standardizer,
-                seed=settings.seed,
-            )  # fmt: skip
+            judged_by = as_samples(standardizer(samples.judged_by), dtype=settings.dtype)
+            judge = Problem(model, settings.objective, settings.optimizer, judged_by, standardizer, seed=settings.seed)
             return cls(whole, judge)
         if not out.any():
             return cls(whole, None)

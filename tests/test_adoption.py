@@ -23,6 +23,7 @@ from truth import correlated, golden, relative_error
 
 import ismcore
 from ismcore.adoption import adopted
+from ismcore.models import Standardized
 
 X = correlated(n=40)
 PLAIN = {
@@ -125,7 +126,7 @@ def test_the_same_fit_as_our_own_network(kind):
 def test_the_same_fit_to_standardised_samples_in_batches(kind):
     mean, scale = X.mean(axis=0), X.std(axis=0)
     options = {"batch_size": 16, "average_decay": 0.9, "epochs": 8}
-    expected = fit(MLP, initial_params=MLP.fold(START, mean, scale)[1], backend="autograd", **options)
+    expected = fit(Standardized(MLP, mean, scale), initial_params=START, backend="autograd", **options)
     found = fit(network(kind).model, **options)
     np.testing.assert_allclose(found.history["loss"], expected.history["loss"], rtol=0, atol=1e-9)
     np.testing.assert_allclose(found.score(X), expected.score(X), rtol=0, atol=1e-9)

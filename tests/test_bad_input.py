@@ -23,7 +23,7 @@ def holed(x, rows, value):
     [
         (holed(X, [3, 9], np.nan), r"NaN or infinite values in 2 of 64 rows, the first at \[3, 9\]"),
         (holed(X, [5], np.inf), r"in 1 of 64 rows, the first at \[5\]"),
-        (holed(X, [5], 1e200), r"beyond the range of float32 in 1 of 64 rows"),
+        (holed(X, [5], 1e200), r"too wide or too narrow to standardise"),
         (np.zeros((2, 3, 4)), r"\(n, d\) or \(n,\); got \(2, 3, 4\)"),
         (3.0, r"got \(\)"),
         (np.zeros((0, 3)), r"at least one row and one column; got shape \(0, 3\)"),
@@ -40,6 +40,21 @@ def holed(x, rows, value):
 )
 def test_unusable_samples(x, words):
     with pytest.raises(ismcore.SamplesError, match=words):
+        ismcore.fit(x, backend="autograd", epochs=1)
+
+
+def test_values_beyond_float32_are_refused_where_they_are_not_standardised():
+    big = 1e60 * X
+    with pytest.raises(ismcore.SamplesError, match=r"beyond the range of float32 in 64 of 64 rows"):
+        ismcore.fit(big, backend="autograd", epochs=1, standardize=False)
+    assert np.isfinite(ismcore.fit(big, backend="autograd", epochs=1).score(big)).all()
+
+
+@pytest.mark.parametrize("mean", [7.0, -1e9])
+def test_columns_of_rounding_noise_are_refused_by_number(mean):
+    noise = np.random.default_rng(2).normal(size=(64, 2))
+    x = np.column_stack([X[:, 0], mean * (1.0 + 3e-16 * np.rint(noise))])
+    with pytest.raises(ismcore.SamplesError, match=r"constant but for the rounding of their mean: 1 \(mean.*2 \(mean.*drop"):
         ismcore.fit(x, backend="autograd", epochs=1)
 
 
@@ -93,10 +108,9 @@ def test_relu_is_refused_unless_asked_for(backend):
     fitted = ismcore.fit(X, model=model, backend=backend, epochs=1, allow_nonsmooth=True)
     # every kink is a random point of the plane, so the Jacobian is that of the active affine piece
     h, at = 1e-6, ismcore.evaluate(fitted.model, fitted.params, X, backend=backend, allow_nonsmooth=True)
-    wide = {name: value.astype(float) for name, value in fitted.params.items()}
 
     def score(x):
-        return ismcore.evaluate(model, wide, x, backend=backend, allow_nonsmooth=True).score
+        return ismcore.evaluate(fitted.model, fitted.params, x, backend=backend, allow_nonsmooth=True).score
 
     slopes = [(score(X + h * e) - score(X - h * e))[:, i] / (2 * h) for i, e in enumerate(np.eye(3))]
     np.testing.assert_allclose(at.jacobian_diagonal, np.stack(slopes, axis=1), atol=1e-5)

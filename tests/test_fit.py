@@ -46,9 +46,9 @@ def test_objective_scales_as_the_inverse_square_of_the_unit(backend):
     # psi_c(x) = psi(x / c) / c for samples c x: J is divided by c^2, and so is lambda's part if lambda grows by c^2
     c, model = 3.0, ismcore.MLP((6,), "tanh")
     params = model.initial_params(0, 3)
-    scaled = model.fold(params, np.zeros(3), np.full(3, c))[1]
+    scaled_model, scaled = model.fold(params, np.zeros(3), np.full(3, c))
     here = ismcore.evaluate(model, params, FEW, ismcore.ImplicitScoreMatching(0.2), backend=backend)
-    there = ismcore.evaluate(model, scaled, c * FEW, ismcore.ImplicitScoreMatching(0.2 * c * c), backend=backend)
+    there = ismcore.evaluate(scaled_model, scaled, c * FEW, ismcore.ImplicitScoreMatching(0.2 * c * c), backend=backend)
     assert abs(there.loss - here.loss / c**2) < 1e-12
 
 
@@ -68,7 +68,7 @@ def test_result_s_score_and_divergence_are_those_of_evaluate(backend, dtype):
     tolerance = {"float32": 2e-5, "float64": 1e-12}[dtype]
     np.testing.assert_allclose(result.score(FEW), at.score, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(result.divergence(FEW), at.divergence, rtol=tolerance, atol=tolerance)
-    assert result.score(FEW).dtype == dtype
+    assert result.score(FEW).dtype == "float64"  # shift and scale are applied in it, whatever the network's dtype
     assert result.divergence(FEW).shape == (48,)
 
 
@@ -93,8 +93,22 @@ def test_initial_params_are_in_the_samples_units(backend):
     result = ismcore.fit(
         FEW, **PLAIN, backend=backend, model=model, initial_params=params, epochs=1, snapshots=[0], dtype="float64"
     )
-    for name, value in params.items():
-        np.testing.assert_allclose(result.snapshots[0][name], value, rtol=1e-12, atol=1e-12)
+    at = FEW[:5] + 0.3
+    exact = ismcore.evaluate(model, params, at, backend="autograd").score
+    np.testing.assert_allclose(result.score(at, epoch=0), exact, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "model", [ismcore.MLP((6,), "tanh"), ismcore.Energy(ismcore.MLP((6,), "tanh")), ismcore.Affine()], ids=repr
+)
+@pytest.mark.parametrize("given", ["result", "params"])
+def test_a_fit_of_moved_samples_starts_at_the_score_that_it_is_given(model, given):
+    options = {**PLAIN, "backend": "autograd", "dtype": "float64"}
+    first = ismcore.fit(FEW, **options, model=model, epochs=7)
+    moved = 30.0 + np.array([2.0, 0.1, 5.0]) * FEW[5:]
+    start = {"initial_params": first} if given == "result" else {"initial_params": first.params, "model": first.model}
+    second = ismcore.fit(moved, **options, **start, epochs=1, snapshots=[0])
+    np.testing.assert_allclose(second.score(FEW, epoch=0), first.score(FEW), rtol=1e-10, atol=1e-12)
 
 
 def test_the_reason_for_the_backend_is_in_the_result(monkeypatch):

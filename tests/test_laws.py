@@ -110,14 +110,14 @@ def test_row_weights_are_repetitions(objective, backend):
 def test_units_of_the_objectives(backend):
     # psi_c(x) = psi(x / c) / c on samples c x: J and the denoising loss are divided by c^2
     c = 3.0
-    scaled = MODEL.fold(PARAMS, np.zeros(D), np.full(D, c))[1]
+    scaled_model, scaled = MODEL.fold(PARAMS, np.zeros(D), np.full(D, c))
     pairs = [
         (ismcore.ImplicitScoreMatching(0.2), ismcore.ImplicitScoreMatching(0.2 * c * c)),
         (ismcore.SlicedScoreMatching(3), ismcore.SlicedScoreMatching(3)),
         (ismcore.DenoisingScoreMatching(0.4), ismcore.DenoisingScoreMatching(0.4 * c)),
     ]
     for here, there in pairs:
-        found = evaluate(there, backend, params=scaled, x=c * Z)
+        found = evaluate(there, backend, scaled_model, scaled, x=c * Z)
         assert abs(found.loss - evaluate(here, backend).loss / c**2) < 1e-12
 
 

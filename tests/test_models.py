@@ -33,7 +33,9 @@ def test_folding_gives_the_score_of_the_unstandardised_samples(model):
 def test_unfolding_inverts_folding(model):
     mean, scale = np.array([1.0, -2.0, 0.5]), np.array([0.5, 3.0, 10.0])
     params = drawn(model, 3)
-    _, back = model.unfold(model.fold(params, mean, scale)[1], mean, scale)
+    folded_model, folded = model.fold(params, mean, scale)
+    back_model, back = folded_model.unfold(folded, mean, scale)
+    assert back_model == model
     for name, value in params.items():
         np.testing.assert_allclose(back[name], value, rtol=1e-12, atol=1e-12)
 

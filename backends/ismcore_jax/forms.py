@@ -182,10 +182,14 @@ def _name(path: tuple[Any, ...]) -> str:
 def in_units(
     inner: Callable[..., Array], mean: tuple[float, ...], scale: tuple[float, ...], x: Array, *context: Array, energy: bool
 ) -> Array:
-    """A score or an energy of standardised samples, at x in the user's units."""
+    """A score or an energy of standardised samples, at x in the user's units.
+
+    What the dtype of x cannot hold of the mean is subtracted apart, see `ismcore.models.Standardized.standardized`.
+    """
     x = jnp.asarray(x)
-    width = jnp.asarray(scale, x.dtype)
-    found = inner((x - jnp.asarray(mean, x.dtype)) / width, *context)
+    width, nearest = np.asarray(scale).astype(x.dtype), np.asarray(mean).astype(x.dtype)
+    rest = (np.asarray(mean) - nearest.astype(np.float64)).astype(x.dtype)
+    found = inner(((x - nearest) - rest) / width, *context)
     return found if energy else found / width
 
 

@@ -11,7 +11,7 @@ import torch
 
 from ismcore.errors import ModelError
 from ismcore.evaluate import check_language
-from ismcore.models import Model, ScoreFunction, UserModel
+from ismcore.models import Model, ScoreFunction, Standardized, UserModel
 from ismcore.ops import Array
 from ismcore.problem import Params
 from ismcore.result import FitResult
@@ -56,7 +56,11 @@ def _over_rows(apply: Callable[..., Array]) -> Callable[..., Array]:
 
 
 class Score(torch.nn.Module):
-    """A fitted score function psi(x), (n, d) -> (n, d), in 1/[x]; its `state_dict` has the result's parameter names."""
+    """A fitted score function psi(x), (n, d) -> (n, d), in 1/[x]; its `state_dict` has the result's parameter names.
+
+    Shift and scale of the samples, where they were standardised, are applied in the dtype of x, the model in that of its
+    parameters; the score comes in the dtype of x.
+    """
 
     def __init__(self, model: Model, params: Params) -> None:
         super().__init__()
@@ -74,8 +78,16 @@ class Score(torch.nn.Module):
     def forward(self, x: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
         """The score at x, (n, d)."""
         params = {name: self.get_parameter(name) for name in self.names}
-        psi: torch.Tensor = self.model.score(ArrayCalculus(x), params, x, context)
-        return psi
+        dtype = next(iter(params.values())).dtype
+        context = None if context is None else context.to(dtype)
+        if not isinstance(self.model, Standardized):
+            z = x.to(dtype)
+            psi: torch.Tensor = self.model.score(ArrayCalculus(z), params, z, context)
+            return psi.to(x.dtype)
+        units = ArrayCalculus(x)
+        z = self.model.standardized(units, x).to(dtype)
+        psi = self.model.inner.score(ArrayCalculus(z), params, z, context)
+        return psi.to(x.dtype) / units.asarray(self.model.scale)
 
 
 def module(result: FitResult) -> Score:

@@ -94,7 +94,8 @@ class TorchModule(UserModel):
         trained = self._filled(engine, values) if into is None else _written(into, values, self.title)
         if frame.mean is None or frame.scale is None:
             return trained
-        return InUnits(trained, engine.asarray(frame.mean), engine.asarray(frame.scale), energy=frame.energy)
+        mean, scale = (torch.tensor(value, dtype=torch.float64, device=engine.device) for value in (frame.mean, frame.scale))
+        return InUnits(trained, mean, scale, energy=frame.energy)
 
     def _filled(self, engine: Backend, values: Params) -> torch.nn.Module:
         places = dict(self.template.named_parameters())
@@ -145,10 +146,13 @@ def _written(into: Any, values: Params, title: str) -> torch.nn.Module:
 class InUnits(torch.nn.Module):
     """A module of standardised samples, seen in the user's units: score(x) = inner((x - mean) / scale) / scale.
 
+    Shift and scale are applied in float64, whatever the dtype of x and of the module, and stay so when the module is moved:
+    in float32 the difference of x and a mean far from 0 has lost its digits.
+
     Args:
         inner: The module, a score, or an energy, whose value has no unit: energy(x) = inner((x - mean) / scale).
-        mean: (d,), in [x].
-        scale: (d,), in [x].
+        mean: (d,), float64, in [x].
+        scale: (d,), float64, in [x].
         energy: Whether it is an energy.
     """
 
@@ -163,8 +167,17 @@ class InUnits(torch.nn.Module):
 
     def forward(self, x: torch.Tensor, *context: torch.Tensor) -> torch.Tensor:
         """The score in 1/[x], or the energy, at x in [x]."""
-        found: torch.Tensor = self.inner((x - self.mean) / self.scale, *context)
-        return found if self.energy else found / self.scale
+        like = next(self.inner.parameters(), x)
+        z = ((x.to(torch.float64) - self.mean) / self.scale).to(like.dtype)
+        found: torch.Tensor = self.inner(z, *(value.to(like.dtype) for value in context))
+        return (found if self.energy else found / self.scale).to(x.dtype)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> InUnits:
+        """What `to`, `cuda`, `float` call: shift and scale follow to the device, and keep their dtype."""
+        mean, scale = self.mean, self.scale
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.mean, self.scale = mean.to(self.mean.device), scale.to(self.scale.device)
+        return self
 
 
 def adopt_module(model: torch.nn.Module, sample: tuple[np.ndarray, ...]) -> TorchModule:

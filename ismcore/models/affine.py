@@ -40,8 +40,8 @@ class Affine(Model):
         return x @ calculus.ops.permute_dims(params["weight"], (1, 0)) + params["bias"]
 
     def fold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """See `Model.fold`."""
-        weight = params["weight"] / scale / scale[:, None]
+        """See `Model.fold`; W / (scale scale^T) and b / scale - (W / (scale scale^T)) mean, exact up to rounding in float64."""
+        weight = np.asarray(params["weight"], dtype=np.float64) / scale / scale[:, None]
         return self, {"weight": weight, "bias": params["bias"] / scale - weight @ mean}
 
     def unfold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:

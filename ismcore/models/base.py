@@ -54,7 +54,8 @@ class Model(ABC):
     def fold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
         """Model and parameters in the user's units, given parameters for standardised samples z = (x - mean) / scale.
 
-        If psi is the score of z, then psi((x - mean) / scale) / scale is the score of x.
+        If psi is the score of z, then psi((x - mean) / scale) / scale is the score of x. Shift and scale stay outside of the
+        parameters, in float64: inside of float32 ones they would cost the digits of a column whose mean is far from 0.
         """
         return Standardized(self, mean, scale), params
 
@@ -96,16 +97,24 @@ def refuse_context(model: Model, context: Array | None) -> None:
         raise ModelError(f"{model!r} takes no context; a network does inside of ismcore.NoiseConditional(net)")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Standardized(Model):
     """A model of standardised samples, seen in the user's units: psi(x) = inner((x - mean) / scale) / scale.
 
-    `fit` returns one where it cannot fold the standardising into the parameters; these keep the inner model's names.
+    What `fit` gives back where it standardised. The parameters are the inner model's, under its names.
+
+    Args:
+        inner: The model of z = (x - mean) / scale.
+        mean: Shift of each column, (d,), float64, in [x].
+        scale: Scale of each column, (d,), float64, in [x].
     """
 
     inner: Model
     mean: np.ndarray
     scale: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"Standardized({self.inner!r})"
 
     def _key(self) -> tuple[object, ...]:
         return self.inner, self.mean.tobytes(), self.scale.tobytes()
@@ -146,9 +155,21 @@ class Standardized(Model):
 
     def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
         """See `Model.score`."""
-        scale = calculus.asarray(self.scale)
-        return self.inner.score(calculus, params, (x - calculus.asarray(self.mean)) / scale, context) / scale
+        return self.inner.score(calculus, params, self.standardized(calculus, x), context) / calculus.asarray(self.scale)
+
+    def standardized(self, calculus: Calculus, x: Array) -> Array:
+        """Standardised points z = (x - mean) / scale, (n, d), in the dtype of the calculus.
+
+        A mean that this dtype cannot hold is subtracted in two parts, the nearest number and the rest: x near the mean then
+        loses no digit that it had.
+        """
+        nearest = self.mean.astype(calculus.dtype).astype(np.float64)
+        rest = self.mean - nearest
+        shifted = x - calculus.asarray(nearest)
+        if rest.any():
+            shifted = shifted - calculus.asarray(rest)
+        return shifted / calculus.asarray(self.scale)
 
     def unfold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """See `Model.unfold`."""
-        return self.inner, params
+        """See `Model.unfold`; from the coordinates of this model to those asked for, which are often the same."""
+        return self.inner.unfold(params, (mean - self.mean) / self.scale, scale / self.scale)

@@ -62,10 +62,6 @@ class NoiseConditional(Model):
         ops = calculus.ops
         return self.net.forward(calculus, params, ops.concat([x, ops.log(context)], axis=1)) / context
 
-    def fold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """See `Model.fold`; the noise scale stays that of the standardised samples."""
-        return self, self.net.fold(params, mean, scale)[1]
-
     def unfold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """See `Model.unfold`."""
+        """See `Model.unfold`; the noise scale stays that of the standardised samples."""
         return self, self.net.unfold(params, mean, scale)[1]

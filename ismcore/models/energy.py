@@ -101,14 +101,8 @@ class Energy(Model):
             refuse_context(self, context)
         return -calculus.gradient(lambda points: self.energy(calculus, params, points, context), x)
 
-    def fold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """See `Model.fold`; the energy of x is that of (x - mean) / scale, so only the first layer changes."""
-        if isinstance(self.net, Network):
-            return self, self.net.fold_input(params, mean, scale)
-        return super().fold(params, mean, scale)
-
     def unfold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """See `Model.unfold`."""
+        """See `Model.unfold`; the energy of x is that of (x - mean) / scale, so only the first layer changes."""
         if isinstance(self.net, Network):
-            return self, self.net.fold_input(params, -mean / scale, 1.0 / scale)
+            return self, self.net.unfold_input(params, mean, scale)
         return super().unfold(params, mean, scale)

@@ -103,10 +103,11 @@ def pair(engine: Backend, apply: Callable[..., Array], tree: Any, frame: Frame) 
     """A function (params, x, *context) that takes x in the user's units, and its parameters."""
     if frame.mean is None or frame.scale is None:
         return apply, tree
-    mean, scale = engine.asarray(frame.mean), engine.asarray(frame.scale)
+    nearest = frame.mean.astype(engine.dtype).astype(np.float64)  # the rest of the mean is subtracted apart, see Standardized
+    mean, rest, scale = (engine.asarray(value) for value in (nearest, frame.mean - nearest, frame.scale))
 
     def in_units(params: Any, x: Array, *context: Array) -> Array:
-        found = apply(params, (x - mean) / scale, *context)
+        found = apply(params, ((x - mean) - rest) / scale, *context)
         return found if frame.energy else found / scale
 
     return in_units, tree

@@ -74,27 +74,23 @@ class Network(Model):
         refuse_context(self, context)
         return self.forward(calculus, params, x)
 
-    def fold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """See `Model.fold`; shift and scale go into the first and the last layer, so the model stays the same."""
-        return self, self.fold_output(self.fold_input(params, mean, scale), scale)
-
     def unfold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """See `Model.unfold`."""
-        return self.fold(params, -mean / scale, 1.0 / scale)
-
-    def fold_input(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> Params:
-        """Parameters of the network that reads x, given those of one that reads (x - mean) / scale."""
-        first = next(iter(self.layers(1, 1)))
-        weight = params[f"{first}.weight"].copy()
-        weight[:, : len(mean)] /= scale  # context columns come after and stay as they are
-        bias = params[f"{first}.bias"] - weight[:, : len(mean)] @ mean
-        return {**params, f"{first}.weight": weight, f"{first}.bias": bias}
-
-    def fold_output(self, params: Params, scale: np.ndarray) -> Params:
-        """Parameters of the network whose output is divided by the scale."""
+        """See `Model.unfold`; shift and scale go into the first and the last layer, so the model stays the same."""
         last = list(self.layers(1, 1))[-1]
-        weight, bias = params[f"{last}.weight"] / scale[:, None], params[f"{last}.bias"] / scale
-        return {**params, f"{last}.weight": weight, f"{last}.bias": bias}
+        moved = self.unfold_input(params, mean, scale)
+        weight, bias = moved[f"{last}.weight"] * scale[:, None], moved[f"{last}.bias"] * scale
+        return self, {**moved, f"{last}.weight": weight, f"{last}.bias": bias}
+
+    def unfold_input(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> Params:
+        """Parameters of the network that reads z = (x - mean) / scale, float64, given those of one that reads x.
+
+        W x + b = (W scale) z + (b + W mean); context columns come after those of x and stay as they are.
+        """
+        first = next(iter(self.layers(1, 1)))
+        weight = np.array(params[f"{first}.weight"], dtype=np.float64)
+        bias = params[f"{first}.bias"] + weight[:, : len(mean)] @ mean
+        weight[:, : len(mean)] *= scale
+        return {**params, f"{first}.weight": weight, f"{first}.bias": bias}
 
 
 def affine(calculus: Calculus, params: Params, name: str, h: Array) -> Array:
