@@ -227,6 +227,15 @@ def test_texts_of_a_narrow_axes_do_not_overlap(stopped, name, size, layout):
         assert titles[0].get_fontsize() == titles[1].get_fontsize()
 
 
+def test_a_part_of_a_figure_is_drawn_into(stopped):
+    figure = Figure(layout="constrained")
+    FigureCanvasAgg(figure)
+    ax = figure.subfigures(1, 2)[1].add_subplot()
+    assert stopped.plot_loss(ax=ax) is ax
+    assert ax.get_legend().get_window_extent().width <= ax.get_window_extent().width
+    assert plotting.to_png(ax).startswith(b"\x89PNG")
+
+
 def test_equal_pictures_are_equal_bytes(result):
     first, again = (plotting.to_png(plotting.plot_score(result, **SHOWN)) for _ in range(2))
     assert first == again
