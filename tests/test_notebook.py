@@ -27,6 +27,10 @@ CELLS = {
         result.plot_loss(ax=ax)
         """,
     "beside pyplot": "result.plot_score()",
+    "completed": """
+        code = "result.plot_score(gr"
+        get_ipython().kernel.do_complete(code, len(code))["matches"]
+        """,
     "shown where it is asked": """
         for epoch in range(2):
             display(result.plot_loss())
@@ -52,7 +56,9 @@ def outputs(kernel, tmp_path):
     """The outputs of each cell of the executed notebook, by its name."""
     cells = [nbformat.v4.new_code_cell(inspect.cleandoc(code)) for code in CELLS.values()]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    nbclient.NotebookClient(notebook, kernel_name=kernel, timeout=120, resources={"metadata": {"path": tmp_path}}).execute()
+    nbclient.NotebookClient(
+        notebook, kernel_name=kernel, timeout=120, startup_timeout=120, resources={"metadata": {"path": tmp_path}}
+    ).execute()
     nbformat.validate(notebook)
     return {name: cell.outputs for name, cell in zip(CELLS, notebook.cells, strict=True)}
 
@@ -73,3 +79,4 @@ def test_an_executed_notebook_holds_one_picture_for_each_cell_that_draws(outputs
             assert len(image.convert("RGB").getcolors(1 << 22)) > 10
     assert len(pictures(outputs["shown where it is asked"])) == 2
     assert outputs["nothing is loaded"][0]["data"]["text/plain"] == "False"
+    assert "'grid='" in outputs["completed"][0]["data"]["text/plain"]
