@@ -1,12 +1,12 @@
 """Pictures of samples, targets and fits in one dimension, and of how fits came about.
 
 Figures are made on the Agg canvas, never through pyplot: no display is needed, and no global list keeps them alive. Every
-`plot_*` draws into the Axes given, or into a new figure, and returns the Axes; `axes.figure.savefig(path)` writes a file.
+`plot_*` draws into the Axes given, or into a new figure, and returns the Axes. In Jupyter a new figure is shown where its Axes
+are the last line of a cell, and by `display(ax)`; `ax.figure.savefig(path)` writes a file.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ try:
     from matplotlib.axes import Axes
 
     from ismcore.gif import gif_bytes
-    from ismcore.scenes import FITTED, PICTURE_DPI, TARGET, FittedCurve, Scene, entitle, finish, frames, new_figure, styled
+    from ismcore.scenes import DASHES, FITTED, HELD_OUT, PICTURE_DPI, TARGET, FittedCurve, Scene, finish, frames, new_axes, png
 except ImportError as error:
     raise PlottingMissing(
         f"pictures need matplotlib and pillow, which cannot be imported ({error}): pip install 'ismcore[plot]'"
@@ -46,6 +46,7 @@ __all__ = [
 DENSITY_LABEL = r"density  $p(x)$   $[1/x]$"
 SCORE_LABEL = r"score  $\mathrm{d}\,\log p\,/\,\mathrm{d}x$   $[1/x]$"
 LOSS_LABEL = r"loss  $J$   $[1/x^2]$"
+STANDARDISED_LOSS_LABEL = r"loss  $J$   (learning units)"
 
 
 def plot_sample(x: Any, target: Any = None, *, ax: Axes | None = None, grid: Any = None) -> Axes:
@@ -99,7 +100,8 @@ def plot_score(
         ax: Where to draw; a new figure if None.
         target: Has `score`, in 1/[x], such as `ismcore.targets.GaussianMixture`.
         sample: Samples to show at the foot, as a histogram that has no scale, (n,) or (n, 1), in [x].
-        epoch: Draw the snapshot kept after this many epochs, not the end of the fit.
+        epoch: Draw the snapshot kept after this many epochs, not the fit's own parameters, which are of `result.best_epoch`.
+            The title names the epoch.
         grid: Points of the horizontal axis, (m,), increasing, in [x]. If None: the range of the sample and a quarter more
             on each side; without a sample, four standard deviations around the mean by which the fit was standardised.
 
@@ -139,25 +141,40 @@ def plot_density(
 def plot_loss(
     result: FitResult, *, ax: Axes | None = None, published: tuple[Sequence[int], Sequence[float]] | None = None
 ) -> Axes:
-    """The loss of every epoch, before its update, of a fit in any dimension.
+    """The loss of every epoch, before its update, of a fit in any dimension, and the held-out loss, after it.
+
+    A point marks `result.best_epoch` on the held-out curve, which joins the epochs at which the held-out rows were asked. Both
+    losses are in learning units, those of the samples as trained on: standardised, or 1/[x]^2 with `standardize=False`.
 
     Args:
         result: The fit.
         ax: Where to draw; a new figure if None.
         published: Epochs and losses to compare with, drawn as points.
+
+    Raises:
+        OptionError: No epoch was finished.
     """
-    ax = styled(new_figure().add_subplot()) if ax is None else ax
     epochs, losses = result.history["epoch"], result.history["loss"]
-    label = f"this fit, {losses[-1]:.4f} at the end".replace("-", "\N{MINUS SIGN}")
-    ax.plot(epochs, losses, color=FITTED, linewidth=2.2, label=label)
-    heights = [losses]
+    if not np.isfinite(losses).any():
+        raise OptionError("there is no loss to draw: the fit ended before its first epoch did, or that was not finite")
+    ax = new_axes() if ax is None else ax
+    judged = result.history.get("validation_loss", np.full(len(epochs), np.nan))
+    asked = np.isfinite(judged)
+    heights = [losses, judged]
+    name = "training" if asked.any() else "this fit"
+    ax.plot(epochs, losses, color=FITTED, linewidth=2.2, label=f"{name}, {_number(losses[-1])} at the end")
+    if asked.any():
+        ax.plot(epochs[asked], judged[asked], color=HELD_OUT, linewidth=2.2, linestyle=DASHES, label="held out")
+    best = asked & (epochs == result.best_epoch)
+    if best.any():
+        label = f"best, {_number(judged[best][0])} at epoch {result.best_epoch}"
+        ax.plot(epochs[best], judged[best], "o", color=HELD_OUT, markersize=8, clip_on=False, zorder=4, label=label)
     if published is not None:
         heights.append(np.asarray(published[1]))
         ax.plot(*published, "o", color=TARGET, markersize=5, clip_on=False, zorder=3, label="published")
-    standardised = not Standardizer(result.mean, result.scale).is_identity
-    entitle(ax, _name(result.objective))
-    finish(ax, "epoch", "loss, of the standardised samples" if standardised else LOSS_LABEL, heights)
     ax.set_xlim(0, epochs[-1])
+    standardised = not Standardizer(result.mean, result.scale).is_identity
+    finish(ax, _name(result.objective), "epoch", STANDARDISED_LOSS_LABEL if standardised else LOSS_LABEL, heights)
     return ax
 
 
@@ -207,9 +224,7 @@ def animate_density(
 
 def to_png(ax: Axes, *, dpi: int = PICTURE_DPI) -> bytes:
     """The figure that holds the Axes, as the bytes of a PNG file."""
-    stream = io.BytesIO()
-    ax.figure.canvas.print_figure(stream, format="png", dpi=dpi)
-    return stream.getvalue()
+    return png(ax, dpi)
 
 
 def _score_scene(title: str, grid: np.ndarray, sample: np.ndarray | None, target: Any) -> Scene:
@@ -229,7 +244,7 @@ def _score_fit(result: FitResult, target: Any, sample: Any, grid: Any) -> Fitted
     def curve(epoch: int | None) -> np.ndarray:
         return result.score(points, epoch=epoch)[:, 0]
 
-    return FittedCurve(scene, curve, r"fitted score $\psi$", len(result.history["loss"]))
+    return FittedCurve(scene, curve, r"fitted score $\psi$", result.best_epoch, len(result.history["loss"]))
 
 
 def _density_fit(result: FitResult, target: Any, sample: Any, grid: Any) -> FittedCurve:
@@ -242,7 +257,7 @@ def _density_fit(result: FitResult, target: Any, sample: Any, grid: Any) -> Fitt
         except DensityUnavailable:  # as of an early snapshot, which does not yet lead back to the samples
             return density_from_score(result.score(points, epoch=epoch)[:, 0], points)
 
-    return FittedCurve(scene, curve, "fitted density", len(result.history["loss"]))
+    return FittedCurve(scene, curve, "fitted density", result.best_epoch, len(result.history["loss"]))
 
 
 def _animate(fit: FittedCurve, epochs: Sequence[int], path: str | PathLike[str]) -> None:
@@ -252,6 +267,11 @@ def _animate(fit: FittedCurve, epochs: Sequence[int], path: str | PathLike[str])
         )
     check_target(path)
     write_whole(path, gif_bytes(list(frames(fit, epochs))))
+
+
+def _number(loss: float) -> str:
+    """A loss as a legend writes it."""
+    return f"{loss:.4f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _name(objective: Objective) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from ismcore.problem import Params
 from ismcore.registry import installed_version
 from ismcore.samples import Standardizer, as_samples
 from ismcore.settings import Settings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["FitResult", "versions"]
 
@@ -260,23 +263,71 @@ class FitResult:
 
         save(self, path)
 
-    def plot_score(self, **options: Any) -> Any:
-        """See `ismcore.plotting.plot_score`."""
-        return self._plot("plot_score", options)
+    def plot_score(
+        self,
+        *,
+        ax: Axes | None = None,
+        target: Any = None,
+        sample: Any = None,
+        epoch: int | None = None,
+        grid: Any = None,
+    ) -> Axes:
+        """Draw the fitted score in one dimension, in 1/[x]; Jupyter shows it as a cell's last line.
 
-    def plot_density(self, **options: Any) -> Any:
-        """See `ismcore.plotting.plot_density`."""
-        return self._plot("plot_density", options)
+        Args:
+            ax: Where to draw; a new figure if None.
+            target: Has `score`, in 1/[x], to compare with.
+            sample: Samples to show at the foot, as a histogram that has no scale, (n,) or (n, 1), in [x].
+            epoch: Draw the snapshot kept after this many epochs, not the parameters of `best_epoch`.
+            grid: Points of the horizontal axis, (m,), increasing, in [x].
 
-    def plot_loss(self, **options: Any) -> Any:
-        """See `ismcore.plotting.plot_loss`."""
-        return self._plot("plot_loss", options)
-
-    def _plot(self, name: str, options: dict[str, Any]) -> Any:
+        Raises:
+            OptionError: d > 1, or nothing says where to draw; see `ismcore.plotting.plot_score`.
+        """
         from ismcore import plotting
 
-        plot: Callable[..., Any] = getattr(plotting, name)
-        return plot(self, **options)
+        return plotting.plot_score(self, ax=ax, target=target, sample=sample, epoch=epoch, grid=grid)
+
+    def plot_density(
+        self,
+        *,
+        ax: Axes | None = None,
+        target: Any = None,
+        sample: Any = None,
+        epoch: int | None = None,
+        grid: Any = None,
+        method: str = "trapezoid",
+    ) -> Axes:
+        """Draw the density recovered from the fitted score in one dimension, in 1/[x]; Jupyter shows it as a cell's last line.
+
+        Args:
+            ax: Where to draw; a new figure if None.
+            target: Has `pdf`, in 1/[x], to compare with.
+            sample: Samples to show as a histogram on the density's own scale, (n,) or (n, 1), in [x].
+            epoch: See `plot_score`.
+            grid: Points of the horizontal axis, (m,), increasing, in [x], which must cover the samples.
+            method: See `ismcore.density_from_score`.
+
+        Raises:
+            OptionError: d > 1, or nothing says where to draw; see `ismcore.plotting.plot_density`.
+        """
+        from ismcore import plotting
+
+        return plotting.plot_density(self, ax=ax, target=target, sample=sample, epoch=epoch, grid=grid, method=method)
+
+    def plot_loss(self, *, ax: Axes | None = None, published: tuple[Sequence[int], Sequence[float]] | None = None) -> Axes:
+        """Draw training and held-out loss by epoch, in any dimension; Jupyter shows it as a cell's last line.
+
+        Args:
+            ax: Where to draw; a new figure if None.
+            published: Epochs and losses to compare with, drawn as points.
+
+        Raises:
+            OptionError: No epoch was finished; see `ismcore.plotting.plot_loss`.
+        """
+        from ismcore import plotting
+
+        return plotting.plot_loss(self, ax=ax, published=published)
 
     def _at(self, epoch: int | None) -> Params:
         if epoch is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +14,51 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
-__all__ = ["FITTED", "PICTURE_DPI", "TARGET", "FittedCurve", "Scene", "entitle", "finish", "frames", "new_figure", "styled"]
+__all__ = [
+    "DASHES",
+    "FITTED",
+    "HELD_OUT",
+    "PICTURE_DPI",
+    "TARGET",
+    "FittedCurve",
+    "Scene",
+    "finish",
+    "frames",
+    "new_axes",
+    "png",
+]
 
-# Okabe and Ito's palette: told apart with any colour vision, and in grey.
-TARGET, FITTED, SAMPLE, INK, FAINT = "#0072B2", "#D55E00", "#C3CAD3", "#333333", "#E6E9ED"
+# Okabe and Ito's palette: told apart with any colour vision and, by the dashes of one of two curves, in grey.
+TARGET, FITTED, HELD_OUT, SAMPLE, INK, FAINT = "#0072B2", "#D55E00", "#009E73", "#C3CAD3", "#333333", "#E6E9ED"
+DASHES = (0, (4, 1.4))
 
 SIZE, FRAME_DPI, PICTURE_DPI = (6.0, 4.0), 100, 200
 """Inches; dots to the inch of a frame and of a picture."""
+
+TITLE_SIZE, LEGEND_SIZE, SMALLEST = 12.0, 10.0, 6.0
+"""Points; what does not fit into narrow Axes is written smaller, down to the smallest."""
+
+
+class Picture(Axes):
+    """Axes that Jupyter shows as the last line of a cell, or by `display(ax)`.
+
+    IPython asks an object for `_repr_png_`. pyplot, which shows its own figures when a cell ends, knows nothing of ours: a
+    picture comes once. The figure, of 200 dots to the inch, is shown at half its pixels, sharp on any screen.
+    """
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """The PNG file of the figure, and its width and height on the page in pixels."""
+        width, height = (round(FRAME_DPI * inches) for inches in self.figure.canvas.figure.get_size_inches())
+        return png(self), {"width": width, "height": height}
+
+
+def png(ax: Axes, dpi: int = PICTURE_DPI) -> bytes:
+    """The figure that holds the Axes, as the bytes of a PNG file."""
+    stream = io.BytesIO()
+    ax.figure.canvas.print_figure(stream, format="png", dpi=dpi)
+    return stream.getvalue()
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,21 +93,19 @@ class Scene:
 
     def start(self, ax: Axes | None) -> tuple[Axes, list[np.ndarray]]:
         """Draw what lies below a fit; returns the Axes and all heights that its vertical axis must hold."""
-        ax = styled(new_figure().add_subplot()) if ax is None else ax
+        ax = new_axes() if ax is None else ax
         heights: list[np.ndarray] = []
         if self.sample is not None:
             heights += histogram(ax, self.sample, to_scale=self.to_scale)
         if self.truth is not None:
             heights.append(self.truth)
-            dashes = (0, (4, 1.4))
-            ax.plot(self.grid, self.truth, color=TARGET, linewidth=2.2, linestyle=dashes, label=self.truth_label)
+            ax.plot(self.grid, self.truth, color=TARGET, linewidth=2.2, linestyle=DASHES, label=self.truth_label)
         return ax, heights
 
-    def finish(self, ax: Axes, heights: Iterable[np.ndarray]) -> None:
-        """Title, labels, limits and legend, once every curve is drawn."""
-        entitle(ax, self.title)
-        finish(ax, r"$x$", self.ylabel, heights, self.floor)
+    def finish(self, ax: Axes, heights: Iterable[np.ndarray], stamp: str = "") -> Text:
+        """Titles, labels, limits and legend, once every curve is drawn; returns the title at the right, the stamp."""
         ax.set_xlim(self.grid[0], self.grid[-1])
+        return finish(ax, self.title, r"$x$", self.ylabel, heights, floor=self.floor, stamp=stamp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,28 +123,31 @@ class FittedCurve:
 
     Attributes:
         scene: What else there is to see.
-        curve: From an epoch, or None for the end of the fit, to the curve on the grid, (m,).
+        curve: From the epoch of a snapshot, or None for the fit's own parameters, to the curve on the grid, (m,).
         label: Its name.
-        last_epoch: The epoch that None stands for.
+        best_epoch: The epoch that the fit's own parameters are of.
+        epochs: How many epochs the fit took.
     """
 
     scene: Scene
     curve: Callable[[int | None], np.ndarray]
     label: str
-    last_epoch: int
+    best_epoch: int
+    epochs: int
 
     def draw(self, ax: Axes | None, epoch: int | None, epochs: Iterable[int] = ()) -> Drawn:
         """Draw the fit as it was after an epoch, on axes that also hold it as it was after the other epochs."""
         ax, heights = self.scene.start(ax)
         curve = self.curve(epoch)
         (line,) = ax.plot(self.scene.grid, curve, color=FITTED, linewidth=2.2, label=self.label)
-        self.scene.finish(ax, [*heights, curve, *map(self.curve, epochs)])
-        stamp = ax.set_title(self.stamp(epoch), loc="right", fontsize=12, color=INK)
+        stamp = self.scene.finish(ax, [*heights, curve, *map(self.curve, epochs)], self.stamp(epoch))
         return Drawn(ax, line, stamp)
 
     def stamp(self, epoch: int | None) -> str:
-        """The epoch, as the title says it."""
-        return f"epoch {self.last_epoch if epoch is None else epoch}"
+        """The epoch whose parameters are drawn, as the title says it."""
+        if epoch is None and self.best_epoch < self.epochs:
+            return f"epoch {self.best_epoch}, best of {self.epochs}"
+        return f"epoch {self.best_epoch if epoch is None else epoch}"
 
 
 def frames(fit: FittedCurve, epochs: Sequence[int]) -> Iterator[np.ndarray]:
@@ -127,6 +166,11 @@ def frames(fit: FittedCurve, epochs: Sequence[int]) -> Iterator[np.ndarray]:
         drawn.ax.draw_artist(drawn.line)
         drawn.ax.draw_artist(drawn.stamp)
         yield np.array(canvas.buffer_rgba())[..., :3]
+
+
+def new_axes() -> Axes:
+    """Axes in a new figure of our size, which a notebook shows."""
+    return styled(new_figure().add_subplot(axes_class=Picture))
 
 
 def new_figure(dpi: int = PICTURE_DPI) -> Figure:
@@ -159,29 +203,79 @@ def histogram(ax: Axes, sample: np.ndarray, *, to_scale: bool) -> list[np.ndarra
     return []
 
 
-def entitle(ax: Axes, text: str) -> None:
-    """Write the title at the left."""
-    ax.set_title(text, loc="left", fontsize=12, fontweight="bold", color=INK)
-
-
-def finish(ax: Axes, xlabel: str, ylabel: str, heights: Iterable[np.ndarray], floor: float | None = None) -> None:
-    """Labels, and a vertical axis that holds all curves and, above them, a strip for the legend."""
-    ax.set_xlabel(xlabel)
-    ax.set_ylabel(ylabel)
+def finish(
+    ax: Axes,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    heights: Iterable[np.ndarray],
+    *,
+    floor: float | None = None,
+    stamp: str = "",
+) -> Text:
+    """Titles and labels, a vertical axis that holds all curves, and a legend above them; returns the title at the right."""
     values = np.concatenate([np.ravel(h) for h in heights])
     values = values[np.isfinite(values)]
     low, high = values.min(), values.max()
     span = (high - low) or 1.0
-    ax.set_ylim(low - 0.06 * span if floor is None else floor, high + 0.18 * span)
-    ax.legend(
-        loc="upper center",
-        ncols=len(ax.get_legend_handles_labels()[1]),
-        fontsize=10,
-        handlelength=2.05,
-        handletextpad=0.6,
-        columnspacing=1.3,
-        borderpad=0.2,
-        facecolor="white",
-        edgecolor="none",
-        framealpha=1.0,
-    )
+    bottom, top = low - 0.06 * span if floor is None else floor, high + 0.18 * span
+    ax.set_ylim(bottom, top)
+    ax.set_xlabel(xlabel)
+    label = ax.yaxis.label
+    wanted = float(label.get_fontsize())
+    ax.set_ylabel(ylabel, fontsize=SMALLEST)
+    name = ax.set_title(title, loc="left", fontsize=SMALLEST, fontweight="bold", color=INK)
+    beside = ax.set_title(stamp, loc="right", fontsize=SMALLEST, color=INK)
+
+    frame = room(ax)
+    share = min(legend(ax, frame), 0.5)
+    ax.set_ylim(bottom, max(top, high + (high - bottom) * share / (1.0 - share)))
+    small = name.get_window_extent().height
+    widths = [text.get_window_extent().width for text in (name, beside)]
+    if stamp and sum(widths) * TITLE_SIZE / SMALLEST > frame.width:
+        name.set_text(f"{title}\n")  # the stamp then has a line of its own
+    grow([name, beside], TITLE_SIZE, max(widths), frame.width)
+    taken = name.get_window_extent().height - small  # by titles that have grown, where a layout makes room for them
+    grow([label], wanted, label.get_window_extent().height, frame.height - taken)
+    return beside
+
+
+def room(ax: Axes) -> Bbox:
+    """Where the Axes lie, in pixels, once the figure's layout, if it has one, has placed them.
+
+    Texts should be small by then: a layout makes Axes smaller than their titles and labels reach beyond them.
+    """
+    figure = ax.figure.canvas.figure  # the whole, where the Axes are in a part of it
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+    return ax.get_window_extent()
+
+
+def legend(ax: Axes, frame: Bbox) -> float:
+    """Write the legend in as few lines as the width has room for; returns the share of the height that it takes."""
+    names = len(ax.get_legend_handles_labels()[1])
+    sizes = [(ncols, LEGEND_SIZE) for ncols in range(names, 0, -1)]
+    for ncols, size in [*sizes, (1, 8.0), (1, SMALLEST)]:
+        written = ax.legend(
+            loc="upper center",
+            ncols=ncols,
+            fontsize=size,
+            handlelength=2.05,
+            handletextpad=0.6,
+            columnspacing=1.3,
+            borderpad=0.2,
+            facecolor="white",
+            edgecolor="none",
+            framealpha=1.0,
+        )
+        box = written.get_window_extent()
+        if box.width <= frame.width:
+            break
+    margins = ax.figure.dpi / 72.0 * size  # matplotlib leaves half a letter's size above, and we one below
+    return float((box.height + margins) / frame.height)
+
+
+def grow(texts: Sequence[Text], size: float, length: float, available: float) -> None:
+    """Write texts of the smallest size, so many pixels long, in the size wanted, or as large as there is room for."""
+    for text in texts:
+        text.set_fontsize(max(SMALLEST, min(size, 0.96 * SMALLEST * available / length)))

@@ -1,5 +1,6 @@
 """Pictures, judged by the data on their artists, and animations by the pixels of their frames."""
 
+import inspect
 import io
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from truth import correlated
 
@@ -97,14 +99,64 @@ def test_loss_picture_holds_every_epoch_and_the_published_losses(result):
     assert labels(ax)[0] == f"this fit, \N{MINUS SIGN}{-result.history['loss'][-1]:.4f} at the end"
 
 
+@pytest.fixture(scope="module")
+def stopped():
+    """A fit whose parameters are not those of its last epoch, and whose held-out rows were not asked after each."""
+    x = np.random.default_rng(1).normal(3.0, 2.0, size=(1024, 1))
+    result = ismcore.fit(x, backend="autograd", objective=ismcore.ImplicitScoreMatching(0.1), snapshots=[0, 3])
+    asked = np.isfinite(result.history["validation_loss"])
+    assert 0 < result.best_epoch < len(result.history["loss"])
+    assert 2 < asked.sum() < len(asked)
+    return result
+
+
+@pytest.mark.parametrize("plot", [plotting.plot_score, plotting.plot_density])
+def test_title_names_the_epoch_whose_parameters_are_drawn(stopped, plot):
+    assert plot(stopped).get_title("right") == f"epoch {stopped.best_epoch}, best of {len(stopped.history['loss'])}"
+    for epoch in stopped.snapshots:
+        assert plot(stopped, epoch=epoch).get_title("right") == f"epoch {epoch}"
+
+
+def test_title_of_a_diverged_fit_names_its_last_finite_epoch():
+    options = {"optimizer": ismcore.SGD(1e30), "on_nonfinite": "stop", "snapshots": 0}
+    diverged = fitted(9, **options)
+    assert diverged.status == "diverged"
+    ax = plotting.plot_score(diverged, grid=GRID)
+    assert ax.get_title("right") == f"epoch {diverged.best_epoch}, best of {len(diverged.history['loss'])}"
+
+
+def test_loss_picture_joins_the_held_out_losses_that_were_asked_and_marks_the_best(stopped):
+    ax = plotting.plot_loss(stopped)
+    training, held_out, best = ax.lines
+    judged = stopped.history["validation_loss"]
+    asked = np.isfinite(judged)
+    np.testing.assert_array_equal(training.get_data(), [stopped.history["epoch"], stopped.history["loss"]])
+    np.testing.assert_array_equal(held_out.get_data(), [np.flatnonzero(asked) + 1, judged[asked]])
+    np.testing.assert_array_equal(best.get_data(), [[stopped.best_epoch], [np.nanmin(judged)]])
+    assert best.get_marker() == "o"
+    names = [label.split(",")[0] for label in labels(ax)]
+    assert names == ["training", "held out", "best"]
+    assert labels(ax)[2].endswith(f"at epoch {stopped.best_epoch}")
+    low, high = ax.get_ylim()
+    assert low < np.nanmin(judged)
+    assert np.nanmax(judged) < high
+
+
+def test_a_fit_that_finished_no_epoch_has_no_loss_to_draw():
+    nothing = ismcore.fit(correlated(), backend="autograd", timeout=1e-9)
+    assert not len(nothing.history["loss"])
+    with pytest.raises(ismcore.OptionError, match="no loss to draw"):
+        nothing.plot_loss()
+
+
 def test_titles_say_which_objective():
     assert plotting.plot_loss(fitted(2)).get_title("left") == "Implicit score matching"
     assert plotting.plot_loss(fitted(2, 0.1)).get_title("left") == r"Regularised score matching, $\lambda$ = 0.1"
 
 
 def test_loss_of_standardised_samples_is_labelled_as_that():
-    assert "standardised" not in plotting.plot_loss(fitted(2)).get_ylabel()
-    assert "standardised" in plotting.plot_loss(fitted(2, standardize=True)).get_ylabel()
+    assert "1/x^2" in plotting.plot_loss(fitted(2)).get_ylabel()
+    assert "learning units" in plotting.plot_loss(fitted(2, standardize=True)).get_ylabel()
 
 
 def test_a_given_axes_is_drawn_into_and_returned(result):
@@ -149,10 +201,72 @@ def test_legend_lies_above_every_curve(result):
             assert line.get_window_extent().y1 < box.y0
 
 
+@pytest.mark.parametrize("layout", [None, "constrained"])
+@pytest.mark.parametrize("size", [(2.6, 3.5), (3.5, 2.2), (9.0, 2.4)])
+@pytest.mark.parametrize("name", ["plot_loss", "plot_score", "plot_density"])
+def test_texts_of_a_narrow_axes_do_not_overlap(stopped, name, size, layout):
+    figure = Figure(figsize=size, layout=layout)
+    FigureCanvasAgg(figure)
+    ax = figure.subplots(1, 3)[1] if size[0] > 4.0 else figure.add_subplot()
+    getattr(stopped, name)(ax=ax)
+    figure.canvas.draw()
+    frame = ax.get_window_extent()
+    label = ax.yaxis.label.get_window_extent()
+    assert label.height <= 1.02 * frame.height
+    legend = ax.get_legend().get_window_extent()
+    assert legend.width <= 1.02 * frame.width
+    for line in ax.lines:
+        assert line.get_window_extent().y1 < legend.y0 + 1.0
+    titles = [text for text in ax.get_children() if isinstance(text, Text) and text.get_text()]
+    assert len(titles) == (1 if name == "plot_loss" else 2)
+    boxes = [text.get_window_extent() for text in titles]
+    assert all(box.width <= 1.02 * frame.width for box in boxes)
+    if len(boxes) == 2 and boxes[1].x0 < boxes[0].x1:  # then one stands above the other, as tall as each other
+        assert titles[0].get_text().endswith("\n")
+        assert titles[0].get_fontsize() == titles[1].get_fontsize()
+
+
+def test_a_part_of_a_figure_is_drawn_into(stopped):
+    figure = Figure(layout="constrained")
+    FigureCanvasAgg(figure)
+    ax = figure.subfigures(1, 2)[1].add_subplot()
+    assert stopped.plot_loss(ax=ax) is ax
+    assert ax.get_legend().get_window_extent().width <= ax.get_window_extent().width
+    assert plotting.to_png(ax).startswith(b"\x89PNG")
+
+
 def test_equal_pictures_are_equal_bytes(result):
     first, again = (plotting.to_png(plotting.plot_score(result, **SHOWN)) for _ in range(2))
     assert first == again
     assert first.startswith(b"\x89PNG")
+
+
+# Notebooks and help
+
+
+@pytest.mark.parametrize("name", ["plot_score", "plot_density", "plot_loss"])
+def test_methods_have_the_arguments_of_their_functions(name, result):
+    function = inspect.signature(getattr(plotting, name))
+    method = inspect.signature(getattr(ismcore.FitResult, name))
+    assert [*method.parameters.values()][1:] == [*function.parameters.values()][1:]
+    assert method.return_annotation == function.return_annotation
+    described = inspect.getdoc(getattr(result, name))
+    assert all(f"{argument}: " in described for argument in [*method.parameters][1:])
+
+
+@pytest.mark.parametrize("name", ["plot_score", "plot_density", "plot_loss"])
+def test_a_new_picture_is_what_a_notebook_asks_for(name, stopped):
+    data, page = getattr(stopped, name)()._repr_png_()
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.size == (1200, 800)
+        assert len(image.convert("RGB").getcolors(1 << 20)) > 10
+    assert page == {"width": 600, "height": 400}
+
+
+def test_axes_of_the_caller_are_shown_by_their_own_figure_alone(result):
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    assert not hasattr(result.plot_loss(ax=figure.add_subplot()), "_repr_png_")
 
 
 # Animations
