@@ -286,6 +286,12 @@ def test_held_out_rows_have_chosen_before_the_run_diverged(policy, backend):
     same_bits(result.params, fitted(backend, epochs=result.best_epoch).params)
 
 
+def test_the_best_epoch_of_a_run_that_diverged_is_the_last_one_that_was_finite(backend):
+    result = fitted(backend, on_nonfinite="stop")
+    assert result.best_epoch == len(result.history["loss"]) - 1
+    same_bits(result.params, fitted(backend, epochs=result.best_epoch).params)
+
+
 def test_no_warning_of_the_framework_s_comes_through(recwarn):
     for backend in BACKENDS:
         fitted(backend, on_nonfinite="stop")

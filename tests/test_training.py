@@ -14,7 +14,9 @@ from ismcore.density import fisher_divergence
 from ismcore.ledger import Plan
 from ismcore.plugins import load_backend
 from ismcore.problem import Problem
+from ismcore.running import best_of
 from ismcore.samples import Standardizer
+from ismcore.selection import NOISE_DRAWS, _judging
 from ismcore.splitting import fold_rows, held_out_rows
 from ismcore.testing import oracle
 
@@ -341,6 +343,16 @@ def test_l_bfgs_reaches_the_closed_form(backend, weight):
     assert all(np.diff(result.history["loss"]) <= 1e-12)
 
 
+def test_l_bfgs_that_meets_a_loss_that_is_not_finite_says_so_in_its_history():
+    # a starts at 1, the minimum of the loss is at 0.2, and the first line search steps into the NaN below 0.5
+    model = ismcore.ScoreFunction(lambda ops, params, x: -params["a"] * x + 0.0 * ops.log(params["a"] - 0.5), {"a": 1.0})
+    options = {"model": model, "initial_params": None, "optimizer": ismcore.LBFGS(), "epochs": 30}
+    result = fitted(x=np.sqrt(5.0) * np.array([-1.0, 1.0]), on_nonfinite="stop", **options)
+    assert result.status == "diverged"
+    assert np.isfinite(result.history["loss"][:-1]).all()
+    assert np.isnan(result.history["loss"][-1])
+
+
 def test_l_bfgs_is_guarded_by_held_out_rows():
     options = {"optimizer": ismcore.LBFGS(), "model": ismcore.MLP((16,), "tanh"), "initial_params": None, "epochs": 300}
     result = fitted(validation=0.3, patience=20, **options)
@@ -351,6 +363,35 @@ def test_l_bfgs_is_guarded_by_held_out_rows():
     assert result.history["loss"][-1] < result.history["loss"][result.best_epoch - 1]  # what is not guarded runs away
     out = replays.held_out(N, 0.3, 5)
     assert abs(result.loss(X[out]) - np.nanmin(judged)) < 1e-10
+
+
+def test_the_best_of_several_is_the_one_with_the_lowest_held_out_loss_whenever_it_was():
+    first = fitted(x=X[:18], epochs=4, validation=X[18:])
+    early, late = (
+        replace(first, history={**first.history, "validation_loss": np.array(judged)}, seed=seed)
+        for seed, judged in ((1, [0.3, -2.0, np.nan, 1.0]), (2, [0.3, -1.0, np.nan, -1.5]))
+    )
+    for results in ([early, late], [late, early]):
+        best = best_of(results)
+        assert best.seed == 1
+        assert sorted(row["validation_loss"] for row in best.restarts) == [-2.0, -1.5]
+
+
+def test_noise_that_dequantises_held_out_rows_is_as_wide_as_the_step_in_the_coordinates_of_training():
+    step, scale = np.array([0.5, 0.0, 2.0]), np.array([4.0, 1.0, 0.1])
+    held_out = replace(problem(None), x=X, standardizer=Standardizer(np.zeros(D), scale))
+    noise = _judging(held_out, 0.0, step).x - np.tile(X, (NOISE_DRAWS, 1))
+    half = 0.5 * step / scale
+    assert np.all(np.abs(noise) <= half)
+    np.testing.assert_allclose(np.abs(noise).max(axis=0), half, rtol=0.02)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_one_large_group_of_equal_rows_is_never_held_out_with_all_the_others(share):
+    x = np.vstack([np.repeat(X[:1], 19, axis=0), X[1:2]])
+    for seed in range(8):
+        out = held_out_rows(x, share, seed, together=True)
+        assert 0 < out.sum() < len(x)
 
 
 def test_averages_are_what_snapshots_and_results_hold(backend):
