@@ -19,7 +19,7 @@ import numpy as np
 import ismcore
 from ismcore.optimizers import SGD
 from ismcore.plugins import load_backend
-from ismcore.problem import Problem
+from ismcore.problem import Loss, Problem
 from ismcore.samples import Standardizer
 
 REPORTS = Path(__file__).parent / "reports"
@@ -34,13 +34,13 @@ class Evaluation:
 
     def __init__(self, backend, model, objective, x, *, dtype="float32", seed=0):
         self.engine = load_backend(backend)(dtype=dtype)
-        problem = Problem(model, objective, SGD(), x, Standardizer.identity(x.shape[1]), seed=seed)
+        problem = Problem(Loss(model, objective), SGD(), x, Standardizer.identity(x.shape[1]), seed=seed)
         with self.engine.scope():
             self.function = _function(self.engine, problem)
             self.arrays = (
                 self.engine.asarrays(model.initial_params(seed, x.shape[1])),
                 self.engine.asarray(x),
-                self.engine.asarrays({**problem.inputs(), **problem.draws(0)}),
+                self.engine.asarrays(problem.inputs() | problem.draws(0)),
             )
             self.engine.synchronize()
 
@@ -60,7 +60,7 @@ class Evaluation:
 
 def _function(engine, problem):
     if engine.name != "torch":
-        return engine.loss_and_gradient(problem)
+        return engine.loss_and_gradient(problem.loss)
     # torch's session takes a tape of its own, about twice as fast as the torch.func of tier 0
     from ismcore_torch.session import _loss_and_gradient
 

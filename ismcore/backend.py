@@ -12,21 +12,26 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
 from ismcore import analytic
 from ismcore.calculus import Calculus
 from ismcore.errors import DeviceUnavailable, OptionError, ScopeConflict
+from ismcore.objectives import LossInputs
 from ismcore.ops import Array
 from ismcore.optimizers import averaged, clipped
-from ismcore.problem import Params, Problem, Steps, TrainState, take_rows
+from ismcore.problem import Loss, Params, Problem, Steps, TrainState, take_rows
 
-__all__ = ["DTYPES", "Backend", "BackendInfo", "GenericSession", "Session", "SharedSetting", "loss_function", "row_terms"]
+__all__ = ["DTYPES", "Backend", "BackendInfo", "GenericSession", "Session", "SharedSetting"]
+
+Tree = TypeVar("Tree", bound=Mapping[str, Any])
+"""Arrays by name: parameters, or `LossInputs`."""
 
 DTYPES = ("float32", "float64")
 API = 1
@@ -118,9 +123,9 @@ class Backend(Calculus):
         """Holds every global switch that the backend needs, and restores it on leaving; may be entered again inside."""
         return nullcontext()
 
-    def asarrays(self, tree: Params) -> Params:
+    def asarrays(self, tree: Tree) -> Tree:
         """`asarray` of every array, by name."""
-        return {name: self.asarray(value) for name, value in tree.items()}
+        return cast(Tree, {name: self.asarray(value) for name, value in tree.items()})
 
     @abstractmethod
     def to_numpy(self, array: Array, /) -> np.ndarray:
@@ -135,17 +140,17 @@ class Backend(Calculus):
         """What the core's closed formulas compute with: the backend itself, or a plainer set of operations."""
         return self
 
-    def loss_and_gradient(self, problem: Problem) -> Callable[[Params, Array, Params], tuple[Array, Params]]:
-        """The objective and its gradient, (params, x, given) -> (loss, gradient): by closed formulas where there are some."""
-        if analytic.supports(problem):
-            return analytic.loss_and_gradient(self.untaped, problem)
-        return self.value_and_grad(loss_function(self, problem))
+    def loss_and_gradient(self, loss: Loss) -> Callable[[Params, Array, LossInputs], tuple[Array, Params]]:
+        """The loss and its gradient, (params, x, inputs) -> (loss, gradient): by closed formulas where there are some."""
+        if analytic.supports(loss):
+            return analytic.loss_and_gradient(self.untaped, loss)
+        return self.value_and_grad(partial(loss.value, self))
 
-    def loss(self, problem: Problem) -> Callable[[Params, Array, Params], Array]:
-        """The objective alone, (params, x, given) -> loss: what held-out samples are judged by."""
-        if analytic.supports(problem):
-            return analytic.loss(self.untaped, problem)
-        return loss_function(self, problem)
+    def loss(self, loss: Loss) -> Callable[[Params, Array, LossInputs], Array]:
+        """The loss alone, (params, x, inputs) -> loss: what held-out samples are judged by."""
+        if analytic.supports(loss):
+            return analytic.loss(self.untaped, loss)
+        return partial(loss.value, self)
 
     def compiled(self, f: Callable[..., Any], /) -> Callable[..., Any]:
         """The same function of arrays, compiled where the framework does so for every function; by default as it is."""
@@ -171,32 +176,6 @@ class Session(ABC):
         """The present state, as NumPy arrays of its own."""
 
 
-def row_terms(calculus: Calculus, problem: Problem, params: Params, x: Array, given: Params) -> Array:
-    """The objective's terms, (n,), before any weight; see `loss_function` for the arguments."""
-
-    def score_fn(points: Array, context: Array | None = None) -> Array:
-        return problem.model.score(calculus, params, points, context)
-
-    return problem.objective.terms(calculus, score_fn, x, given)
-
-
-def loss_function(calculus: Calculus, problem: Problem) -> Callable[[Params, Array, Params], Array]:
-    """The objective as a function (params, x, given) -> scalar, over the framework of the calculus.
-
-    `given` holds `problem.inputs()`, and `problem.draws(step)`, as arrays of the framework. The loss is the mean over rows of
-    the objective's terms, or their sum by row weights. It is a sum times 1/n because HIPS-autograd's `mean` sends float64
-    cotangents back through a float32 graph.
-    """
-
-    def loss(params: Params, x: Array, given: Params) -> Array:
-        terms = row_terms(calculus, problem, params, x, given)
-        if "row_weight" in given:
-            return calculus.ops.sum(terms * given["row_weight"])
-        return calculus.ops.sum(terms) * (1.0 / x.shape[0])
-
-    return loss
-
-
 class GenericSession(Session):
     """Training over tier 0 alone: the backend's gradient, the core's optimiser, one step at a time.
 
@@ -206,10 +185,10 @@ class GenericSession(Session):
     def __init__(self, backend: Backend, problem: Problem, state: TrainState) -> None:
         self._backend = backend
         self._problem = problem
-        self._loss_and_gradient = backend.loss_and_gradient(problem)
+        self._loss_and_gradient = backend.loss_and_gradient(problem.loss)
         self._x = problem.x.astype(backend.dtype)
         self._inputs = problem.inputs()
-        self._all: tuple[Array, Params] | None = None
+        self._all: tuple[Array, LossInputs] | None = None
         if problem.batch_size is None:
             self._all = backend.asarray(self._x), backend.asarrays(self._inputs)
         self._state = state.astype(backend.dtype)
@@ -219,14 +198,15 @@ class GenericSession(Session):
         losses = np.empty(steps.count)
         for k in range(steps.count):
             x, inputs = self._all or self._batch(steps, k)
-            given = {**inputs, **self._backend.asarrays({name: value[k] for name, value in steps.given.items()})}
+            drawn = self._backend.asarrays({name: value[k] for name, value in steps.given.items()})
+            given = cast(LossInputs, {**inputs, **drawn})
             loss, slopes = self._loss_and_gradient(self._backend.asarrays(self._state.params), x, given)
             losses[k] = float(self._backend.to_numpy(loss))
             gradient = {name: self._backend.to_numpy(value) for name, value in slopes.items()}
             self._update(gradient, steps, k)
         return losses
 
-    def _batch(self, steps: Steps, k: int) -> tuple[Array, Params]:
+    def _batch(self, steps: Steps, k: int) -> tuple[Array, LossInputs]:
         assert steps.rows is not None  # noqa: S101  (the core's own bug otherwise)
         inputs = take_rows(self._inputs, self._problem.row_axes, steps.rows[k])
         return self._backend.asarray(self._x[steps.rows[k]]), self._backend.asarrays(inputs)

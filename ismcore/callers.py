@@ -10,7 +10,7 @@ import numpy as np
 
 from ismcore.calculus import Calculus, ScoreFn
 from ismcore.errors import ModelError, OptionError
-from ismcore.objectives import DenoisingScoreMatching, Hutchinson, ImplicitScoreMatching, Objective
+from ismcore.objectives import DenoisingScoreMatching, Hutchinson, ImplicitScoreMatching, LossInputs, Objective
 from ismcore.ops import Array
 from ismcore.problem import Params
 
@@ -130,7 +130,7 @@ class CallerCalculus(Calculus):
         shape = tuple(self.like.shape)
         return draw("gaussian", shape) if noise is None else self.given("noise", noise, shape)
 
-    def loss(self, objective: Objective, score_fn: Any, given: Params, reduction: str) -> Array:
+    def loss(self, objective: Objective, score_fn: Any, given: LossInputs, reduction: str) -> Array:
         """The objective's terms of all rows, reduced: a mean or a sum, (), or "none", (n,).
 
         Raises:

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from ismcore.adoption import adopted, device_for, no_model
-from ismcore.backend import Backend, row_terms
+from ismcore.backend import Backend
 from ismcore.errors import ModelError
 from ismcore.models import Energy, Model, check_params
-from ismcore.objectives import ImplicitScoreMatching, Objective
+from ismcore.objectives import ImplicitScoreMatching, LossInputs, Objective
 from ismcore.ops import Array
-from ismcore.optimizers import SGD
 from ismcore.plugins import choose, load_backend
-from ismcore.problem import Params, Problem
+from ismcore.problem import Loss, Params
 from ismcore.samples import Standardizer, as_samples, as_weights
+from ismcore.seeds import stream
 
 __all__ = ["Evaluation", "check_model", "evaluate"]
 
@@ -130,20 +130,21 @@ def evaluate(
     engine = load_backend(choose(backend, model.backend).name)(dtype=dtype, device=device_for(model, device))
     check_language(model, engine.name)
     weight = None if sample_weight is None else as_weights(sample_weight, len(samples))
-    problem = Problem(model, objective, SGD(), samples, Standardizer.identity(samples.shape[1]), weight, seed)
+    loss = Loss(model, objective)
+    inputs = loss.inputs(samples, Standardizer.identity(samples.shape[1]), weight)
+    inputs |= objective.draws(stream(seed, "draws", 0), *samples.shape)
     with engine.scope():
         at, points = engine.asarrays(checked), engine.asarray(samples)
-        given = engine.asarrays({**problem.inputs(), **problem.draws(0)})
-        loss, gradient = engine.loss_and_gradient(problem)(at, points, given)
+        value, gradient = engine.loss_and_gradient(loss)(at, points, engine.asarrays(inputs))
         return Evaluation(
-            loss=float(engine.to_numpy(loss)),
+            loss=float(engine.to_numpy(value)),
             gradient={name: engine.to_numpy(gradient[name]) for name in checked},
             score=engine.to_numpy(_score_program(engine, model)(at, points)),
             backend=engine.name,
             dtype=dtype,
             device=engine.device,
             _diagonal=lambda: jacobian_diagonal(engine, model, checked, samples),
-            _terms=lambda: _terms(engine, problem, checked),
+            _terms=lambda: _terms(engine, loss, checked, samples, inputs),
         )
 
 
@@ -157,10 +158,9 @@ def check_language(model: Model, backend: str) -> None:
         raise ModelError(f"the model is written for backend {model.backend!r}, and cannot run on {backend!r}")
 
 
-def _terms(engine: Backend, problem: Problem, params: Params) -> np.ndarray:
+def _terms(engine: Backend, loss: Loss, params: Params, x: np.ndarray, inputs: LossInputs) -> np.ndarray:
     with engine.scope():
-        given = engine.asarrays({**problem.inputs(), **problem.draws(0)})
-        return engine.to_numpy(row_terms(engine, problem, engine.asarrays(params), engine.asarray(problem.x), given))
+        return engine.to_numpy(loss.terms(engine, engine.asarrays(params), engine.asarray(x), engine.asarrays(inputs)))
 
 
 def score_on(engine: Backend, model: Model, params: Params, x: np.ndarray, context: np.ndarray | None = None) -> np.ndarray:

@@ -122,8 +122,8 @@ class _Function:
         self._backend, self._like = backend, state.params
         with backend.scope():
             self._x = backend.asarray(problem.x)
-            self._given = backend.asarrays({**problem.inputs(), **problem.draws(0)})
-            self._loss_and_gradient: Callable[..., tuple[Any, Params]] = backend.loss_and_gradient(problem)
+            self._given = backend.asarrays(problem.inputs() | problem.draws(0))
+            self._loss_and_gradient: Callable[..., tuple[Any, Params]] = backend.loss_and_gradient(problem.loss)
 
     def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
         with self._backend.scope():

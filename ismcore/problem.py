@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
 from ismcore.seeds import stream
 
 if TYPE_CHECKING:
+    from ismcore.calculus import Calculus
     from ismcore.models import Model
-    from ismcore.objectives import Objective
+    from ismcore.objectives import LossInputs, Objective
+    from ismcore.ops import Array
     from ismcore.optimizers import Optimizer
     from ismcore.samples import Standardizer
 
-__all__ = ["STATE_PARTS", "Params", "Problem", "Steps", "TrainState", "take_rows"]
+__all__ = ["STATE_PARTS", "Loss", "Params", "Problem", "Steps", "TrainState", "take_rows"]
 
 Params = dict[str, Any]
 """Parameters by name: NumPy arrays in the core, arrays of the framework inside a backend."""
@@ -24,12 +27,15 @@ Params = dict[str, Any]
 STATE_PARTS = ("params", "first_moment", "second_moment", "average")
 
 
-def take_rows(inputs: Params, row_axes: dict[str, int], rows: Any) -> Params:
+Inputs = TypeVar("Inputs", bound=Mapping[str, Any])
+
+
+def take_rows(inputs: Inputs, row_axes: dict[str, int], rows: Any) -> Inputs:
     """The inputs for these rows alone, in NumPy or in a framework whose arrays take an array of row numbers as an index."""
     found = dict(inputs)
     for name in row_axes.keys() & inputs.keys():
         found[name] = inputs[name][(slice(None),) * row_axes[name] + (rows,)]
-    return found
+    return cast(Inputs, found)
 
 
 def _bounds(n: int, batches: int) -> np.ndarray:
@@ -37,13 +43,73 @@ def _bounds(n: int, batches: int) -> np.ndarray:
     return np.asarray((np.arange(batches + 1) * n) // batches)
 
 
+@dataclass(frozen=True)
+class Loss:
+    """What is minimised in the parameters: an objective of a model's score.
+
+        loss(params) = sum_n w_n term_n(psi(.; params), x_n),   w_n = 1/n, or the row weights
+
+    It is hashable, and holds no array that may change: losses whose `canonical` are equal are one compiled program.
+
+    Attributes:
+        model: Gives the score, psi(x; params).
+        objective: Gives the terms.
+    """
+
+    model: Model
+    objective: Objective
+
+    def canonical(self) -> Loss:
+        """The same for all losses that one compiled program serves: those that differ in `inputs` and weights alone."""
+        return Loss(self.model.canonical(), self.objective.canonical())
+
+    @property
+    def row_axes(self) -> dict[str, int]:
+        """Inputs that hold something for each row, and the axis that counts the rows."""
+        return {**self.objective.row_axes, "row_weight": 0}
+
+    def inputs(self, x: np.ndarray, standardizer: Standardizer, row_weight: np.ndarray | None = None) -> LossInputs:
+        """All arrays beside parameters and samples that enter the loss and stay the same.
+
+        Args:
+            x: Samples as the model sees them, (n, d).
+            standardizer: Took them there from the user's units.
+            row_weight: Weight of each row, (n,), with sum 1; None for 1/n each.
+        """
+        found = self.objective.inputs(x, standardizer)
+        return found if row_weight is None else {**found, "row_weight": row_weight}
+
+    def terms(self, calculus: Calculus, params: Params, x: Array, inputs: LossInputs) -> Array:
+        """The objective's term of each row, (n,), before any weight; see `value`."""
+
+        def score_fn(points: Array, context: Array | None = None) -> Array:
+            return self.model.score(calculus, params, points, context)
+
+        return self.objective.terms(calculus, score_fn, x, inputs)
+
+    def value(self, calculus: Calculus, params: Params, x: Array, inputs: LossInputs) -> Array:
+        """The loss, a scalar, by the framework's own differentiation of the score.
+
+        It is a sum times 1/n because HIPS-autograd's `mean` sends float64 cotangents back through a float32 graph.
+
+        Args:
+            calculus: Operations and derivatives.
+            params: By name, as arrays of the framework.
+            x: Samples, (n, d).
+            inputs: `inputs`, and what the objective draws, as arrays of the framework.
+        """
+        terms = self.terms(calculus, params, x, inputs)
+        if "row_weight" in inputs:
+            return calculus.ops.sum(terms * inputs["row_weight"])
+        return calculus.ops.sum(terms) * (1.0 / x.shape[0])
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """One training problem.
 
     Attributes:
-        model: Gives the score, psi(x; params).
-        objective: Gives the loss.
+        loss: What is minimised.
         optimizer: Gives the update.
         x: Samples as the model sees them, (n, d), float64.
         standardizer: Took the samples there from the user's units.
@@ -53,10 +119,10 @@ class Problem:
         batch_size: Most rows of a step; None for all.
         clip_norm: Longest gradient that is followed as it is; a longer one is scaled down to it. None for any.
         average: Whether the state keeps an exponential moving average of the parameters.
+        fixed_inputs: What `inputs` gives, where that is not what the loss makes of the samples, as for some rows of a problem.
     """
 
-    model: Model
-    objective: Objective
+    loss: Loss
     optimizer: Optimizer
     x: np.ndarray
     standardizer: Standardizer
@@ -66,7 +132,17 @@ class Problem:
     batch_size: int | None = None
     clip_norm: float | None = None
     average: bool = False
-    _inputs: Params | None = None
+    fixed_inputs: LossInputs | None = None
+
+    @property
+    def model(self) -> Model:
+        """Gives the score."""
+        return self.loss.model
+
+    @property
+    def objective(self) -> Objective:
+        """Gives the terms of the loss."""
+        return self.loss.objective
 
     @property
     def n(self) -> int:
@@ -85,17 +161,13 @@ class Problem:
 
     @property
     def row_axes(self) -> dict[str, int]:
-        """Inputs that hold something for each row, and the axis that counts the rows."""
-        return {**self.objective.row_axes, "row_weight": 0}
+        """See `Loss.row_axes`."""
+        return self.loss.row_axes
 
-    def inputs(self) -> Params:
-        """All arrays beside parameters and samples that enter the loss and stay the same."""
-        if self._inputs is not None:
-            return dict(self._inputs)
-        found = dict(self.objective.inputs(self.x, self.standardizer))
-        if self.row_weight is not None:
-            found["row_weight"] = self.row_weight
-        return found
+    def inputs(self) -> LossInputs:
+        """All arrays beside parameters and samples that enter the loss and stay the same; a dict of one's own."""
+        found = self.fixed_inputs
+        return self.loss.inputs(self.x, self.standardizer, self.row_weight) if found is None else found.copy()
 
     def take(self, rows: np.ndarray) -> Problem:
         """The problem of these rows alone, whose weights are divided by their sum."""
@@ -103,9 +175,9 @@ class Problem:
         inputs = take_rows(self.inputs(), self.row_axes, rows)
         if weight is not None:
             inputs["row_weight"] = weight
-        return replace(self, x=self.x[rows], row_weight=weight, _inputs=inputs)
+        return replace(self, x=self.x[rows], row_weight=weight, fixed_inputs=inputs)
 
-    def draws(self, step: int) -> Params:
+    def draws(self, step: int) -> LossInputs:
         """All arrays that are drawn anew for the evaluation of the loss at a step.
 
         Each step has a random stream of its own, so that how a run is cut into chunks, or stopped and gone on with, changes
@@ -145,7 +217,7 @@ class Problem:
     def steps(self, step: int, rates: np.ndarray, decays: np.ndarray | None = None) -> Steps:
         """The steps from the given one, one a rate, with all that is drawn for them."""
         count = len(rates)
-        drawn = [self.draws(step + k) for k in range(count)] if self._drawn_bytes else []
+        drawn: list[Params] = [{**self.draws(step + k)} for k in range(count)] if self._drawn_bytes else []
         draws = {name: np.stack([each[name] for each in drawn]) for name in self._drawn_bytes}
         if self.batch_size is None:
             return Steps(rates, draws, average_decay=decays)
@@ -156,7 +228,8 @@ class Problem:
     @cached_property
     def _drawn_bytes(self) -> dict[str, int]:
         """Memory of each array drawn for a step, by name; found once, as a random stream costs as much as a short step."""
-        return {name: value.nbytes for name, value in self.draws(0).items()}
+        drawn: Params = {**self.draws(0)}
+        return {name: value.nbytes for name, value in drawn.items()}
 
     def bytes_a_step(self) -> int:
         """Memory that what is drawn for one step takes."""

@@ -127,10 +127,12 @@ def _judging(held_out: Problem, judge_weight: float, rounding: np.ndarray) -> Pr
         held_out = held_out.take(np.tile(np.arange(held_out.n), NOISE_DRAWS))
         noise = stream(held_out.seed, "dequantise").uniform(-0.5, 0.5, held_out.x.shape)
         held_out = replace(held_out, x=held_out.x + width * noise)
-    inputs = {name: value for name, value in held_out.inputs().items() if name != "curvature_weight"}
+    inputs = held_out.inputs()
+    inputs.pop("curvature_weight", None)
     if judge_weight:
         inputs["curvature_weight"] = np.asarray(judge_weight)
-    return replace(held_out, objective=replace(objective, curvature_weight=judge_weight), _inputs=inputs)
+    judging = replace(objective, curvature_weight=judge_weight)
+    return replace(held_out, loss=replace(held_out.loss, objective=judging), fixed_inputs=inputs)
 
 
 def _parts(settings: Settings, samples: Samples, folds: int) -> list[Data]:

@@ -12,7 +12,7 @@ from ismcore.ledger import Plan
 from ismcore.models import Model
 from ismcore.objectives import Objective
 from ismcore.optimizers import Optimizer
-from ismcore.problem import Problem
+from ismcore.problem import Loss, Problem
 from ismcore.samples import Standardizer, as_samples
 from ismcore.splitting import held_out_rows
 
@@ -101,10 +101,9 @@ class Data:
         standardizer = Standardizer.identity(x.shape[1])
         if settings.standardize:
             standardizer = Standardizer.of(x[trained], train_weight)
-        model = settings.model.canonical()
+        loss = Loss(settings.model.canonical(), settings.objective)
         whole = Problem(
-            model,
-            settings.objective,
+            loss,
             settings.optimizer,
             as_samples(standardizer(x), dtype=settings.dtype),
             standardizer,
@@ -117,7 +116,7 @@ class Data:
         )
         if samples.judged_by is not None and not out.any():
             judged_by = as_samples(standardizer(samples.judged_by), dtype=settings.dtype)
-            judge = Problem(model, settings.objective, settings.optimizer, judged_by, standardizer, seed=settings.seed)
+            judge = Problem(loss, settings.optimizer, judged_by, standardizer, seed=settings.seed)
             return cls(whole, judge)
         if not out.any():
             return cls(whole, None)

@@ -40,8 +40,8 @@ def judge_of(backend: Backend, held_out: Problem) -> Judge:
     rng = stream(held_out.seed, "validation")
     drawn = held_out.objective.draws(rng, *held_out.x.shape)
     with backend.scope():
-        x, given = backend.asarray(held_out.x), backend.asarrays({**held_out.inputs(), **drawn})
-        loss = backend.loss(held_out)
+        x, given = backend.asarray(held_out.x), backend.asarrays(held_out.inputs() | drawn)
+        loss = backend.loss(held_out.loss)
 
     def judge(params: Params) -> float:
         with backend.scope():

@@ -10,7 +10,7 @@ from ismcore.analytic import gradient
 from ismcore.analytic.routes import pulled
 from ismcore.calculus import NumpyCalculus
 from ismcore.plugins import load_backend
-from ismcore.problem import Problem
+from ismcore.problem import Loss, Problem
 from ismcore.samples import Standardizer
 
 MODELS = {
@@ -45,12 +45,12 @@ def test_products_with_a_transpose_are_right_whatever_is_copied_for_them(shape, 
 @pytest.mark.parametrize("d", [1, 3])
 def test_gradients_of_first_weights_are_given_transposed_where_that_is_asked(d, backend):
     model, x = ismcore.MLP((4,), "sigmoid"), np.random.default_rng(0).standard_normal((7, d))
-    problem = Problem(model, ismcore.ImplicitScoreMatching(0.3), ismcore.Adam(), x, Standardizer.identity(d))
+    problem = Problem(Loss(model, ismcore.ImplicitScoreMatching(0.3)), ismcore.Adam(), x, Standardizer.identity(d))
     engine = load_backend(backend)(dtype="float64")
     with engine.scope():
         params, given = engine.asarrays(model.initial_params(1, d)), engine.asarrays(problem.inputs())
         (_, plain), (_, turned) = (
-            analytic.loss_and_gradient(engine.untaped, problem, turned=turned)(params, engine.asarray(x), given)
+            analytic.loss_and_gradient(engine.untaped, problem.loss, turned=turned)(params, engine.asarray(x), given)
             for turned in (False, True)
         )
     assert analytic.across(problem) == ("layers.0.weight",)

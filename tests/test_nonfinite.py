@@ -10,7 +10,7 @@ from truth import BACKENDS, correlated
 import ismcore
 from ismcore.backend import Session
 from ismcore.plugins import load_backend
-from ismcore.problem import Problem
+from ismcore.problem import Loss, Problem
 from ismcore.samples import Standardizer
 
 D, N = 3, 23
@@ -42,7 +42,7 @@ def reached(backend, model, steps, rate, batch_size=None, average_decay=None, op
     """The state after so many steps, all in one run of a session."""
     optimizer = optimizer or ismcore.Adam(rate)
     problem = Problem(
-        model, ismcore.ImplicitScoreMatching(), optimizer, X, Standardizer.identity(D),
+        Loss(model, ismcore.ImplicitScoreMatching()), optimizer, X, Standardizer.identity(D),
         batch_size=batch_size, average=average_decay is not None,
     )  # fmt: skip
     params = model.initial_params(0, D)
@@ -181,7 +181,8 @@ def test_whatever_is_not_finite_ends_the_run_before_it(backend, what, value, pla
 @cache
 def affine_loss(backend):
     """The loss of the step 37, had nothing been planted."""
-    problem = Problem(ismcore.Affine(), ismcore.ImplicitScoreMatching(), ismcore.Adam(0.05), X, Standardizer.identity(D))
+    loss = Loss(ismcore.Affine(), ismcore.ImplicitScoreMatching())
+    problem = Problem(loss, ismcore.Adam(0.05), X, Standardizer.identity(D))
     engine = load_backend(backend)(dtype="float64")
     with engine.scope():
         session = engine.prepare(problem, ismcore.Adam().start(ismcore.Affine().initial_params(0, D)))

@@ -13,7 +13,7 @@ from ismcore.backend import GenericSession
 from ismcore.density import fisher_divergence
 from ismcore.ledger import Plan
 from ismcore.plugins import load_backend
-from ismcore.problem import Problem
+from ismcore.problem import Loss, Problem
 from ismcore.running import best_of
 from ismcore.samples import Standardizer
 from ismcore.selection import NOISE_DRAWS, _judging
@@ -148,9 +148,8 @@ def test_a_network_in_general_position_takes_the_same_way_on_every_backend():
 
 
 def problem(batch_size, weight=None, x=X, **options):
-    return Problem(
-        MODEL, objective(0.2), ismcore.Adam(), x, Standardizer.identity(D), weight, seed=9, batch_size=batch_size, **options
-    )
+    loss, same = Loss(MODEL, objective(0.2)), Standardizer.identity(D)
+    return Problem(loss, ismcore.Adam(), x, same, weight, seed=9, batch_size=batch_size, **options)
 
 
 SIZES = [1, 2, 5, 7, 22, 23]

@@ -85,7 +85,8 @@ class _Reweighted(AutogradBackend):
     def prepare(self, problem, state):
         if isinstance(problem.objective, ImplicitScoreMatching):
             weight = self.factor * problem.objective.curvature_weight
-            problem = replace(problem, objective=ImplicitScoreMatching(curvature_weight=weight))
+            loss = replace(problem.loss, objective=ImplicitScoreMatching(curvature_weight=weight))
+            problem = replace(problem, loss=loss)
         return super().prepare(problem, state)
 
 

@@ -1,11 +1,13 @@
 """A whole run in NumPy: parameters and moments are parts of one vector each, which every update changes in place."""
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 
 from ismcore.backend import Backend, Session
 from ismcore.errors import OptionError
+from ismcore.objectives import LossInputs
 from ismcore.optimizers import SGD, Adam
 from ismcore.problem import Params, Problem, Steps, TrainState, take_rows
 
@@ -17,7 +19,7 @@ class AutogradSession(Session):
 
     def __init__(self, backend: Backend, problem: Problem, state: TrainState) -> None:
         self._problem = problem
-        self._loss_and_gradient = backend.loss_and_gradient(problem)
+        self._loss_and_gradient = backend.loss_and_gradient(problem.loss)
         self._x = backend.asarray(problem.x)
         self._inputs = backend.asarrays(problem.inputs())
         self._dtype = np.dtype(backend.dtype)
@@ -40,7 +42,7 @@ class AutogradSession(Session):
             if steps.rows is not None:
                 x, given = self._x[steps.rows[k]], take_rows(self._inputs, self._problem.row_axes, steps.rows[k])
             if given_to_step:
-                given = {**given, **{name: value[k] for name, value in given_to_step.items()}}
+                given = cast(LossInputs, {**given, **{name: value[k] for name, value in given_to_step.items()}})
             loss, gradient = self._loss_and_gradient(self._params, x, given)
             losses[k] = loss
             for name, slope in gradient.items():

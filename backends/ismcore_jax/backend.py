@@ -3,22 +3,19 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ismcore.backend import Backend, GenericSession, Session
+from ismcore.backend import Backend, GenericSession, Session, Tree
 from ismcore.calculus import ScoreFn
 from ismcore.errors import BackendUnavailable
 from ismcore.forks import is_forked
-from ismcore.models import Model
-from ismcore.objectives import Objective
+from ismcore.objectives import LossInputs
 from ismcore.ops import Array, Ops
-from ismcore.optimizers import SGD
-from ismcore.problem import Params, Problem, TrainState
-from ismcore.samples import Standardizer
+from ismcore.problem import Loss, Params, Problem, TrainState
 from ismcore_jax.ops import JaxOps
 from ismcore_jax.session import JaxSession
 
@@ -89,10 +86,10 @@ class JaxBackend(Backend):
         placed: jax.Array = jax.device_put(np.array(array, dtype=self.dtype))
         return placed
 
-    def asarrays(self, tree: Params) -> Params:
+    def asarrays(self, tree: Tree) -> Tree:
         """See `Backend.asarrays`; placed in one call, which takes half the time of one each, in the order given."""
         placed = jax.device_put({name: np.array(value, dtype=self.dtype) for name, value in tree.items()})
-        return {name: placed[name] for name in tree}
+        return cast(Tree, {name: placed[name] for name in tree})
 
     def to_numpy(self, array: Array, /) -> np.ndarray:
         """See `Backend.to_numpy`."""
@@ -102,13 +99,13 @@ class JaxBackend(Backend):
         """See `Backend.value_and_grad`."""
         return jax.value_and_grad(f)
 
-    def loss_and_gradient(self, problem: Problem) -> Callable[[Params, Array, Params], tuple[Array, Params]]:
-        """See `Backend.loss_and_gradient`; compiled, once for all problems that differ in arrays alone."""
-        return _compiled(self, problem.model, problem.objective.canonical())
+    def loss_and_gradient(self, loss: Loss) -> Callable[[Params, Array, LossInputs], tuple[Array, Params]]:
+        """See `Backend.loss_and_gradient`; compiled, once for all losses that differ in arrays alone."""
+        return _compiled(self, loss.canonical())
 
-    def loss(self, problem: Problem) -> Callable[[Params, Array, Params], Array]:
+    def loss(self, loss: Loss) -> Callable[[Params, Array, LossInputs], Array]:
         """See `Backend.loss`; compiled likewise."""
-        return _compiled_loss(self, problem.model, problem.objective.canonical())
+        return _compiled_loss(self, loss.canonical())
 
     def jvp(self, f: ScoreFn, x: Array, v: Array, /) -> tuple[Array, Array]:
         """See `Calculus.jvp`."""
@@ -177,15 +174,13 @@ def _nothing(x: Array) -> Array:
 
 
 @lru_cache(maxsize=64)
-def _compiled_loss(backend: JaxBackend, model: Model, objective: Objective) -> Callable[..., Array]:
-    shell = Problem(model, objective, SGD(), np.empty((0, 0)), Standardizer.identity(0))
-    return jax.jit(Backend.loss(backend, shell))
+def _compiled_loss(backend: JaxBackend, loss: Loss) -> Callable[..., Array]:
+    return jax.jit(Backend.loss(backend, loss))
 
 
 @lru_cache(maxsize=64)
-def _compiled(backend: JaxBackend, model: Model, objective: Objective) -> Callable[..., tuple[Array, Params]]:
-    shell = Problem(model, objective, SGD(), np.empty((0, 0)), Standardizer.identity(0))
-    return jax.jit(Backend.loss_and_gradient(backend, shell))
+def _compiled(backend: JaxBackend, loss: Loss) -> Callable[..., tuple[Array, Params]]:
+    return jax.jit(Backend.loss_and_gradient(backend, loss))
 
 
 def _devices() -> list[jax.Device]:

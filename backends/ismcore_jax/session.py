@@ -12,12 +12,10 @@ import optax
 from ismcore import analytic
 from ismcore.backend import Backend, Session
 from ismcore.errors import OptionError
-from ismcore.models import Model
-from ismcore.objectives import Objective
+from ismcore.objectives import LossInputs
 from ismcore.ops import Array
 from ismcore.optimizers import SGD, Adam, Optimizer
-from ismcore.problem import STATE_PARTS, Params, Problem, Steps, TrainState, take_rows
-from ismcore.samples import Standardizer
+from ismcore.problem import STATE_PARTS, Loss, Params, Problem, Steps, TrainState, take_rows
 
 __all__ = ["JaxSession"]
 
@@ -36,8 +34,7 @@ class JaxSession(Session):
         self._across = analytic.across(problem)
         self._program = _program(
             backend,
-            problem.model,
-            problem.objective.canonical(),
+            problem.loss.canonical(),
             problem.optimizer.canonical(),
             tuple(sorted(problem.row_axes.items())),
             self._across,
@@ -96,24 +93,22 @@ class JaxSession(Session):
 @lru_cache(maxsize=64)
 def _program(
     backend: Backend,
-    model: Model,
-    objective: Objective,
+    loss: Loss,
     optimizer: Optimizer,
     row_axes: tuple[tuple[str, int], ...],
     across: tuple[str, ...],
 ) -> Callable[..., tuple[Any, Array]]:
     """The compiled loop. Whatever may change without a new program (rates, inputs, draws, samples, steps) is an argument."""
-    shell = Problem(model, objective, optimizer, np.empty((0, 0)), Standardizer.identity(0))
-    loss_and_gradient = analytic.loss_and_gradient(backend, shell, turned=True) if across else backend.loss_and_gradient(shell)
+    loss_and_gradient = analytic.loss_and_gradient(backend, loss, turned=True) if across else backend.loss_and_gradient(loss)
     rule = _transformation(optimizer)
     axes = dict(row_axes)
 
-    def run(carry: Any, x: Array, inputs: Params, clip_norm: tuple[Array, ...], drawn: dict[str, Any], count: Array) -> Any:
+    def run(carry: Any, x: Array, inputs: LossInputs, clip_norm: tuple[Array, ...], drawn: dict[str, Any], count: Array) -> Any:
         def step(k: Array, carried: Any) -> Any:
             (params, moments, average), losses = carried
             at = jax.tree.map(lambda values: values[k], drawn)
             points, given = (x[at["rows"]], take_rows(inputs, axes, at["rows"])) if "rows" in at else (x, inputs)
-            loss, gradient = loss_and_gradient(_transposed(params, across), points, {**given, **at["given"]})
+            value, gradient = loss_and_gradient(_transposed(params, across), points, given | at["given"])
             for limit in clip_norm:
                 gradient, _ = optax.clip_by_global_norm(limit).update(gradient, optax.EmptyState())
             direction, moments = rule.update(gradient, moments, params)
@@ -124,7 +119,7 @@ def _program(
                 average = jax.tree.map(
                     lambda a, p: decay.astype(p.dtype) * a + (1.0 - decay).astype(p.dtype) * p, average, params
                 )
-            return (params, moments, average), losses.at[k].set(loss)
+            return (params, moments, average), losses.at[k].set(value)
 
         return jax.lax.fori_loop(0, count, step, (carry, jnp.zeros(len(drawn["learning_rate"]), x.dtype)))
 

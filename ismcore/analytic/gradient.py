@@ -12,100 +12,98 @@ from ismcore.analytic.routes import FOLDED, Route, transposed
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.memory import keep_freed_memory
-from ismcore.objectives import ImplicitScoreMatching
+from ismcore.objectives import ImplicitScoreMatching, LossInputs
 from ismcore.ops import Array
-from ismcore.problem import Params, Problem
+from ismcore.problem import Loss, Params, Problem
 
 __all__ = ["across", "block_rows", "loss", "loss_and_gradient", "supports"]
 
 
-def supports(problem: Problem) -> bool:
-    """Whether the problem is to be solved by closed formulas.
+def supports(loss: Loss) -> bool:
+    """Whether the loss and its gradient are to be found by closed formulas.
 
     Raises:
         ModelError: The objective demands them, and there are none for the model.
     """
-    objective = problem.objective
+    objective = loss.objective
     if not isinstance(objective, ImplicitScoreMatching) or objective.divergence not in ("auto", "analytic"):
         return False
-    found = find_route(problem.model, 1, trace=not objective.penalised) is not None
+    found = find_route(loss.model, 1, trace=not objective.penalised) is not None
     if objective.divergence == "analytic" and not found:
-        raise ModelError(
-            f"there are no closed formulas for {problem.model!r}: use divergence='auto' or 'nested' for this model"
-        )
+        raise ModelError(f"there are no closed formulas for {loss.model!r}: use divergence='auto' or 'nested' for this model")
     return found
 
 
 def across(problem: Problem) -> tuple[str, ...]:
     """Names of the weights that a session does well to keep transposed: see `Route.across`."""
-    if not supports(problem):
+    if not supports(problem.loss):
         return ()
-    return _route(problem, problem.batch_rows, problem.x.shape[1]).across
+    return _route(problem.loss, problem.batch_rows, problem.x.shape[1]).across
 
 
 def loss_and_gradient(
-    calculus: Calculus, problem: Problem, of_rows: int | None = None, *, turned: bool = False
-) -> Callable[[Params, Array, Params], tuple[Array, Params]]:
-    """The objective and its gradient as a function (params, x, given), for a problem that `supports` accepts.
+    calculus: Calculus, loss: Loss, of_rows: int | None = None, *, turned: bool = False
+) -> Callable[[Params, Array, LossInputs], tuple[Array, Params]]:
+    """The loss and its gradient as a function (params, x, inputs), for a loss that `supports` accepts.
 
     Only `ops`, `asarray` and `sum_over_rows` of the calculus are used: no derivative of the framework's.
 
     Args:
         calculus: Operations.
-        problem: Model and objective.
+        loss: Model and objective.
         of_rows: How many rows there are, where x is only some of them, and its share of their mean is wanted.
         turned: Whether gradients of the weights that `across` names are given transposed, as the formula finds them.
     """
     keep_freed_memory()
 
-    def of(params: Params, x: Array, given: Params) -> tuple[Array, Params]:
-        route, folded, total = _total(calculus, problem, params, x, given, gradient=True, of_rows=of_rows)
+    def value_and_gradient(params: Params, x: Array, inputs: LossInputs) -> tuple[Array, Params]:
+        route, folded, total = _total(calculus, loss, params, x, inputs, gradient=True, of_rows=of_rows)
         if folded is not None:
             for name, slope in route.unfold(calculus.ops, params, folded, total[FOLDED]).items():
                 total[name] += slope
         turn = () if turned else route.across
         return total["loss"], {name: transposed(calculus.ops, total[name]) if name in turn else total[name] for name in params}
 
-    return of
+    return value_and_gradient
 
 
-def loss(calculus: Calculus, problem: Problem) -> Callable[[Params, Array, Params], Array]:
-    """The objective alone, as a function (params, x, given), for a problem that `supports` accepts."""
+def loss(calculus: Calculus, loss: Loss) -> Callable[[Params, Array, LossInputs], Array]:
+    """The loss alone, as a function (params, x, inputs), for a loss that `supports` accepts."""
 
-    def of(params: Params, x: Array, given: Params) -> Array:
-        return _total(calculus, problem, params, x, given, gradient=False)[2]["loss"]
+    def value(params: Params, x: Array, inputs: LossInputs) -> Array:
+        return _total(calculus, loss, params, x, inputs, gradient=False)[2]["loss"]
 
-    return of
+    return value
 
 
-def block_rows(calculus: Calculus, problem: Problem, n: int, d: int) -> int:
+def block_rows(calculus: Calculus, loss: Loss, n: int, d: int) -> int:
     """How many rows of n make a block that stays in the cache."""
-    return _block_rows(calculus, _route(problem, n, d), d)
+    return _block_rows(calculus, _route(loss, n, d), d)
 
 
 def _total(
     calculus: Calculus,
-    problem: Problem,
+    loss: Loss,
     params: Params,
     x: Array,
-    given: Params,
+    inputs: LossInputs,
     *,
     gradient: bool,
     of_rows: int | None = None,
 ) -> tuple[Route, Any, Params]:
     """The formula used, what it folded, and the sums over all rows: the loss and, if asked for, what `Route.pullback` gives."""
-    objective, ops = problem.objective, calculus.ops
+    objective, ops = loss.objective, calculus.ops
     assert isinstance(objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
     n, d = x.shape
-    weighted = "row_weight" in given
-    route = _route(problem, n, d, summed=not weighted)
-    rows = {"x": x, **({"weight": given["row_weight"]} if weighted else {})}
+    weighted = "row_weight" in inputs
+    route = _route(loss, n, d, summed=not weighted)
+    rows = {"x": x, **({"weight": inputs["row_weight"]} if weighted else {})}
     folded = route.fold(ops, params)
 
     def block(part: Params) -> Params:
         psi, second, residuals = route.forward(ops, params, folded, transposed(ops, part["x"]))
         weight = part["weight"] if weighted else 1.0 / (of_rows or n)
-        value, psi_bar, second_bar = objective.cotangents(ops, psi, second, weight, given)
+        value, psi_bar, second_bar = objective.cotangents(ops, psi, second, weight, inputs)
         found: Params = {"loss": value}
         if gradient:
             found |= route.pullback(ops, residuals, psi_bar, second_bar)
@@ -114,10 +112,10 @@ def _total(
     return route, folded, calculus.sum_over_rows(block, rows, _block_rows(calculus, route, d))
 
 
-def _route(problem: Problem, n: int, d: int, *, summed: bool = False) -> Route:
-    assert isinstance(problem.objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
-    trace = not problem.objective.penalised
-    route = find_route(problem.model, d, trace=trace, summed=summed and trace, n=n)
+def _route(loss: Loss, n: int, d: int, *, summed: bool = False) -> Route:
+    assert isinstance(loss.objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
+    trace = not loss.objective.penalised
+    route = find_route(loss.model, d, trace=trace, summed=summed and trace, n=n)
     assert route is not None  # noqa: S101
     return route
 

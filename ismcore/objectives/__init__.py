@@ -1,6 +1,6 @@
 """Objectives: what is minimised, written once over a backend's operations and derivatives."""
 
-from ismcore.objectives.base import Objective
+from ismcore.objectives.base import LossInputs, Objective
 from ismcore.objectives.denoising import DenoisingScoreMatching, NoiseConditionalScoreMatching
 from ismcore.objectives.explicit import ExplicitScoreMatching
 from ismcore.objectives.implicit import CurvatureSearch, ImplicitScoreMatching
@@ -13,6 +13,7 @@ __all__ = [
     "ExplicitScoreMatching",
     "Hutchinson",
     "ImplicitScoreMatching",
+    "LossInputs",
     "NoiseConditionalScoreMatching",
     "Objective",
     "SlicedScoreMatching",

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 import numpy as np
 
 from ismcore.calculus import Calculus, ScoreFn
 from ismcore.errors import OptionError
 from ismcore.ops import Array
-from ismcore.problem import Params
 from ismcore.samples import Standardizer
 
-__all__ = ["Objective"]
+__all__ = ["LossInputs", "Objective"]
+
+
+class LossInputs(TypedDict, total=False):
+    """Arrays that enter a loss beside parameters and samples; which of them are there, objective and problem say.
+
+    An objective of one's own may add others, under names of its own.
+    """
+
+    curvature_weight: Array
+    """lambda, () or (d,): there where the curvature is penalised."""
+    probes: Array
+    """Directions v, (m, n, d), of an estimated divergence."""
+    noise: Array
+    """Standard normal noise e, (n, d)."""
+    noise_scale: Array
+    """s, () or, one for each row, (n, 1)."""
+    target_score: Array
+    """The score to be met, (n, d)."""
+    row_weight: Array
+    """Weight of each row in the loss, (n,), in the place of 1/n."""
 
 
 class Objective(ABC):
@@ -24,7 +43,7 @@ class Objective(ABC):
     row_axes: ClassVar[dict[str, int]] = {}
     """Those of `inputs` that hold something for each row, and the axis that counts the rows: batches take them by it."""
 
-    def inputs(self, x: np.ndarray, standardizer: Standardizer) -> Params:
+    def inputs(self, x: np.ndarray, standardizer: Standardizer) -> LossInputs:
         """Arrays that enter the terms and stay the same, so that changing them never recompiles a program.
 
         Args:
@@ -36,7 +55,7 @@ class Objective(ABC):
         """
         return {}
 
-    def draws(self, rng: np.random.Generator, n: int, d: int) -> Params:
+    def draws(self, rng: np.random.Generator, n: int, d: int) -> LossInputs:
         """Arrays that enter the terms and are drawn anew for every evaluation of the loss on n rows."""
         return {}
 
@@ -45,14 +64,14 @@ class Objective(ABC):
         return self
 
     @abstractmethod
-    def terms(self, calculus: Calculus, score_fn: ScoreFn, x: Array, given: Params) -> Array:
+    def terms(self, calculus: Calculus, score_fn: ScoreFn, x: Array, inputs: LossInputs) -> Array:
         """The row terms, (n,), whose mean is the loss.
 
         Args:
             calculus: Operations and derivatives.
             score_fn: The score, (n, d) -> (n, d).
             x: Samples, (n, d).
-            given: `inputs` and `draws`, as arrays of the framework.
+            inputs: What `inputs` and `draws` gave, as arrays of the framework.
         """
 
 

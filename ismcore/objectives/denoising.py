@@ -9,9 +9,8 @@ import numpy as np
 
 from ismcore.calculus import Calculus, ScoreFn
 from ismcore.errors import OptionError
-from ismcore.objectives.base import Objective, check_positive, check_shape
+from ismcore.objectives.base import LossInputs, Objective, check_positive, check_shape
 from ismcore.ops import Array
-from ismcore.problem import Params
 from ismcore.samples import Standardizer
 
 __all__ = ["DenoisingScoreMatching", "NoiseConditionalScoreMatching"]
@@ -45,14 +44,14 @@ class DenoisingScoreMatching(Objective):
         check_positive("noise_scale", self.noise_scale)
         object.__setattr__(self, "given_noise", self.noise is not None)
 
-    def inputs(self, x: np.ndarray, standardizer: Standardizer) -> Params:
+    def inputs(self, x: np.ndarray, standardizer: Standardizer) -> LossInputs:
         """See `Objective.inputs`."""
-        found: Params = {"noise_scale": np.asarray(self.noise_scale, dtype=np.float64)}
+        found: LossInputs = {"noise_scale": np.asarray(self.noise_scale, dtype=np.float64)}
         if self.given_noise:
             found["noise"] = check_shape("noise", self.noise, x.shape)
         return found
 
-    def draws(self, rng: np.random.Generator, n: int, d: int) -> Params:
+    def draws(self, rng: np.random.Generator, n: int, d: int) -> LossInputs:
         """See `Objective.draws`."""
         return {} if self.given_noise else {"noise": rng.standard_normal((n, d))}
 
@@ -60,9 +59,9 @@ class DenoisingScoreMatching(Objective):
         """See `Objective.canonical`."""
         return DenoisingScoreMatching(1.0)
 
-    def terms(self, calculus: Calculus, score_fn: ScoreFn, x: Array, given: Params) -> Array:
+    def terms(self, calculus: Calculus, score_fn: ScoreFn, x: Array, inputs: LossInputs) -> Array:
         """See `Objective.terms`."""
-        noise, scale = given["noise"], given["noise_scale"]
+        noise, scale = inputs["noise"], inputs["noise_scale"]
         gap = score_fn(x + scale * noise) + noise / scale
         return 0.5 * calculus.ops.sum(gap * gap, axis=1)
 
@@ -94,7 +93,7 @@ class NoiseConditionalScoreMatching(Objective):
         for scale in self.noise_scales:
             check_positive("every one of noise_scales", scale)
 
-    def draws(self, rng: np.random.Generator, n: int, d: int) -> Params:
+    def draws(self, rng: np.random.Generator, n: int, d: int) -> LossInputs:
         """See `Objective.draws`."""
         scale = np.asarray(self.noise_scales)[rng.integers(0, len(self.noise_scales), n)]
         return {"noise_scale": scale[:, None], "noise": rng.standard_normal((n, d))}
@@ -103,8 +102,8 @@ class NoiseConditionalScoreMatching(Objective):
         """See `Objective.canonical`."""
         return NoiseConditionalScoreMatching((1.0,))
 
-    def terms(self, calculus: Calculus, score_fn: ScoreFn, x: Array, given: Params) -> Array:
+    def terms(self, calculus: Calculus, score_fn: ScoreFn, x: Array, inputs: LossInputs) -> Array:
         """See `Objective.terms`."""
-        noise, scale = given["noise"], given["noise_scale"]
+        noise, scale = inputs["noise"], inputs["noise_scale"]
         gap = scale * score_fn(x + scale * noise, scale) + noise
         return 0.5 * calculus.ops.sum(gap * gap, axis=1)

@@ -10,9 +10,8 @@ import numpy as np
 
 from ismcore.calculus import Calculus, ScoreFn
 from ismcore.errors import OptionError
-from ismcore.objectives.base import Objective, check_shape
+from ismcore.objectives.base import LossInputs, Objective, check_shape
 from ismcore.ops import Array
-from ismcore.problem import Params
 from ismcore.samples import Standardizer
 
 __all__ = ["ExplicitScoreMatching"]
@@ -40,12 +39,12 @@ class ExplicitScoreMatching(Objective):
         if not callable(self.target_score):
             raise OptionError(f"target_score must be a function (n, d) -> (n, d), not {self.target_score!r}")
 
-    def inputs(self, x: np.ndarray, standardizer: Standardizer) -> Params:
+    def inputs(self, x: np.ndarray, standardizer: Standardizer) -> LossInputs:
         """See `Objective.inputs`; the score of z = (x - mean) / scale is scale times the score of x."""
         target = self.target_score(standardizer.inverse(x))
         return {"target_score": check_shape("what target_score returns", target, x.shape) * standardizer.scale}
 
-    def terms(self, calculus: Calculus, score_fn: ScoreFn, x: Array, given: Params) -> Array:
+    def terms(self, calculus: Calculus, score_fn: ScoreFn, x: Array, inputs: LossInputs) -> Array:
         """See `Objective.terms`."""
-        gap = score_fn(x) - given["target_score"]
+        gap = score_fn(x) - inputs["target_score"]
         return 0.5 * calculus.ops.sum(gap * gap, axis=1)

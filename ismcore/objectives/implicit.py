@@ -9,10 +9,9 @@ import numpy as np
 
 from ismcore.calculus import Calculus, ScoreFn
 from ismcore.errors import OptionError
-from ismcore.objectives.base import Objective, check_shape
+from ismcore.objectives.base import LossInputs, Objective, check_shape
 from ismcore.objectives.probes import Hutchinson, probe_products
 from ismcore.ops import Array, Ops
-from ismcore.problem import Params
 from ismcore.samples import Standardizer
 
 __all__ = ["CurvatureSearch", "ImplicitScoreMatching"]
@@ -115,15 +114,15 @@ class ImplicitScoreMatching(Objective):
         # no NumPy: this is asked at every step, and torch's compiler takes NumPy's answer for one of its own
         return any(w > 0.0 for w in (weight if isinstance(weight, tuple) else (weight,)))
 
-    def inputs(self, x: np.ndarray, standardizer: Standardizer) -> Params:
+    def inputs(self, x: np.ndarray, standardizer: Standardizer) -> LossInputs:
         """See `Objective.inputs`."""
-        found: Params = self.divergence.inputs(*x.shape) if isinstance(self.divergence, Hutchinson) else {}
+        found: LossInputs = self.divergence.inputs(*x.shape) if isinstance(self.divergence, Hutchinson) else {}
         if self.penalised:
             weight = np.asarray(self.curvature_weight, dtype=np.float64)
             found["curvature_weight"] = weight if weight.ndim == 0 else check_shape("curvature_weight", weight, x.shape[1:])
         return found
 
-    def draws(self, rng: np.random.Generator, n: int, d: int) -> Params:
+    def draws(self, rng: np.random.Generator, n: int, d: int) -> LossInputs:
         """See `Objective.draws`."""
         return self.divergence.draws(rng, n, d) if isinstance(self.divergence, Hutchinson) else {}
 
@@ -132,23 +131,23 @@ class ImplicitScoreMatching(Objective):
         route = self.divergence.canonical() if isinstance(self.divergence, Hutchinson) else self.divergence
         return replace(self, curvature_weight=float(self.penalised), divergence=route)
 
-    def terms(self, calculus: Calculus, score_fn: ScoreFn, x: Array, given: Params) -> Array:
+    def terms(self, calculus: Calculus, score_fn: ScoreFn, x: Array, inputs: LossInputs) -> Array:
         """See `Objective.terms`."""
         if isinstance(self.divergence, Hutchinson):
-            return self._estimated_terms(calculus, score_fn, x, given)
+            return self._estimated_terms(calculus, score_fn, x, inputs)
         psi, diagonal = calculus.jacobian_diagonal(score_fn, x)
-        return self.row_terms(calculus.ops, psi, diagonal, given)
+        return self.row_terms(calculus.ops, psi, diagonal, inputs)
 
     @staticmethod
-    def row_terms(ops: Ops, psi: Array, diagonal: Array, given: Params) -> Array:
+    def row_terms(ops: Ops, psi: Array, diagonal: Array, inputs: LossInputs) -> Array:
         """The terms, (n,), from score and Jacobian diagonal, both (n, d)."""
         integrand = 0.5 * psi * psi + diagonal
-        if "curvature_weight" in given:
-            integrand = integrand + given["curvature_weight"] * diagonal * diagonal
+        if "curvature_weight" in inputs:
+            integrand = integrand + inputs["curvature_weight"] * diagonal * diagonal
         return ops.sum(integrand, axis=1)
 
     def cotangents(
-        self, ops: Ops, psi: Array, second: Array, weight: Array | float, given: Params
+        self, ops: Ops, psi: Array, second: Array, weight: Array | float, inputs: LossInputs
     ) -> tuple[Array, Array, Array | float]:
         """Loss, and its derivatives in psi and in `second`: by formula, for `ismcore.analytic`, where samples are columns.
 
@@ -158,15 +157,15 @@ class ImplicitScoreMatching(Objective):
             second: Where there is no penalty the divergence, (n,), or its sum over rows if all weigh alike; else the Jacobian
                 diagonal, (d, n).
             weight: Weight of each row, (n,), or of all alike.
-            given: See `terms`.
+            inputs: See `terms`.
         """
         half = psi * (0.5 * weight)
         terms = psi * half
         half += half
-        if "curvature_weight" not in given:
+        if "curvature_weight" not in inputs:
             weighed = second * weight
             return ops.sum(terms) + (ops.sum(weighed) if weighed.shape else weighed), half, weight
-        curvature_weight = given["curvature_weight"]
+        curvature_weight = inputs["curvature_weight"]
         if curvature_weight.shape:
             curvature_weight = curvature_weight[:, None]
         bend = (curvature_weight * weight) * second
@@ -176,15 +175,15 @@ class ImplicitScoreMatching(Objective):
         return ops.sum(terms), half, rise
 
     @staticmethod
-    def _estimated_terms(calculus: Calculus, score_fn: ScoreFn, x: Array, given: Params) -> Array:
-        psi, products = probe_products(calculus, score_fn, x, given["probes"])
+    def _estimated_terms(calculus: Calculus, score_fn: ScoreFn, x: Array, inputs: LossInputs) -> Array:
+        psi, products = probe_products(calculus, score_fn, x, inputs["probes"])
         m = len(products)
         total = sum(products[1:], products[0])
         integrand = 0.5 * psi * psi + total * (1.0 / m)
-        if "curvature_weight" in given:
+        if "curvature_weight" in inputs:
             # the mean over pairs of different, hence independent, probes: unbiased for J_ii^2
             squares = sum((p * p for p in products[1:]), products[0] * products[0])
-            integrand = integrand + given["curvature_weight"] * (total * total - squares) * (1.0 / (m * (m - 1)))
+            integrand = integrand + inputs["curvature_weight"] * (total * total - squares) * (1.0 / (m * (m - 1)))
         return calculus.ops.sum(integrand, axis=1)
 
 

@@ -10,9 +10,8 @@ import numpy as np
 
 from ismcore.calculus import Calculus, ScoreFn
 from ismcore.errors import OptionError
-from ismcore.objectives.base import check_shape
+from ismcore.objectives.base import LossInputs, check_shape
 from ismcore.ops import Array
-from ismcore.problem import Params
 
 __all__ = ["Hutchinson", "probe_products"]
 
@@ -79,11 +78,11 @@ class Hutchinson:
         if isinstance(self.n_probes, bool) or not isinstance(self.n_probes, int | np.integer) or self.n_probes < 1:
             raise OptionError(f"n_probes must be a whole number from 1, not {self.n_probes!r}")
 
-    def inputs(self, n: int, d: int) -> Params:
+    def inputs(self, n: int, d: int) -> LossInputs:
         """Probes that were given, checked against the samples' shape."""
         return {"probes": check_shape("probes", self.probes, (self.n_probes, n, d))} if self.law == "given" else {}
 
-    def draws(self, rng: np.random.Generator, n: int, d: int) -> Params:
+    def draws(self, rng: np.random.Generator, n: int, d: int) -> LossInputs:
         """Probes drawn from the law."""
         return {} if self.law == "given" else {"probes": LAWS[self.law](rng, (self.n_probes, n, d))}
 

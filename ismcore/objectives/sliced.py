@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ismcore.calculus import Calculus, ScoreFn
-from ismcore.objectives.base import Objective
+from ismcore.objectives.base import LossInputs, Objective
 from ismcore.objectives.probes import Hutchinson, probe_products
 from ismcore.ops import Array
-from ismcore.problem import Params
 from ismcore.samples import Standardizer
 
 __all__ = ["SlicedScoreMatching"]
@@ -52,11 +51,11 @@ class SlicedScoreMatching(Objective):
     def _source(self) -> Hutchinson:
         return Hutchinson(self.n_probes, self.probes)
 
-    def inputs(self, x: np.ndarray, standardizer: Standardizer) -> Params:
+    def inputs(self, x: np.ndarray, standardizer: Standardizer) -> LossInputs:
         """See `Objective.inputs`."""
         return self._source().inputs(*x.shape)
 
-    def draws(self, rng: np.random.Generator, n: int, d: int) -> Params:
+    def draws(self, rng: np.random.Generator, n: int, d: int) -> LossInputs:
         """See `Objective.draws`."""
         return self._source().draws(rng, n, d)
 
@@ -64,9 +63,9 @@ class SlicedScoreMatching(Objective):
         """See `Objective.canonical`."""
         return SlicedScoreMatching(self.n_probes, variance_reduced=self.variance_reduced)
 
-    def terms(self, calculus: Calculus, score_fn: ScoreFn, x: Array, given: Params) -> Array:
+    def terms(self, calculus: Calculus, score_fn: ScoreFn, x: Array, inputs: LossInputs) -> Array:
         """See `Objective.terms`."""
-        ops, probes = calculus.ops, given["probes"]
+        ops, probes = calculus.ops, inputs["probes"]
         psi, products = probe_products(calculus, score_fn, x, probes)
         if self.variance_reduced:
             squares = [0.5 * ops.sum(psi * psi, axis=1)] * len(products)

@@ -14,6 +14,7 @@ from ismcore.objectives import (
     ExplicitScoreMatching,
     Hutchinson,
     ImplicitScoreMatching,
+    LossInputs,
     NoiseConditionalScoreMatching,
     Objective,
     SlicedScoreMatching,
@@ -29,7 +30,7 @@ def loss(
     formula: Formula,
     params: Params,
     x: np.ndarray,
-    draws: Params | None = None,
+    draws: LossInputs | None = None,
     row_weight: np.ndarray | None = None,
 ) -> complex:
     """The mean of the objective's terms, or their sum by row weights.
@@ -55,11 +56,11 @@ def of_rows(objective: Objective, rows: np.ndarray) -> Objective:
     return objective
 
 
-def _probes(given: Any, draws: Params) -> np.ndarray:
+def _probes(given: Any, draws: LossInputs) -> np.ndarray:
     return np.asarray(draws["probes"] if isinstance(given, str) else given)
 
 
-def _implicit(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: Params) -> np.ndarray:
+def _implicit(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: LossInputs) -> np.ndarray:
     """1/2 |psi|^2 + tr J + sum_i lambda_i J_ii^2, or with estimates of J_ii and of its square."""
     psi, jacobian = formula(params, x)
     diagonal = np.einsum("nii->ni", jacobian)
@@ -74,7 +75,7 @@ def _implicit(objective: Any, formula: Formula, params: Params, x: np.ndarray, d
     return np.asarray((0.5 * psi * psi + diagonal + np.asarray(objective.curvature_weight) * squares).sum(axis=1))
 
 
-def _sliced(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: Params) -> np.ndarray:
+def _sliced(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: LossInputs) -> np.ndarray:
     """The mean over probes of v.J v + 1/2 (v.psi)^2, or with 1/2 |psi|^2 if the variance is reduced."""
     psi, jacobian = formula(params, x)
     v = _probes(objective.probes, draws)
@@ -82,27 +83,27 @@ def _sliced(objective: Any, formula: Formula, params: Params, x: np.ndarray, dra
     return np.asarray((np.einsum("mni,nij,mnj->mn", v, jacobian, v) + 0.5 * slices).mean(axis=0))
 
 
-def _denoising(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: Params) -> np.ndarray:
+def _denoising(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: LossInputs) -> np.ndarray:
     """1/2 |psi(x + s e) + e / s|^2."""
     s, e = objective.noise_scale, draws["noise"] if objective.noise is None else np.asarray(objective.noise)
     gap = formula(params, x + s * e)[0] + e / s
     return np.asarray(0.5 * (gap * gap).sum(axis=1))
 
 
-def _noise_conditional(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: Params) -> np.ndarray:
+def _noise_conditional(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: LossInputs) -> np.ndarray:
     """s^2 times the denoising term at each row's own s, which the score is told."""
     s, e = draws["noise_scale"], draws["noise"]
     gap = formula(params, x + s * e, s)[0] + e / s
     return np.asarray(0.5 * s[:, 0] ** 2 * (gap * gap).sum(axis=1))
 
 
-def _explicit(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: Params) -> np.ndarray:
+def _explicit(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: LossInputs) -> np.ndarray:
     """1/2 |psi - target|^2."""
     gap = formula(params, x)[0] - objective.target_score(x)
     return np.asarray(0.5 * (gap * gap).sum(axis=1))
 
 
-TERMS: dict[type[Objective], Callable[[Any, Formula, Params, np.ndarray, Params], np.ndarray]] = {
+TERMS: dict[type[Objective], Callable[[Any, Formula, Params, np.ndarray, LossInputs], np.ndarray]] = {
     ImplicitScoreMatching: _implicit,
     SlicedScoreMatching: _sliced,
     DenoisingScoreMatching: _denoising,

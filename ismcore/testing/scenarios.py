@@ -19,13 +19,14 @@ from ismcore.objectives import (
     ExplicitScoreMatching,
     Hutchinson,
     ImplicitScoreMatching,
+    LossInputs,
     NoiseConditionalScoreMatching,
     Objective,
     SlicedScoreMatching,
 )
 from ismcore.optimizers import SGD, Adam, Optimizer
 from ismcore.plugins import registry
-from ismcore.problem import Params, Problem, TrainState
+from ismcore.problem import Loss, Params, Problem, TrainState
 from ismcore.samples import Standardizer
 from ismcore.testing import functions, losses, oracle
 
@@ -94,11 +95,10 @@ class Scenario:
     def problem(self, optimizer: Optimizer, compile: str = "auto") -> Problem:
         """The training problem with this optimiser."""
         standardizer = Standardizer.identity(self.x.shape[1])
-        return Problem(
-            self.model, self.objective, optimizer, self.x.copy(), standardizer, row_weight=self.row_weight, compile=compile
-        )
+        loss = Loss(self.model, self.objective)
+        return Problem(loss, optimizer, self.x.copy(), standardizer, row_weight=self.row_weight, compile=compile)
 
-    def draws(self, step: int) -> Params:
+    def draws(self, step: int) -> LossInputs:
         """What the objective draws for a step."""
         return self.problem(SGD()).draws(step)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
-from ismcore.backend import Backend, loss_function
+from ismcore.backend import Backend
 from ismcore.calculus import Calculus
 from ismcore.errors import IsmError, OptionError
 from ismcore.ops import Array
@@ -160,7 +160,8 @@ class Subject:
         """What `evaluate` gives, computed anew."""
         with self.working() as engine:
             problem = scenario.problem(SGD())
-            return run_at(engine, engine.compiled(engine.value_and_grad(loss_function(engine, problem))), problem, scenario)
+            loss_and_gradient = engine.value_and_grad(partial(problem.loss.value, engine))
+            return run_at(engine, engine.compiled(loss_and_gradient), problem, scenario)
 
     def compute_field(self, scenario: Scenario, x: np.ndarray | None = None) -> Field:
         """What `field` gives, computed anew, and at other samples if there are any."""
@@ -258,7 +259,7 @@ def _field(subject: Subject, scenario: Scenario) -> Field:
 
 def run_at(engine: Backend, loss_and_gradient: Any, problem: Problem, scenario: Scenario) -> Outcome:
     """What a function (params, x, given) gives at the scenario's parameters and the problem's samples; inside of the scope."""
-    given = engine.asarrays({**problem.inputs(), **problem.draws(0)})
+    given = engine.asarrays(problem.inputs() | problem.draws(0))
     loss, gradient = loss_and_gradient(engine.asarrays(scenario.params), engine.asarray(problem.x), given)
     return Outcome(engine.to_numpy(loss), {name: engine.to_numpy(value) for name, value in gradient.items()})
 

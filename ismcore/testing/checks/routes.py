@@ -41,7 +41,7 @@ def _by(route: str, case: Scenario, curvature_weight: float) -> Scenario:
 def _follows(subject: Subject, case: Scenario, tolerances: Tolerances) -> float:
     with subject.working() as engine:
         problem = case.problem(SGD())
-        found = run_at(engine, engine.loss_and_gradient(problem), problem, case)
+        found = run_at(engine, engine.loss_and_gradient(problem.loss), problem, case)
     return max(
         subject.close(found.loss, case.answer.loss, tolerances.value, "the loss"),
         subject.close(found.gradient, case.answer.gradient, tolerances.gradient, "the gradient in"),
