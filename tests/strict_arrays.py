@@ -1,7 +1,7 @@
 """A backend whose arrays do what the contract of backends/README.md names, and raise at anything else; under it, HIPS-autograd.
 
-`StrictBackend` has arrays that `+=` changes, `FrozenBackend` such as it makes anew. Where both find the same numbers, no array that
-was updated in place is looked at under another name.
+`StrictBackend` has arrays that `+=` changes, `FrozenBackend` such as it makes anew. Where both find the same numbers, no array
+that was updated in place is looked at under another name.
 """
 
 import math

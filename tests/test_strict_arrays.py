@@ -1,4 +1,4 @@
-"""What the core asks of arrays is what backends/README.md says: everything runs on arrays that refuse whatever it does not name."""
+"""What the core asks of arrays is what backends/README.md says: everything runs on arrays that refuse whatever it does not."""
 
 import numpy as np
 import pytest

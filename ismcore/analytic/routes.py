@@ -1,8 +1,8 @@
 """What a closed formula gives, and the forward pass that all of them share.
 
 Inside a formula a sample is a column: activations are (H, n), tangents (H, d, n) or (H, n, d), so that z = W h + b is written
-as in the literature, and element-wise loops run along the samples, however narrow the network. Updates in place (`+=`, `*=`) save
-a tenth of the time in NumPy; `ismcore.ops` says what may be updated so.
+as in the literature, and element-wise loops run along the samples, however narrow the network. Updates in place (`+=`, `*=`)
+save a tenth of the time in NumPy; `ismcore.ops` says what may be updated so.
 """
 
 from __future__ import annotations
