@@ -153,7 +153,7 @@ def product(a: Array, b: Array) -> Array:
 
 def row_times(row: Array, matrix: Array) -> Array:
     """The product of a vector (k,) with a matrix (k, n), (n,): `@` takes matrices alone."""
-    return (row[None, :] @ matrix)[0]
+    return (row[None, :] @ matrix)[0, :]
 
 
 def times_column(matrix: Array, column: Array) -> Array:
