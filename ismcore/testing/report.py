@@ -203,7 +203,7 @@ def check_backend(
     Example:
         >>> report = check_backend("autograd", only=["check_vjp", "check_layout"])
         >>> report.ok, len(report.rows)
-        (True, 13)
+        (True, 14)
     """
     expected, chosen = dict(expected_failures or {}), set(only)
     known = {check.name for check in all_checks()} | {item.id for item in all_items()}
