@@ -35,7 +35,9 @@ Tree = TypeVar("Tree", bound=Mapping[str, Any])
 
 DTYPES = ("float32", "float64")
 API = 1
-"""Version of this contract; a plugin states the one that it was written for."""
+"""Version of this contract, one more with every change of it; a plugin states the one that it was written for."""
+OLDEST_API = 1
+"""The oldest version whose plugins still work: a new member with a default leaves it where it is."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class BackendInfo:
         load: Where its `Backend` subclass is, as "package.module:Class"; imported when the backend is first used.
         requires: Modules that must be installed for it to work.
         install: The command that installs them.
-        api: Version of the contract that it was written for.
+        api: Version of the contract that it was written for; from `OLDEST_API` to `API` all are taken.
         description: One line for `ismcore.backends()`.
     """
 

@@ -45,11 +45,11 @@ class Calculus(ABC):
 
     def units(self, x: Array, /) -> list[Array]:
         """The d unit directions at every row of x: d arrays (n, d)."""
-        return [self.ops.broadcast_to(self.asarray(row), x.shape) for row in np.eye(x.shape[1])]
+        return [self.ops.broadcast_to(self.asarray(row), tuple(x.shape)) for row in np.eye(x.shape[1])]
 
     def ones(self, values: Array, /) -> Array:
         """Ones in the shape of the values."""
-        return self.ops.broadcast_to(self.asarray(np.ones(())), values.shape)
+        return self.ops.broadcast_to(self.asarray(np.ones(())), tuple(values.shape))
 
     def jacobian_diagonal(self, f: ScoreFn, x: Array, /) -> tuple[Array, Array]:
         """Score and the diagonal of its Jacobian: psi_i(x_n) and d psi_i / d x_i (x_n), both (n, d).
@@ -83,11 +83,7 @@ class Calculus(ABC):
         total: dict[str, Array] | None = None
         for start in range(0, n, size):
             part = f({name: value[start : start + size] for name, value in rows.items()} if size < n else rows)
-            if total is None:
-                total = part
-            else:
-                for name, value in part.items():
-                    total[name] += value
+            total = part if total is None else {name: total[name] + value for name, value in part.items()}
         return total
 
     def offers(self, product: str, /) -> bool:

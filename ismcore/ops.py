@@ -1,12 +1,23 @@
 """The closed set of array operations that models and objectives are written in, and its NumPy form.
 
-Names and signatures are those of the array API standard (2024.12), plus `erf` and `sigmoid`, which the standard lacks. Besides
-them, model code uses operators, `@`, indexing and `.shape`, and nothing else. A backend hands in its own `Ops`; the core never
-looks at an array's type.
+Names and signatures are those of the array API standard (2024.12), plus `erf` and `sigmoid`, which the standard lacks. A
+backend hands in its own `Ops`; the core never looks at an array's type. Besides them the core asks of an array:
 
-A backend's `Ops` may add two more, which the closed formulas then call: `pulled(matrix, bar)`, matrix^T @ bar, where the
-framework multiplies by a transpose more slowly than need be; and `plus_product(x, factor, a, b)`, x + factor a b for arrays of
-one shape and a Python number, where it has one call for that.
+    + - * /         with an array of the same dtype, or a Python number on either side; broadcasting; unary -
+    < >             likewise; the result goes to `where` alone
+    a @ b           of two matrices: of no vector and no batch
+    x[...]          of numbers from 0, slices without a step between numbers from 0, and None
+    x.shape         `tuple()` of it, `len()`, an index from 0, unpacking; its truth value is never asked
+    += -= *=        which may change x or make a new array; see below
+
+Axes are from 0, and shapes are tuples of ints without -1. In place the core updates only what an operator (+ - * / @, unary -),
+`pulled` or `plus_product` has just made, of which no view was taken since (by an index, `where`, `sum` or an operation on its
+layout), to its own shape, and only in the closed formulas, around which nothing differentiates. So `ops` may give views, and
+arrays may be immutable. tests/strict_arrays.py holds the core to all this.
+
+A backend's `Ops` may add two more, which the closed formulas then call: `pulled(matrix, bar)`, matrix^T @ bar as a new array,
+where the framework multiplies by a transpose more slowly than need be; and `plus_product(x, factor, a, b)`, x + factor a b as a
+new array, for arrays of one shape and a Python number, where it has one call for that.
 
 The functions must be right in value and in the first three derivatives for arguments up to +-1000: see the stress cases in
 `tests/data/golden.json`. Where a framework's stock derivative overflows or loses digits there, its backend pins a better one.

@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 import pluggy
 
 from ismcore import hookspecs
-from ismcore.backend import API, BackendInfo
+from ismcore.backend import API, OLDEST_API, BackendInfo
 from ismcore.errors import PluginError
 
 __all__ = ["BUNDLED", "BackendStatus", "Registry", "Source", "installed_version", "wanted_plugins"]
@@ -262,8 +262,9 @@ def _standing(offers: list[Offer]) -> tuple[str, str]:
     if len(offers) > 1:
         origins = " and by ".join(offer.source.origin for offer in offers)
         return "conflict", f"offered by {origins}: uninstall one, or name the distribution to use in ISMCORE_PLUGINS"
-    if info.api != API:
-        return "incompatible", f"written for version {info.api} of the backend contract; this is {API}"
+    if not OLDEST_API <= info.api <= API:
+        taken = str(API) if OLDEST_API == API else f"{API}, which takes versions from {OLDEST_API} on"
+        return "incompatible", f"written for version {info.api} of the backend contract; this is {taken}"
     missing = [package for package in info.requires if not _is_installed(package)]
     if missing:
         return "missing", f"needs {', '.join(missing)}: {info.install}"

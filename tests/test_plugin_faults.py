@@ -124,6 +124,19 @@ def test_a_backend_for_another_version_of_the_contract_is_incompatible(shelf):
         ismcore.fit(X, backend="old", epochs=1)
 
 
+@pytest.mark.parametrize("age", [-1, 0, 1, 2, 3])
+def test_versions_of_the_contract_from_the_oldest_to_the_present_one_are_taken(age, shelf, monkeypatch):
+    monkeypatch.setattr(registry, "OLDEST_API", API - 2)
+    shelf.put_good("aged", api=API - age)
+    shelf.put_good("fine")
+    found = check_others_work()["aged"]
+    if 0 <= age <= 2:
+        assert ismcore.fit(X, backend="aged", epochs=1).backend == "aged"
+    else:
+        assert found.status == "incompatible"
+        assert found.reason.endswith(f"this is {API}, which takes versions from {API - 2} on")
+
+
 @pytest.mark.parametrize("name", registry.BUNDLED)
 def test_a_bundled_name_cannot_be_taken(name, shelf):
     shelf.put_good("intruder", offers=name)

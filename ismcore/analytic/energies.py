@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from ismcore.analytic.routes import FOLDED, Axes, Layers, Route, flat, least_rows, pulled, transposed
+from ismcore.analytic.routes import (
+    FOLDED,
+    Axes,
+    Layers,
+    Route,
+    flat,
+    least_rows,
+    pulled,
+    row_times,
+    times_column,
+    transposed,
+    unflat,
+)
 from ismcore.ops import Array, Ops
 from ismcore.problem import Params
 
@@ -32,7 +44,7 @@ class ShallowEnergy(Route):
         slope, bend = downhill * d1, downhill * d2
         total = ops.sum(bend, axis=1) if self.summed else None
         if total is None:
-            second = folded @ bend if self.trace else transposed(ops, folded) @ bend
+            second = row_times(folded, bend) if self.trace else transposed(ops, folded) @ bend
         else:
             second = ops.sum(folded * total)
         return pulled(ops, weight, slope), second, (params, layers, folded, downhill, slope, bend, total)
@@ -47,7 +59,7 @@ class ShallowEnergy(Route):
             squares_bar = bend @ transposed(ops, second_bar)
         else:
             bend_bar = second_bar * squares[:, None]
-            squares_bar = second_bar * total if self.summed else bend @ second_bar
+            squares_bar = second_bar * total if self.summed else times_column(bend, second_bar)
         z_bar = slope_bar * d2
         z_bar += bend_bar * d3
         z_bar *= downhill
@@ -89,8 +101,7 @@ class DeepEnergy(Route):
         passed: list[Array] = []
         for k in range(1, depth):
             passed.append(axes.of_rows(layers.jets[k - 1][1]) * slopes[-1])
-            product = layers.weights[k] @ flat(ops, passed[-1])
-            slopes.append(ops.reshape(product, (product.shape[0], *passed[-1].shape[1:])))
+            slopes.append(unflat(ops, layers.weights[k] @ flat(ops, passed[-1]), passed[-1]))
         squares = layers.weights[0] * layers.weights[0]
         curvature = pulled(ops, squares, q[0])
         for k in range(1, depth):
@@ -149,9 +160,9 @@ class DeepEnergy(Route):
             slope_bar += carried
             slope_bar = flat(ops, slope_bar)
             weight_bars[k] = slope_bar @ transposed(ops, flat(ops, passed[k - 1]))
-            carried = ops.reshape(pulled(ops, layers.weights[k], slope_bar), passed[k - 1].shape)
+            carried = unflat(ops, pulled(ops, layers.weights[k], slope_bar), passed[k - 1])
             d1_bars[k - 1] = ops.sum(carried * slopes[k - 1], axis=axes.directions)
-            carried *= axes.of_rows(layers.jets[k - 1][1])
+            carried = carried * axes.of_rows(layers.jets[k - 1][1])
         if depth > 1:
             weight_bars[0] += ops.sum(carried, axis=axes.rows)
         return weight_bars, d1_bars, q_bars

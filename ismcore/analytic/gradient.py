@@ -60,7 +60,7 @@ def loss_and_gradient(
         route, folded, total = _total(calculus, loss, params, x, inputs, gradient=True, of_rows=of_rows)
         if folded is not None:
             for name, slope in route.unfold(calculus.ops, params, folded, total[FOLDED]).items():
-                total[name] += slope
+                total[name] = total[name] + slope
         turn = () if turned else route.across
         return total["loss"], {name: transposed(calculus.ops, total[name]) if name in turn else total[name] for name in params}
 

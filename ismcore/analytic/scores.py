@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from ismcore.analytic.routes import FOLDED, Axes, Layers, Route, flat, least_rows, pulled, transposed, turned
+from ismcore.analytic.routes import (
+    FOLDED,
+    Axes,
+    Layers,
+    Route,
+    flat,
+    least_rows,
+    pulled,
+    row_times,
+    times_column,
+    transposed,
+    turned,
+    unflat,
+)
 from ismcore.ops import Array, Ops
 from ismcore.problem import Params
 
@@ -57,7 +70,10 @@ class OneHidden(ScoreRoute):
         layers = Layers.of(ops, self.net, params, x, order=2, first=first)
         d1 = layers.jets[0][1]
         total = ops.sum(d1, axis=1) if self.summed else None
-        second = mix @ d1 if total is None else ops.sum(mix * total)
+        if total is not None:
+            second = ops.sum(mix * total)
+        else:
+            second = row_times(mix, d1) if self.trace else mix @ d1
         return self.output(params, layers), second, (layers, mix, total)
 
     def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
@@ -74,7 +90,7 @@ class OneHidden(ScoreRoute):
         else:
             z_bar = mix[:, None] * d2
             z_bar *= second_bar
-            mix_bar = d1 @ second_bar
+            mix_bar = times_column(d1, second_bar)
         return {**self.finish(ops, layers, psi_bar, [z_bar]), FOLDED: mix_bar}
 
 
@@ -132,7 +148,7 @@ class TwoHiddenDiagonal(ScoreRoute):
         """See `Route.unfold`."""
         w1, w2, w3 = (params[f"layers.{k}.weight"] for k in range(3))
         _, through = folded
-        mix_bar = ops.reshape(folded_bar, through.shape)
+        mix_bar = ops.reshape(folded_bar, tuple(through.shape))
         through_bar = mix_bar * w2
         return {
             "layers.0.weight": transposed(ops, ops.sum(through_bar * w3[:, :, None], axis=1)),
@@ -153,7 +169,7 @@ class TwoHiddenDiagonal(ScoreRoute):
         layers = Layers.of(ops, self.net, params, x, order=2)
         mix, through = folded
         (_, d1, _), (_, d2, _) = layers.jets
-        carried = ops.reshape(mix @ d1, (*through.shape[:2], d1.shape[1]))
+        carried = ops.reshape(mix @ d1, (through.shape[0], through.shape[1], d1.shape[1]))
         return self.output(params, layers), ops.sum(carried * d2, axis=1), (layers, mix, carried)
 
     def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
@@ -164,8 +180,7 @@ class TwoHiddenDiagonal(ScoreRoute):
         weighted = ops.reshape(bar * d2, (mix.shape[0], d1.shape[1]))
         z1_bar = pulled(ops, mix, weighted)
         z1_bar *= dd1
-        z2_bar = ops.sum(bar * carried, axis=0)
-        z2_bar *= dd2
+        z2_bar = ops.sum(bar * carried, axis=0) * dd2
         return {**self.finish(ops, layers, psi_bar, [z1_bar, z2_bar]), FOLDED: weighted @ transposed(ops, d1)}
 
 
@@ -177,7 +192,7 @@ class TangentRoute(ScoreRoute):
         """All W_l T_{l-1} after layer `first`, and all T_l from it on."""
         before, after = [], [tangents]
         for weight, jet in zip(layers.weights[first + 1 : -1], layers.jets[first + 1 :], strict=True):
-            before.append(ops.reshape(weight @ flat(ops, after[-1]), (weight.shape[0], *after[-1].shape[1:])))
+            before.append(unflat(ops, weight @ flat(ops, after[-1]), after[-1]))
             after.append(axes.of_rows(jet[1]) * before[-1])
         return before, after
 
@@ -191,12 +206,10 @@ class TangentRoute(ScoreRoute):
         for k in reversed(range(first + 1, len(layers.jets))):
             _, d, dd = layers.jets[k]
             at = k - first - 1
-            z_bar = ops.sum(bar * before[at], axis=axes.directions)
-            z_bar *= dd
-            z_bars.insert(0, z_bar)
+            z_bars.insert(0, ops.sum(bar * before[at], axis=axes.directions) * dd)
             before_bar = flat(ops, axes.of_rows(d) * bar)
             weight_bars[k] = before_bar @ transposed(ops, flat(ops, after[at]))
-            bar = ops.reshape(pulled(ops, layers.weights[k], before_bar), after[at].shape)
+            bar = unflat(ops, pulled(ops, layers.weights[k], before_bar), after[at])
         return bar, z_bars, weight_bars
 
 
@@ -235,8 +248,7 @@ class Tangents(TangentRoute):
             second_bar = axes.of_rows(second_bar[None, :])  # type: ignore[index]  # one number for each row
         last_bar = transposed(ops, ops.sum(second_bar * after[-1], axis=axes.rows))
         bar, z_bars, weight_bars = self.pull(ops, layers, axes, 0, before, after, second_bar * last)
-        z_bar = ops.sum(bar * axes.of_directions(layers.weights[0]), axis=axes.directions)
-        z_bar *= dd1
+        z_bar = ops.sum(bar * axes.of_directions(layers.weights[0]), axis=axes.directions) * dd1
         weight_bars[0] = ops.sum(bar * axes.of_rows(d1), axis=axes.rows)
         weight_bars[len(layers.jets)] = last_bar
         return self.finish(ops, layers, psi_bar, [z_bar, *z_bars], weight_bars)
@@ -284,10 +296,8 @@ class FoldedTrace(TangentRoute):
             second_bar = axes.of_rows(second_bar[None, :])  # type: ignore[index]  # one number for each row
         through_bar = transposed(ops, ops.sum(second_bar * after[-1], axis=axes.rows))
         bar, z_bars, weight_bars = self.pull(ops, layers, axes, 1, before, after, second_bar * through)
-        z2_bar = ops.sum(bar * start, axis=axes.directions)
-        z2_bar *= dd2
+        z2_bar = ops.sum(bar * start, axis=axes.directions) * dd2
         start_bar = axes.of_rows(d2) * bar
-        z1_bar = axes.arranged(ops, ops.sum(start_bar * axes.of_directions(layers.weights[1]), axis=0))
-        z1_bar *= dd1
+        z1_bar = axes.arranged(ops, ops.sum(start_bar * axes.of_directions(layers.weights[1]), axis=0)) * dd1
         weight_bars[1] = ops.sum(start_bar * axes.arranged(ops, d1), axis=axes.rows)
         return {**self.finish(ops, layers, psi_bar, [z1_bar, z2_bar, *z_bars], weight_bars), FOLDED: through_bar}

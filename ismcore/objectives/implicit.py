@@ -164,9 +164,9 @@ class ImplicitScoreMatching(Objective):
         half += half
         if "curvature_weight" not in inputs:
             weighed = second * weight
-            return ops.sum(terms) + (ops.sum(weighed) if weighed.shape else weighed), half, weight
+            return ops.sum(terms) + (ops.sum(weighed) if len(weighed.shape) else weighed), half, weight
         curvature_weight = inputs["curvature_weight"]
-        if curvature_weight.shape:
+        if len(curvature_weight.shape):
             curvature_weight = curvature_weight[:, None]
         bend = (curvature_weight * weight) * second
         rise = bend + weight

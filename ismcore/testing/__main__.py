@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 if every check passed, 1 if one failed, 2 if the backend could not be tested."""
     parser = argparse.ArgumentParser(prog="python -m ismcore.testing", description="Test a backend against the contract.")
     parser.add_argument("name", help="the name that the backend is installed under")
-    parser.add_argument("--dtype", choices=list(TOLERANCES), default="float64")
+    parser.add_argument("--dtype", choices=list(TOLERANCES), help="default: float64, or what the backend declares")
     parser.add_argument("--device", default="cpu", help="one of the backend's devices (default: cpu)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report as JSON")
     options = parser.parse_args(arguments)

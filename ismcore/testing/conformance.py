@@ -34,13 +34,13 @@ class BoundCheck:
         """Run it; skips what the backend does not declare, and fails where it breaks the contract."""
         import pytest
 
-        row = run_item(self.item, Subject.of(self.backend, self.dtype, self.device), self.reason)
+        row, error = run_item(self.item, Subject.of(self.backend, self.dtype, self.device), self.reason)
         if row.status == "skipped":
             pytest.skip(row.message)
         if row.status == "expected":
             pytest.xfail(row.message)
         if row.status == "failed":
-            raise CheckFailed(f"{self.id}: {row.message}")
+            raise CheckFailed(f"{self.id}: {row.message}") from error
 
 
 def bound_checks(
@@ -77,6 +77,13 @@ def parametrize_with_checks(
 
 class BackendConformance:
     """Inherit in a test file, name the backend, and pytest runs every check on it.
+
+    Attributes:
+        backend: Its name, or its class.
+        dtypes: What it is tested in. A backend that declares float32 alone says `dtypes = ("float32",)`: it is imported when a
+            test runs, so that the class cannot ask it, and a dtype that it does not declare is a failure.
+        device: One of its devices.
+        expected_failures: Checks that are known to fail, and why, as for `check_backend`.
 
     Example:
         >>> class TestAutograd(BackendConformance):

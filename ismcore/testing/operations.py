@@ -125,7 +125,7 @@ ELEMENTWISE = (
     ),
     Elementwise(
         "operators",
-        lambda ops, z: 1.0 / z - z * z / 4.0,
+        lambda ops, z: -(2.0 - 1.0 / z) + (2 - z * z / 4.0),
         POSITIVE,
         lambda z: 1.0 / z - 0.25 * z**2,
         lambda z: -1.0 / z**2 - 0.5 * z,
@@ -155,5 +155,6 @@ LAYOUT = (
     Layout("broadcast_to", lambda ops, a: ops.broadcast_to(a[0], (4, 3)), lambda a: np.tile(a[0], (4, 1))),
     Layout("permute_dims", lambda ops, a: ops.permute_dims(a, (1, 0)), lambda a: a.T),
     Layout("index", lambda ops, a: a[1, 1:] - a[0, 0], lambda a: a[1, 1:] - a[0, 0]),
+    Layout("new-axes", lambda ops, a: a[:, None, :] - a[1][None, :2, None], lambda a: a[:, None, :] - a[1, :2, None]),
     Layout("matmul", lambda ops, a: a @ ops.permute_dims(a[:1] * 0.0 + 1.0, (1, 0)), lambda a: a.sum(axis=1, keepdims=True)),
 )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +18,9 @@ from ismcore.testing.kit import Item, all_checks, all_items
 from ismcore.testing.subject import CheckFailed, NotDeclared, Subject
 
 __all__ = ["Report", "Row", "check_backend", "expected_reason", "run_item"]
+
+SHOWN = 5
+"""Tracebacks that a printed report has at most, one for each place where something was raised; its JSON has all."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,9 @@ class Row:
         status: "passed", "failed", "skipped" (the backend does not declare what the check is about) or "expected" (it failed,
             as `expected_failures` said).
         error: Worst error over tolerance; None where nothing was measured or the check stopped before.
-        message: Why it failed or was skipped.
+        message: Why it failed or was skipped; of an exception the type, the text and where it was raised.
+        place: Where an exception was raised, as "file.py:12, in function"; "" where none was that the check did not foresee.
+        traceback: Such an exception's traceback, from the check on, or that of another process; "" likewise.
     """
 
     check: str
@@ -36,6 +43,13 @@ class Row:
     status: str
     error: float | None = None
     message: str = ""
+    place: str = ""
+    traceback: str = ""
+
+    @property
+    def id(self) -> str:
+        """Name of check and case; see `Item.id`."""
+        return f"{self.check}[{self.scenario}]" if self.scenario else self.check
 
 
 @dataclass(frozen=True)
@@ -96,7 +110,7 @@ class Report:
             error = f"{max(errors):.2g}" if errors else "-"
             note = rows[0].message if status == "skipped" else ""
             lines.append(f"{name:<46}{len(rows):>6}  {status:<9}{error:>10}  {note}".rstrip())
-        lines += ["", *(f"FAILED {row.check}[{row.scenario}]: {row.message}" for row in self.failures)]
+        lines += ["", *(f"FAILED {row.id}: {row.message}" for row in self.failures), *self._tracebacks()]
         verdict = ", ".join(f"{self.count(s)} {s}" for s in ("passed", "failed", "expected", "skipped") if self.count(s))
         lines.append(
             f"{self.backend} in {self.dtype} on {self.device}: {len(self.rows)} checks, {verdict}; "
@@ -104,23 +118,59 @@ class Report:
         )
         return "\n".join(lines)
 
+    def _tracebacks(self) -> Iterator[str]:
+        """The traceback of the first failure at each place, a line of its own before it."""
+        places: dict[str, list[Row]] = {}
+        for row in self.failures:
+            if row.traceback:
+                places.setdefault(row.place or row.check, []).append(row)
+        for place, rows in list(places.items())[:SHOWN]:
+            yield f"\nat {place}: {len(rows)} failed; this is {rows[0].id}"
+            yield rows[0].traceback.rstrip()
+        if len(places) > SHOWN:
+            yield f"\nand at {len(places) - SHOWN} more places: --json FILE has every traceback"
+        if places:
+            yield ""
 
-def run_item(item: Item, subject: Subject, reason: str = "") -> Row:
-    """Run one check on one case. With a reason it is expected to fail, and fails if it does not."""
-    name, case = item.check.name, item.scenario
+
+def run_item(item: Item, subject: Subject, reason: str = "") -> tuple[Row, Exception | None]:
+    """Run one check on one case. With a reason it is expected to fail, and fails if it does not.
+
+    Returns:
+        What came of it, and the exception of a check that failed.
+    """
+    name, case, failed = item.check.name, item.scenario, "expected" if reason else "failed"
     try:
         error = item.run(subject)
     except NotDeclared as missing:
-        return Row(name, case, "skipped", message=str(missing))
+        return Row(name, case, "skipped", message=str(missing)), None
     except CheckFailed as failure:
         ratio = failure.error if np.isfinite(failure.error) else None
-        return Row(name, case, "expected" if reason else "failed", ratio, reason or str(failure))
+        unforeseen = failure.__cause__ or getattr(failure, "__notes__", None)
+        text = _traceback(failure) if unforeseen else ""
+        return Row(name, case, failed, ratio, reason or str(failure), traceback=text), failure
     except Exception as failure:
-        message = f"{type(failure).__name__}: {failure}"
-        return Row(name, case, "expected" if reason else "failed", message=reason or message)
+        first, place = str(failure).strip().split("\n")[0][:300], _place(failure)
+        message = reason or f"{type(failure).__name__}: {first} ({place})"
+        return Row(name, case, failed, None, message, place, _traceback(failure)), failure
     if reason:
-        return Row(name, case, "failed", error, f"was expected to fail ({reason}), and passed: take it off the list")
-    return Row(name, case, "passed", error)
+        message = f"was expected to fail ({reason}), and passed: take it off the list"
+        return Row(name, case, "failed", error, message), None
+    return Row(name, case, "passed", error), None
+
+
+def _place(failure: Exception) -> str:
+    """Where an exception was raised: file, line and function of the innermost call."""
+    last = traceback.extract_tb(failure.__traceback__)[-1]
+    return f"{Path(last.filename).name}:{last.lineno}, in {last.name}"
+
+
+def _traceback(failure: Exception) -> str:
+    """The traceback, without the frames of `run_item` and `Item.run`, which are those of every check."""
+    inner = failure.__traceback__
+    for _ in range(2):
+        inner = inner.tb_next if inner and inner.tb_next else inner
+    return "".join(traceback.format_exception(type(failure), failure, inner))
 
 
 def expected_reason(item: Item, expected_failures: Mapping[str, str]) -> str:
@@ -131,7 +181,7 @@ def expected_reason(item: Item, expected_failures: Mapping[str, str]) -> str:
 def check_backend(
     backend: str | type[Backend],
     *,
-    dtype: str = "float64",
+    dtype: str | None = None,
     device: str = "cpu",
     expected_failures: Mapping[str, str] | None = None,
     only: Iterable[str] = (),
@@ -140,7 +190,7 @@ def check_backend(
 
     Args:
         backend: The name that it is installed under, or its class.
-        dtype: "float32" or "float64".
+        dtype: "float32" or "float64"; None for float64, or for float32 if the backend declares that alone.
         device: One of its devices.
         expected_failures: Checks that are known to fail, as "check_name" or "check_name[case]", and why. Strict: one that
             passes is a failure.
@@ -148,12 +198,12 @@ def check_backend(
 
     Raises:
         BackendUnavailable: There is no such backend, or it cannot be imported.
-        OptionError: The dtype is unknown, or there is no check of a name given.
+        OptionError: The dtype is unknown, or the backend does not declare it, or there is no check of a name given.
 
     Example:
         >>> report = check_backend("autograd", only=["check_vjp", "check_layout"])
         >>> report.ok, len(report.rows)
-        (True, 13)
+        (True, 14)
     """
     expected, chosen = dict(expected_failures or {}), set(only)
     known = {check.name for check in all_checks()} | {item.id for item in all_items()}
@@ -163,13 +213,13 @@ def check_backend(
     subject = Subject.of(backend, dtype, device)
     began = time.monotonic()
     rows = [
-        run_item(item, subject, expected_reason(item, expected))
+        run_item(item, subject, expected_reason(item, expected))[0]
         for item in all_items()
         if not chosen or item.check.name in chosen
     ]
     return Report(
         subject.name or subject.backend.__name__,
-        dtype,
+        subject.dtype,
         device,
         tuple(rows),
         versions(subject.backend.packages),

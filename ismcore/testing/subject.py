@@ -105,18 +105,24 @@ class Subject:
     name: str | None = None
 
     @classmethod
-    def of(cls, backend: str | type[Backend], dtype: str, device: str) -> Subject:
-        """The subject for a name or a class.
+    def of(cls, backend: str | type[Backend], dtype: str | None, device: str) -> Subject:
+        """The subject for a name or a class; without a dtype in float64, or in float32 if the backend declares that alone.
 
         Raises:
             BackendUnavailable: There is no such backend, or it cannot be imported.
-            OptionError: The dtype is none that the kit knows.
+            OptionError: The dtype is none that the kit knows, or none that the backend declares.
         """
-        if dtype not in TOLERANCES:
+        if dtype is not None and dtype not in TOLERANCES:
             raise OptionError(f"dtype must be one of {', '.join(TOLERANCES)}, not {dtype!r}")
-        if isinstance(backend, str):
-            return cls(load_backend(backend), dtype, device, backend)
-        return cls(backend, dtype, device)
+        found, name = (load_backend(backend), backend) if isinstance(backend, str) else (backend, None)
+        declared = tuple(known for known in TOLERANCES if known in found.dtypes)
+        if not declared or dtype not in (None, *declared):
+            offered = ", ".join(declared) or "no dtype that the kit knows"
+            raise OptionError(
+                f"backend {name or found.__name__} declares {offered}, not {dtype!r}: test it in what it declares (a test "
+                f"class says dtypes = {declared})"
+            )
+        return cls(found, dtype or declared[0], device, name)
 
     @property
     def tolerances(self) -> Tolerances:

@@ -3,11 +3,14 @@
 import json
 import subprocess
 import sys
+import traceback
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from ismcore_autograd.backend import AutogradBackend
+from ismcore_autograd.ops import AutogradOps
 from wrong_backends import PenaltyDropped, SummedOutputs
 
 import ismcore
@@ -25,6 +28,8 @@ from ismcore.testing import (
 )
 from ismcore.testing.__main__ import main
 from ismcore.testing.checks import routes
+from ismcore.testing.conformance import BoundCheck
+from ismcore.testing.report import SHOWN, Report, Row
 from ismcore.testing.scenarios import batch_cases, clip_cases, drawing_cases, scored_scenarios, training_cases
 
 CONCRETE = ("Affine", "Energy", "MLP", "NoiseConditional", "ResidualMLP", "ScoreFunction")
@@ -150,14 +155,117 @@ def test_exception_is_a_failure_not_a_skip():
     assert not check_backend(Raises, only=["check_vjp"]).ok
 
 
-def test_undeclared_dtype_is_an_error():
-    class Single(AutogradBackend):
-        dtypes = ("float32",)
+class Single(AutogradBackend):
+    dtypes = ("float32",)
 
-    assert check_backend(Single, dtype="float32", only=ONLY).ok
-    assert not check_backend(Single, dtype="float64", only=ONLY).ok
+
+class Double(AutogradBackend):
+    dtypes = ("float64",)
+
+
+def test_undeclared_dtype_is_an_error():
+    with pytest.raises(ismcore.OptionError, match=r"declares float32, not 'float64'.*dtypes = \('float32',\)"):
+        check_backend(Single, dtype="float64")
+    with pytest.raises(ismcore.OptionError, match="declares float64, not 'float32'"):
+        check_backend(Double, dtype="float32")
     with pytest.raises(ismcore.OptionError, match="float16"):
         check_backend(Single, dtype="float16")
+
+
+@pytest.mark.parametrize("backend", [Single, Double])
+def test_a_backend_of_one_dtype_is_tested_in_it_and_can_be_green(backend):
+    report = check_backend(backend)
+    assert report.ok, str(report)
+    assert (report.dtype,) == backend.dtypes
+
+
+def test_without_a_dtype_a_backend_of_both_is_tested_in_float64():
+    assert check_backend(AutogradBackend, only=["check_vjp"]).dtype == "float64"
+
+
+def test_command_refuses_an_undeclared_dtype_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("ismcore.testing.subject.load_backend", lambda name: Single)
+    assert main(["autograd", "--dtype", "float64"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def bound(check, backend):
+    """The checks of a name, for pytest, by id."""
+    items = [item for item in all_items() if item.check.name == check]
+    return [BoundCheck(item, backend, backend.dtypes[0], "cpu") for item in items]
+
+
+def test_class_fails_in_a_dtype_that_is_not_declared_and_says_what_to_write():
+    (one,) = (replace(each, dtype="float64") for each in bound("check_vjp", Single))
+    with pytest.raises(ismcore.OptionError, match=r"dtypes = \('float32',\)"):
+        one()
+
+
+def ran_out(x, /):
+    raise RuntimeError("the framework ran out\nof tape")
+
+
+class Breaks(AutogradBackend):
+    """One that fails in its own code."""
+
+    class ops(AutogradOps):
+        sin = staticmethod(lambda x, /: ran_out(x))
+
+
+def test_exception_is_reported_with_its_place_and_a_traceback():
+    (row,) = check_backend(Breaks, only=["check_vjp"]).failures
+    assert row.message.startswith("RuntimeError: the framework ran out (test_kit.py:")
+    assert row.place.endswith(", in ran_out")
+    assert row.place in row.message
+    assert row.traceback.splitlines()[1].endswith(", in check_vjp")
+    assert "of tape" in row.traceback
+
+
+def test_report_prints_one_traceback_a_place_and_stays_a_table(monkeypatch, capsys):
+    monkeypatch.setattr("ismcore.testing.subject.load_backend", lambda name: Breaks)
+    monkeypatch.setattr("ismcore.testing.__main__.check_backend", partial(check_backend, only=["check_vjp", "check_op_value"]))
+    assert main(["autograd"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines.count("Traceback (most recent call last):") == 1
+    failed = [line for line in lines if line.startswith("FAILED ")]
+    assert {line.split(":")[0] for line in failed} == {
+        "FAILED check_vjp",
+        *(f"FAILED check_op_value[{id}]" for id in ("sin", "where")),
+    }
+    (head,) = (line for line in lines if line.startswith("at test_kit.py:"))
+    assert head.endswith(f"in ran_out: {len(failed)} failed; this is check_op_value[sin]")
+    assert any(line.startswith("autograd in float64 on cpu: ") for line in lines[-1:])
+
+
+def test_report_prints_so_many_tracebacks_and_names_the_rest():
+    rows = [
+        Row("check_vjp", str(k), "failed", message="m", place=f"a.py:{k}", traceback=f"trace {k}") for k in range(SHOWN + 2)
+    ]
+    printed = str(Report("b", "float64", "cpu", tuple(rows), {}, 0.0))
+    assert printed.count("trace ") == SHOWN
+    assert "at 2 more places" in printed
+
+
+def test_comparison_that_fails_needs_no_traceback():
+    assert not any(row.traceback for row in check_backend(SummedOutputs, only=ONLY).failures)
+
+
+def test_pytest_is_given_the_exception_as_the_cause():
+    (one,) = bound("check_vjp", Breaks)
+    with pytest.raises(CheckFailed, match="check_vjp: RuntimeError") as caught:
+        one()
+    assert type(caught.value.__cause__) is RuntimeError
+    assert ", in ran_out" in "".join(traceback.format_tb(caught.value.__cause__.__traceback__))
+
+
+def test_what_a_new_process_says_is_a_traceback_too(monkeypatch):
+    def use(*args, **options):
+        return subprocess.CompletedProcess(args, 1, "", "Traceback\n  in broken_import\nImportError: no such library")
+
+    monkeypatch.setattr("ismcore.testing.checks.process.subprocess.run", use)
+    (row,) = check_backend(AutogradBackend, only=["check_first_use_leaves_global_state"]).failures
+    assert row.message == "using it in a new process fails: ImportError: no such library"
+    assert "in broken_import" in row.traceback
 
 
 def test_command_prints_the_report_and_writes_json(tmp_path, capsys):

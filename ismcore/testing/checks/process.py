@@ -112,7 +112,9 @@ def _changed_by_first_use(before: tuple[str, ...], module: str, name: str, devic
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
     )
     if done.returncode:
-        raise CheckFailed(f"using it in a new process fails: {done.stderr.strip()[-300:]}")
+        failure = CheckFailed(f"using it in a new process fails: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
+        failure.add_note(done.stderr)
+        raise failure
     return list(json.loads(done.stdout))
 
 
@@ -191,4 +193,5 @@ def check_unknown_device_is_refused(subject: Subject) -> float:
 @check()
 def check_unknown_precision_is_refused(subject: Subject) -> float:
     """A precision that is none of the two raises OptionError, and is named."""
-    return _refused(lambda: subject.backend(precision="sloppy"), OptionError, "sloppy", "the precision 'sloppy'")
+    make = lambda: subject.backend(dtype=subject.dtype, precision="sloppy")  # noqa: E731  (a thunk for the next line)
+    return _refused(make, OptionError, "sloppy", "the precision 'sloppy'")

@@ -12,6 +12,7 @@ def ismcore_backends() -> list[BackendInfo]:
             load="ismcore_tape.backend:TapeBackend",
             requires=("numpy",),
             install="pip install numpy",
+            api=1,
             description="NumPy with a tape of about a hundred lines",
         )
     ]
