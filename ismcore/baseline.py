@@ -26,8 +26,8 @@ __all__ = ["Baseline", "NormalLaw", "compare_with_normal"]
 
 ROWS_A_COLUMN = 10
 """From so many rows on for each of the d + 1 parameters of a column's score the normal law is not shrunk."""
-LADDER = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-"""Shrinkages that are tried with fewer rows."""
+LADDER = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0)
+"""Shrinkages that are tried with fewer rows; of several that are as good the first is taken."""
 RANK = 1e-10
 """A direction with a smaller share of the largest variance counts as one in which the rows do not vary."""
 MOST_COLUMNS = 1024
@@ -36,10 +36,10 @@ NUMBERS, FEWEST_ROWS = 2**17, 200
 """Held-out rows that are judged: all, or about so many numbers, and rows, where there are more."""
 BLOCK = 2**13
 """So many pairs of a row and a direction are differentiated at once, which bounds the memory."""
-CLEARLY = 2.0
-"""Standard errors by which a loss is clearly higher, or lower."""
+WORSE, BETTER = 2.0, 1.0
+"""Standard errors by which a fit must be worse to be called so, and better to be let pass; see docs/training.md."""
 SHARE = 0.1
-"""A fit of normal samples is wrong if it is worse by so much of the normal law's own gain, -loss."""
+"""A fit of normal samples is wrong if it is worse, beyond that error, by this share of the normal law's own gain, -loss."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Baseline:
         rows: Rows that judged, m: those held out, or a part of them drawn from the seed where rows times columns would
             exceed 131,072, but at least 200.
         shrinkage: a in the normal law's covariance (1 - a) S + a t I, S that of the training rows and t its mean variance: 0
-            from 10 (d + 1) (effective) rows on; with fewer that of 0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1 whose J of each
-            row, left out of S, is lowest in the mean.
+            for d = 1, and from 10 (d + 1) (effective) rows on; with fewer that of 0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1
+            whose J of each row under the law of the others is lowest in the mean.
 
     Source: Hyvarinen (2005), JMLR 6:695-709, section 3.1, for the minimiser in closed form.
     """
@@ -110,7 +110,7 @@ class NormalLaw:
         variances, directions = np.linalg.eigh((away.T * shares) @ away)
         variances = np.where(variances > RANK * variances[-1], variances, 0.0)
         shrinkage = 0.0
-        if 1.0 / (shares @ shares) < ROWS_A_COLUMN * (d + 1):
+        if d > 1 and 1.0 / (shares @ shares) < ROWS_A_COLUMN * (d + 1):
             losses = [_left_out_loss(away @ directions, shares, variances, rung) for rung in LADDER]
             shrinkage = LADDER[int(np.argmin(losses))]
         return cls(mean, _shrunk(variances, shrinkage), directions, shrinkage)
@@ -145,17 +145,18 @@ def _shrunk(variances: np.ndarray, shrinkage: float) -> np.ndarray:
 def _left_out_loss(y: np.ndarray, shares: np.ndarray, variances: np.ndarray, shrinkage: float) -> float:
     """J of each row y_i under the law of the others, in the mean; y (n, d) are the rows in S's directions, from its mean.
 
-    Without row i the mean is off by y_i / (1 - w_i) and S is S / (1 - w_i) - w_i y_i y_i^T / (1 - w_i)^2. With G the inverse of
-    (1 - a) S / (1 - w_i) + a t I and b = (1 - a) w_i / (1 - w_i)^2, the Sherman-Morrison formula gives K y = G y / q and
-    tr K = tr G + b |G y|^2 / q, where q = 1 - b y^T G y. t stays that of all rows.
+    Without row i the mean is off by y_i / (1 - w_i), S is S / (1 - w_i) - w_i y_i y_i^T / (1 - w_i)^2, and t is its mean
+    variance t_i. With G the inverse of (1 - a) S / (1 - w_i) + a t_i I and b = (1 - a) w_i / (1 - w_i)^2, the Sherman-Morrison
+    formula gives K y = G y / q and tr K = tr G + b |G y|^2 / q, where q = 1 - b y^T G y.
     """
-    rest = (1.0 - shares)[:, None]
-    inverse = 1.0 / ((1.0 - shrinkage) * variances / rest + shrinkage * variances.mean())
-    b = (1.0 - shrinkage) * shares / rest[:, 0] ** 2
+    rest = 1.0 - shares
+    level = variances.mean() / rest - shares * np.mean(y * y, axis=1) / rest**2
+    inverse = 1.0 / ((1.0 - shrinkage) * variances / rest[:, None] + shrinkage * level[:, None])
+    b = (1.0 - shrinkage) * shares / rest**2
     gy = inverse * y
     q = 1.0 - b * np.sum(gy * y, axis=1)
     square = np.sum(gy * gy, axis=1)
-    terms = 0.5 * square / (q * rest[:, 0]) ** 2 - np.sum(inverse, axis=1) - b * square / q
+    terms = 0.5 * square / (q * rest) ** 2 - np.sum(inverse, axis=1) - b * square / q
     loss = float(shares @ terms)
     return loss if np.isfinite(loss) and bool(np.all(q > RANK)) else math.inf
 
@@ -251,14 +252,14 @@ def _paired(fit: np.ndarray, normal: np.ndarray, weight: np.ndarray | None, shri
 
 def _in_words(found: Baseline, departs: Departure | None) -> str:
     """A warning where the fit is worse than the normal law, or no better although the samples are not normal."""
-    least, most = (found.difference + sign * CLEARLY * found.standard_error for sign in (-1.0, 1.0))
+    least = found.difference - WORSE * found.standard_error
     if departs is None and least <= SHARE * abs(found.loss):
         return ""
-    if departs is not None and most < 0.0:
+    if departs is not None and found.difference < -BETTER * found.standard_error:
         return ""
     numbers = (
         f"held-out loss {found.fit_loss:.4g} against {found.loss:.4g}, difference {found.difference:.2g} with standard error "
-        f"{found.standard_error:.1g} on {found.rows} rows"
+        f"{found.standard_error:.2g} on {found.rows} rows"
     )
     if least > 0.0:
         what = f"the fit is worse than the normal law in closed form, the baseline: {numbers}"
