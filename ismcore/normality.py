@@ -22,8 +22,8 @@ import numpy as np
 
 __all__ = ["Departure", "departure"]
 
-LIMIT = 4.5
-"""A deviate beyond sqrt(LIMIT^2 + 2 log d) is no chance: some 1 in 10,000 samples of normal rows; see docs/training.md."""
+LIMIT = 3.5
+"""A deviate beyond sqrt(LIMIT^2 + 2 log d) comes by chance in some 1 of 1000 samples of normal rows; see docs/training.md."""
 FEWEST = 20
 """Of fewer rows nothing is said."""
 
