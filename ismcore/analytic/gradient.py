@@ -12,11 +12,12 @@ from ismcore.analytic.routes import FOLDED, Route, transposed
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.memory import keep_freed_memory
+from ismcore.models import Model
 from ismcore.objectives import ImplicitScoreMatching
 from ismcore.ops import Array
 from ismcore.problem import Params, Problem
 
-__all__ = ["across", "block_rows", "loss", "loss_and_gradient", "supports"]
+__all__ = ["across", "block_rows", "loss", "loss_and_gradient", "score_and_diagonal", "supports"]
 
 
 def supports(problem: Problem) -> bool:
@@ -76,6 +77,18 @@ def loss(calculus: Calculus, problem: Problem) -> Callable[[Params, Array, Param
         return _total(calculus, problem, params, x, given, gradient=False)[2]["loss"]
 
     return of
+
+
+def score_and_diagonal(calculus: Calculus, model: Model, params: Params, x: Array) -> tuple[Array, Array] | None:
+    """Score and Jacobian diagonal of each row, both (n, d), block by block; None where there is no formula for the model."""
+    ops, (n, d) = calculus.ops, x.shape
+    route = find_route(model, d, trace=False, n=n)
+    if route is None:
+        return None
+    folded, size = route.fold(ops, params), _block_rows(calculus, route, d)
+    parts = [route.forward(ops, params, folded, transposed(ops, x[i : i + size]))[:2] for i in range(0, n, size)]
+    psi, diagonal = (transposed(ops, ops.concat(list(values), axis=1)) for values in zip(*parts, strict=True))
+    return psi, diagonal
 
 
 def block_rows(calculus: Calculus, problem: Problem, n: int, d: int) -> int:
