@@ -301,7 +301,6 @@ class FitResult:
         sample: Any = None,
         epoch: int | None = None,
         grid: Any = None,
-        method: str = "trapezoid",
     ) -> Axes:
         """Draw the density recovered from the fitted score in one dimension, in 1/[x]; Jupyter shows it as a cell's last line.
 
@@ -310,15 +309,14 @@ class FitResult:
             target: Has `pdf`, in 1/[x], to compare with.
             sample: Samples to show as a histogram on the density's own scale, (n,) or (n, 1), in [x].
             epoch: See `plot_score`.
-            grid: Points of the horizontal axis, (m,), increasing, in [x], which must cover the samples.
-            method: See `ismcore.density_from_score`.
+            grid: Points of the horizontal axis, (m,), increasing, in [x].
 
         Raises:
             OptionError: d > 1, or nothing says where to draw; see `ismcore.plotting.plot_density`.
         """
         from ismcore import plotting
 
-        return plotting.plot_density(self, ax=ax, target=target, sample=sample, epoch=epoch, grid=grid, method=method)
+        return plotting.plot_density(self, ax=ax, target=target, sample=sample, epoch=epoch, grid=grid)
 
     def plot_loss(self, *, ax: Axes | None = None, published: tuple[Sequence[int], Sequence[float]] | None = None) -> Axes:
         """Draw training and held-out loss by epoch, in any dimension; Jupyter shows it as a cell's last line.
