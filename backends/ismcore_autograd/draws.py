@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ismcore.callers import Draw
 from ismcore.errors import OptionError
 from ismcore.ops import Array
 
-__all__ = ["draws"]
+__all__ = ["LAWS"]
 
 
 def _normal(shape: tuple[int, ...], like: Array, generator: np.random.Generator | None) -> np.ndarray:
@@ -30,11 +29,6 @@ def _sphere(shape: tuple[int, ...], like: Array, generator: np.random.Generator 
 
 LAWS: dict[str, Callable[..., np.ndarray]] = {"rademacher": _rademacher, "gaussian": _normal, "sphere": _sphere}
 """See `ismcore.Hutchinson`, which knows the names and refuses others."""
-
-
-def draws(generator: np.random.Generator | None, like: Array) -> Draw:
-    """What to draw by, in the dtype and place of `like`."""
-    return lambda law, shape: LAWS[law](shape, like, generator)
 
 
 def _needed(generator: np.random.Generator | None) -> np.random.Generator:

@@ -8,10 +8,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from ismcore.callers import Draw
 from ismcore.errors import OptionError
 
-__all__ = ["draws"]
+__all__ = ["LAWS"]
 
 
 def _normal(shape: tuple[int, ...], like: jax.Array, key: jax.Array | None) -> jax.Array:
@@ -31,11 +30,6 @@ def _sphere(shape: tuple[int, ...], like: jax.Array, key: jax.Array | None) -> j
 
 LAWS: dict[str, Callable[..., jax.Array]] = {"rademacher": _rademacher, "gaussian": _normal, "sphere": _sphere}
 """See `ismcore.Hutchinson`, which knows the names and refuses others."""
-
-
-def draws(key: jax.Array | None, like: jax.Array) -> Draw:
-    """What to draw by, in the dtype and place of `like`."""
-    return lambda law, shape: LAWS[law](shape, like, key)
 
 
 def _needed(key: jax.Array | None) -> jax.Array:

@@ -7,9 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from ismcore.callers import Draw
-
-__all__ = ["draws"]
+__all__ = ["LAWS"]
 
 
 def _normal(shape: tuple[int, ...], like: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
@@ -28,8 +26,3 @@ def _sphere(shape: tuple[int, ...], like: torch.Tensor, generator: torch.Generat
 
 LAWS: dict[str, Callable[..., torch.Tensor]] = {"rademacher": _rademacher, "gaussian": _normal, "sphere": _sphere}
 """See `ismcore.Hutchinson`, which knows the names and refuses others."""
-
-
-def draws(generator: torch.Generator | None, like: torch.Tensor) -> Draw:
-    """What to draw by, in the dtype and place of `like`."""
-    return lambda law, shape: LAWS[law](shape, like, generator)
