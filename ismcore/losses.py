@@ -9,6 +9,7 @@ differentiated again. Nothing is standardised: all is in the units of the sample
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -69,6 +70,8 @@ class CallerCalculus(Calculus, Generic[T]):
 
     row_mapping = ""
     """What makes a batched function of one of a row, in the framework's words."""
+    source_needed = ""
+    """What to pass to draw from, in the framework's words; empty where the framework has a generator of its own."""
 
     def __init__(self, like: Array, source: Any = None, differentiable: bool = True, chunk_size: int | None = None) -> None:
         if chunk_size is not None and (isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1):
@@ -90,8 +93,27 @@ class CallerCalculus(Calculus, Generic[T]):
         return cls.is_own(value) or isinstance(value, np.ndarray)
 
     @abstractmethod
+    def normal(self, shape: tuple[int, ...], /) -> T:
+        """Standard normal numbers from `source`."""
+
+    @abstractmethod
+    def signs(self, shape: tuple[int, ...], /) -> T:
+        """1 or -1, each with probability 1/2, from `source`."""
+
+    @abstractmethod
+    def norm(self, v: Array, /) -> Array:
+        """Euclidean norm over the last axis, which stays with length 1."""
+
     def draw(self, law: str, shape: tuple[int, ...], /) -> T:
         """Random numbers by a law of `ismcore.Hutchinson`, from `source`; "gaussian" is standard normal."""
+        if self.source is None and self.source_needed:
+            raise OptionError(f"probes or noise are drawn here: pass {self.source_needed}")
+        return {"rademacher": self.signs, "gaussian": self.normal, "sphere": self._sphere}[law](shape)
+
+    def _sphere(self, shape: tuple[int, ...]) -> T:
+        v: Array = self.normal(shape)
+        on_sphere: T = v * (math.sqrt(shape[-1]) / self.norm(v))
+        return on_sphere
 
     @abstractmethod
     def compute(self, quantity: Callable[[], Array], /) -> T:

@@ -16,7 +16,6 @@ from ismcore.calculus import ScoreFn
 from ismcore.errors import SamplesError
 from ismcore.losses import CallerCalculus
 from ismcore.ops import Array, Ops
-from ismcore_autograd.draws import LAWS
 from ismcore_autograd.ops import AutogradOps
 
 __all__ = ["ArrayCalculus", "Divergence", "Score", "Weight", "calculus_at"]
@@ -32,6 +31,7 @@ class ArrayCalculus(CallerCalculus[Array]):
     """See `ismcore.losses.CallerCalculus`; nothing is seeded, and no setting of the process changes."""
 
     ops: Ops = AutogradOps()
+    source_needed = "generator=np.random.default_rng(...)"
 
     @staticmethod
     def is_own(value: object) -> bool:
@@ -42,9 +42,17 @@ class ArrayCalculus(CallerCalculus[Array]):
         """See `Calculus.asarray`; a traced array is taken too, and keeps its place in the caller's trace."""
         return array if isbox(array) else np.array(array, dtype=self.dtype)
 
-    def draw(self, law: str, shape: tuple[int, ...], /) -> Array:
-        """See `CallerCalculus.draw`."""
-        return LAWS[law](shape, self.like, self.source)
+    def normal(self, shape: tuple[int, ...], /) -> Array:
+        """See `CallerCalculus.normal`."""
+        return self.source.standard_normal(shape).astype(self.like.dtype)
+
+    def signs(self, shape: tuple[int, ...], /) -> Array:
+        """See `CallerCalculus.signs`."""
+        return (2.0 * self.source.integers(0, 2, shape, dtype=np.int8) - 1.0).astype(self.like.dtype)
+
+    def norm(self, v: Array, /) -> Array:
+        """See `CallerCalculus.norm`."""
+        return np.linalg.norm(v, axis=-1, keepdims=True)
 
     def compute(self, quantity: Callable[[], Array], /) -> Array:
         """See `CallerCalculus.compute`."""

@@ -14,7 +14,6 @@ from ismcore.calculus import ScoreFn
 from ismcore.errors import SamplesError
 from ismcore.losses import CallerCalculus
 from ismcore.ops import Array, Ops
-from ismcore_jax.draws import LAWS
 from ismcore_jax.ops import JaxOps
 
 __all__ = ["ArrayCalculus", "Divergence", "Score", "Weight", "calculus_at"]
@@ -32,6 +31,7 @@ class ArrayCalculus(CallerCalculus[jax.Array]):
 
     ops: Ops = JaxOps()  # type: ignore[assignment]  # the framework's signatures are overloaded
     row_mapping = "jax.vmap"
+    source_needed = "key=jax.random.key(...), a new one for each step"
 
     @staticmethod
     def is_own(value: object) -> bool:
@@ -42,9 +42,18 @@ class ArrayCalculus(CallerCalculus[jax.Array]):
         """See `Calculus.asarray`; an array of JAX's is taken too, and keeps its place in the caller's trace."""
         return jnp.asarray(array, dtype=self.like.dtype)
 
-    def draw(self, law: str, shape: tuple[int, ...], /) -> jax.Array:
-        """See `CallerCalculus.draw`."""
-        return LAWS[law](shape, self.like, self.source)
+    def normal(self, shape: tuple[int, ...], /) -> jax.Array:
+        """See `CallerCalculus.normal`."""
+        return jax.random.normal(self.source, shape, self.like.dtype)
+
+    def signs(self, shape: tuple[int, ...], /) -> jax.Array:
+        """See `CallerCalculus.signs`."""
+        signs: jax.Array = jax.random.rademacher(self.source, shape, self.like.dtype)
+        return signs
+
+    def norm(self, v: Array, /) -> Array:
+        """See `CallerCalculus.norm`."""
+        return jnp.linalg.norm(v, axis=-1, keepdims=True)
 
     def compute(self, quantity: Callable[[], Array], /) -> jax.Array:
         """See `CallerCalculus.compute`."""

@@ -14,7 +14,6 @@ from ismcore.calculus import ScoreFn
 from ismcore.errors import SamplesError
 from ismcore.losses import CallerCalculus
 from ismcore.ops import Array, Ops
-from ismcore_torch.draws import LAWS
 from ismcore_torch.ops import TorchOps
 
 __all__ = ["ArrayCalculus", "Divergence", "Score", "Weight", "calculus_at"]
@@ -41,9 +40,17 @@ class ArrayCalculus(CallerCalculus[torch.Tensor]):
             return array.to(dtype=self.like.dtype, device=self.like.device)
         return torch.tensor(array, dtype=self.like.dtype, device=self.like.device)
 
-    def draw(self, law: str, shape: tuple[int, ...], /) -> torch.Tensor:
-        """See `CallerCalculus.draw`; from torch's own generator if there is none."""
-        return LAWS[law](shape, self.like, self.source)
+    def normal(self, shape: tuple[int, ...], /) -> torch.Tensor:
+        """See `CallerCalculus.normal`; from torch's own generator for the device if there is none, as in `torch.randn`."""
+        return torch.randn(shape, generator=self.source, dtype=self.like.dtype, device=self.like.device)
+
+    def signs(self, shape: tuple[int, ...], /) -> torch.Tensor:
+        """See `CallerCalculus.signs`."""
+        return 2.0 * torch.randint(0, 2, shape, generator=self.source, dtype=self.like.dtype, device=self.like.device) - 1.0
+
+    def norm(self, v: Array, /) -> Array:
+        """See `CallerCalculus.norm`."""
+        return torch.linalg.vector_norm(v, dim=-1, keepdim=True)
 
     def compute(self, quantity: Callable[[], Array], /) -> torch.Tensor:
         """See `CallerCalculus.compute`; a constant keeps no graph."""
