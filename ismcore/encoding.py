@@ -15,6 +15,7 @@ from typing import Any, get_origin, get_type_hints
 import numpy as np
 
 from ismcore.adoption import adopted
+from ismcore.baseline import Baseline
 from ismcore.errors import FileInvalid, ModelError, ParameterError
 from ismcore.ledger import Plan
 from ismcore.models import MLP, Affine, Energy, Model, NoiseConditional, ResidualMLP, Standardized
@@ -41,7 +42,7 @@ OBJECTIVES = (
     Hutchinson,
 )
 RUNS = (Adam, SGD, Schedule, Plan, Settings)
-TYPES: dict[str, type] = {cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *RUNS)}
+TYPES: dict[str, type] = {cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *RUNS, Baseline)}
 """The specifications that a file can name: frozen dataclasses, stored field by field. A name out of this table is refused."""
 
 

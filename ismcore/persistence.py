@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ismcore import tensorfile
+from ismcore.baseline import Baseline
 from ismcore.checkpoints import decode_checkpoint
 from ismcore.encoding import Decoder, adopted_for, construct, encode, put
 from ismcore.errors import FileInvalid, IsmError, ModelError
@@ -137,6 +138,8 @@ def _check_arrays(result: FitResult) -> None:
         raise FileInvalid(f"standardize.mean {mean.shape} and .scale {scale.shape} are no shift and scale of columns")
     if {"epoch", "loss"} - result.history.keys() or len({array.shape for array in result.history.values()}) != 1:
         raise FileInvalid("its history lacks epochs or losses, or does not have one of each an epoch")
+    if not isinstance(result.baseline, Baseline | None):
+        raise FileInvalid(f"its baseline is {str(result.baseline)[:80]!r}")
     if result.dtype not in ("float32", "float64"):
         raise FileInvalid(f"its dtype is {result.dtype!r}, neither 'float32' nor 'float64'")
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ismcore.adoption import native
 from ismcore.backend import Backend
+from ismcore.baseline import Baseline
 from ismcore.calculus import NumpyCalculus
 from ismcore.density import integrate_score
 from ismcore.errors import DensityUnavailable, OptionError
@@ -56,6 +57,9 @@ class FitResult:
         snapshots: Parameters by the number of epochs that led to them, for those asked for.
         best_epoch: The epoch whose parameters came back: that with the lowest held-out loss, or the last one.
         held_out: Number of rows, of those given or beside them, that judged.
+        baseline: Held-out loss of the fit beside that of the normal law in closed form, see `ismcore.baseline.Baseline`; None
+            where no rows were held out, of a conditional score, in what `load` makes of a checkpoint, and where
+            `ismcore.baseline.compare_with_normal` says.
         restarts: What became of each start, where there were several: "start", "status", "epochs", "loss", "validation_loss".
         warnings: What a reader of the result should know, in words.
         timings: Seconds: "prepare", "run", "total".
@@ -77,6 +81,7 @@ class FitResult:
     snapshots: dict[int, Params] = field(default_factory=dict)
     best_epoch: int = 0
     held_out: int = 0
+    baseline: Baseline | None = None
     restarts: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
@@ -359,6 +364,7 @@ class FitResult:
             f"  model      {self.model!r}, d = {self.d}",
             f"  objective  {self.objective!r}",
             f"  backend    {self.backend} ({self.backend_reason}), {self.dtype} on {self.device}",
+            *([] if self.baseline is None else [f"  baseline   {self.baseline}"]),
             *(f"  warning    {text}" for text in self.warnings),
         ]
         return "\n".join(lines)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ismcore.advice import Traits, advise
 from ismcore.backend import Backend
+from ismcore.baseline import compare_with_normal
 from ismcore.checkpoints import Checkpoint, CheckpointWriter
 from ismcore.errors import CallbackFailed, Diverged
 from ismcore.events import Listener
@@ -105,7 +106,9 @@ class Run:
             held_out=self.data.held_out_rows or None,
             validation=judged if len(judged) else None,
         )
-        return replace(result, warnings=said + result.warnings)
+        baseline, compared = compare_with_normal(self._engine, self.data.problem, self.data.held_out, ledger.params)
+        said += (compared,) if compared else ()
+        return replace(result, baseline=baseline, warnings=said + result.warnings)
 
 
 def one_of(restarts: int, run: Run, ledger: Ledger) -> FitResult:

@@ -1,6 +1,9 @@
 """Losses for user loops: the laws of derivatives of any order, of chunks and probes, and what they leave alone."""
 
+import ast
 import contextlib
+import importlib
+import inspect
 import subprocess
 import sys
 
@@ -377,6 +380,14 @@ def test_scales_and_weights_may_be_arrays_to_differentiate_in(framework):
     assert_close(framework, lib.denoising_score_matching(psi, x, scale, noise=noise), by_hand(framework)["dsm"](p))
 
 
+def test_a_weight_without_axes_is_the_number(framework):
+    x, psi = framework.array(X), score(framework, framework.arrays(PARAMS))
+    found, expected = (framework.losses.implicit_score_matching(psi, x, weight) for weight in (np.array(0.3), 0.3))
+    assert framework.numpy(found) == framework.numpy(expected)
+    with pytest.raises(ismcore.OptionError, match="finite and from 0"):
+        ismcore.ImplicitScoreMatching(np.array(-0.3))
+
+
 def test_reductions(framework):
     x, psi = framework.array(X), score(framework, framework.arrays(PARAMS))
     terms, total, mean = (
@@ -439,6 +450,53 @@ def test_wrong_arguments_are_answered(framework):
 def test_the_plugin_module_still_imports_no_framework(name):
     code = f"import sys, ismcore_{name}.plugin as p; print({name!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_the_score_is_called_and_differentiated_in_one_place(framework, monkeypatch):
+    """So that what a framework needs around a derivative, such as a context manager, is put in one method."""
+    calculus = importlib.import_module(f"{framework.losses.__name__}.calculus").ArrayCalculus
+    psi, inside, calls = score(framework, framework.arrays(PARAMS)), [], []
+    whole = calculus.compute
+
+    def compute(self, quantity):
+        inside.append(True)
+        value = whole(self, quantity)
+        inside.pop()
+        return value
+
+    def watched(x):
+        calls.append(bool(inside))
+        return psi(x)
+
+    monkeypatch.setattr(calculus, "compute", compute)
+    lib, x, draw = framework.losses, framework.array(X), framework.random()
+    losses = {
+        "implicit": lambda: lib.implicit_score_matching(watched, x, WEIGHT, chunk_size=2),
+        "estimated": lambda: lib.implicit_score_matching(watched, x, 0.1, PROBES),
+        "sliced": lambda: lib.sliced_score_matching(watched, x, **draw),
+        "denoising": lambda: lib.denoising_score_matching(watched, x, 0.4, **draw),
+        "explicit": lambda: lib.explicit_score_matching(watched, x, -X),
+        "diagonal": lambda: lib.jacobian_diagonal(watched, x),
+        "divergence": lambda: lib.divergence(watched, x, differentiable=False),
+        "hutchinson": lambda: lib.hutchinson_divergence(watched, x, **draw),
+    }
+    for name, loss in losses.items():
+        calls.clear()
+        loss()
+        assert calls, name
+        assert all(calls), name
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_mathematics_of_the_losses_is_in_the_core_alone(name):
+    """A backend's functions have a signature, a docstring, and a call; arithmetic, conditions and errors are the core's."""
+    for part in ("losses", "derivatives"):
+        source = inspect.getsource(importlib.import_module(f"ismcore_{name}.{part}"))
+        functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+        assert {f.name for f in functions} == set(importlib.import_module(f"ismcore_{name}.{part}").__all__)
+        for node in (node for f in functions for statement in f.body for node in ast.walk(statement)):
+            assert not isinstance(node, ast.BinOp | ast.UnaryOp | ast.Compare | ast.If | ast.IfExp | ast.Raise | ast.For)
+        assert part != "losses" or len(source.splitlines()) <= 80
 
 
 def test_every_package_offers_the_same_losses(framework):

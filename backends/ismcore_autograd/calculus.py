@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import autograd
 import autograd.numpy as anp
 import numpy as np
+from autograd.extend import notrace_primitive
 from autograd.tracer import isbox
 
+from ismcore import Hutchinson
 from ismcore.calculus import ScoreFn
-from ismcore.callers import CallerCalculus
 from ismcore.errors import SamplesError
+from ismcore.losses import CallerCalculus
 from ismcore.ops import Array, Ops
 from ismcore_autograd.ops import AutogradOps
 
-__all__ = ["ArrayCalculus", "checked_samples"]
+__all__ = ["ArrayCalculus", "Divergence", "Score", "Weight", "calculus_at"]
+
+Score = Callable[[Array], Array]
+Weight = float | Sequence[float] | Array
+Divergence = str | Hutchinson | Array
+
+_constant: Callable[[Array], Array] = notrace_primitive(lambda value: value)
 
 
-class ArrayCalculus(CallerCalculus):
-    """See `ismcore.callers.CallerCalculus`; nothing is seeded, and no setting of the process changes."""
+class ArrayCalculus(CallerCalculus[Array]):
+    """See `ismcore.losses.CallerCalculus`; nothing is seeded, and no setting of the process changes."""
 
     ops: Ops = AutogradOps()
+    source_needed = "generator=np.random.default_rng(...)"
 
     @staticmethod
     def is_own(value: object) -> bool:
@@ -32,6 +41,22 @@ class ArrayCalculus(CallerCalculus):
     def asarray(self, array: np.ndarray, /) -> Array:
         """See `Calculus.asarray`; a traced array is taken too, and keeps its place in the caller's trace."""
         return array if isbox(array) else np.array(array, dtype=self.dtype)
+
+    def normal(self, shape: tuple[int, ...], /) -> Array:
+        """See `CallerCalculus.normal`."""
+        return self.source.standard_normal(shape).astype(self.like.dtype)
+
+    def signs(self, shape: tuple[int, ...], /) -> Array:
+        """See `CallerCalculus.signs`."""
+        return (2.0 * self.source.integers(0, 2, shape, dtype=np.int8) - 1.0).astype(self.like.dtype)
+
+    def norm(self, v: Array, /) -> Array:
+        """See `CallerCalculus.norm`."""
+        return np.linalg.norm(v, axis=-1, keepdims=True)
+
+    def compute(self, quantity: Callable[[], Array], /) -> Array:
+        """See `CallerCalculus.compute`."""
+        return quantity() if self.differentiable else _constant(quantity())
 
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         """See `Calculus.vjp`."""
@@ -62,8 +87,10 @@ def _unit(i: int, x: Array) -> np.ndarray:
     return np.broadcast_to(unit, x.shape)
 
 
-def checked_samples(x: Any) -> Array:
-    """The samples, as they are.
+def calculus_at(
+    x: Any, generator: np.random.Generator | None = None, differentiable: bool = True, chunk_size: int | None = None
+) -> ArrayCalculus:
+    """The calculus of the losses and derivatives at a caller's samples, which are taken as they are.
 
     Raises:
         SamplesError: They are no floating-point array (n, d) of at least one row and column.
@@ -71,4 +98,4 @@ def checked_samples(x: Any) -> Array:
     if not ArrayCalculus.is_array(x) or x.ndim != 2 or 0 in x.shape or x.dtype.kind != "f":
         came = f"{x.dtype} of shape {tuple(x.shape)}" if ArrayCalculus.is_array(x) else type(x).__name__
         raise SamplesError(f"x must be a floating-point array of shape (n, d), not {came}; one column is x[:, None]")
-    return x
+    return ArrayCalculus(x, generator, differentiable, chunk_size)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import autograd.numpy as anp
 import numpy as np
-from autograd.extend import notrace_primitive
 
-from ismcore.objectives.probes import probe_products
+from ismcore import losses
 from ismcore.ops import Array
-from ismcore_autograd.calculus import ArrayCalculus, checked_samples
-from ismcore_autograd.draws import draws
+from ismcore_autograd.calculus import Score, calculus_at
 
-__all__ = ["divergence", "hutchinson_divergence", "jacobian_diagonal", "kept"]
+__all__ = ["divergence", "hutchinson_divergence", "jacobian_diagonal"]
 
 
 def jacobian_diagonal(
-    score_fn: Callable[[Array], Array],
+    score_fn: Score,
     x: Array,
     *,
     chunk_size: int | None = None,
@@ -50,13 +46,11 @@ def jacobian_diagonal(
         array([[ -4.,  -5.],
                [-10., -11.]])
     """
-    calculus = ArrayCalculus(checked_samples(x), chunk_size)
-    _, diagonal = calculus.jacobian_diagonal(calculus.checked(score_fn), x)
-    return kept(diagonal, differentiable)
+    return losses.jacobian_diagonal(calculus_at(x, None, differentiable, chunk_size), score_fn)
 
 
 def divergence(
-    score_fn: Callable[[Array], Array],
+    score_fn: Score,
     x: Array,
     *,
     chunk_size: int | None = None,
@@ -71,11 +65,11 @@ def divergence(
         >>> ismcore_autograd.divergence(lambda x: -x, np.zeros((2, 3)))
         array([-3., -3.])
     """
-    return anp.sum(jacobian_diagonal(score_fn, x, chunk_size=chunk_size, differentiable=differentiable), axis=1)
+    return losses.divergence(calculus_at(x, None, differentiable, chunk_size), score_fn)
 
 
 def hutchinson_divergence(
-    score_fn: Callable[[Array], Array],
+    score_fn: Score,
     x: Array,
     *,
     n_probes: int = 1,
@@ -105,15 +99,4 @@ def hutchinson_divergence(
         >>> ismcore_autograd.hutchinson_divergence(lambda x: -2.0 * x, np.zeros((2, 3)), generator=np.random.default_rng(0))
         array([-6., -6.])
     """
-    calculus = ArrayCalculus(checked_samples(x))
-    given = calculus.probes(n_probes, probes, draws(generator, calculus.like))
-    _, products = probe_products(calculus, calculus.checked(score_fn), x, given)
-    return kept(anp.sum(anp.stack(products), axis=(0, 2)) * (1.0 / len(products)), differentiable)
-
-
-_constant: Callable[[Array], Array] = notrace_primitive(lambda value: value)
-
-
-def kept(value: Array, differentiable: bool) -> Array:
-    """The value in the caller's trace, or as a constant."""
-    return value if differentiable else _constant(value)
+    return losses.hutchinson_divergence(calculus_at(x, generator, differentiable), score_fn, n_probes, probes)

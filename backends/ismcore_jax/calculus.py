@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ismcore import Hutchinson
 from ismcore.calculus import ScoreFn
-from ismcore.callers import CallerCalculus
 from ismcore.errors import SamplesError
+from ismcore.losses import CallerCalculus
 from ismcore.ops import Array, Ops
 from ismcore_jax.ops import JaxOps
 
-__all__ = ["ArrayCalculus", "checked_samples"]
+__all__ = ["ArrayCalculus", "Divergence", "Score", "Weight", "calculus_at"]
+
+Score = Callable[[jax.Array], jax.Array]
+Weight = float | Sequence[float] | jax.Array
+Divergence = str | Hutchinson | jax.Array
 
 UNROLLED = 16
 """Up to this many directions the products are unrolled in the program, which XLA runs fastest; beyond, they are a loop."""
 
 
-class ArrayCalculus(CallerCalculus):
-    """See `ismcore.callers.CallerCalculus`; nothing is compiled, moved or seeded, and no setting of the process changes."""
+class ArrayCalculus(CallerCalculus[jax.Array]):
+    """See `ismcore.losses.CallerCalculus`; nothing is compiled, moved or seeded, and no setting of the process changes."""
 
     ops: Ops = JaxOps()  # type: ignore[assignment]  # the framework's signatures are overloaded
     row_mapping = "jax.vmap"
+    source_needed = "key=jax.random.key(...), a new one for each step"
 
     @staticmethod
     def is_own(value: object) -> bool:
@@ -35,6 +41,24 @@ class ArrayCalculus(CallerCalculus):
     def asarray(self, array: np.ndarray, /) -> jax.Array:
         """See `Calculus.asarray`; an array of JAX's is taken too, and keeps its place in the caller's trace."""
         return jnp.asarray(array, dtype=self.like.dtype)
+
+    def normal(self, shape: tuple[int, ...], /) -> jax.Array:
+        """See `CallerCalculus.normal`."""
+        return jax.random.normal(self.source, shape, self.like.dtype)
+
+    def signs(self, shape: tuple[int, ...], /) -> jax.Array:
+        """See `CallerCalculus.signs`."""
+        signs: jax.Array = jax.random.rademacher(self.source, shape, self.like.dtype)
+        return signs
+
+    def norm(self, v: Array, /) -> Array:
+        """See `CallerCalculus.norm`."""
+        return jnp.linalg.norm(v, axis=-1, keepdims=True)
+
+    def compute(self, quantity: Callable[[], Array], /) -> jax.Array:
+        """See `CallerCalculus.compute`."""
+        value: jax.Array = quantity()
+        return value if self.differentiable else jax.lax.stop_gradient(value)
 
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         """See `Calculus.vjp`."""
@@ -84,8 +108,10 @@ def _unit(i: Any, x: jax.Array) -> jax.Array:
     return jnp.broadcast_to((jnp.arange(x.shape[1]) == i).astype(x.dtype), x.shape)
 
 
-def checked_samples(x: Any) -> jax.Array:
-    """The samples, as an array of JAX's.
+def calculus_at(
+    x: Any, key: jax.Array | None = None, differentiable: bool = True, chunk_size: int | None = None
+) -> ArrayCalculus:
+    """The calculus of the losses and derivatives at a caller's samples, which are taken as they are.
 
     Raises:
         SamplesError: They are no floating-point array (n, d) of at least one row and column.
@@ -93,4 +119,4 @@ def checked_samples(x: Any) -> jax.Array:
     if not ArrayCalculus.is_array(x) or x.ndim != 2 or 0 in x.shape or not jnp.issubdtype(x.dtype, jnp.floating):
         came = f"{x.dtype} of shape {tuple(x.shape)}" if ArrayCalculus.is_array(x) else type(x).__name__
         raise SamplesError(f"x must be a floating-point array of shape (n, d), not {came}; one column is x[:, None]")
-    return jnp.asarray(x)
+    return ArrayCalculus(jnp.asarray(x), key, differentiable, chunk_size)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from ismcore.objectives.probes import probe_products
-from ismcore_jax.calculus import ArrayCalculus, checked_samples
-from ismcore_jax.draws import draws
+from ismcore import losses
+from ismcore_jax.calculus import Score, calculus_at
 
-__all__ = ["divergence", "hutchinson_divergence", "jacobian_diagonal", "kept"]
+__all__ = ["divergence", "hutchinson_divergence", "jacobian_diagonal"]
 
 
 def jacobian_diagonal(
-    score_fn: Callable[[jax.Array], jax.Array],
+    score_fn: Score,
     x: jax.Array,
     *,
     chunk_size: int | None = None,
@@ -47,13 +44,11 @@ def jacobian_diagonal(
         Array([[ -4.,  -5.],
                [-10., -11.]], dtype=float32)
     """
-    calculus = ArrayCalculus(checked_samples(x), chunk_size)
-    _, diagonal = calculus.jacobian_diagonal(calculus.checked(score_fn), calculus.like)
-    return kept(diagonal, differentiable)
+    return losses.jacobian_diagonal(calculus_at(x, None, differentiable, chunk_size), score_fn)
 
 
 def divergence(
-    score_fn: Callable[[jax.Array], jax.Array],
+    score_fn: Score,
     x: jax.Array,
     *,
     chunk_size: int | None = None,
@@ -68,11 +63,11 @@ def divergence(
         >>> ismcore_jax.divergence(lambda x: -x, jnp.zeros((2, 3)))
         Array([-3., -3.], dtype=float32)
     """
-    return jacobian_diagonal(score_fn, x, chunk_size=chunk_size, differentiable=differentiable).sum(axis=1)
+    return losses.divergence(calculus_at(x, None, differentiable, chunk_size), score_fn)
 
 
 def hutchinson_divergence(
-    score_fn: Callable[[jax.Array], jax.Array],
+    score_fn: Score,
     x: jax.Array,
     *,
     n_probes: int = 1,
@@ -102,12 +97,4 @@ def hutchinson_divergence(
         >>> ismcore_jax.hutchinson_divergence(lambda x: -2.0 * x, jnp.zeros((2, 3)), key=jax.random.key(0))
         Array([-6., -6.], dtype=float32)
     """
-    calculus = ArrayCalculus(checked_samples(x))
-    given = calculus.probes(n_probes, probes, draws(key, calculus.like))
-    _, products = probe_products(calculus, calculus.checked(score_fn), calculus.like, given)
-    return kept(jnp.stack(products).sum(axis=(0, 2)) * (1.0 / len(products)), differentiable)
-
-
-def kept(value: jax.Array, differentiable: bool) -> jax.Array:
-    """The value in the caller's trace, or as a constant."""
-    return value if differentiable else jax.lax.stop_gradient(value)
+    return losses.hutchinson_divergence(calculus_at(x, key, differentiable), score_fn, n_probes, probes)

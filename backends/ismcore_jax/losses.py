@@ -1,226 +1,80 @@
-"""Score matching losses for training loops of one's own, in JAX.
+"""Score matching losses for loops of one's own, in JAX; `ismcore.losses` holds the mathematics and each argument."""
 
-Each is the core's objective over the caller's own function and arrays: see `ismcore.objectives` for the mathematics. They
-can be differentiated again, in reverse and forward mode, mapped by `jax.vmap`, and compiled by `jax.jit`. What is drawn comes
-from `key`.
-"""
+from jax import Array
+from numpy.typing import ArrayLike
 
-from __future__ import annotations
+from ismcore import losses
+from ismcore_jax.calculus import Divergence, Score, Weight, calculus_at
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import jax
-
-from ismcore import Hutchinson
-from ismcore.errors import OptionError
-from ismcore.objectives import (
-    DenoisingScoreMatching,
-    ExplicitScoreMatching,
-    ImplicitScoreMatching,
-    SlicedScoreMatching,
-)
-from ismcore_jax.calculus import ArrayCalculus, checked_samples
-from ismcore_jax.derivatives import kept
-from ismcore_jax.draws import draws
-
-__all__ = [
-    "denoising_score_matching",
-    "explicit_score_matching",
-    "implicit_score_matching",
-    "sliced_score_matching",
-]
-
-ScoreFunction = Callable[[jax.Array], jax.Array]
-
-_EXACT = ImplicitScoreMatching(divergence="nested")
-_ESTIMATED = ImplicitScoreMatching(divergence=Hutchinson())
-_DENOISING = DenoisingScoreMatching(1.0)
-_EXPLICIT = ExplicitScoreMatching(lambda x: x)
+__all__ = ["denoising_score_matching", "explicit_score_matching", "implicit_score_matching", "sliced_score_matching"]
 
 
 def implicit_score_matching(
-    score_fn: ScoreFunction,
-    x: jax.Array,
-    curvature_weight: float | Sequence[float] | jax.Array = 0.0,
-    divergence: str | Hutchinson | jax.Array = "nested",
+    score_fn: Score,
+    x: Array,
+    curvature_weight: Weight = 0.0,
+    divergence: Divergence = "nested",
     reduction: str = "mean",
     *,
-    key: jax.Array | None = None,
+    key: Array | None = None,
     chunk_size: int | None = None,
     differentiable: bool = True,
-) -> jax.Array:
-    """Implicit score matching of a function of one's own, plain or with the curvature penalty.
+) -> Array:
+    """Implicit score matching, plain or with the curvature penalty, in 1/[x]^2; lambda is `curvature_weight`, in [x]^2.
 
         J_lambda = mean_n [ 1/2 |psi(x_n)|^2 + div psi(x_n) + sum_i lambda_i (d psi_i / d x_i (x_n))^2 ]
 
-    No factor 1/2 on the penalty; in 1/[x]^2, lambda in [x]^2. Plain J has no lower bound on a finite sample.
-
-    Args:
-        score_fn: The score psi, (n, d) -> (n, d), rows independent; for an energy U it is -grad U. A piecewise-linear
-            network (relu) has nothing to train here: its second derivative is zero.
-        x: Samples, (n, d), in units [x].
-        curvature_weight: lambda, from 0: one number, or one for each dimension. The values of an array of JAX's are not
-            checked.
-        divergence: "nested", exact, by d products of the Jacobian; or an estimate from probes, by `ismcore.Hutchinson(...)` or
-            from the probes themselves, (m, n, d).
-            With lambda > 0 it needs two probes or more, and J_ii^2 is estimated by products of different ones. The estimate
-            is made from v^T J; one from J v would differ in value, unless J is symmetric, not in expectation.
-        reduction: "mean", "sum", or "none" for the term of each row, (n,).
-        key: What a `Hutchinson` draws from, such as `jax.random.key(0)`.
-        chunk_size: Bound on memory for the exact divergence; see `ismcore_jax.jacobian_diagonal`.
-        differentiable: Whether the loss can be differentiated. If not, it is a constant.
-
-    Raises:
-        SamplesError: x is no floating-point array (n, d).
-        ModelError: `score_fn` returns another shape than x.
-        OptionError: An option has a value that it cannot have.
-
-    Source: Hyvarinen (2005); the penalty: Kingma & LeCun (2010).
-
-    Example:
-        >>> import jax.numpy as jnp, ismcore_jax
-        >>> x = jnp.array([[-1.0, 1.0], [1.0, -1.0]])
-        >>> ismcore_jax.implicit_score_matching(lambda x: -x, x, curvature_weight=0.25)
-        Array(-0.5, dtype=float32)
+    `score_fn` (n, d) -> (n, d), `x` (n, d), lambda () or (d,), `divergence` "nested", a `Hutchinson` drawn from `key`,
+    or probes (m, n, d); loss (), or (n,) by "none". Raises SamplesError, ModelError, OptionError; see `ismcore.losses`.
     """
-    calculus = ArrayCalculus(checked_samples(x), chunk_size)
-    given = calculus.curvature(curvature_weight)
-    if isinstance(divergence, str) and divergence == "nested":
-        return kept(calculus.loss(_EXACT, score_fn, given, reduction), differentiable)
-    if not calculus.is_array(divergence) and not isinstance(divergence, Hutchinson):
-        raise OptionError(f"divergence must be 'nested', ismcore.Hutchinson(...) or probes (m, n, d), not {divergence!r}")
-    if chunk_size is not None:
-        raise OptionError("chunk_size bounds the memory of the exact divergence; leave it out with an estimate")
-    n_probes, probes = (divergence.n_probes, divergence.probes) if isinstance(divergence, Hutchinson) else (1, divergence)
-    given["probes"] = calculus.probes(n_probes, probes, draws(key, calculus.like))
-    if "curvature_weight" in given and len(given["probes"]) < 2:
-        raise OptionError("a curvature_weight with estimated divergence needs two probes or more: Hutchinson(n_probes=2)")
-    return kept(calculus.loss(_ESTIMATED, score_fn, given, reduction), differentiable)
+    calculus = calculus_at(x, key, differentiable, chunk_size)
+    return losses.implicit_score_matching(calculus, score_fn, curvature_weight, divergence, reduction)
 
 
 def sliced_score_matching(
-    score_fn: ScoreFunction,
-    x: jax.Array,
+    score_fn: Score,
+    x: Array,
     *,
     n_probes: int = 1,
-    probes: Any = "rademacher",
+    probes: Array | ArrayLike = "rademacher",
     variance_reduced: bool = True,
     reduction: str = "mean",
-    key: jax.Array | None = None,
+    key: Array | None = None,
     differentiable: bool = True,
-) -> jax.Array:
-    """Sliced score matching of a function of one's own, with or without variance reduction.
+) -> Array:
+    """Sliced score matching: mean_n mean_v [ v^T J(x_n) v + 1/2 |psi(x_n)|^2 ], in 1/[x]^2, of probes v with E[v v^T] = 1.
 
-        variance_reduced:  mean_n mean_v [ v^T J(x_n) v + 1/2 |psi(x_n)|^2 ]
-        otherwise:         mean_n mean_v [ v^T J(x_n) v + 1/2 (v . psi(x_n))^2 ]
-
-    E[v v^T] = 1, so both have the expectation of plain implicit score matching, in 1/[x]^2.
-
-    Args:
-        score_fn: The score psi, (n, d) -> (n, d), rows independent.
-        x: Samples, (n, d), in units [x].
-        n_probes: How many probes m to draw for each row.
-        probes: Their law, "rademacher", "gaussian" or "sphere" (radius sqrt(d)), or the probes, (m, n, d).
-        variance_reduced: Take the squared norm exactly.
-        reduction: "mean", "sum", or "none" for the term of each row, (n,).
-        key: What to draw from, such as `jax.random.key(0)`.
-        differentiable: Whether the loss can be differentiated. If not, it is a constant.
-
-    Raises:
-        SamplesError: x is no floating-point array (n, d).
-        ModelError: `score_fn` returns another shape than x.
-        OptionError: An option has a value that it cannot have.
-
-    Cost: m products v^T J, whatever d is.
-
-    Source: Song, Garg, Shi & Ermon (2019).
-
-    Example:
-        >>> import jax, jax.numpy as jnp, ismcore_jax
-        >>> x = jnp.array([[-1.0, 1.0], [1.0, -1.0]])
-        >>> ismcore_jax.sliced_score_matching(lambda x: -x, x, n_probes=2, key=jax.random.key(0))
-        Array(-1., dtype=float32)
+    Not `variance_reduced`: 1/2 (v . psi(x_n))^2. `score_fn` (n, d) -> (n, d), `x` (n, d), `probes` (m, n, d), or a law to draw
+    from `key`; loss (), or (n,) by "none". Raises SamplesError, ModelError, OptionError; see `ismcore.losses`.
     """
-    calculus = ArrayCalculus(checked_samples(x))
-    given = {"probes": calculus.probes(n_probes, probes, draws(key, calculus.like))}
-    objective = SlicedScoreMatching(variance_reduced=variance_reduced)
-    return kept(calculus.loss(objective, score_fn, given, reduction), differentiable)
+    calculus = calculus_at(x, key, differentiable)
+    return losses.sliced_score_matching(calculus, score_fn, n_probes, probes, variance_reduced, reduction)
 
 
 def denoising_score_matching(
-    score_fn: ScoreFunction,
-    x: jax.Array,
-    noise_scale: float | jax.Array,
+    score_fn: Score,
+    x: Array,
+    noise_scale: float | Array,
     *,
-    noise: Any = None,
+    noise: Array | ArrayLike | None = None,
     reduction: str = "mean",
-    key: jax.Array | None = None,
+    key: Array | None = None,
     differentiable: bool = True,
-) -> jax.Array:
-    """Denoising score matching of a function of one's own, at noise scale s.
+) -> Array:
+    """Denoising score matching: mean_n 1/2 |psi(x_n + s e_n) + e_n / s|^2, e_n standard normal, in 1/[x]^2, s in [x].
 
-        mean_n 1/2 |psi(x_n + s e_n) + e_n / s|^2,   e_n standard normal
-
-    Its minimiser is the score of the samples blurred by normal noise of standard deviation s. In 1/[x]^2, s in [x].
-
-    Args:
-        score_fn: The score psi, (n, d) -> (n, d). Any activation will do.
-        x: Samples, (n, d), in units [x].
-        noise_scale: s, positive: one number, or one for each row, (n, 1). The values of an array of JAX's are not checked.
-        noise: The e_n, (n, d), unscaled; drawn if None.
-        reduction: "mean", "sum", or "none" for the term of each row, (n,).
-        key: What to draw from, such as `jax.random.key(0)`.
-        differentiable: Whether the loss can be differentiated. If not, it is a constant.
-
-    Raises:
-        SamplesError: x is no floating-point array (n, d).
-        ModelError: `score_fn` returns another shape than x.
-        OptionError: An option has a value that it cannot have.
-
-    Source: Vincent (2011).
-
-    Example:
-        >>> import jax.numpy as jnp, ismcore_jax
-        >>> x = jnp.zeros((2, 3))
-        >>> ismcore_jax.denoising_score_matching(lambda x: -x, x, noise_scale=0.5, noise=jnp.ones((2, 3)))
-        Array(3.375, dtype=float32)
+    `score_fn` (n, d) -> (n, d), `x` (n, d), `noise_scale` s () or (n, 1), `noise` e (n, d), else drawn from `key`;
+    loss (), or (n,) by "none". Raises SamplesError, ModelError, OptionError; see `ismcore.losses`.
     """
-    calculus = ArrayCalculus(checked_samples(x))
-    given = {"noise_scale": calculus.noise_scale(noise_scale), "noise": calculus.noise(noise, draws(key, calculus.like))}
-    return kept(calculus.loss(_DENOISING, score_fn, given, reduction), differentiable)
+    return losses.denoising_score_matching(calculus_at(x, key, differentiable), score_fn, noise_scale, noise, reduction)
 
 
 def explicit_score_matching(
-    score_fn: ScoreFunction,
-    x: jax.Array,
-    target_score: jax.Array | ScoreFunction,
-    *,
-    reduction: str = "mean",
-    differentiable: bool = True,
-) -> jax.Array:
+    score_fn: Score, x: Array, target_score: Array | Score, *, reduction: str = "mean", differentiable: bool = True
+) -> Array:
     """Half the Fisher divergence from a known score: mean_n 1/2 |psi(x_n) - target_score(x_n)|^2, in 1/[x]^2.
 
-    Args:
-        score_fn: The score psi, (n, d) -> (n, d).
-        x: Samples, (n, d), in units [x].
-        target_score: The score to match at x, (n, d), or a function in JAX that gives it.
-        reduction: "mean", "sum", or "none" for the term of each row, (n,).
-        differentiable: Whether the loss can be differentiated. If not, it is a constant.
-
-    Raises:
-        SamplesError: x is no floating-point array (n, d).
-        ModelError: `score_fn` returns another shape than x.
-        OptionError: The target has another shape than x, or the reduction is unknown.
-
-    Source: Hyvarinen (2005), where it is the starting point.
-
-    Example:
-        >>> import jax.numpy as jnp, ismcore_jax
-        >>> ismcore_jax.explicit_score_matching(lambda x: -x, jnp.ones((2, 3)), lambda x: -2.0 * x)
-        Array(1.5, dtype=float32)
+    `score_fn` (n, d) -> (n, d), `x` (n, d), `target_score` (n, d), or a function that gives it at x; loss (), or (n,) by
+    "none". Raises SamplesError, ModelError, OptionError; see `ismcore.losses`.
     """
-    calculus = ArrayCalculus(checked_samples(x))
-    target = target_score(x) if callable(target_score) else target_score
-    given = {"target_score": calculus.given("target_score", target, tuple(x.shape))}
-    return kept(calculus.loss(_EXPLICIT, score_fn, given, reduction), differentiable)
+    return losses.explicit_score_matching(calculus_at(x, None, differentiable), score_fn, target_score, reduction)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 
+from ismcore import Hutchinson
 from ismcore.calculus import ScoreFn
-from ismcore.callers import CallerCalculus
 from ismcore.errors import SamplesError
+from ismcore.losses import CallerCalculus
 from ismcore.ops import Array, Ops
 from ismcore_torch.ops import TorchOps
 
-__all__ = ["ArrayCalculus", "checked_samples"]
+__all__ = ["ArrayCalculus", "Divergence", "Score", "Weight", "calculus_at"]
+
+Score = Callable[[torch.Tensor], torch.Tensor]
+Weight = float | Sequence[float] | torch.Tensor
+Divergence = str | Hutchinson | torch.Tensor
 
 
-class ArrayCalculus(CallerCalculus):
-    """See `ismcore.callers.CallerCalculus`; nothing is compiled, moved or seeded, and no setting of the process changes."""
+class ArrayCalculus(CallerCalculus[torch.Tensor]):
+    """See `ismcore.losses.CallerCalculus`; nothing is compiled, moved or seeded, and no setting of the process changes."""
 
     ops: Ops = TorchOps()  # type: ignore[assignment]  # the framework's signatures are overloaded
     row_mapping = "torch.func.vmap"
@@ -33,6 +39,24 @@ class ArrayCalculus(CallerCalculus):
         if isinstance(array, torch.Tensor):
             return array.to(dtype=self.like.dtype, device=self.like.device)
         return torch.tensor(array, dtype=self.like.dtype, device=self.like.device)
+
+    def normal(self, shape: tuple[int, ...], /) -> torch.Tensor:
+        """See `CallerCalculus.normal`; from torch's own generator for the device if there is none, as in `torch.randn`."""
+        return torch.randn(shape, generator=self.source, dtype=self.like.dtype, device=self.like.device)
+
+    def signs(self, shape: tuple[int, ...], /) -> torch.Tensor:
+        """See `CallerCalculus.signs`."""
+        return 2.0 * torch.randint(0, 2, shape, generator=self.source, dtype=self.like.dtype, device=self.like.device) - 1.0
+
+    def norm(self, v: Array, /) -> Array:
+        """See `CallerCalculus.norm`."""
+        return torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+
+    def compute(self, quantity: Callable[[], Array], /) -> torch.Tensor:
+        """See `CallerCalculus.compute`; a constant keeps no graph."""
+        with nullcontext() if self.differentiable else torch.no_grad():
+            value: torch.Tensor = quantity()
+        return value
 
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         """See `Calculus.vjp`. `torch.func.jvp` is not offered: it fails under inductor on a linear layer (torch 2.13)."""
@@ -64,8 +88,10 @@ def _unit(i: int, x: torch.Tensor) -> torch.Tensor:
     return unit.expand(x.shape)
 
 
-def checked_samples(x: Any) -> torch.Tensor:
-    """The samples, as they are.
+def calculus_at(
+    x: Any, generator: torch.Generator | None = None, differentiable: bool = True, chunk_size: int | None = None
+) -> ArrayCalculus:
+    """The calculus of the losses and derivatives at a caller's samples, which are taken as they are.
 
     Raises:
         SamplesError: They are no floating-point tensor (n, d) of at least one row and column.
@@ -73,4 +99,4 @@ def checked_samples(x: Any) -> torch.Tensor:
     if not isinstance(x, torch.Tensor) or x.ndim != 2 or 0 in x.shape or not x.dtype.is_floating_point:
         came = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, torch.Tensor) else type(x).__name__
         raise SamplesError(f"x must be a floating-point torch.Tensor of shape (n, d), not {came}; one column is x[:, None]")
-    return x
+    return ArrayCalculus(x, generator, differentiable, chunk_size)

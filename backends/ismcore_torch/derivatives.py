@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 
-from ismcore.objectives.probes import probe_products
-from ismcore_torch.calculus import ArrayCalculus, checked_samples
-from ismcore_torch.draws import draws
+from ismcore import losses
+from ismcore_torch.calculus import Score, calculus_at
 
-__all__ = ["divergence", "graph", "hutchinson_divergence", "jacobian_diagonal"]
+__all__ = ["divergence", "hutchinson_divergence", "jacobian_diagonal"]
 
 
 def jacobian_diagonal(
-    score_fn: Callable[[torch.Tensor], torch.Tensor],
+    score_fn: Score,
     x: torch.Tensor,
     *,
     chunk_size: int | None = None,
@@ -47,15 +44,11 @@ def jacobian_diagonal(
         tensor([[ -4.,  -5.],
                 [-10., -11.]])
     """
-    calculus = ArrayCalculus(checked_samples(x), chunk_size)
-    diagonal: torch.Tensor
-    with graph(differentiable):
-        _, diagonal = calculus.jacobian_diagonal(calculus.checked(score_fn), x)
-    return diagonal
+    return losses.jacobian_diagonal(calculus_at(x, None, differentiable, chunk_size), score_fn)
 
 
 def divergence(
-    score_fn: Callable[[torch.Tensor], torch.Tensor],
+    score_fn: Score,
     x: torch.Tensor,
     *,
     chunk_size: int | None = None,
@@ -70,11 +63,11 @@ def divergence(
         >>> ismcore_torch.divergence(lambda x: -x, torch.zeros(2, 3))
         tensor([-3., -3.])
     """
-    return jacobian_diagonal(score_fn, x, chunk_size=chunk_size, differentiable=differentiable).sum(dim=1)
+    return losses.divergence(calculus_at(x, None, differentiable, chunk_size), score_fn)
 
 
 def hutchinson_divergence(
-    score_fn: Callable[[torch.Tensor], torch.Tensor],
+    score_fn: Score,
     x: torch.Tensor,
     *,
     n_probes: int = 1,
@@ -104,13 +97,4 @@ def hutchinson_divergence(
         >>> ismcore_torch.hutchinson_divergence(lambda x: -2.0 * x, torch.zeros(2, 3))
         tensor([-6., -6.])
     """
-    calculus = ArrayCalculus(checked_samples(x))
-    given = calculus.probes(n_probes, probes, draws(generator, calculus.like))
-    with graph(differentiable):
-        _, products = probe_products(calculus, calculus.checked(score_fn), x, given)
-        return torch.stack(products).sum(dim=(0, 2)) * (1.0 / len(products))
-
-
-def graph(differentiable: bool) -> AbstractContextManager[object]:
-    """As the caller has it, or none."""
-    return nullcontext() if differentiable else torch.no_grad()
+    return losses.hutchinson_divergence(calculus_at(x, generator, differentiable), score_fn, n_probes, probes)

@@ -12,11 +12,12 @@ from ismcore.analytic.routes import FOLDED, Route, transposed
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.memory import keep_freed_memory
+from ismcore.models import Model
 from ismcore.objectives import ImplicitScoreMatching, LossInputs
 from ismcore.ops import Array
 from ismcore.problem import Loss, Params, Problem
 
-__all__ = ["across", "block_rows", "loss", "loss_and_gradient", "supports"]
+__all__ = ["across", "block_rows", "loss", "loss_and_gradient", "score_and_diagonal", "supports"]
 
 
 def supports(loss: Loss) -> bool:
@@ -74,6 +75,18 @@ def loss(calculus: Calculus, loss: Loss) -> Callable[[Params, Array, LossInputs]
         return _total(calculus, loss, params, x, inputs, gradient=False)[2]["loss"]
 
     return value
+
+
+def score_and_diagonal(calculus: Calculus, model: Model, params: Params, x: Array) -> tuple[Array, Array] | None:
+    """Score and Jacobian diagonal of each row, both (n, d), block by block; None where there is no formula for the model."""
+    ops, (n, d) = calculus.ops, x.shape
+    route = find_route(model, d, trace=False, n=n)
+    if route is None:
+        return None
+    folded, size = route.fold(ops, params), _block_rows(calculus, route, d)
+    parts = [route.forward(ops, params, folded, transposed(ops, x[i : i + size]))[:2] for i in range(0, n, size)]
+    psi, diagonal = (transposed(ops, ops.concat(list(values), axis=1)) for values in zip(*parts, strict=True))
+    return psi, diagonal
 
 
 def block_rows(calculus: Calculus, loss: Loss, n: int, d: int) -> int:

@@ -85,6 +85,9 @@ class ImplicitScoreMatching(Objective):
         if isinstance(weight, str) and weight == "auto":
             weight = CurvatureSearch()
             object.__setattr__(self, "curvature_weight", weight)
+        if isinstance(weight, np.ndarray) and not weight.shape:
+            weight = weight.item()
+            object.__setattr__(self, "curvature_weight", weight)
         if isinstance(weight, CurvatureSearch):
             weight = weight.weights
         elif isinstance(weight, list | tuple | np.ndarray):
