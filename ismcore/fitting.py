@@ -13,6 +13,7 @@ import numpy as np
 
 from ismcore.adoption import adopted, device_for
 from ismcore.advice import traits_of
+from ismcore.backend import as_dtype
 from ismcore.checkpoints import Checkpoint, Stored, as_checkpoint, read_checkpoint
 from ismcore.errors import CheckpointMismatch, Diverged, OptionError
 from ismcore.evaluate import check_language, check_model
@@ -47,8 +48,8 @@ def fit(
     clip_norm: float | None = None,
     average_decay: float | None = None,
     seed: int = 0,
-    dtype: str = "float32",
-    device: str = "auto",
+    dtype: object = "float32",
+    device: object = "auto",
     initial_params: Mapping[str, Any] | None = None,
     standardize: bool | None = None,
     validation: Any = None,
@@ -90,9 +91,10 @@ def fit(
         average_decay: Keep an exponential moving average of the parameters, to judge and to give back: each step it keeps this
             share of itself; in (0, 1), warmed up as min(average_decay, (1 + t) / (10 + t)) at step t.
         seed: Source of all randomness.
-        dtype: "float32" or "float64", the dtype of parameters and computation.
-        device: "cpu", "cuda", "cuda:1", ...; "auto" is where the framework puts arrays by default, or where your own network
-            is.
+        dtype: "float32" or "float64", the dtype of parameters and computation; or a dtype object of that name, such as
+            `np.float64` or `torch.float64`.
+        device: "cpu", "cuda", "cuda:1", ..., or the framework's object for it, such as `torch.device("cpu")`; "auto" is where
+            the framework puts arrays by default, or where your own network is.
         initial_params: Where to start, by name and in the samples' units; drawn from the seed if None.
         standardize: Shift and scale each column to mean 0 and standard deviation 1 for training. Objective, history and
             curvature weight then refer to the standardised samples; parameters and scores that come back do not.
@@ -138,6 +140,7 @@ def fit(
         True
     """
     stop = StopRequest(as_timeout(timeout))
+    dtype = as_dtype(dtype)
     samples = _samples(x, sample_weight, validation, dtype)
     traits = traits_of(samples.x)
     if model is not None:
@@ -189,7 +192,7 @@ def resume(
     x: Any,
     *,
     backend: str | None = None,
-    device: str = "auto",
+    device: object = "auto",
     model: Any = None,
     epochs: int | None = None,
     sample_weight: Any = None,
