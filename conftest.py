@@ -2,7 +2,7 @@
 
 import os
 
-# Processes that run side by side need no threads besides, which would wait for each other's. A library reads this when it is loaded:
+# Processes that run side by side need no threads besides, which would wait for each other's. Read when a library is loaded,
 # here, or in the workers of pytest-xdist, which inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
