@@ -42,3 +42,5 @@ def test_ci_runs_the_commands_of_the_readme():
     script = (Path(__file__).parents[1] / ".ci" / "run").read_text(encoding="utf-8")
     for extras in re.findall(r"pip install -e ('\S+'(?: -c constraints.txt)?)", README):
         assert f"-e {extras}" in script
+    (words,) = re.findall(r"-m pytest\b(.*)", script)
+    assert set(words.split()) <= {"--durations=15"}  # which changes nothing of how the tests run
