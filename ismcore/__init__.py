@@ -50,6 +50,8 @@ from ismcore.schedules import Schedule
 from ismcore.solving import Solution, solve
 from ismcore.tracking import JsonLines
 
+__version__ = "0.1.0"
+
 __all__ = [
     "LBFGS",
     "MLP",

@@ -84,10 +84,10 @@ def users_own(model: Model) -> tuple[UserModel | None, Frame]:
     return (model, frame) if isinstance(model, UserModel) else (None, frame)
 
 
-def device_for(model: Model, device: str) -> str:
+def device_for(model: Model, device: object) -> object:
     """The device to compute on: "auto" is where the user's module is."""
     own = users_own(model)[0]
-    return device if device != "auto" or own is None or own.device is None else own.device
+    return device if str(device) != "auto" or own is None or own.device is None else own.device
 
 
 def native(result: FitResult, into: Any = None) -> Any:

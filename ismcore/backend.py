@@ -28,7 +28,7 @@ from ismcore.ops import Array
 from ismcore.optimizers import averaged, clipped
 from ismcore.problem import Loss, Params, Problem, Steps, TrainState, take_rows
 
-__all__ = ["DTYPES", "Backend", "BackendInfo", "GenericSession", "Session", "SharedSetting"]
+__all__ = ["DTYPES", "Backend", "BackendInfo", "GenericSession", "Session", "SharedSetting", "as_dtype"]
 
 Tree = TypeVar("Tree", bound=Mapping[str, Any])
 """Arrays by name: parameters, or `LossInputs`."""
@@ -38,6 +38,27 @@ API = 1
 """Version of this contract, one more with every change of it; a plugin states the one that it was written for."""
 OLDEST_API = 1
 """The oldest version whose plugins still work: a new member with a default leaves it where it is."""
+
+
+def as_dtype(dtype: object) -> str:
+    """The name of a dtype: itself, or that of NumPy's or a framework's object for it; no framework is imported to know it.
+
+    Raises:
+        OptionError: It is none of `DTYPES`.
+
+    Example:
+        >>> as_dtype("float32"), as_dtype(np.float64), as_dtype(np.dtype("float32"))
+        ('float32', 'float64', 'float32')
+    """
+    if isinstance(dtype, str):
+        name = dtype
+    else:
+        # an np.dtype has a name, np.float64 and jnp.float64 are classes of that name, and torch.float64 prints as that
+        name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or str(dtype).rpartition(".")[2]
+        name = "float64" if dtype is float else str(name)
+    if name not in DTYPES:
+        raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, or an object of NumPy or a framework, not {dtype!r}")
+    return name
 
 
 @dataclass(frozen=True)
@@ -68,8 +89,9 @@ class Backend(Calculus):
     it works. The core enters the scope around every call that computes.
 
     Args:
-        dtype: "float32" or "float64"; every array that `asarray` returns has it.
-        device: One of `devices()`, or "auto": where the framework itself puts an array made without naming a device.
+        dtype: "float32" or "float64", see `as_dtype`; every array that `asarray` returns has it.
+        device: One of `devices()`, or the framework's object for it, which prints as its name; or "auto": where the framework
+            itself puts an array made without naming a device.
         precision: "highest": float32 products keep all their bits (no TF32), or "default": what the framework does.
 
     Raises:
@@ -82,7 +104,8 @@ class Backend(Calculus):
     packages: ClassVar[tuple[str, ...]] = ()
     """Distributions whose versions belong in a result."""
 
-    def __init__(self, dtype: str = "float64", device: str = "auto", precision: str = "highest") -> None:
+    def __init__(self, dtype: object = "float64", device: object = "auto", precision: str = "highest") -> None:
+        dtype = as_dtype(dtype)
         if dtype not in self.dtypes:
             raise OptionError(f"dtype must be one of {', '.join(self.dtypes)} on backend {self.name!r}, not {dtype!r}")
         if precision not in ("highest", "default"):
@@ -91,11 +114,12 @@ class Backend(Calculus):
         self.precision = precision
         self.device = self._resolve(device)
 
-    def _resolve(self, device: str) -> str:
+    def _resolve(self, device: object) -> str:
         devices = self.devices()
-        if device == "auto":
+        name = str(device)
+        if name == "auto":
             return self.default_device()
-        for candidate in (device, f"{device}:0"):
+        for candidate in (name, f"{name}:0", name.removesuffix(":0")):
             if candidate in devices:
                 return candidate
         raise DeviceUnavailable(

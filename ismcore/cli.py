@@ -11,10 +11,10 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ismcore import __version__
 from ismcore.benchmarks import add_bench
 from ismcore.cli_files import add_inspect, add_score
 from ismcore.cli_fit import INTERRUPTED, TERMINATED, Terminated, add_fit, add_resume
@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"ismcore {version('ismcore')}")
+    parser.add_argument("--version", action="version", version=f"ismcore {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_demo(commands)

@@ -58,7 +58,7 @@ class Comparison:
 
 
 def compare(
-    x: Any, *, backends: tuple[str, ...] = ("autograd", "torch", "jax"), dtype: str = "float64", **options: Any
+    x: Any, *, backends: tuple[str, ...] = ("autograd", "torch", "jax"), dtype: object = "float64", **options: Any
 ) -> Comparison:
     """Fit the same samples from the same start on each backend.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ismcore.adoption import adopted, device_for, no_model
-from ismcore.backend import Backend
+from ismcore.backend import Backend, as_dtype
 from ismcore.errors import ModelError
 from ismcore.models import Energy, Model, check_params
 from ismcore.objectives import ImplicitScoreMatching, LossInputs, Objective
@@ -85,8 +85,8 @@ def evaluate(
     objective: Objective | None = None,
     *,
     backend: str = "auto",
-    dtype: str = "float64",
-    device: str = "auto",
+    dtype: object = "float64",
+    device: object = "auto",
     seed: int = 0,
     sample_weight: Any = None,
     allow_nonsmooth: bool = False,
@@ -101,8 +101,8 @@ def evaluate(
         x: Samples, (n, d) or (n,), in units [x].
         objective: What to evaluate; plain implicit score matching if None.
         backend: Name of the backend; "auto" takes the model's own, `ISMCORE_BACKEND`, or the first ready one.
-        dtype: "float32" or "float64".
-        device: "cpu", "cuda", "cuda:1", ..., or "auto", where the framework puts arrays by default.
+        dtype: As for `fit`.
+        device: As for `fit`.
         seed: Source of whatever the objective draws: probes or noise.
         sample_weight: Weight of each row in the loss, (n,), from 0; divided by their sum.
         allow_nonsmooth: Evaluate piecewise-linear networks too.
@@ -120,6 +120,7 @@ def evaluate(
         >>> round(at.loss, 12)
         -0.5
     """
+    dtype = as_dtype(dtype)
     objective = ImplicitScoreMatching() if objective is None else objective
     model = adopted(model, x, objective)
     check_model(model, objective, allow_nonsmooth=allow_nonsmooth)

@@ -13,6 +13,7 @@ import numpy as np
 
 from ismcore.adoption import adopted, device_for
 from ismcore.advice import traits_of
+from ismcore.backend import as_dtype
 from ismcore.checkpoints import Checkpoint, Stored, as_checkpoint, read_checkpoint
 from ismcore.errors import CheckpointMismatch, Diverged, OptionError
 from ismcore.evaluate import check_language, check_model
@@ -48,8 +49,8 @@ def fit(
     clip_norm: float | None = None,
     average_decay: float | None = None,
     seed: int = 0,
-    dtype: str = "float32",
-    device: str = "auto",
+    dtype: object = "float32",
+    device: object = "auto",
     initial_params: FitResult | Mapping[str, Any] | None = None,
     standardize: bool | None = None,
     validation: Any = None,
@@ -91,14 +92,15 @@ def fit(
         average_decay: Keep an exponential moving average of the parameters, to judge and to give back: each step it keeps this
             share of itself; in (0, 1), warmed up as min(average_decay, (1 + t) / (10 + t)) at step t.
         seed: Source of all randomness.
-        dtype: "float32" or "float64", the dtype of parameters and computation.
-        device: "cpu", "cuda", "cuda:1", ...; "auto" is where the framework puts arrays by default, or where your own network
-            is.
+        dtype: "float32" or "float64", the dtype of parameters and computation; or a dtype object of that name, such as
+            `np.float64` or `torch.float64`.
+        device: "cpu", "cuda", "cuda:1", ..., or the framework's object for it, such as `torch.device("cpu")`; "auto" is where
+            the framework puts arrays by default, or where your own network is.
         initial_params: Where to start: a result, whose fitted score then is where the fit starts, whatever the samples are
             shifted and scaled by; or parameters by name, of `model`, which takes x in the samples' units, as `result.model`
             does for `result.params`; drawn from the seed if None.
         standardize: Shift and scale each column to mean 0 and standard deviation 1 for training. Objective, history and
-            curvature weight then refer to the standardised samples; parameters and scores that come back do not.
+            curvature weight then refer to the standardised samples; scores that come back do not.
         validation: Share of the rows to hold out, in (0, 1); 0 or False for none; or samples to judge by, (m, d). Identical
             rows are never parted.
         patience: End after so many epochs without a better held-out loss; 0 for never.
@@ -141,6 +143,7 @@ def fit(
         True
     """
     stop = StopRequest(as_timeout(timeout))
+    dtype = as_dtype(dtype)
     samples = _samples(x, sample_weight, validation)
     traits = traits_of(samples.x)
     if model is None and isinstance(initial_params, FitResult):
@@ -197,7 +200,7 @@ def resume(
     x: Any,
     *,
     backend: str | None = None,
-    device: str = "auto",
+    device: object = "auto",
     model: Any = None,
     epochs: int | None = None,
     sample_weight: Any = None,

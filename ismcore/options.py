@@ -59,7 +59,7 @@ def _bounded_objective(traits: Traits) -> Objective:
 
 RECIPES = {
     "default": Recipe(
-        model=lambda d: MLP((64,), "silu"),
+        model=lambda d: MLP(),
         objective=_bounded_objective,
         optimizer=Adam(1e-2),
         epochs=500,

@@ -39,6 +39,7 @@ def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None) -> np.nd
         raise SamplesError(f"samples must be real; got {array.dtype}: pass x.real, or real and imaginary part as columns")
     if array.dtype.kind not in "fiub":
         raise SamplesError(f"samples must be numbers; got {array.dtype} such as {array.ravel()[:1].tolist()}")
+    given = array
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2:
@@ -46,7 +47,7 @@ def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None) -> np.nd
     if 0 in array.shape:
         raise SamplesError(f"samples must have at least one row and one column; got shape {array.shape}")
     if d is not None and array.shape[1] != d:
-        raise SamplesError(f"samples must have {d} columns, as the model has; got shape {array.shape}")
+        raise SamplesError(f"samples must have {d} columns, as the model has; got shape {given.shape}{_one_point(given, d)}")
     # Narrowing to float32 may overflow, as may that of a long double to float64.
     finite = np.isfinite(array.astype(np.float64).astype(dtype)).all(axis=1)
     if not finite.all():
@@ -57,6 +58,14 @@ def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None) -> np.nd
             "drop or mend these rows, for example x[numpy.isfinite(x).all(axis=1)]"
         )
     return np.array(array, dtype=np.float64, order="C")
+
+
+def _one_point(given: np.ndarray, d: int) -> str:
+    """What to pass instead, where a point (d,) was taken for d samples of one column; else ""."""
+    if given.shape != (d,):
+        return ""
+    values = [f"{value:g}" for value in given[:3].tolist()] + ["..."] * (d > 3)
+    return f", which counts as {d} samples of one column: pass one point as a row, [[{', '.join(values)}]]"
 
 
 @np.errstate(all="ignore")
@@ -118,9 +127,11 @@ def check_spread(x: np.ndarray) -> None:
         raise SamplesError("samples must have at least two rows to fit a score to; got one")
     constant = np.flatnonzero(x.max(axis=0) == x.min(axis=0))
     if len(constant):
+        numbers, values = ", ".join(map(str, constant)), ", ".join(f"{value:g}" for value in x[0, constant])
+        what = f"column {numbers} of the samples is constant" if len(constant) == 1 else f"columns {numbers} are constant"
         raise SamplesError(
-            f"column {constant[0]} of the samples is constant ({x[0, constant[0]]:g}), one of {len(constant)} such: a "
-            "variable without spread has no density and no score; drop the column"
+            f"{what} ({values}): a variable without spread has no density and no score; drop what is constant, for example by "
+            "x[:, x.min(axis=0) < x.max(axis=0)]"
         )
     with np.errstate(all="ignore"):  # what overflows is refused when it is standardised
         mean, spread = np.abs(x.mean(axis=0)), x.std(axis=0)

@@ -15,7 +15,9 @@ X = np.random.default_rng(0).normal(size=(30_000, 3))  # enough rows for a frame
 
 
 def fit(backend):
-    return ismcore.fit(X, backend=backend, model=ismcore.MLP((8,)), epochs=2, progress=False, validation=0, batch_size="all")
+    return ismcore.fit(
+        X, backend=backend, model=ismcore.MLP((8,), "sigmoid"), epochs=2, progress=False, validation=0, batch_size="all"
+    )
 
 
 def same(one, two):

@@ -76,7 +76,7 @@ RESULTS = {
         objective=ismcore.NoiseConditionalScoreMatching((1.0, 0.1)),
     ),
     "standardized": result(
-        Standardized(ismcore.MLP((2,)), np.arange(3.0), np.array([0.5, 1.0, 2.0])),
+        Standardized(ismcore.MLP((2,), "sigmoid"), np.arange(3.0), np.array([0.5, 1.0, 2.0])),
         "float32",
         objective=ismcore.DenoisingScoreMatching(0.5, noise=np.arange(6.0).reshape(2, 3)),
     ),

@@ -2,8 +2,11 @@
 
 import warnings
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from truth import correlated
 
 import ismcore
@@ -34,7 +37,8 @@ def holed(x, rows, value):
         ([{"a": 1}], r"array of numbers"),
         (None, r"array of numbers|must have shape"),
         (X[:1], r"at least two rows"),
-        (np.column_stack([X[:, 0], np.full(64, 7.0)]), r"column 1 of the samples is constant \(7\)"),
+        (np.column_stack([X[:, 0], np.full(64, 7.0)]), r"column 1 of the samples is constant \(7\): .*drop"),
+        (np.column_stack([X, np.full((64, 2), 7.0), X, np.zeros(64)])[:, 1:], r"columns 2, 3, 7 are constant \(7, 7, 0\)"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -56,6 +60,55 @@ def test_columns_of_rounding_noise_are_refused_by_number(mean):
     x = np.column_stack([X[:, 0], mean * (1.0 + 3e-16 * np.rint(noise))])
     with pytest.raises(ismcore.SamplesError, match=r"constant but for the rounding of their mean: 1 \(mean.*2 \(mean.*drop"):
         ismcore.fit(x, backend="autograd", epochs=1)
+
+
+def test_a_point_is_told_from_a_column_of_samples_by_its_brackets():
+    for model, point, row in (
+        (ismcore.Affine(), [0.5, -1.0, 2.0], r"got shape \(3,\), which .*: pass one point as a row, \[\[0.5, -1, 2\]\]$"),
+        (ismcore.MLP((2,)), np.arange(3), r"\[\[0, 1, 2\]\]$"),
+        (ismcore.Affine(), [0.5, -1.0], r"3 columns, as the model has; got shape \(2,\)$"),
+        (ismcore.Affine(), np.zeros((3, 1)), r"got shape \(3, 1\)$"),
+    ):
+        result = ismcore.fit(X, model=model, backend="autograd", epochs=1)
+        for asked in (result.score, result.divergence):
+            with pytest.raises(ismcore.SamplesError, match=row):
+                asked(point)
+    wide = ismcore.fit(np.random.default_rng(0).normal(size=(9, 5)), model=ismcore.Affine(), backend="autograd", epochs=1)
+    with pytest.raises(ismcore.SamplesError, match=r"\[\[0, 1, 2, ...\]\]$"):
+        wide.score(np.arange(5))
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["np.float64", "np.dtype('>f8')", "float", "torch.float64", "jnp.float64", "np.double"],
+)
+def test_a_dtype_is_taken_by_its_name_or_as_an_object_of_numpy_or_a_framework(spelling, backend):
+    dtype = eval(spelling, {"np": np, "torch": torch, "jnp": jnp})  # noqa: S307
+    result = ismcore.fit(X, model=ismcore.Affine(), backend=backend, epochs=1, dtype=dtype)
+    assert result.dtype == "float64"
+    assert type(result.dtype) is str
+    assert all(value.dtype == np.float64 for value in result.params.values())
+    at = ismcore.evaluate(result.model, result.params, X, backend=backend, dtype=dtype)
+    assert at.dtype == "float64"
+
+
+@pytest.mark.parametrize(
+    ("backend", "device"),
+    [("torch", torch.device("cpu")), ("torch", torch.device("cpu", 0)), ("torch", "cpu:0"), ("jax", jax.devices("cpu")[0])],
+    ids=str,
+)
+def test_a_device_is_taken_by_its_name_or_as_an_object_of_the_framework(backend, device, tmp_path):
+    options = {"model": ismcore.Affine(), "epochs": 2, "progress": False}
+    result = ismcore.fit(X, backend=backend, device=device, checkpoint=tmp_path / "run", **options)
+    assert result.device == "cpu"
+    assert ismcore.resume(tmp_path / "run", X, device=device, epochs=4, progress=False).device == "cpu"
+    assert ismcore.evaluate(result.model, result.params, X, backend=backend, device=device).device == "cpu"
+
+
+def test_compare_takes_objects_for_the_dtype_and_the_device():
+    options = {"backends": ("autograd", "torch"), "model": ismcore.Affine(), "epochs": 1}
+    found = ismcore.compare(X, dtype=np.float32, device=torch.device("cpu"), **options)
+    assert {result.dtype for result in found.results.values()} == {"float32"}
 
 
 def test_values_whose_squares_overflow_are_refused_by_standardising():
@@ -91,9 +144,6 @@ def test_the_caller_s_array_is_neither_kept_nor_changed():
 
 
 def test_tensors_count_as_samples():
-    import jax.numpy as jnp
-    import torch
-
     integers = np.arange(6).reshape(3, 2)
     for tensor in (torch.tensor(integers, dtype=torch.float32, requires_grad=True), jnp.asarray(integers)):
         np.testing.assert_array_equal(as_samples(tensor), integers)
@@ -142,9 +192,15 @@ def test_wrong_parameters(change, words):
         ({"epochs": 0}, ismcore.OptionError, "epochs must be a whole number from 1"),
         ({"epochs": 2.5}, ismcore.OptionError, "epochs"),
         ({"dtype": "float16"}, ismcore.OptionError, "float32, float64"),
+        ({"dtype": np.int64}, ismcore.OptionError, r"float32, float64, .*, not <class 'numpy.int64'>"),
+        ({"dtype": torch.bfloat16}, ismcore.OptionError, r"float32, float64, .*, not torch.bfloat16"),
+        ({"dtype": None}, ismcore.OptionError, r"float32, float64, .*, not None"),
+        ({"dtype": np.zeros(2)}, ismcore.OptionError, r"float32, float64"),
         ({"seed": -1}, ismcore.OptionError, "seed"),
         ({"device": "cuda:9"}, ismcore.DeviceUnavailable, r"'cuda:9' is not available .* has cpu"),
         ({"device": "abacus"}, ismcore.DeviceUnavailable, "abacus"),
+        ({"device": torch.device("meta")}, ismcore.DeviceUnavailable, r"type='meta'.* has cpu"),
+        ({"device": None}, ismcore.DeviceUnavailable, "device None .* has cpu"),
         ({"optimizer": "adam"}, ismcore.OptionError, r"ismcore.Adam"),
         ({"objective": "ism"}, ismcore.ModelError, r"ismcore.ImplicitScoreMatching"),
         ({"model": "mlp"}, ismcore.ModelError, r"ismcore.MLP"),

@@ -12,7 +12,9 @@ FEW = X[:48]
 
 
 def test_three_backends_agree_over_500_epochs_from_the_same_start():
-    found = ismcore.compare(X, model=ismcore.MLP((16,)), objective=ismcore.ImplicitScoreMatching(0.1), epochs=500, **PLAIN)
+    found = ismcore.compare(
+        X, model=ismcore.MLP((16,), "sigmoid"), objective=ismcore.ImplicitScoreMatching(0.1), epochs=500, **PLAIN
+    )
     assert len(found.differences) == 3
     assert all(row.loss < 1e-8 for row in found.differences)
     assert "autograd - torch" in str(found)
@@ -180,7 +182,7 @@ def test_a_second_fit_of_the_same_shapes_traces_and_compiles_nothing_in_jax():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore", "error:the compiled step of torch:RuntimeWarning")  # the compiler warns of its own parts
-@pytest.mark.parametrize("model", [ismcore.MLP((4,)), ismcore.Energy(ismcore.MLP((4,), "tanh"))])
+@pytest.mark.parametrize("model", [ismcore.MLP((4,), "sigmoid"), ismcore.Energy(ismcore.MLP((4,), "tanh"))])
 def test_torch_compiles_the_nested_route_too(model):
     options = {"objective": ismcore.ImplicitScoreMatching(0.1, divergence="nested"), "model": model, "dtype": "float64"}
     compiled, eager = (
@@ -196,7 +198,7 @@ def test_torch_compiles_the_nested_route_too(model):
 def test_torch_compiles_all_that_a_step_may_hold_and_its_bits_do_not_depend_on_chunks():
     options = {
         "batch_size": 16, "average_decay": 0.9, "clip_norm": 0.5, "optimizer": ismcore.SGD(0.01, 0.9), "dtype": "float64",
-        "objective": ismcore.SlicedScoreMatching(2), "model": ismcore.MLP((4,)), "epochs": 9, "recipe": "reference",
+        "objective": ismcore.SlicedScoreMatching(2), "model": ismcore.MLP((4,), "sigmoid"), "epochs": 9, "recipe": "reference",
         "sample_weight": np.arange(1.0, len(FEW) + 1),
     }  # fmt: skip
     compiled, cut, eager = (

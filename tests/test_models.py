@@ -77,6 +77,13 @@ def test_glorot_uniform_fills_its_bounds_and_has_no_bias():
     assert not params["layers.1.bias"].any()
 
 
+def test_the_network_of_no_arguments_is_that_of_the_default_fit():
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    fitted = ismcore.fit(x, backend="autograd", epochs=1, progress=False).model
+    assert fitted == ismcore.MLP() == ismcore.MLP((64,), "silu")
+    assert ismcore.NoiseConditional(ismcore.MLP((5, 5))).net.activation == fitted.activation
+
+
 def test_equal_seeds_draw_equal_parameters():
     model = ismcore.MLP((5,))
     first, again, other = (model.initial_params(seed, 3) for seed in (4, 4, 5))

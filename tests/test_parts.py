@@ -132,7 +132,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(count):
     ],
 )
 def test_rows_are_taken_in_parts_where_they_are_many_and_the_parts_long(n, hidden, d, expected):
-    model, backend = ismcore.MLP(hidden), TorchBackend(dtype="float32")
+    model, backend = ismcore.MLP(hidden, "sigmoid"), TorchBackend(dtype="float32")
     shapes = tuple((name, value.shape) for name, value in model.initial_params(0, d).items())
     assert recorded._recorded(backend, model, ismcore.ImplicitScoreMatching(), True, shapes, (n, d), ()).func is expected
 

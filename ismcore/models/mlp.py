@@ -19,6 +19,7 @@ class MLP(Network):
     """A fully connected network: z = W h + b in every layer, the activation after every layer but the last.
 
     Parameters: `layers.{l}.weight` of shape (out, in) and `layers.{l}.bias` of shape (out,), torch's and Equinox's layout.
+    `MLP()` is the network of the default recipe of `fit`.
 
     Args:
         hidden: Widths of the hidden layers.
@@ -38,8 +39,8 @@ class MLP(Network):
         {'layers.0.weight': (8, 1), 'layers.0.bias': (8,), 'layers.1.weight': (1, 8), 'layers.1.bias': (1,)}
     """
 
-    hidden: tuple[int, ...] = (8,)
-    activation: str = "sigmoid"
+    hidden: tuple[int, ...] = (64,)
+    activation: str = "silu"
     init: str = "kaiming_uniform"
 
     def __post_init__(self) -> None:

@@ -1,0 +1,56 @@
+"""How the examples of pages run: in any process, in any order, and one alone. How many threads a process of the tests has."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+PAGE = """
+```python
+first = 1
+```
+
+<!--- invisible-code-block: python
+second = first + 1
+-->
+
+```python
+assert (first, second) == (1, 2)
+third = second + 1
+```
+
+```python
+assert third == {third}
+```
+"""
+
+
+def run(folder, *words, third=3):
+    """Summary of a run of the page's examples by the conftest.py of this repository alone."""
+    shutil.copy(Path(__file__).parents[1] / "conftest.py", folder)
+    (folder / "page.md").write_text(PAGE.format(third=third))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", folder, *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout.splitlines()[-1]
+
+
+def test_examples_of_a_page_find_those_above_wherever_they_run(tmp_path):
+    assert "4 passed" in run(tmp_path, "page.md")
+    assert "1 passed, 3 deselected" in run(tmp_path, "page.md", "-k", "line:15")
+    backwards = [f"page.md::line:{line},column:1" for line in (15, 10, 6, 2)]
+    assert "4 passed" in run(tmp_path, *backwards)
+
+
+def test_an_example_that_is_wrong_fails_wherever_it_runs(tmp_path):
+    assert "1 failed, 3 passed" in run(tmp_path, "page.md", third=4)
+    assert "1 failed, 3 deselected" in run(tmp_path, "page.md", "-k", "line:15", third=4)
+
+
+def test_the_tests_compute_on_one_thread_a_process_unless_told_otherwise():
+    np.ones((2, 2)) @ np.ones((2, 2))
+    threads = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    assert threads == [int(os.environ["OMP_NUM_THREADS"])] * len(threads) != []
