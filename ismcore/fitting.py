@@ -30,10 +30,12 @@ from ismcore.samples import as_samples, as_weights, check_spread
 from ismcore.selection import choose_curvature, start_of
 from ismcore.settings import Samples, Settings
 from ismcore.stopping import StopRequest, interruptible
+from ismcore.warning import warns
 
 __all__ = ["fit", "resume"]
 
 
+@warns
 def fit(
     x: Any,
     *,
@@ -71,7 +73,8 @@ def fit(
     Equal arguments give the same fit on every backend, up to rounding: all randomness comes from the core. What is left at
     None is as the recipe has it. The default recipe holds rows out, judges by them, ends when they have not become better for
     long, and gives back the parameters that they found best: plain implicit score matching has no lower bound on a finite
-    sample, so a low training loss is no sign of a good fit. What it noticed in the samples is in `result.warnings`.
+    sample, so a low training loss is no sign of a good fit. What it noticed in the samples is in `result.warnings`, and each
+    text of that goes through Python's `warnings` once the work is done.
 
     Args:
         x: Samples, (n, d) or (n,), in any units [x]; anything that NumPy can make an array of.
@@ -127,6 +130,9 @@ def fit(
         Diverged: The loss stopped being finite.
         CallbackFailed: A callback raised; the fit up to there is in its `result`.
         FileNotWritten: No checkpoint can be written at the path.
+
+    Warns:
+        IsmWarning: A text of `result.warnings`. Where a filter has it raised, the fit is in its `result`.
 
     Source: Hyvarinen (2005), JMLR 6:695-709; Kingma & LeCun (2010), NIPS 23.
 
@@ -184,6 +190,7 @@ def fit(
     return best_of(results)
 
 
+@warns
 def resume(
     path: str | PathLike[str],
     x: Any,
@@ -225,7 +232,7 @@ def resume(
         CheckpointMismatch: Samples, weights, model or epochs are not those of the run; the message says what differs.
         FileInvalid: No checkpoint at the path is whole.
         FileNotFoundError: There is none.
-        And what `fit` raises.
+        And what `fit` raises and warns of.
 
     Example:
         >>> import tempfile
