@@ -214,7 +214,7 @@ def _finish(work: Callable[[Listener], FitResult], x: np.ndarray, out: Path, opt
     losses = result.history["loss"]
     if result.status == "diverged":
         bad = "the gradient or the update is not finite" if np.isfinite(losses[-1]) else f"the loss is {losses[-1]}"
-        message = f"{bad} at epoch {len(losses)}: lower --learning-rate or give a --curvature-weight"
+        message = f"{bad} at epoch {len(losses)}: lower --learning-rate or give a larger --curvature-weight"
         raise Diverged(f"{message}; no result was written", epoch=len(losses), result=result)
     save(result, out)
     summary = _summary(x, result, out)

@@ -1,4 +1,4 @@
-"""Every way in which ismcore fails: one root, one class per way, each also a builtin that callers already catch; and its warning."""
+"""Every way in which ismcore fails: one root, one class per way, each also a builtin that callers catch; and its warning."""
 
 __all__ = [
     "BackendBroken",

@@ -145,7 +145,7 @@ def fit(
     """
     stop = StopRequest(as_timeout(timeout))
     samples = _samples(x, sample_weight, validation, dtype)
-    traits = traits_of(samples.x)
+    traits = traits_of(samples.x, dtype)
     if model is not None:
         model = adopted(model, samples.x, objective)
     settings = resolve(
@@ -182,7 +182,7 @@ def fit(
                 break
     if all(result.status == "diverged" for result in results) and settings.plan.on_nonfinite != "stop":
         raise Diverged(
-            f"all {len(results)} starts diverged: lower the learning rate or add a curvature_weight; a fit up to its "
+            f"all {len(results)} starts diverged: lower the learning rate or give a larger curvature_weight; a fit up to its "
             "last finite state is in this error's .result",
             epoch=len(results[0].history["loss"]),
             result=best_of(results),
@@ -264,7 +264,9 @@ def resume(
     where = as_checkpoint(Checkpoint(path) if checkpoint is None else checkpoint)
     followers = as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
-        run = Run(engine, settings, samples, traits_of(samples.x), stop, [report, notify_observers, *followers], where)
+        run = Run(
+            engine, settings, samples, traits_of(samples.x, settings.dtype), stop, [report, notify_observers, *followers], where
+        )
         return run(ledger)
 
 

@@ -25,7 +25,7 @@ MAX_CHUNK = 2**30
 CHUNK_SECONDS = 0.2
 """Chunks are sized to last about this long: short enough to follow, long enough to cost nothing."""
 GROWTH = 16
-"""A chunk has at most so many times the steps of the one before it; the first has one step, as nobody knows how long that takes."""
+"""A chunk has at most so many times the steps of the one before it; the first has one, as nobody knows how long that takes."""
 NOTICEABLE = 1e-6
 """A held-out loss is better if it is lower by this share of it: less is the rounding of another backend."""
 ROLLBACKS = 10
