@@ -236,7 +236,7 @@ def resume(
 
     Example:
         >>> import tempfile
-        >>> x = np.random.default_rng(0).normal(size=100)
+        >>> x = np.random.default_rng(0).normal(size=200)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = f"{folder}/run.safetensors"
         ...     first = ismcore.fit(x, backend="autograd", epochs=20, validation=0, checkpoint=path)

@@ -4,10 +4,12 @@ import warnings
 
 import numpy as np
 import pytest
-from truth import correlated
+from truth import SMALL_SAMPLE, correlated
 
 import ismcore
 from ismcore.samples import as_samples
+
+pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE)
 
 X = correlated()
 
@@ -178,6 +180,7 @@ def test_a_function_of_one_framework_does_not_run_in_another():
         ismcore.evaluate(model, {"a": -1.0}, X, backend="jax")
 
 
+@pytest.mark.filterwarnings("ignore:the held-out loss ran away:ismcore.IsmWarning")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_divergence_of_training_is_an_error_that_holds_the_last_finite_fit(backend, dtype):
     options = {
