@@ -413,13 +413,13 @@ ENDLESS = ["--columns", "0-10", "--backend", "autograd", "--epochs", str(10**7),
 
 @contextmanager
 def started(*words):
-    """A fit without an end in a process of its own, once it has written its first event."""
+    """A fit without an end in a process of its own, once it has written that an epoch is done."""
     environment = {**os.environ, "ISMCORE_EVENTS": "events"}
     command = [sys.executable, "-m", "ismcore", "fit", str(WINE), *ENDLESS, *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:
             deadline = time.monotonic() + 60.0
-            while not (os.path.exists("events") and '"chunk"' in Path("events").read_text()):
+            while not (os.path.exists("events") and '"validation"' in Path("events").read_text()):
                 assert time.monotonic() < deadline
                 assert process.poll() is None, process.stderr.read()
                 time.sleep(0.01)
