@@ -1,4 +1,4 @@
-"""What a sample can and cannot teach a score: repeated rows, atoms, lattices, gaps between modes, and warnings in words.
+"""What a sample can and cannot teach a score: repeated rows, atoms, lattices, dependent columns, gaps, and warnings in words.
 
 Empirical implicit score matching, mean_n [ 1/2 |psi(x_n)|^2 + div psi(x_n) ], pays for a steep step of psi at a sample. Where
 values repeat, held-out rows sit on the same steps, so that a held-out loss pays for them too and is no judge.
@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from ismcore.dependence import Dependence, dependence
 from ismcore.gaps import Gap, emptiest_gap
 
-__all__ = ["Traits", "advise", "row_groups", "runs_away", "traits_of"]
+__all__ = ["ON_ATOMS", "Traits", "advise", "more_curvature", "row_groups", "runs_away", "traits_of"]
 
 ROWS, NUMBERS = 10_000, 1_000_000
 """Columns are searched for ties in at most so many rows and numbers, so that a lattice too fine to matter goes unseen: of
@@ -25,6 +26,10 @@ ATOM_SHARE = 0.02
 
 PER_VALUE = 3.0
 """A column is discrete where each of its values comes at least so often in the mean."""
+
+ON_ATOMS = 0.1
+"""The curvature weight, of standardised samples, where values repeat and none is given or can be chosen; measured in
+docs/decisions/2026-11-23-default-protocol.md."""
 
 REPEATED_SHARE = 0.01
 """Repeated rows are worth a word from this part of the rows on."""
@@ -41,6 +46,7 @@ class Traits:
         atoms: Column, value [x] and share of the rows of each value that many rows have in a column that is not discrete.
         steps: Column and step [x] of each discrete column; the step is 0 where its values lie on no lattice.
         gap: The emptiest gap between two lumps of the sample, if score matching cannot see across it.
+        dependence: The linear dependence of columns, if there is one.
     """
 
     n: int
@@ -49,6 +55,7 @@ class Traits:
     atoms: tuple[tuple[int, float, float], ...] = ()
     steps: tuple[tuple[int, float], ...] = ()
     gap: Gap | None = None
+    dependence: Dependence | None = None
 
     @property
     def has_atoms(self) -> bool:
@@ -122,10 +129,10 @@ def _fingerprints(rows: np.ndarray) -> np.ndarray:
     return key
 
 
-def traits_of(x: np.ndarray) -> Traits:
-    """Look at a sample, (n, d), in any units; no column may be constant.
+def traits_of(x: np.ndarray, dtype: str = "float64") -> Traits:
+    """Look at a sample, (n, d), in any units; no column may be constant. A fit to it computes in the dtype.
 
-    Cost: a few operations a number for repeated rows; ties and gaps on at most 20,000 rows, drawn by a fixed seed.
+    Cost: a few operations a number for repeated rows; ties, dependence and gaps on at most 20,000 rows, drawn by a fixed seed.
 
     Example:
         >>> traits_of(np.round(np.random.default_rng(0).normal(size=(1000, 1)), 1)).has_atoms
@@ -146,8 +153,8 @@ def traits_of(x: np.ndarray) -> Traits:
     repeated = n - len(_runs(np.sort(_fingerprints(x + 0.0)))[0])
     # Between the values of a lattice every gap is empty, and says nothing of modes.
     smooth = np.setdiff1d(np.arange(d), [j for j, _ in steps])
-    gap = emptiest_gap(x, smooth) if len(smooth) else None
-    return Traits(n, d, repeated, tuple(atoms), tuple(steps), gap)
+    gap = emptiest_gap(x, smooth, dtype) if len(smooth) else None
+    return Traits(n, d, repeated, tuple(atoms), tuple(steps), gap, dependence(x, dtype))
 
 
 def _runs(ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -199,6 +206,7 @@ def advise(
         _about_repeated_rows(seen, curvature_weight),
         _about_atoms(seen, curvature_weight),
         _about_steps(seen, curvature_weight),
+        _about_dependence(seen),
         _about_rows(seen, parameters, held_out),
         _about_modes(seen),
         "" if validation is None else _about_validation(np.asarray(validation, dtype=np.float64), curvature_weight),
@@ -206,10 +214,14 @@ def advise(
     return tuple(text for text in found if text)
 
 
-def _cure(curvature_weight: float) -> str:
+def _cure(seen: Traits, curvature_weight: float) -> str:
+    """What to do where the loss falls without bound; what has been done already is told as done."""
+    dequantise = "dequantise: add noise as wide as the rounding"
+    if curvature_weight == ON_ATOMS and seen.has_atoms:
+        return f"a curvature weight of {curvature_weight:g} was therefore used, which bounds it; you may also {dequantise}"
     if curvature_weight > 0.0:
-        return f"curvature_weight={curvature_weight:g} bounds it; or dequantise: add noise as wide as the rounding"
-    return "set a curvature_weight, such as 0.1, or dequantise: add noise as wide as the rounding"
+        return f"the curvature weight of {curvature_weight:g} bounds it; you may also {dequantise}"
+    return f"set a curvature_weight, such as {ON_ATOMS:g}, or {dequantise}"
 
 
 def _about_repeated_rows(seen: Traits, curvature_weight: float) -> str:
@@ -218,7 +230,7 @@ def _about_repeated_rows(seen: Traits, curvature_weight: float) -> str:
         return ""
     return (
         f"{seen.repeated} of {seen.n} rows repeat an earlier row: the plain loss falls without bound there, and a held-out row "
-        f"that equals a training row rewards it; drop the repeats if they are copies; if not, {_cure(curvature_weight)}"
+        f"that equals a training row rewards it; drop the repeats if they are copies; if not, {_cure(seen, curvature_weight)}"
     )
 
 
@@ -229,7 +241,7 @@ def _about_atoms(seen: Traits, curvature_weight: float) -> str:
     more = f" and {len(seen.atoms) - 5} more" if len(seen.atoms) > 5 else ""
     return (
         f"the samples have atoms, values that repeat: {listed}{more}; the plain loss, held-out too, falls without bound there: "
-        + _cure(curvature_weight)
+        + _cure(seen, curvature_weight)
     )
 
 
@@ -240,15 +252,31 @@ def _about_steps(seen: Traits, curvature_weight: float) -> str:
     more = f" and {len(seen.steps) - 12} more" if len(seen.steps) > 12 else ""
     return (
         f"discrete columns, whose few values repeat (atoms): {listed}{more}; the plain loss, held-out too, falls without bound "
-        f"there: {_cure(curvature_weight)}"
+        f"there: {_cure(seen, curvature_weight)}"
+    )
+
+
+def _about_dependence(seen: Traits) -> str:
+    found = seen.dependence
+    if found is None:
+        return ""
+    listed = ", ".join(map(str, found.columns[:12]))
+    more = f" and {len(found.columns) - 12} more" if len(found.columns) > 12 else ""
+    many = f", in {found.directions} directions" if found.directions > 1 else ""
+    return (
+        f"columns {listed}{more} are linearly dependent up to rounding{many}: the smallest eigenvalue of the correlation "
+        f"matrix is {found.eigenvalue:.2g}; such a law has no density and no score, and the loss, held-out too, no lower "
+        f"bound: drop {found.directions} of these columns"
     )
 
 
 def _about_rows(seen: Traits, parameters: int, held_out: int | None) -> str:
     if seen.n * seen.d < parameters:
+        smaller = parameters > seen.d * (seen.d + 1)  # than which Affine has no more
+        cure = "a smaller model, ismcore.Affine() at the smallest," if smaller else "fewer columns"
         return (
-            f"too few rows for the model: {seen.n} rows of {seen.d} numbers against {parameters} parameters; take a smaller "
-            "model, ismcore.Affine() at the smallest, or more rows"
+            f"too few rows for the model: {seen.n} rows of {seen.d} numbers against {parameters} parameters; take {cure} or "
+            "more rows"
         )
     if seen.n < 10 * (seen.d + 1):
         return (
@@ -277,12 +305,16 @@ def _about_modes(seen: Traits) -> str:
 def _about_validation(losses: np.ndarray, curvature_weight: float) -> str:
     if not runs_away(losses):
         return ""
-    best = int(np.nanargmin(losses))
-    cure = "a larger curvature_weight" if curvature_weight > 0.0 else "a curvature_weight"
+    best, cure = int(np.nanargmin(losses)), more_curvature(curvature_weight)
     return (
         f"the held-out loss ran away: {losses[best]:.4g} at its best, look {best + 1} of {len(losses)}, {losses[-1]:.4g} at "
         f"the end; the weights of the best are returned; a smaller model, {cure} or more rows would help"
     )
+
+
+def more_curvature(curvature_weight: float) -> str:
+    """The curvature weight as a cure, beside what there is of it."""
+    return "a larger curvature_weight" if curvature_weight > 0.0 else "a curvature_weight"
 
 
 def runs_away(losses: np.ndarray) -> bool:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -34,6 +33,7 @@ from ismcore.problem import STATE_PARTS, Params, TrainState
 from ismcore.result import FitResult
 from ismcore.samples import Standardizer
 from ismcore.settings import Settings
+from ismcore.warning import warn_now
 
 __all__ = ["Checkpoint", "CheckpointWriter", "Stored", "as_checkpoint", "decode_checkpoint", "read_checkpoint"]
 
@@ -139,7 +139,7 @@ class CheckpointWriter:
     def _say(self, ledger: Ledger, text: str) -> None:
         if text not in ledger.warnings:
             ledger.warnings += (text,)
-            warnings.warn(text, RuntimeWarning, stacklevel=2)
+            warn_now(text)
 
     def _pack(self, ledger: Ledger) -> bytes:
         tensors = _tensors(ledger)

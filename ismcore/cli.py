@@ -8,7 +8,9 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,7 +20,7 @@ from ismcore import __version__
 from ismcore.benchmarks import add_bench
 from ismcore.cli_files import add_inspect, add_score
 from ismcore.cli_fit import INTERRUPTED, TERMINATED, Terminated, add_fit, add_resume
-from ismcore.errors import BackendUnavailable, DeviceUnavailable, Diverged, FileInvalid, IsmError, PlottingMissing
+from ismcore.errors import BackendUnavailable, DeviceUnavailable, Diverged, FileInvalid, IsmError, IsmWarning, PlottingMissing
 from ismcore.plugins import BackendStatus, backends, choose
 
 __all__ = ["main"]
@@ -65,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     command: Callable[[argparse.Namespace], int] = options.command
     try:
-        code = command(options)
+        with _warnings_in_a_line():
+            code = command(options)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has gone, as in `ismcore backends | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -80,6 +83,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"ismcore: error: {_message(error)}\n")
         return next(code for kind, code in CODES if isinstance(error, kind))
     return code
+
+
+@contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Have every `IsmWarning` on standard error as the errors are, whatever the filters: none may end what is to be written."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, IsmWarning):
+                others(message, category, *where, **more)
+            elif sys.stderr is not None:
+                with suppress(OSError):
+                    sys.stderr.write(f"ismcore: warning: {' '.join(str(message).split())}\n")
+
+        warnings.simplefilter("always", IsmWarning)
+        warnings.showwarning = show
+        yield
 
 
 def _keep_compiled_programs() -> None:

@@ -213,7 +213,8 @@ def _finish(work: Callable[[Listener], FitResult], x: np.ndarray, out: Path, opt
         result = work(termination)
     losses = result.history["loss"]
     if result.status == "diverged":
-        message = f"the loss is {losses[-1]} at epoch {len(losses)}: lower --learning-rate or give a --curvature-weight"
+        bad = "the gradient or the update is not finite" if np.isfinite(losses[-1]) else f"the loss is {losses[-1]}"
+        message = f"{bad} at epoch {len(losses)}: lower --learning-rate or give a larger --curvature-weight"
         raise Diverged(f"{message}; no result was written", epoch=len(losses), result=result)
     save(result, out)
     summary = _summary(x, result, out)
@@ -297,7 +298,6 @@ def _in_words(summary: dict[str, Any]) -> str:
         f"loss     {loss}{summary['epochs']} epochs, {summary['seconds']:.1f} s",
         *([] if best is None else [f"held out {best:.6g} by {summary['held_out']} rows, after {summary['best_epoch']} epochs"]),
         f"status   {summary['status'].replace('_', ' ')}",
-        *(f"warning  {text}" for text in summary["warnings"]),
         f"file     {summary['file']}",
     ]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Every way in which ismcore fails: one root, one class per way, each also a builtin that callers already catch."""
+"""Every way in which ismcore fails: one root, one class per way, each also a builtin that callers catch; and its warning."""
 
 __all__ = [
     "BackendBroken",
@@ -12,6 +12,7 @@ __all__ = [
     "FileInvalid",
     "FileNotWritten",
     "IsmError",
+    "IsmWarning",
     "ModelError",
     "OptionError",
     "ParameterError",
@@ -25,6 +26,18 @@ __all__ = [
 
 class IsmError(Exception):
     """Root of every error that ismcore raises on purpose."""
+
+
+class IsmWarning(UserWarning):
+    """A word about a fit that is also in its `FitResult.warnings`; see docs/training.md.
+
+    Attributes:
+        result: The fit, whole and ready to use, for who has warnings raised as errors; None while it is still running.
+    """
+
+    def __init__(self, message: str, *, result: object = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class SamplesError(IsmError, ValueError):

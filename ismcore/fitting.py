@@ -32,10 +32,12 @@ from ismcore.samples import as_samples, as_weights, check_spread
 from ismcore.selection import StartingPoint, choose_curvature, start_of
 from ismcore.settings import Samples, Settings
 from ismcore.stopping import StopRequest, interruptible
+from ismcore.warning import warns
 
 __all__ = ["fit", "resume"]
 
 
+@warns
 def fit(
     x: Any,
     *,
@@ -73,7 +75,8 @@ def fit(
     Equal arguments give the same fit on every backend, up to rounding: all randomness comes from the core. What is left at
     None is as the recipe has it. The default recipe holds rows out, judges by them, ends when they have not become better for
     long, and gives back the parameters that they found best: plain implicit score matching has no lower bound on a finite
-    sample, so a low training loss is no sign of a good fit. What it noticed in the samples is in `result.warnings`.
+    sample, so a low training loss is no sign of a good fit. What it noticed in the samples is in `result.warnings`, and each
+    text of that goes through Python's `warnings` once the work is done.
 
     Args:
         x: Samples, (n, d) or (n,), in any units [x]; anything that NumPy can make an array of.
@@ -133,6 +136,9 @@ def fit(
         CallbackFailed: A callback raised; the fit up to there is in its `result`.
         FileNotWritten: No checkpoint can be written at the path.
 
+    Warns:
+        IsmWarning: A text of `result.warnings`. Where a filter has it raised, the fit is in its `result`.
+
     Source: Hyvarinen (2005), JMLR 6:695-709; Kingma & LeCun (2010), NIPS 23.
 
     Example:
@@ -145,7 +151,7 @@ def fit(
     stop = StopRequest(as_timeout(timeout))
     dtype = as_dtype(dtype)
     samples = _samples(x, sample_weight, validation)
-    traits = traits_of(samples.x)
+    traits = traits_of(samples.x, dtype)
     if model is None and isinstance(initial_params, FitResult):
         model = initial_params.model
     if model is not None:
@@ -187,7 +193,7 @@ def fit(
                 break
     if all(result.status == "diverged" for result in results) and settings.plan.on_nonfinite != "stop":
         raise Diverged(
-            f"all {len(results)} starts diverged: lower the learning rate or add a curvature_weight; a fit up to its "
+            f"all {len(results)} starts diverged: lower the learning rate or give a larger curvature_weight; a fit up to its "
             "last finite state is in this error's .result",
             epoch=len(results[0].history["loss"]),
             result=best_of(results),
@@ -195,6 +201,7 @@ def fit(
     return best_of(results)
 
 
+@warns
 def resume(
     path: str | PathLike[str],
     x: Any,
@@ -236,11 +243,11 @@ def resume(
         CheckpointMismatch: Samples, weights, model or epochs are not those of the run; the message says what differs.
         FileInvalid: No checkpoint at the path is whole.
         FileNotFoundError: There is none.
-        And what `fit` raises.
+        And what `fit` raises and warns of.
 
     Example:
         >>> import tempfile
-        >>> x = np.random.default_rng(0).normal(size=100)
+        >>> x = np.random.default_rng(0).normal(size=200)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = f"{folder}/run.safetensors"
         ...     first = ismcore.fit(x, backend="autograd", epochs=20, validation=0, checkpoint=path)
@@ -268,7 +275,9 @@ def resume(
     where = as_checkpoint(Checkpoint(path) if checkpoint is None else checkpoint)
     followers = as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
-        run = Run(engine, settings, samples, traits_of(samples.x), stop, [report, notify_observers, *followers], where)
+        run = Run(
+            engine, settings, samples, traits_of(samples.x, settings.dtype), stop, [report, notify_observers, *followers], where
+        )
         return run(ledger)
 
 

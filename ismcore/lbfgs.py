@@ -112,7 +112,8 @@ def _at_rest(loop: Loop, found: Any) -> None:
     loop.ledger.status = "completed"
     if judged:
         loop.notify("validation")
-    loop.ledger.warnings += (f"L-BFGS came to rest after {loop.ledger.epoch} iterations: {found.message}",)
+    if not found.success:
+        loop.ledger.warnings += (f"L-BFGS came to rest after {loop.ledger.epoch} iterations: {found.message}",)
 
 
 class _Function:

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from ismcore.adoption import users_own
-from ismcore.advice import Traits
+from ismcore.advice import ON_ATOMS, Traits
 from ismcore.errors import OptionError
 from ismcore.lbfgs import LBFGS
 from ismcore.ledger import Plan
@@ -54,7 +54,7 @@ class Recipe:
 
 
 def _bounded_objective(traits: Traits) -> Objective:
-    return ImplicitScoreMatching(curvature_weight=0.1 if traits.has_atoms else 0.0)
+    return ImplicitScoreMatching(curvature_weight=ON_ATOMS if traits.has_atoms else 0.0)
 
 
 RECIPES = {

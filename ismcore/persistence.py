@@ -51,7 +51,7 @@ def save(result: FitResult, path: str | PathLike[str]) -> None:
 
     Example:
         >>> import tempfile, ismcore
-        >>> result = ismcore.fit([-1.0, 0.0, 1.0], model=ismcore.Affine(), backend="autograd", epochs=3)
+        >>> result = ismcore.fit(np.linspace(-1.0, 1.0, 100), model=ismcore.Affine(), backend="autograd", epochs=3)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save(result, f"{folder}/fit.safetensors")
         ...     load(f"{folder}/fit.safetensors").model

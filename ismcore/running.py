@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ismcore.advice import Traits, advise
+from ismcore.advice import Traits, advise, more_curvature
 from ismcore.backend import Backend
 from ismcore.baseline import compare_with_normal
 from ismcore.checkpoints import Checkpoint, CheckpointWriter
@@ -68,6 +68,11 @@ class Run:
             raise self._diverged(loop)
         return self._result(ledger)
 
+    @property
+    def _curvature_weight(self) -> float:
+        """The smallest of the objective's."""
+        return float(np.min(getattr(self._settings.objective, "curvature_weight", 0.0)))
+
     def _take(self, loop: Loop) -> None:
         try:
             (minimise if isinstance(self._settings.optimizer, LBFGS) else train)(self._engine, loop)
@@ -79,8 +84,8 @@ class Run:
         ledger = loop.ledger
         diverged = Diverged(
             f"{ledger.failure} at epoch {ledger.epoch} of the fit on backend {self._settings.backend!r} in "
-            f"{self._settings.dtype}: lower the learning rate or add a curvature_weight; the last finite fit is in this "
-            "error's .result",
+            f"{self._settings.dtype}: lower the learning rate or give {more_curvature(self._curvature_weight)}; the last "
+            "finite fit is in this error's .result",
             epoch=ledger.epoch,
             result=self._result(ledger),
         )
@@ -102,7 +107,7 @@ class Run:
             self.data.problem.x,
             traits=self._traits,
             parameters=sum(np.size(value) for value in result.params.values()),
-            curvature_weight=float(np.min(getattr(self._settings.objective, "curvature_weight", 0.0))),
+            curvature_weight=self._curvature_weight,
             held_out=self.data.held_out_rows or None,
             validation=judged if len(judged) else None,
         )

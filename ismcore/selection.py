@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.advice import Traits
+from ismcore.advice import ON_ATOMS, Traits
 from ismcore.backend import Backend
 from ismcore.errors import OptionError
 from ismcore.lbfgs import LBFGS, minimise
@@ -26,8 +26,6 @@ __all__ = ["StartingPoint", "choose_curvature", "start_of"]
 
 NOISE_DRAWS = 16
 """Copies of each judging row, each with noise of its own, where columns are discrete."""
-ON_ATOMS = 0.1
-"""The curvature weight, of standardised samples, where none can be chosen; measured in docs/decisions."""
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,10 @@ class JsonLines:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = pathlib.Path(folder, "events.jsonl")
         ...     tracker = ismcore.JsonLines(path)
-        ...     result = ismcore.fit([0.0, 1.0, 3.0], model=ismcore.Affine(), backend="autograd", epochs=5, callbacks=[tracker])
+        ...     x, options = np.linspace(0.0, 1.0, 100), {"backend": "autograd", "epochs": 5, "callbacks": [tracker]}
+        ...     result = ismcore.fit(x, model=ismcore.Affine(), **options)
         ...     lines = path.read_text().splitlines()
-        >>> [(event["kind"], event["epoch"]) for event in map(json.loads, lines)]
+        >>> [(event["kind"], event["epoch"]) for event in map(json.loads, [lines[0], *lines[-2:]])]
         [('start', 0), ('chunk', 5), ('end', 5)]
     """
 

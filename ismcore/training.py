@@ -10,7 +10,7 @@ from contextlib import suppress
 import numpy as np
 
 from ismcore.backend import Backend, Session
-from ismcore.errors import CallbackFailed
+from ismcore.errors import CallbackFailed, CheckpointMismatch
 from ismcore.events import FitEvent, Listener, tell
 from ismcore.ledger import Anchor, Best, Ledger, Plan
 from ismcore.problem import Params, Problem, TrainState
@@ -24,6 +24,8 @@ DRAW_BYTES = 64 * 2**20
 MAX_CHUNK = 2**30
 CHUNK_SECONDS = 0.2
 """Chunks are sized to last about this long: short enough to follow, long enough to cost nothing."""
+GROWTH = 16
+"""A chunk has at most so many times the steps of the one before it; the first has one, as nobody knows how long that takes."""
 NOTICEABLE = 1e-6
 """A held-out loss is better if it is lower by this share of it: less is the rounding of another backend."""
 ROLLBACKS = 10
@@ -61,6 +63,9 @@ class Loop:
         listeners: Told of every event.
         stop: Ends the run when it says so.
         save: Writes checkpoints.
+
+    Raises:
+        CheckpointMismatch: The ledger's state is not the one after the steps in its history.
     """
 
     def __init__(
@@ -74,6 +79,9 @@ class Loop:
         stop: StopRequest | None = None,
         save: Saver | None = None,
     ) -> None:
+        entered = ledger.epoch * problem.batches + len(ledger.open_losses)
+        if not ledger.status and ledger.state.step != entered:  # the loop counts on it to come to an end
+            raise CheckpointMismatch(f"the state is that after {ledger.state.step} steps, and the history holds {entered}")
         self.problem, self.plan, self.ledger = problem, plan, ledger
         self._judge, self._listeners, self._save = judge, listeners, save
         self.stop = stop or StopRequest()
@@ -272,7 +280,7 @@ def train(backend: Backend, loop: Loop) -> Ledger:
 
 def _take_all(backend: Backend, loop: Loop, session: Session) -> None:
     ledger = loop.ledger
-    length, limit = 16, _chunk_limit(loop.problem)
+    length, limit = 1, _chunk_limit(loop.problem)
     while not ledger.status:
         start = time.monotonic()
         count = min(length, limit, loop.steps_to_boundary())
@@ -282,7 +290,15 @@ def _take_all(backend: Backend, loop: Loop, session: Session) -> None:
         ledger.timings["run"] += seconds
         if not ledger.status:
             loop.settle()
-        length = int(np.clip(length * CHUNK_SECONDS / max(seconds, 1e-6), length / 4 + 1, length * 16))
+        length = _next_length(count, seconds)
+
+
+def _next_length(count: int, seconds: float) -> int:
+    """Steps of the next chunk, after one of `count` steps that took so many seconds.
+
+    It follows the steps taken, not those aimed at: what is due at the end of an epoch cuts chunks short.
+    """
+    return max(1, min(int(count * CHUNK_SECONDS / max(seconds, 1e-6)), count * GROWTH))
 
 
 def _prepared(backend: Backend, loop: Loop) -> Session:

@@ -19,7 +19,7 @@ import torch
 from autograd import elementwise_grad
 from flax import nnx
 from networks import FUNCTIONS, NETWORKS, Linen, Nnx
-from truth import correlated, golden, relative_error
+from truth import SMALL_SAMPLE, correlated, golden, relative_error
 
 import ismcore
 from ismcore.adoption import adopted
@@ -146,6 +146,7 @@ def test_a_standardised_one_takes_the_units_of_the_samples(kind):
     np.testing.assert_allclose(called(result.native(), X), result.score(X), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.filterwarnings(*SMALL_SAMPLE)
 @pytest.mark.parametrize("kind", ["torch", "equinox"])
 def test_an_energy_comes_back_as_an_energy(kind):
     energy_params = CASES["e5_tanh"].params
@@ -434,6 +435,7 @@ def test_saved_results_are_loaded_with_the_network(kind, tmp_path):
         ismcore.load(tmp_path / "fit", model=network("equinox" if kind == "torch" else "torch").model)
 
 
+@pytest.mark.filterwarnings(*SMALL_SAMPLE)
 @pytest.mark.parametrize("kind", ["torch", "linen"])
 def test_everything_of_the_loop_is_there_for_adopted_networks(kind, tmp_path):
     own = network(kind)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from shelf import shelf_on_path
-from truth import correlated
+from truth import SMALL_SAMPLE, correlated
 
 import ismcore
 from ismcore.models import ScoreFunction
@@ -40,6 +40,7 @@ def shelf(tmp_path, monkeypatch):
         yield shelf
 
 
+@pytest.mark.filterwarnings(*SMALL_SAMPLE)
 def test_a_plugin_adopts_its_own_models_as_score_and_as_energy(shelf):
     answer = "return ScoreFunction(here.apply, {'slope': model.slope})"
     shelf.put("mine", ADOPT.format(answer=answer))
@@ -50,6 +51,7 @@ def test_a_plugin_adopts_its_own_models_as_score_and_as_energy(shelf):
         ismcore.fit(X, model=ismcore.Energy(Foreign()), backend="autograd", epochs=2, progress=False)
 
 
+@pytest.mark.filterwarnings(*SMALL_SAMPLE)
 @pytest.mark.parametrize(
     ("answer", "error", "words"),
     [
@@ -72,6 +74,7 @@ def test_a_plugin_that_fails_leaves_the_model_to_another(shelf):
     assert ismcore.evaluate(Foreign(), None, X, backend="autograd").score == pytest.approx(-X)
 
 
+@pytest.mark.filterwarnings(*SMALL_SAMPLE)
 def test_a_backend_without_a_form_of_its_own_gives_a_function(shelf):
     shelf.put_good("mirror")
     result = ismcore.fit(X, model=ismcore.MLP((4,)), backend="mirror", epochs=2, dtype="float64", progress=False)
@@ -80,6 +83,7 @@ def test_a_backend_without_a_form_of_its_own_gives_a_function(shelf):
         result.native(into=torch.nn.Linear(3, 3))
 
 
+@pytest.mark.filterwarnings(*SMALL_SAMPLE)
 def test_threads_may_share_a_network_and_its_result():
     net = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
     options = {"model": net, "epochs": 3, "validation": 0, "batch_size": "all", "dtype": "float64", "progress": False}

@@ -121,9 +121,21 @@ def test_iris_is_discrete_in_every_column():
 
 
 def test_an_objective_with_a_curvature_weight_is_told_what_bounds_it():
-    text = " ".join(advise(np.round(normal(500, 2)), curvature_weight=0.1))
-    assert "curvature_weight=0.1 bounds it" in text
-    assert "set a curvature_weight" not in text
+    for x in (np.round(normal(500, 2)), np.concatenate([normal(900, 2), np.full((100, 2), 0.5)])):
+        text = " ".join(advise(x, curvature_weight=0.1))
+        assert "a curvature weight of 0.1 was therefore used, which bounds it" in text
+        assert "set a curvature_weight" not in text
+        text = " ".join(advise(x, curvature_weight=0.25))
+        assert "the curvature weight of 0.25 bounds it" in text
+        assert "therefore" not in text
+        assert "set a curvature_weight" not in text
+
+
+def test_the_smallest_model_is_not_told_to_take_a_smaller_one():
+    (affine,) = advise(normal(9, 8), parameters=8 * 9)
+    assert advise(normal(8, 8), parameters=8 * 9)[0].endswith("take fewer columns or more rows")
+    assert "Affine" not in affine
+    assert "ismcore.Affine() at the smallest" in advise(normal(8, 8), parameters=8 * 9 + 1)[0]
 
 
 def test_too_few_rows_for_the_parameters_for_the_dimension_and_to_hold_out():
@@ -219,7 +231,7 @@ def test_a_held_out_loss_that_runs_away_is_told():
     (text,) = advise(normal(1000, 1), validation=[0.0, -1.0, 3.0])
     assert "-1 at its best, look 2 of 3, 3 at the end" in text
     assert advise(normal(1000, 1), validation=[0.0, -1.0, -0.9]) == ()
-    assert "larger curvature_weight" in advise(normal(1000, 1), validation=[0.0, -1.0, 3.0], curvature_weight=0.1)[0]
+    assert "a larger curvature_weight" in advise(normal(1000, 1), validation=[0.0, -1.0, 3.0], curvature_weight=0.1)[0]
 
 
 def test_known_traits_are_not_looked_for_again():

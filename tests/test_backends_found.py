@@ -3,7 +3,7 @@
 import importlib.util
 
 import pytest
-from truth import correlated
+from truth import SMALL_SAMPLE, correlated
 
 import ismcore
 from ismcore.backend import SharedSetting
@@ -37,6 +37,7 @@ def test_a_missing_framework_is_answered_with_the_pip_line(name, package, line, 
     assert isinstance(caught.value, ImportError)
 
 
+@pytest.mark.filterwarnings(*SMALL_SAMPLE)
 def test_auto_takes_the_first_ready_one(monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda module, *a: None if module == "optax" else real(module, *a))

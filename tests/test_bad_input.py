@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from truth import correlated
+from truth import SMALL_SAMPLE, correlated
 
 import ismcore
 from ismcore.samples import as_samples
+
+pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE)
 
 X = correlated()
 
@@ -259,6 +261,7 @@ def test_divergence_of_training_is_an_error_that_holds_the_last_finite_fit(backe
     }
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "the held-out (part has|loss ran away)", ismcore.IsmWarning)
         with pytest.raises(ismcore.Diverged, match="learning rate") as caught:
             ismcore.fit(X, **options)
         result = ismcore.fit(X, on_nonfinite="stop", **options)

@@ -151,6 +151,7 @@ def test_a_library_that_is_not_installed_is_no_program_and_without_any_there_is_
     assert by_others.installed() == ("torchebm", "coreax")
 
 
+@pytest.mark.filterwarnings("ignore:too few rows:ismcore.IsmWarning")
 @pytest.mark.usefixtures("suite")
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_library_is_timed_where_its_losses_are_right_and_one_that_cannot_be_imported_is_not(monkeypatch, sign):

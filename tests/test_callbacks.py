@@ -6,11 +6,13 @@ import os
 import numpy as np
 import pytest
 from shelf import shelf_on_path
-from truth import PLAIN, correlated
+from truth import PLAIN, SMALL_SAMPLE, correlated
 
 import ismcore
 from ismcore import plugins, training
 from ismcore.events import KINDS
+
+pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE)
 
 X = correlated(n=40)
 SMALL = {"model": ismcore.MLP((4,), "tanh"), "backend": "autograd"}

@@ -11,6 +11,7 @@ RUN = ismcore.datasets.reference_run()
 SAMPLES = {"affine_seed_sample": RUN.sample, "affine_iris": load_iris().data}
 
 
+@pytest.mark.filterwarnings("ignore:discrete columns:ismcore.IsmWarning")
 @pytest.mark.parametrize("name", SAMPLES)
 def test_affine_fit_reaches_the_exact_minimum(name, backend):
     x, truth = SAMPLES[name], read("closed_forms")[name]
@@ -54,6 +55,7 @@ def test_cubic_fit_reaches_the_exact_minimum(backend):
     np.testing.assert_allclose(result.score(RUN.sample), exact(RUN.sample), rtol=0, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:discrete columns:ismcore.IsmWarning")
 def test_penalised_affine_minimiser_solves_its_normal_equations(backend):
     # Row i of the minimiser solves (S + 2 lambda e_i e_i^T) a_i = -e_i for standardised samples with covariance S.
     weight = 0.3

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from truth import BACKENDS, correlated
+from truth import BACKENDS, SMALL_SAMPLE, correlated
 
 import ismcore
+
+pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE)
 
 TESTS = Path(__file__).parent
 X = correlated()

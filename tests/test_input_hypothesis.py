@@ -252,6 +252,7 @@ def test_evaluate_gives_the_same_numbers_for_every_form(backend):
     check()
 
 
+@pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")  # the samples are of any kind
 @pytest.mark.slow
 def test_50_fits_are_the_same_for_every_form(backend):
     fits = []

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from truth import PLAIN, correlated
+from truth import PLAIN, SMALL_SAMPLE, correlated
 
 import ismcore
 from ismcore import training
+
+pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE)
 
 X = correlated(n=40)
 LONG = {"model": ismcore.MLP((4,), "tanh"), "backend": "autograd", "epochs": 10**7}
@@ -153,6 +155,7 @@ def test_ctrl_c_ends_all_starts_and_lbfgs_and_a_resumed_run(tmp_path):
     np.testing.assert_array_equal(ismcore.resume(tmp_path / "run", X).score(X), ismcore.fit(X, **SHORT).score(X))
 
 
+@pytest.mark.filterwarnings("ignore:curvature_weight 0 was chosen:ismcore.IsmWarning")
 def test_ctrl_c_during_the_choice_of_a_curvature_weight(monkeypatch):
     seen = []
     real = training.Loop.settle

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from truth import correlated
+from truth import SMALL_SAMPLE, correlated
 
 import ismcore
 from ismcore.targets import GaussianMixture
@@ -154,6 +154,7 @@ def test_vincent_s_identity(backend):
     assert abs(left - (explicit.loss + 0.5 * (1.0 / s**2 - fisher))) < 1e-8
 
 
+@pytest.mark.filterwarnings(*SMALL_SAMPLE)
 def test_penalised_quadratic_energy_has_a_symmetric_minimiser_of_its_own(backend):
     # psi = -S x with S symmetric: the minimum of 1/2 tr(S C S) - tr S + lambda sum S_ii^2 over symmetric S
     weight, covariance = 0.3, Z.T @ Z / len(Z)
@@ -215,6 +216,7 @@ def test_estimated_curvature_penalty_is_unbiased_and_may_be_negative(law, backen
         ismcore.ImplicitScoreMatching(weight, divergence=ismcore.Hutchinson(1))
 
 
+@pytest.mark.filterwarnings(*SMALL_SAMPLE)
 def test_training_by_draws_is_the_same_on_every_backend_and_in_any_chunks():
     objective = ismcore.SlicedScoreMatching(2)
     options = {"objective": objective, "epochs": 20, "dtype": "float64", "model": MODEL, "seed": 6, "recipe": "reference"}

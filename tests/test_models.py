@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from truth import correlated
+from truth import SMALL_SAMPLE, correlated
 
 import ismcore
 from ismcore.calculus import NumpyCalculus
@@ -105,6 +105,7 @@ def test_a_context_is_never_ignored(model):
         model.score(NumpyCalculus(), model.initial_params(0, 3), X, np.ones((len(X), 1)))
 
 
+@pytest.mark.filterwarnings(*SMALL_SAMPLE)
 def test_a_conditional_function_gets_its_context(backend):
     model = ismcore.ScoreFunction(lambda ops, params, x, s: params["a"] * x / s, {"a": 2.0})
     objective = ismcore.NoiseConditionalScoreMatching((0.5, 1.0))

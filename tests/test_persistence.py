@@ -593,6 +593,7 @@ def test_a_file_has_the_rights_that_the_umask_gives_and_links_stay_links(tmp_pat
     assert load(tmp_path / "link").seed == 1
 
 
+@pytest.mark.filterwarnings("ignore:too few rows:ismcore.IsmWarning")
 @pytest.mark.parametrize(
     ("model", "objective"),
     [

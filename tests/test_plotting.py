@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
-from truth import correlated
+from truth import SMALL_SAMPLE, correlated
 
 import ismcore
 from ismcore import plotting, scenes
@@ -178,6 +178,7 @@ def test_without_a_grid_the_picture_is_where_the_data_is(result):
         plotting.plot_score(result)
 
 
+@pytest.mark.filterwarnings(*SMALL_SAMPLE)
 @pytest.mark.parametrize("plot", [plotting.plot_score, plotting.plot_density])
 def test_more_than_one_dimension_is_refused(plot):
     x = correlated()

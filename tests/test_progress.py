@@ -209,7 +209,7 @@ def test_without_progress_tqdm_is_not_imported():
     program = """
 import sys
 import ismcore
-ismcore.fit([[0.0, 1.0], [1.0, 0.0], [2.0, 5.0]], model=ismcore.Affine(), backend="autograd", epochs=2)
+ismcore.fit([float(k * k) for k in range(100)], model=ismcore.Affine(), backend="autograd", epochs=2)
 sys.exit("tqdm" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -2,16 +2,18 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import replays
-from truth import BACKENDS, PLAIN, correlated
+from truth import BACKENDS, PLAIN, SMALL_SAMPLE, correlated
 
 import ismcore
+from ismcore import training
 from ismcore.backend import GenericSession
 from ismcore.density import fisher_divergence
-from ismcore.ledger import Plan
+from ismcore.ledger import Ledger, Plan
 from ismcore.plugins import load_backend
 from ismcore.problem import Loss, Problem
 from ismcore.running import best_of
@@ -19,6 +21,9 @@ from ismcore.samples import Standardizer
 from ismcore.selection import NOISE_DRAWS, _judging
 from ismcore.splitting import fold_rows, held_out_rows
 from ismcore.testing import oracle
+
+pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE)
+RAN_AWAY = pytest.mark.filterwarnings("ignore:the held-out loss ran away:ismcore.IsmWarning")
 
 D, N = 3, 23
 X = correlated(n=N, d=D) / 4.0
@@ -95,6 +100,7 @@ def test_schedules_are_those_of_their_formulas(given, by_hand, batch_size):
     assert_agree(fitted(epochs=5, batch_size=batch_size, schedule=given), run, 1e-10)
 
 
+@RAN_AWAY
 def test_judgements_of_a_long_run_fall_on_every_hundredth_of_it_and_its_early_epochs():
     few = X[:8]
     run = replays.fit(few, START, judged_by=X[8:], epochs=430, rate=3e-3, curvature_weight=0.1)
@@ -112,6 +118,7 @@ def test_the_next_judgement_is_the_first_epoch_that_is_judged(epochs, every):
         assert plan.next_judgement(epoch) == next(e for e in judged if e > epoch)
 
 
+@RAN_AWAY
 @pytest.mark.parametrize("patience", [3, 10])
 def test_patience_does_not_depend_on_how_the_run_is_cut(patience, monkeypatch):
     # 430 epochs are judged every 4; whole multiples of that are where a run may end, however long its chunks happen to be
@@ -126,6 +133,43 @@ def test_patience_does_not_depend_on_how_the_run_is_cut(patience, monkeypatch):
     assert found[0].best_epoch == found[1].best_epoch
     for name, value in found[0].params.items():
         np.testing.assert_array_equal(found[1].params[name], value)
+
+
+@pytest.mark.parametrize(("validation", "snapshots"), [(0, 0), (X[8:], 0), (0, 300)], ids=["uncut", "judged", "snapshots"])
+@pytest.mark.parametrize(("call", "step"), [(1e-3, 1e-5), (0.0, 3e-3), (0.05, 0.01), (0.0, 0.5)])
+def test_chunks_last_a_fifth_of_a_second_however_they_are_cut(call, step, validation, snapshots, monkeypatch):
+    clock, chunks, take = [0.0], [], training._take
+
+    def timed(backend, loop, session, count):
+        clock[0] += call + count * step
+        chunks.append(count)
+        return take(backend, loop, session, count)
+
+    monkeypatch.setattr(training, "_take", timed)
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    plain = {"model": ismcore.Affine(), "initial_params": None}
+    fitted(x=X, epochs=300, validation=validation, snapshots=snapshots, **plain)
+    assert sum(chunks) == 300
+    assert max(chunks) * step <= max(0.2, step)
+    if not snapshots and not np.ndim(validation):
+        assert len(chunks) <= 3 + 300 * (step + call) / 0.1
+
+
+def test_as_many_snapshots_as_epochs_are_kept(backend):
+    few = ismcore.fit(X, backend=backend, model=ismcore.Affine(), recipe="reference", epochs=320, snapshots=[3, 319])
+    result = ismcore.fit(X, backend=backend, model=ismcore.Affine(), recipe="reference", epochs=320, snapshots=321)
+    assert list(result.snapshots) == list(range(321))
+    for epoch, params in few.snapshots.items():
+        for name, value in params.items():
+            np.testing.assert_array_equal(result.snapshots[epoch][name], value)
+
+
+def test_a_history_that_is_not_that_of_the_state_is_refused():
+    problem = Problem(ismcore.Affine(), objective(0.0), ismcore.Adam(), X, Standardizer.identity(D))
+    state = ismcore.Adam().start(ismcore.Affine().initial_params(0, D))
+    for step, losses in ((5, np.zeros(4)), (3, np.zeros(4)), (0, np.zeros(1))):
+        with pytest.raises(ismcore.CheckpointMismatch, match=f"after {step} steps, and the history holds {len(losses)}"):
+            training.Loop(problem, Plan(10), Ledger(replace(state, step=step), losses))
 
 
 def test_a_network_in_general_position_takes_the_same_way_on_every_backend():
@@ -227,6 +271,7 @@ def test_batches_without_an_end_are_all_rows():
     np.testing.assert_array_equal(fitted(epochs=5, batch_size="all").history["loss"], whole.history["loss"])
 
 
+@pytest.mark.filterwarnings("ignore:5 of 28 rows repeat:ismcore.IsmWarning")
 def test_a_row_twice_is_a_row_of_twice_the_weight(backend):
     rows = np.concatenate([np.arange(N), np.arange(5)])
     options = {"epochs": 20, "standardize": True, "initial_params": None}
@@ -295,6 +340,7 @@ def plain_loss(result, x):
     return replace(result, objective=objective(0.0)).loss(x)
 
 
+@pytest.mark.filterwarnings("ignore:curvature_weight .* was chosen:ismcore.IsmWarning")
 def test_curvature_weight_auto_is_the_choice_of_a_loop_by_hand():
     options = {"epochs": 60, "optimizer": ismcore.Adam(0.05), "standardize": True, "initial_params": None, "patience": 10}
     tried = [plain_loss(fitted(validation=0.2, objective=objective(w), **options), X[OUT]) for w in GRID]
@@ -307,6 +353,8 @@ def test_curvature_weight_auto_is_the_choice_of_a_loop_by_hand():
     assert all(f"{weight:g}: {loss:.5g}" in said for weight, loss in zip(GRID, tried, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:curvature_weight .* was chosen:ismcore.IsmWarning")
+@RAN_AWAY
 @pytest.mark.parametrize("optimizer", [ismcore.Adam(0.05), ismcore.LBFGS()], ids=["Adam", "L-BFGS"])
 def test_folds_choose_what_a_loop_over_them_by_hand_chooses(optimizer):
     weights, options = (0.0, 0.02, 0.5), {"epochs": 40, "optimizer": optimizer, "standardize": True, "initial_params": None}
@@ -352,6 +400,7 @@ def test_l_bfgs_that_meets_a_loss_that_is_not_finite_says_so_in_its_history():
     assert np.isnan(result.history["loss"][-1])
 
 
+@RAN_AWAY
 def test_l_bfgs_is_guarded_by_held_out_rows():
     options = {"optimizer": ismcore.LBFGS(), "model": ismcore.MLP((16,), "tanh"), "initial_params": None, "epochs": 300}
     result = fitted(validation=0.3, patience=20, **options)

@@ -14,6 +14,8 @@ BACKENDS = ("autograd", "torch", "jax")
 DTYPES = ("float32", "float64")
 PLAIN = {"recipe": "reference", "standardize": True}
 """Options of `fit`: all rows at each step, at one rate, for all epochs, with nothing held out."""
+SMALL_SAMPLE = ("ignore:too few rows:ismcore.IsmWarning", "ignore:the held-out part has:ismcore.IsmWarning")
+"""What fits to a few rows say, for tests whose laws hold of any number of rows."""
 
 
 @cache

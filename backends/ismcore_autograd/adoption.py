@@ -54,7 +54,7 @@ def function(result: FitResult) -> Callable[..., Array]:
 
     Example:
         >>> import ismcore_autograd
-        >>> result = ismcore.fit([-1.0, 0.0, 1.0], model=ismcore.Affine(), epochs=1, backend="autograd")
+        >>> result = ismcore.fit(np.linspace(-1.0, 1.0, 100), model=ismcore.Affine(), epochs=1, backend="autograd")
         >>> ismcore_autograd.function(result)(np.zeros((5, 1))).shape
         (5, 1)
     """

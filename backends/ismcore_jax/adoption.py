@@ -84,7 +84,7 @@ def function(result: FitResult) -> Callable[..., Array]:
 
     Example:
         >>> import ismcore_jax
-        >>> result = ismcore.fit([-1.0, 0.0, 1.0], model=ismcore.Affine(), epochs=1, backend="autograd")
+        >>> result = ismcore.fit(np.linspace(-1.0, 1.0, 100), model=ismcore.Affine(), epochs=1, backend="autograd")
         >>> ismcore_jax.function(result)(np.zeros((5, 1), "float32")).shape
         (5, 1)
     """

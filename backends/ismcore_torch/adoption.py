@@ -103,7 +103,7 @@ def module(result: FitResult) -> Score:
 
     Example:
         >>> import ismcore_torch
-        >>> result = ismcore.fit([-1.0, 0.0, 1.0], model=ismcore.Affine(), epochs=1, backend="autograd")
+        >>> result = ismcore.fit(np.linspace(-1.0, 1.0, 100), model=ismcore.Affine(), epochs=1, backend="autograd")
         >>> list(ismcore_torch.module(result).state_dict())
         ['weight', 'bias']
     """
