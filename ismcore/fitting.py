@@ -11,25 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.adoption import adopted, device_for
+from ismcore.adoption import device_for
 from ismcore.advice import traits_of
 from ismcore.backend import as_dtype
 from ismcore.checkpoints import Checkpoint, Stored, as_checkpoint, read_checkpoint
 from ismcore.errors import CheckpointMismatch, Diverged, OptionError
-from ismcore.evaluate import check_language, check_model
+from ismcore.evaluate import check_language
 from ismcore.events import as_listeners
 from ismcore.ledger import Ledger, Plan
-from ismcore.models import Model, Standardized
 from ismcore.objectives import Objective
 from ismcore.optimizers import Optimizer
-from ismcore.options import Options, Settled, as_epochs, as_timeout, check_run, resolve
+from ismcore.options import Request, as_epochs, as_timeout, check_run, loss_of, settings_of
 from ismcore.plugins import choose, load_backend, notify_observers
 from ismcore.probing import probe
 from ismcore.progress import reporter
 from ismcore.result import FitResult
-from ismcore.running import Run, best_of, one_of
+from ismcore.running import Run, best_of
 from ismcore.samples import as_samples, as_weights, check_spread
-from ismcore.selection import StartingPoint, choose_curvature, start_of
+from ismcore.selection import choose_curvature, start_of
 from ismcore.settings import Samples, Settings
 from ismcore.stopping import StopRequest, interruptible
 from ismcore.warning import warns
@@ -148,57 +147,36 @@ def fit(
         >>> bool(np.allclose(result.params["weight"], -1 / x.var()))
         True
     """
+    request = Request(**locals())
     stop = StopRequest(as_timeout(timeout))
-    dtype = as_dtype(dtype)
     samples = _samples(x, sample_weight, validation)
-    traits = traits_of(samples.x, dtype)
-    if model is None and isinstance(initial_params, FitResult):
-        model = initial_params.model
-    if model is not None:
-        model = adopted(model, samples.x, objective)
-    settings = resolve(
-        samples,
-        traits,
-        Options(
-            model, objective, optimizer, epochs, batch_size, schedule, clip_norm, average_decay, standardize,
-            0 if samples.judged_by is not None else validation, patience, recipe,
-        ),
-        Settled(seed, dtype, precision, compile, on_nonfinite, snapshots),
-    )  # fmt: skip
-    start = _starting_point(settings.model, initial_params)
-    if isinstance(settings.model, Standardized):
-        settings = replace(settings, model=settings.model.inner)
-    check_model(settings.model, settings.objective, allow_nonsmooth=allow_nonsmooth)
-    choice = choose(backend, settings.model.backend)
-    engine = load_backend(choice.name)(dtype=dtype, device=device_for(settings.model, device), precision=precision)
-    check_language(settings.model, engine.name)
-    settings = replace(settings, backend=engine.name, backend_reason=choice.reason, device=engine.device)
-    check_run(settings, samples, restarts, initial_params, checkpoint)
-    where = as_checkpoint(checkpoint)
-    if where is not None and os.path.exists(where.path):
-        raise OptionError(
-            f"{where.path} is there already: go on with it by ismcore.resume({os.fspath(where.path)!r}, x), remove it, or name "
-            "another file"
-        )
-    followers = as_listeners(callbacks)
+    traits = traits_of(samples.x, as_dtype(dtype))
+    loss, start = loss_of(request, samples, traits)
+    choice = choose(backend, loss.model.backend)
+    engine = load_backend(choice.name)(as_dtype(dtype), device_for(loss.model, device), precision)
+    check_language(loss.model, engine.name)
+    settings = settings_of(request, loss, engine, choice.reason, samples, traits)
+    check_run(request, settings, samples)
+    where, followers = _new_checkpoint(checkpoint), as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
         probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
         settings = choose_curvature(engine, settings, samples, traits, stop)
         run = Run(engine, settings, samples, traits, stop, [report, notify_observers, *followers], where)
-        problem = run.data.problem
         results = []
         for number in range(restarts):
-            results.append(one_of(restarts, run, Ledger(start_of(settings, problem, number, start))))
+            ledger = Ledger(start_of(settings, run.data.problem, number, start))
+            results.append(run(ledger, alone=restarts == 1))
             if stop.status:
                 break
-    if all(result.status == "diverged" for result in results) and settings.plan.on_nonfinite != "stop":
+    best = best_of(results)
+    if restarts > 1 and settings.plan.on_nonfinite != "stop" and all(result.status == "diverged" for result in results):
         raise Diverged(
             f"all {len(results)} starts diverged: lower the learning rate or give a larger curvature_weight; a fit up to its "
             "last finite state is in this error's .result",
             epoch=len(results[0].history["loss"]),
-            result=best_of(results),
+            result=best,
         )
-    return best_of(results)
+    return best
 
 
 @warns
@@ -281,10 +259,14 @@ def resume(
         return run(ledger)
 
 
-def _starting_point(model: Model, initial_params: Any) -> StartingPoint | None:
-    if isinstance(initial_params, FitResult):
-        return StartingPoint(initial_params.model, initial_params.params)
-    return None if initial_params is None else StartingPoint(model, initial_params)
+def _new_checkpoint(checkpoint: Any) -> Checkpoint | None:
+    where = as_checkpoint(checkpoint)
+    if where is not None and os.path.exists(where.path):
+        raise OptionError(
+            f"{where.path} is there already: go on with it by ismcore.resume({os.fspath(where.path)!r}, x), remove it, or name "
+            "another file"
+        )
+    return where
 
 
 def _samples(x: Any, sample_weight: Any, validation: Any) -> Samples:

@@ -14,9 +14,9 @@ from ismcore.errors import BackendMissing, OptionError
 from ismcore.ledger import Ledger
 from ismcore.optimizers import Optimizer
 from ismcore.problem import Params, Problem, TrainState
-from ismcore.training import Loop
+from ismcore.training import Loop, train
 
-__all__ = ["LBFGS", "minimise"]
+__all__ = ["LBFGS", "minimise", "optimise"]
 
 AT_REST = {"float64": 1e-9, "float32": 1e-5}
 """A run has come to rest where no entry of the gradient is larger: rounding leaves about a tenth of this."""
@@ -39,6 +39,7 @@ class LBFGS(Optimizer):
 
     memory: int = 10
     learning_rate = 1.0
+    runs_whole = True
 
     def __post_init__(self) -> None:
         if isinstance(self.memory, bool) or not isinstance(self.memory, int) or self.memory < 1:
@@ -59,6 +60,11 @@ class LBFGS(Optimizer):
 
 class _Ended(Exception):
     """The run is to end: raised out of SciPy's loop."""
+
+
+def optimise(backend: Backend, loop: Loop) -> Ledger:
+    """Take the steps of a run until its ledger has a status: `minimise` or `ismcore.training.train`, by the optimiser."""
+    return minimise(backend, loop) if loop.problem.optimizer.runs_whole else train(backend, loop)
 
 
 def minimise(backend: Backend, loop: Loop) -> Ledger:

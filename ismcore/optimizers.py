@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ class Optimizer(ABC):
     """An update rule. Instances are plain constants; what changes from step to step is in `TrainState`."""
 
     learning_rate: float
+    runs_whole: ClassVar[bool] = False
+    """Whether it takes a whole run over all rows at once, and no single steps; see `ismcore.lbfgs.optimise`."""
 
     def canonical(self) -> Optimizer:
         """The same for all that one compiled program serves: those that differ in the learning rate alone."""

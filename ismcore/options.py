@@ -8,18 +8,22 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from ismcore.adoption import users_own
+from ismcore.adoption import adopted, users_own
 from ismcore.advice import ON_ATOMS, Traits
+from ismcore.backend import Backend
 from ismcore.errors import OptionError
-from ismcore.lbfgs import LBFGS
+from ismcore.evaluate import check_model
 from ismcore.ledger import Plan
-from ismcore.models import MLP, Model
+from ismcore.models import MLP, Model, Standardized
 from ismcore.objectives import ImplicitScoreMatching, Objective
 from ismcore.optimizers import Adam, Optimizer
+from ismcore.problem import Loss
+from ismcore.result import FitResult
 from ismcore.schedules import Schedule, as_schedule
+from ismcore.selection import StartingPoint
 from ismcore.settings import Samples, Settings
 
-__all__ = ["RECIPES", "Options", "Recipe", "Settled", "as_epochs", "as_timeout", "check_run", "resolve"]
+__all__ = ["RECIPES", "Recipe", "Request", "as_epochs", "as_timeout", "check_run", "loss_of", "settings_of"]
 
 JUDGEMENTS = 100
 """The held-out rows are asked about so often in a run."""
@@ -83,10 +87,12 @@ RECIPES = {
 }
 
 
-@dataclass(frozen=True)
-class Options:
-    """Arguments of `fit` that a recipe stands in for where they are None."""
+@dataclass(frozen=True, eq=False)
+class Request:
+    """The arguments of `ismcore.fit`, as they came."""
 
+    x: Any
+    backend: str
     model: Any
     objective: Any
     optimizer: Any
@@ -95,70 +101,95 @@ class Options:
     schedule: Any
     clip_norm: Any
     average_decay: Any
+    seed: Any
+    dtype: object
+    device: object
+    initial_params: Any
     standardize: Any
     validation: Any
     patience: Any
+    restarts: Any
+    sample_weight: Any
+    callbacks: Any
+    checkpoint: Any
+    on_nonfinite: Any
+    timeout: Any
+    progress: Any
+    snapshots: Any
+    compile: Any
+    precision: str
+    allow_nonsmooth: bool
     recipe: Any
 
 
-@dataclass(frozen=True)
-class Settled:
-    """Arguments of `fit` that are what they are."""
+def loss_of(request: Request, samples: Samples, traits: Traits) -> tuple[Loss, StartingPoint | None]:
+    """What is to be minimised, and where to start, if not at parameters drawn from the seed.
 
-    seed: Any
-    dtype: str
-    precision: str
-    compile: Any
-    on_nonfinite: Any
-    snapshots: int | Sequence[int]
+    Raises:
+        OptionError: There is no such recipe.
+        ModelError: The model cannot serve as one, or not for the objective.
+    """
+    recipe, start = _recipe(request), request.initial_params
+    model = start.model if request.model is None and isinstance(start, FitResult) else request.model
+    model = recipe.model(samples.x.shape[1]) if model is None else adopted(model, samples.x, request.objective)
+    objective = recipe.objective(traits) if request.objective is None else request.objective
+    check_model(model, objective, allow_nonsmooth=request.allow_nonsmooth)
+    if isinstance(start, FitResult):
+        start = StartingPoint(start.model, start.params)
+    elif start is not None:
+        start = StartingPoint(model, start)
+    return Loss(model.inner if isinstance(model, Standardized) else model, objective), start
 
 
-def resolve(samples: Samples, traits: Traits, options: Options, settled: Settled) -> Settings:
-    """The settings of a fit, all but the backend's.
+def settings_of(
+    request: Request, loss: Loss, engine: Backend, backend_reason: str, samples: Samples, traits: Traits
+) -> Settings:
+    """The settings of a fit: what was asked for, and the recipe's for what was not.
 
     Raises:
         OptionError: An argument has a value that it cannot have; the message lists those that it can.
     """
-    if options.recipe not in RECIPES:
-        raise OptionError(f"recipe must be one of {', '.join(map(repr, RECIPES))}, not {options.recipe!r}")
-    recipe = RECIPES[options.recipe]
-    if isinstance(options.optimizer, LBFGS):  # which sees all rows, and whose last iterate is its best
-        recipe = replace(recipe, full_batch_up_to=2**62, average_decay=None)
-    n, d = samples.x.shape
-    model = recipe.model(d) if options.model is None else options.model
-    optimizer = recipe.optimizer if options.optimizer is None else options.optimizer
-    objective = recipe.objective(traits) if options.objective is None else options.objective
-    validation = _validation(options.validation, recipe, n)
-    epochs = as_epochs(recipe.epochs if options.epochs is None else options.epochs)
-    patience = _patience(options.patience, recipe, epochs) if validation or samples.judged_by is not None else 0
-    _check_choices(optimizer, settled)
+    recipe = _recipe(request)
+    optimizer = recipe.optimizer if request.optimizer is None else request.optimizer
+    _check_choices(request, optimizer)
+    validation = 0.0 if samples.judged_by is not None else _validation(request.validation, recipe, len(samples.x))
+    epochs = as_epochs(recipe.epochs if request.epochs is None else request.epochs)
     plan = Plan(
         epochs=epochs,
-        schedule=recipe.schedule if options.schedule is None else as_schedule(options.schedule, epochs),
-        average_decay=_share("average_decay", options.average_decay, recipe.average_decay),
-        on_nonfinite=settled.on_nonfinite,
-        patience=patience,
+        schedule=recipe.schedule if request.schedule is None else as_schedule(request.schedule, epochs),
+        average_decay=_share("average_decay", request.average_decay, recipe.average_decay),
+        on_nonfinite=request.on_nonfinite,
+        patience=_patience(request.patience, recipe, epochs) if validation or samples.judged_by is not None else 0,
         judge_every=max(1, epochs // JUDGEMENTS),
-        snapshot_epochs=_snapshot_epochs(settled.snapshots, epochs),
+        snapshot_epochs=_snapshot_epochs(request.snapshots, epochs),
     )
     return Settings(
-        backend="",
-        backend_reason="",
-        model=model,
-        objective=objective,
+        backend=engine.name,
+        backend_reason=backend_reason,
+        model=loss.model,
+        objective=loss.objective,
         optimizer=optimizer,
         plan=plan,
-        seed=int(settled.seed) if isinstance(settled.seed, int | np.integer) else settled.seed,
-        dtype=settled.dtype,
-        device="",
-        precision=settled.precision,
-        compile=settled.compile,
-        standardize=recipe.standardize if options.standardize is None else bool(options.standardize),
+        seed=int(request.seed) if isinstance(request.seed, int | np.integer) else request.seed,
+        dtype=engine.dtype,
+        device=engine.device,
+        precision=engine.precision,
+        compile=request.compile,
+        standardize=recipe.standardize if request.standardize is None else bool(request.standardize),
         validation=validation,
         together=traits.keeps_copies_together,
-        batch_size=_batch_size(options.batch_size, recipe, round(n * (1.0 - validation))),
-        clip_norm=_positive("clip_norm", recipe.clip_norm if options.clip_norm is None else options.clip_norm),
+        batch_size=_batch_size(request.batch_size, recipe, round(len(samples.x) * (1.0 - validation))),
+        clip_norm=_positive("clip_norm", recipe.clip_norm if request.clip_norm is None else request.clip_norm),
     )
+
+
+def _recipe(request: Request) -> Recipe:
+    if request.recipe not in RECIPES:
+        raise OptionError(f"recipe must be one of {', '.join(map(repr, RECIPES))}, not {request.recipe!r}")
+    recipe = RECIPES[request.recipe]
+    if getattr(request.optimizer, "runs_whole", False):  # which sees all rows, and whose last iterate is its best
+        recipe = replace(recipe, full_batch_up_to=2**62, average_decay=None)
+    return recipe
 
 
 def _validation(validation: Any, recipe: Recipe, n: int) -> float:
@@ -225,13 +256,13 @@ def as_timeout(timeout: Any) -> float | None:
     return _positive("timeout", timeout)
 
 
-def _check_choices(optimizer: Any, settled: Settled) -> None:
+def _check_choices(request: Request, optimizer: Any) -> None:
     if not isinstance(optimizer, Optimizer):
         raise OptionError(f"optimizer must be ismcore.Adam(...), ismcore.SGD(...) or ismcore.LBFGS(...), not {optimizer!r}")
-    if settled.on_nonfinite not in ("raise", "stop", "rollback"):
-        raise OptionError(f"on_nonfinite must be 'raise', 'stop' or 'rollback', not {settled.on_nonfinite!r}")
-    if settled.compile not in ("auto", "on", "off"):
-        raise OptionError(f"compile must be 'auto', 'on' or 'off', not {settled.compile!r}")
+    if request.on_nonfinite not in ("raise", "stop", "rollback"):
+        raise OptionError(f"on_nonfinite must be 'raise', 'stop' or 'rollback', not {request.on_nonfinite!r}")
+    if request.compile not in ("auto", "on", "off"):
+        raise OptionError(f"compile must be 'auto', 'on' or 'off', not {request.compile!r}")
 
 
 def _snapshot_epochs(snapshots: int | Sequence[int], epochs: int) -> tuple[int, ...]:
@@ -248,15 +279,16 @@ def _is_count(number: Any) -> TypeGuard[int]:
     return isinstance(number, int | np.integer) and not isinstance(number, bool) and bool(number >= 0)
 
 
-def check_run(settings: Settings, samples: Samples, restarts: Any, initial_params: Any, checkpoint: Any) -> None:
+def check_run(request: Request, settings: Settings, samples: Samples) -> None:
     """Refuse arguments that do not go together.
 
     Raises:
         OptionError: The message says which, and why.
     """
+    restarts, checkpoint = request.restarts, request.checkpoint
     if isinstance(restarts, bool) or not isinstance(restarts, int | np.integer) or restarts < 1:
         raise OptionError(f"restarts must be a whole number from 1, not {restarts!r}")
-    if restarts > 1 and (initial_params is not None or users_own(settings.model)[0] is not None):
+    if restarts > 1 and (request.initial_params is not None or users_own(settings.model)[0] is not None):
         raise OptionError(
             "restarts begin at parameters drawn from the seed: with initial_params, or a network of your own, that "
             "has its own, there is one start"
@@ -267,7 +299,7 @@ def check_run(settings: Settings, samples: Samples, restarts: Any, initial_param
         )
     if restarts > 1 and checkpoint is not None:
         raise OptionError("a checkpoint holds one run: fit once for each seed, each with a checkpoint of its own, not restarts")
-    if not isinstance(settings.optimizer, LBFGS):
+    if not settings.optimizer.runs_whole:
         return
     for name, wrong in {
         "checkpoint": checkpoint is not None,

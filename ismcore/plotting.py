@@ -16,7 +16,6 @@ import numpy as np
 from ismcore.density import density_from_score
 from ismcore.errors import DensityUnavailable, OptionError, PlottingMissing
 from ismcore.files import check_target, write_whole
-from ismcore.objectives import ImplicitScoreMatching, Objective
 from ismcore.samples import Standardizer, as_samples
 
 try:
@@ -174,7 +173,7 @@ def plot_loss(
         ax.plot(*published, "o", color=TARGET, markersize=5, clip_on=False, zorder=3, label="published")
     ax.set_xlim(0, epochs[-1])
     standardised = not Standardizer(result.mean, result.scale).is_identity
-    finish(ax, _name(result.objective), "epoch", STANDARDISED_LOSS_LABEL if standardised else LOSS_LABEL, heights)
+    finish(ax, result.objective.title, "epoch", STANDARDISED_LOSS_LABEL if standardised else LOSS_LABEL, heights)
     return ax
 
 
@@ -239,7 +238,7 @@ def _density_scene(title: str, grid: np.ndarray, sample: np.ndarray | None, targ
 
 def _score_fit(result: FitResult, target: Any, sample: Any, grid: Any) -> FittedCurve:
     points, column = _where(result, sample, grid)
-    scene = _score_scene(_name(result.objective), points, column, target)
+    scene = _score_scene(result.objective.title, points, column, target)
 
     def curve(epoch: int | None) -> np.ndarray:
         return result.score(points, epoch=epoch)[:, 0]
@@ -249,7 +248,7 @@ def _score_fit(result: FitResult, target: Any, sample: Any, grid: Any) -> Fitted
 
 def _density_fit(result: FitResult, target: Any, sample: Any, grid: Any) -> FittedCurve:
     points, column = _where(result, sample, grid)
-    scene = _density_scene(_name(result.objective), points, column, target)
+    scene = _density_scene(result.objective.title, points, column, target)
 
     def curve(epoch: int | None) -> np.ndarray:
         try:
@@ -272,15 +271,6 @@ def _animate(fit: FittedCurve, epochs: Sequence[int], path: str | PathLike[str])
 def _number(loss: float) -> str:
     """A loss as a legend writes it."""
     return f"{loss:.4f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _name(objective: Objective) -> str:
-    """The objective as a title."""
-    if not isinstance(objective, ImplicitScoreMatching):
-        return type(objective).__name__
-    if objective.curvature_weight:
-        return rf"Regularised score matching, $\lambda$ = {objective.curvature_weight:g}"
-    return "Implicit score matching"
 
 
 def _where(result: FitResult, sample: Any, grid: Any) -> tuple[np.ndarray, np.ndarray | None]:

@@ -15,14 +15,14 @@ from ismcore.baseline import compare_with_normal
 from ismcore.checkpoints import Checkpoint, CheckpointWriter
 from ismcore.errors import CallbackFailed, Diverged
 from ismcore.events import Listener
-from ismcore.lbfgs import LBFGS, minimise
+from ismcore.lbfgs import optimise
 from ismcore.ledger import Ledger
 from ismcore.result import FitResult, versions
 from ismcore.settings import Data, Samples, Settings
 from ismcore.stopping import StopRequest
-from ismcore.training import Loop, judge_of, train
+from ismcore.training import Loop, judge_of
 
-__all__ = ["Run", "best_of", "one_of"]
+__all__ = ["Run", "best_of"]
 
 
 class Run:
@@ -47,8 +47,17 @@ class Run:
             about = samples.fingerprints(), self.data.held_out_rows, self._versions
             self._save = CheckpointWriter(where, settings, self.data.problem.standardizer, *about)
 
-    def __call__(self, ledger: Ledger) -> FitResult:
-        """Take the steps, unless the ledger's run has ended already."""
+    def __call__(self, ledger: Ledger, *, alone: bool = True) -> FitResult:
+        """Take the steps, unless the ledger's run has ended already.
+
+        Args:
+            ledger: Where the run stands; kept up to date.
+            alone: Whether it is the only one; of several, one that diverges costs only itself.
+
+        Raises:
+            Diverged: A loss or an update was not finite, and that is not to be put up with.
+            CallbackFailed: A callback raised.
+        """
         if self._save is not None:
             self._save.check(ledger)
         ended = bool(ledger.status)
@@ -62,32 +71,27 @@ class Run:
             stop=self._stop,
             save=self._save,
         )
-        if not ended:
-            self._take(loop)
-        if ledger.status == "diverged" and self._settings.plan.on_nonfinite != "stop":
-            raise self._diverged(loop)
-        return self._result(ledger)
-
-    @property
-    def _curvature_weight(self) -> float:
-        """The smallest of the objective's."""
-        return float(np.min(getattr(self._settings.objective, "curvature_weight", 0.0)))
-
-    def _take(self, loop: Loop) -> None:
         try:
-            (minimise if isinstance(self._settings.optimizer, LBFGS) else train)(self._engine, loop)
+            if not ended:
+                optimise(self._engine, loop)
         except CallbackFailed as error:
-            error.result = self._result(loop.ledger)
+            error.result = self._result(ledger)
             raise
+        result = self._result(ledger)
+        if ledger.status == "diverged" and self._settings.plan.on_nonfinite != "stop":
+            diverged = self._diverged(loop, result)
+            if alone:
+                raise diverged
+        return result
 
-    def _diverged(self, loop: Loop) -> Diverged:
-        ledger = loop.ledger
+    def _diverged(self, loop: Loop, result: FitResult) -> Diverged:
+        ledger, weight = loop.ledger, self._settings.objective.least_curvature_weight
         diverged = Diverged(
             f"{ledger.failure} at epoch {ledger.epoch} of the fit on backend {self._settings.backend!r} in "
-            f"{self._settings.dtype}: lower the learning rate or give {more_curvature(self._curvature_weight)}; the last "
+            f"{self._settings.dtype}: lower the learning rate or give {more_curvature(weight)}; the last "
             "finite fit is in this error's .result",
             epoch=ledger.epoch,
-            result=self._result(ledger),
+            result=result,
         )
         with suppress(CallbackFailed):  # the divergence is what is to be known
             loop.notify("error", error=diverged)
@@ -107,23 +111,13 @@ class Run:
             self.data.problem.x,
             traits=self._traits,
             parameters=sum(np.size(value) for value in result.params.values()),
-            curvature_weight=self._curvature_weight,
+            curvature_weight=self._settings.objective.least_curvature_weight,
             held_out=self.data.held_out_rows or None,
             validation=judged if len(judged) else None,
         )
         baseline, compared = compare_with_normal(self._engine, self.data.problem, self.data.held_out, ledger.params)
         said += (compared,) if compared else ()
         return replace(result, baseline=baseline, warnings=said + result.warnings)
-
-
-def one_of(restarts: int, run: Run, ledger: Ledger) -> FitResult:
-    """A run that is one of several, of which one that diverges costs only itself."""
-    try:
-        return run(ledger)
-    except Diverged as error:
-        if restarts == 1 or not isinstance(error.result, FitResult):
-            raise
-        return error.result
 
 
 def best_of(results: list[FitResult]) -> FitResult:

@@ -11,16 +11,16 @@ import numpy as np
 from ismcore.advice import ON_ATOMS, Traits
 from ismcore.backend import Backend
 from ismcore.errors import OptionError
-from ismcore.lbfgs import LBFGS, minimise
+from ismcore.lbfgs import optimise
 from ismcore.ledger import Ledger
 from ismcore.models import Model, check_params
-from ismcore.objectives import CurvatureSearch, ImplicitScoreMatching
+from ismcore.objectives import CurvatureSearch
 from ismcore.problem import Problem, TrainState
 from ismcore.seeds import stream
 from ismcore.settings import Data, Samples, Settings
 from ismcore.splitting import fold_rows
 from ismcore.stopping import StopRequest
-from ismcore.training import Loop, judge_of, train
+from ismcore.training import Loop, judge_of
 
 __all__ = ["StartingPoint", "choose_curvature", "start_of"]
 
@@ -77,10 +77,9 @@ def choose_curvature(engine: Backend, settings: Settings, samples: Samples, trai
     Raises:
         OptionError: The search has nothing to judge by.
     """
-    objective = settings.objective
-    if not isinstance(objective, ImplicitScoreMatching) or not isinstance(objective.curvature_weight, CurvatureSearch):
+    search = settings.objective.search
+    if search is None:
         return settings
-    search = objective.curvature_weight
     if traits.atoms and not search.judge_weight:
         chosen, text = ON_ATOMS, "as no held-out loss can choose one where many rows share a value of a continuous column"
     else:
@@ -89,7 +88,7 @@ def choose_curvature(engine: Backend, settings: Settings, samples: Samples, trai
         tried = ", ".join(f"{weight:g}: {loss:.5g}" for weight, loss in zip(search.weights, losses, strict=True))
         text = f"by the held-out loss of each that was tried ({tried})"
     said = f"curvature_weight {chosen:g} was chosen, {text}"
-    return replace(settings, objective=replace(objective, curvature_weight=chosen), warnings=(*settings.warnings, said))
+    return replace(settings, objective=settings.objective.with_curvature_weight(chosen), warnings=(*settings.warnings, said))
 
 
 def _mean_held_out(
@@ -101,8 +100,7 @@ def _mean_held_out(
     search: CurvatureSearch,
     weight: float,
 ) -> float:
-    assert isinstance(settings.objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
-    trial = replace(settings, objective=replace(settings.objective, curvature_weight=weight))
+    trial = replace(settings, objective=settings.objective.with_curvature_weight(weight))
     losses = []
     for data in _parts(trial, samples, search.folds):
         if data.held_out is None:
@@ -110,7 +108,7 @@ def _mean_held_out(
         ledger = Ledger(start_of(trial, data.problem))
         plan = replace(trial.plan, snapshot_epochs=(), on_nonfinite="stop")
         loop = Loop(data.problem, plan, ledger, judge=judge_of(engine, data.held_out), stop=stop)
-        (minimise if isinstance(settings.optimizer, LBFGS) else train)(engine, loop)
+        optimise(engine, loop)
         losses.append(judge_of(engine, _judging(data.held_out, search.judge_weight, traits.rounding))(ledger.params))
     mean = float(np.mean(losses))
     return mean if np.isfinite(mean) else np.inf
@@ -118,8 +116,6 @@ def _mean_held_out(
 
 def _judging(held_out: Problem, judge_weight: float, rounding: np.ndarray) -> Problem:
     """The held-out problem under the loss that judges all weights alike; `rounding` is each column's step, (d,), in [x]."""
-    objective = held_out.objective
-    assert isinstance(objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
     if not judge_weight and rounding.any():
         width = rounding / held_out.standardizer.scale
         held_out = held_out.take(np.tile(np.arange(held_out.n), NOISE_DRAWS))
@@ -129,7 +125,7 @@ def _judging(held_out: Problem, judge_weight: float, rounding: np.ndarray) -> Pr
     inputs.pop("curvature_weight", None)
     if judge_weight:
         inputs["curvature_weight"] = np.asarray(judge_weight)
-    judging = replace(objective, curvature_weight=judge_weight)
+    judging = held_out.objective.with_curvature_weight(judge_weight)
     return replace(held_out, loss=replace(held_out.loss, objective=judging), fixed_inputs=inputs)
 
 

@@ -270,27 +270,22 @@ def train(backend: Backend, loop: Loop) -> Ledger:
             start = time.monotonic()
             session = _prepared(backend, loop)
             ledger.timings["prepare"] += time.monotonic() - start
-            _take_all(backend, loop, session)
+        length, limit = 1, _chunk_limit(loop.problem)
+        while not ledger.status:
+            start = time.monotonic()
+            count = min(length, limit, loop.steps_to_boundary())
+            if not _take(backend, loop, session, count):
+                session = _prepared(backend, loop)
+            seconds = time.monotonic() - start
+            ledger.timings["run"] += seconds
+            if not ledger.status:
+                loop.settle()
+            length = _next_length(count, seconds)
         loop.notify("end")
     except Exception as error:
         loop.abandon(error)
         raise
     return ledger
-
-
-def _take_all(backend: Backend, loop: Loop, session: Session) -> None:
-    ledger = loop.ledger
-    length, limit = 1, _chunk_limit(loop.problem)
-    while not ledger.status:
-        start = time.monotonic()
-        count = min(length, limit, loop.steps_to_boundary())
-        if not _take(backend, loop, session, count):
-            session = _prepared(backend, loop)
-        seconds = time.monotonic() - start
-        ledger.timings["run"] += seconds
-        if not ledger.status:
-            loop.settle()
-        length = _next_length(count, seconds)
 
 
 def _next_length(count: int, seconds: float) -> int:

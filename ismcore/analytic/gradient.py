@@ -105,8 +105,7 @@ def _total(
     of_rows: int | None = None,
 ) -> tuple[Route, Any, Params]:
     """The formula used, what it folded, and the sums over all rows: the loss and, if asked for, what `Route.pullback` gives."""
-    objective, ops = loss.objective, calculus.ops
-    assert isinstance(objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
+    objective, ops = _exact(loss), calculus.ops
     n, d = x.shape
     weighted = "row_weight" in inputs
     route = _route(loss, n, d, summed=not weighted)
@@ -125,9 +124,14 @@ def _total(
     return route, folded, calculus.sum_over_rows(block, rows, _block_rows(calculus, route, d))
 
 
-def _route(loss: Loss, n: int, d: int, *, summed: bool = False) -> Route:
+def _exact(loss: Loss) -> ImplicitScoreMatching:
+    """The objective of a loss that `supports` accepts."""
     assert isinstance(loss.objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
-    trace = not loss.objective.penalised
+    return loss.objective
+
+
+def _route(loss: Loss, n: int, d: int, *, summed: bool = False) -> Route:
+    trace = not _exact(loss).penalised
     route = find_route(loss.model, d, trace=trace, summed=summed and trace, n=n)
     assert route is not None  # noqa: S101
     return route

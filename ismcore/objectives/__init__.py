@@ -3,8 +3,9 @@
 from ismcore.objectives.base import LossInputs, Objective
 from ismcore.objectives.denoising import DenoisingScoreMatching, NoiseConditionalScoreMatching
 from ismcore.objectives.explicit import ExplicitScoreMatching
-from ismcore.objectives.implicit import CurvatureSearch, ImplicitScoreMatching
+from ismcore.objectives.implicit import ImplicitScoreMatching
 from ismcore.objectives.probes import Hutchinson
+from ismcore.objectives.search import CurvatureSearch
 from ismcore.objectives.sliced import SlicedScoreMatching
 
 __all__ = [

@@ -9,6 +9,7 @@ import numpy as np
 
 from ismcore.calculus import Calculus, ScoreFn
 from ismcore.errors import OptionError
+from ismcore.objectives.search import CurvatureSearch
 from ismcore.ops import Array
 from ismcore.samples import Standardizer
 
@@ -61,6 +62,25 @@ class Objective(ABC):
 
     def canonical(self) -> Objective:
         """The same for all objectives that one compiled program serves: those that differ in `inputs` alone."""
+        return self
+
+    @property
+    def title(self) -> str:
+        """What a picture of a fit is called."""
+        return type(self).__name__
+
+    @property
+    def search(self) -> CurvatureSearch | None:
+        """How a curvature weight is to be chosen, where that is left open."""
+        return None
+
+    @property
+    def least_curvature_weight(self) -> float:
+        """The smallest weight of a curvature penalty, over the columns; 0 where there is none."""
+        return 0.0
+
+    def with_curvature_weight(self, weight: float) -> Objective:
+        """The same objective with this curvature weight, of those that have one."""
         return self
 
     @abstractmethod

@@ -11,38 +11,11 @@ from ismcore.calculus import Calculus, ScoreFn
 from ismcore.errors import OptionError
 from ismcore.objectives.base import LossInputs, Objective, check_shape
 from ismcore.objectives.probes import Hutchinson, probe_products
+from ismcore.objectives.search import CurvatureSearch, is_weight
 from ismcore.ops import Array, Ops
 from ismcore.samples import Standardizer
 
-__all__ = ["CurvatureSearch", "ImplicitScoreMatching"]
-
-
-@dataclass(frozen=True)
-class CurvatureSearch:
-    """A choice of the curvature weight by held-out rows: one fit for each weight, and the one that they judge best.
-
-    Values of the regularised loss at different weights do not compare, so one loss judges all: by default the plain one, of
-    rows with noise as wide as the step of a discrete column.
-
-    Args:
-        weights: What to try.
-        folds: Parts that take turns in being held out, from 2; 0 for the rows that the fit holds out anyway.
-        judge_weight: Curvature weight of the loss that judges; a positive one favours its like.
-
-    Raises:
-        OptionError: A value is none of these.
-    """
-
-    weights: tuple[float, ...] = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3)
-    folds: int = 0
-    judge_weight: float = 0.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "weights", tuple(self.weights))
-        if not self.weights or not all(_is_weight(w) for w in (*self.weights, self.judge_weight)):
-            raise OptionError(f"a search needs curvature weights that are finite and from 0, not {self.weights!r}")
-        if isinstance(self.folds, bool) or not isinstance(self.folds, int) or self.folds < 0 or self.folds == 1:
-            raise OptionError(f"folds must be a whole number from 2, or 0 for none, not {self.folds!r}")
+__all__ = ["ImplicitScoreMatching"]
 
 
 @dataclass(frozen=True)
@@ -94,7 +67,7 @@ class ImplicitScoreMatching(Objective):
             weight = tuple(float(w) for w in weight)
             object.__setattr__(self, "curvature_weight", weight)
         numbers = weight if isinstance(weight, tuple) else (weight,)
-        if not numbers or not all(_is_weight(w) for w in numbers):
+        if not numbers or not all(is_weight(w) for w in numbers):
             raise OptionError(
                 f"curvature_weight must be finite and from 0, one number or one a dimension, or 'auto', not {weight!r}"
             )
@@ -105,6 +78,27 @@ class ImplicitScoreMatching(Objective):
         penalised = any(float(w) > 0.0 for w in numbers)
         if isinstance(self.divergence, Hutchinson) and penalised and self.divergence.n_probes < 2:
             raise OptionError("a curvature_weight with estimated divergence needs Hutchinson(n_probes=2) or more")
+
+    @property
+    def title(self) -> str:
+        """See `Objective.title`."""
+        if self.curvature_weight:
+            return rf"Regularised score matching, $\lambda$ = {self.curvature_weight:g}"
+        return "Implicit score matching"
+
+    @property
+    def search(self) -> CurvatureSearch | None:
+        """See `Objective.search`."""
+        return self.curvature_weight if isinstance(self.curvature_weight, CurvatureSearch) else None
+
+    @property
+    def least_curvature_weight(self) -> float:
+        """See `Objective.least_curvature_weight`."""
+        return float(np.min(self.curvature_weight))
+
+    def with_curvature_weight(self, weight: float) -> ImplicitScoreMatching:
+        """See `Objective.with_curvature_weight`."""
+        return replace(self, curvature_weight=weight)
 
     @property
     def penalised(self) -> bool:
@@ -188,7 +182,3 @@ class ImplicitScoreMatching(Objective):
             squares = sum((p * p for p in products[1:]), products[0] * products[0])
             integrand = integrand + inputs["curvature_weight"] * (total * total - squares) * (1.0 / (m * (m - 1)))
         return calculus.ops.sum(integrand, axis=1)
-
-
-def _is_weight(value: object) -> bool:
-    return not isinstance(value, bool) and isinstance(value, int | float | np.number) and 0.0 <= float(value) < np.inf
