@@ -78,6 +78,8 @@ def _loss_and_gradient(
     def taped(params: Params, x: Array, given: Params) -> tuple[Array, Params]:
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
         loss = loss_at(leaves, x, given)
+        if not loss.requires_grad:
+            return loss, {name: torch.zeros_like(value) for name, value in leaves.items()}
         slopes = torch.autograd.grad(loss, tuple(leaves.values()), materialize_grads=True)
         return loss.detach(), dict(zip(leaves, slopes, strict=True))
 
