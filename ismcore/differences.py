@@ -67,6 +67,7 @@ def check_step(
     problem: Problem,
     params: Params,
     outputs: Outputs,
+    context: np.ndarray | None = None,
     *,
     energy: bool = False,
     compare: bool = True,
@@ -89,6 +90,7 @@ def check_step(
         problem: The rows to look at, and the user's objective.
         params: To look at.
         outputs: Score and output of the model on the engine; called with 2 n rows.
+        context: What the score is conditional on at the rows, (n, c), if anything.
         energy: Whether the output is an energy U, of which the score is -grad U; that is compared too.
         compare: Whether anything is compared, or only parameters without a gradient are looked for.
 
@@ -100,16 +102,24 @@ def check_step(
 
     Cost: one training step on n rows, its compilation included, and some 10 scores of 2 n rows.
     """
-    return _Step(engine, title, problem, params, outputs, energy=energy).check(compare)
+    return _Step(engine, title, problem, params, outputs, context, energy=energy).check(compare)
 
 
 class _Step:
     """One training step on a few rows, and what is compared with it; see `check_step`."""
 
     def __init__(
-        self, engine: Backend, title: str, problem: Problem, params: Params, outputs: Outputs, *, energy: bool
+        self,
+        engine: Backend,
+        title: str,
+        problem: Problem,
+        params: Params,
+        outputs: Outputs,
+        context: np.ndarray | None,
+        *,
+        energy: bool,
     ) -> None:
-        self.title, self.engine, self.outputs, self.energy = title, engine, outputs, energy
+        self.title, self.engine, self.outputs, self.context, self.energy = title, engine, outputs, context, energy
         self.rng = stream(0, "probe")
         n, d = problem.x.shape
         spread = problem.x.std(axis=0)
@@ -282,6 +292,8 @@ class _Step:
 
     def _outputs(self, x: Array, context: Array | None = None, params: Params | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Score and output; always of 2 n rows, so that one compiled program serves."""
+        if context is None and self.context is not None:
+            context = np.concatenate([self.context] * (len(x) // self.problem.n))
         times = 2 * self.problem.n // len(x)
         points, around = (None if a is None else np.concatenate([a] * times) for a in (x, context))
         found = self.outputs(self.params if params is None else params, points, around)

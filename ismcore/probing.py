@@ -89,7 +89,7 @@ def probe(
         inputs = (points,) if around is None else (points, around)
         return _called(finest, problem.model, own.title, at, inputs)
 
-    return check_step(finest, own.title, problem, params, outputs, energy=frame.energy, compare=not allow_nonsmooth)
+    return check_step(finest, own.title, problem, params, outputs, context, energy=frame.energy, compare=not allow_nonsmooth)
 
 
 def _widest(
