@@ -228,12 +228,13 @@ class _Step:
     def _check_x(self) -> None:
         """Compare v^T J v with the difference of scores; the other term of the loss is a value."""
         x, psi = self.problem.x, self._score(self.problem.x)
-        taken = self.loss - 0.5 * float(np.mean(np.sum(psi * psi, axis=1)))
+        squares = 0.5 * float(np.mean(np.sum(psi * psi, axis=1)))
+        taken, digits = self.loss - squares, MARGIN * float(np.finfo(self.engine.dtype).eps) * squares
 
         def difference(step: float) -> Difference:
             products = np.sum(self.v * _Differences(step).jvp(self._score, x, self.v)[1], axis=1)
             size = float(np.mean(np.abs(products)))
-            return float(np.mean(products)), NEAR["x"] * size, self._noise(self._rounding, size, step)
+            return float(np.mean(products)), NEAR["x"] * size, self._noise(self._rounding, size, step) + digits
 
         found = _unlike(taken, difference)
         if found is not None:

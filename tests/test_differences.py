@@ -126,6 +126,9 @@ CUT_IN_X = {
     "a norm of a layer taken as data": lambda: two(scaled),
     "a score that is a slope at a detached x": lambda: Torch(own_slope, a=linear(3, 8)),
     "a wrong backward pass": lambda: two(lambda net, x: net.b(Halved.apply(net.a(x)))),
+    "an energy with a term at a detached x": lambda: ismcore.Energy(
+        Torch(lambda net, x: net.b(torch.tanh(net.a(x))).sum(1) + x.detach().square().sum(1), a=linear(3, 8), b=linear(8, 1))
+    ),
     "an energy at a detached norm": lambda: ismcore.Energy(
         Torch(lambda net, x: net.b(torch.tanh(net.a(x / (1.0 + x.detach().square())))).sum(1), a=linear(3, 8), b=linear(8, 1))
     ),
@@ -314,6 +317,11 @@ def test_float32_inside_of_float64_passes():
     net = two(single)
     for options in ({"objective": ismcore.DenoisingScoreMatching(0.3)}, {"allow_nonsmooth": True}):
         assert not untrained(ismcore.fit(X, model=net, dtype="float64", **QUICK, **options))
+
+
+def test_slopes_below_the_digits_of_a_float32_inside_pass():
+    flat = two(lambda net, x: (1.0 + 1e-10 * net.b(torch.tanh(net.a(x)))).float().to(x.dtype))
+    ismcore.fit(X, model=flat, dtype="float64", **QUICK)
 
 
 class CutLinen(nn.Module):
