@@ -182,7 +182,8 @@ def fit(
         )
     followers = as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
-        probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
+        told = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
+        settings = replace(settings, warnings=(*settings.warnings, *told))
         settings = choose_curvature(engine, settings, samples, traits, stop)
         run = Run(engine, settings, samples, traits, stop, [report, notify_observers, *followers], where)
         problem = run.data.problem
