@@ -159,7 +159,8 @@ def fit(
     check_run(request, settings, samples)
     where, followers = _new_checkpoint(checkpoint), as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
-        probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
+        told = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
+        settings = replace(settings, warnings=(*settings.warnings, *told))
         settings = choose_curvature(engine, settings, samples, traits, stop)
         run = Run(engine, settings, samples, traits, stop, [report, notify_observers, *followers], where)
         results = []

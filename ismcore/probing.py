@@ -10,6 +10,7 @@ import numpy as np
 
 from ismcore.adoption import sample_context, users_own
 from ismcore.backend import Backend
+from ismcore.differences import check_step
 from ismcore.errors import IsmError, ModelError
 from ismcore.models import Model
 from ismcore.ops import Array
@@ -33,37 +34,43 @@ def probe(
     start: StartingPoint | None = None,
     *,
     allow_nonsmooth: bool = False,
-) -> None:
+) -> tuple[str, ...]:
     """Refuse a user's module that fails, mixes rows, draws random numbers, changes the dtype, or is not smooth in x.
 
-    It sees samples as they are trained on. The library's own models need no probe.
+    Refused too is one whose derivatives are not those of its scores: see `ismcore.differences.check_step`. It sees samples as
+    they are trained on. The library's own models need no probe.
 
     Args:
         engine: Where the model is to be trained.
         settings: Of the fit.
         samples: To train on.
         start: The parameters to look at, if not those that it starts from by itself.
-        allow_nonsmooth: Let models that are not smooth pass.
+        allow_nonsmooth: Let models that are not smooth pass; their derivatives are not compared.
+
+    Returns:
+        What is to be told of the model, in words.
 
     Raises:
         ModelError: See above; the message says what was found, and what to do.
 
-    Cost: some 20 scores of 64 rows; where functions are compiled, three small programs.
+    Cost: some 40 scores of 64 rows, and a training step of 32; where functions are compiled, four small programs.
     """
     if users_own(settings.model)[0] is None:
-        return
+        return ()
     problem = Data.of(settings, samples).problem
     params = start_of(settings, problem, 0, start).params
-    own, _ = users_own(problem.model)
+    own, frame = users_own(problem.model)
     assert own is not None  # noqa: S101  (a canonical model is of the same kind)
     n, d = problem.x.shape
-    x = problem.x[np.linspace(0, n - 1, ROWS).astype(int)]
+    problem = problem.take(np.linspace(0, n - 1, ROWS).astype(int))
+    x = problem.x
     context = sample_context(problem.objective, ROWS, d)
     rows = x if context is None else np.hstack([x, context])
 
     def score(on: Backend, points: np.ndarray) -> tuple[np.ndarray, str]:
         inputs = (points,) if context is None else (points[:, :d], points[:, d:])
-        return _called(on, problem.model, own.title, params, inputs)
+        psi, output = _called(on, problem.model, own.title, params, inputs)
+        return psi, output.dtype.name
 
     _, found = score(engine, np.concatenate([rows, rows]))
     if found != engine.dtype:
@@ -72,18 +79,37 @@ def probe(
             f"its input, or fit with dtype={found!r}"
         )
     _check_rows(own.title, lambda points: score(engine, points)[0], rows, float(np.sqrt(np.finfo(engine.dtype).eps)))
+    wide, digits = _widest(engine, score, rows)
     if problem.objective.differentiates_in_x and not allow_nonsmooth:
-        _check_smooth(own.title, engine, score, rows)
+        _check_smooth(own.title, lambda points: score(wide, points)[0], rows, digits)
+    finest = wide if digits == wide.dtype else engine
+
+    def outputs(at: Params, points: Array, around: Array | None) -> tuple[np.ndarray, np.ndarray]:
+        inputs = (points,) if around is None else (points, around)
+        return _called(finest, problem.model, own.title, at, inputs)
+
+    return check_step(finest, own.title, problem, params, outputs, context, energy=frame.energy, compare=not allow_nonsmooth)
+
+
+def _widest(
+    engine: Backend, score: Callable[[Backend, np.ndarray], tuple[np.ndarray, str]], x: np.ndarray
+) -> tuple[Backend, str]:
+    """The engine in float64 if the model can be computed there, and the dtype that the user's code then returns."""
+    wide = type(engine)("float64", engine.device, engine.precision) if "float64" in engine.dtypes else engine
+    try:
+        return wide, score(wide, np.concatenate([x, x]))[1]
+    except ModelError:  # fixed to float32, where fewer digits must do
+        return engine, engine.dtype
 
 
 def _called(
     engine: Backend, model: Model, title: str, params: Params, inputs: tuple[np.ndarray, ...]
-) -> tuple[np.ndarray, str]:
-    """The score, and the dtype that the user's code returns; whatever that raises becomes an error that says so."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The score, and what the user's code returns; whatever that raises becomes an error that says so."""
     try:
         with engine.scope():
             psi, output = _program(engine, model)(engine.asarrays(params), *map(engine.asarray, inputs))
-            return engine.to_numpy(psi), engine.to_numpy(output).dtype.name
+            return engine.to_numpy(psi), engine.to_numpy(output)
     except IsmError:
         raise
     except Exception as error:
@@ -130,15 +156,8 @@ def _check_rows(title: str, score: Callable[[np.ndarray], np.ndarray], x: np.nda
             )
 
 
-def _check_smooth(
-    title: str, engine: Backend, score: Callable[[Backend, np.ndarray], tuple[np.ndarray, str]], x: np.ndarray
-) -> None:
-    wide = type(engine)("float64", engine.device, engine.precision) if "float64" in engine.dtypes else engine
-    try:
-        dtype = score(wide, np.concatenate([x, x]))[1]
-    except ModelError:  # fixed to float32, where fewer digits must do
-        wide, dtype = engine, engine.dtype
-    kinked = kinked_lines(lambda points: score(wide, points)[0], x, LEVELS.get(dtype, 8), float(np.finfo(dtype).eps))
+def _check_smooth(title: str, score: Callable[[np.ndarray], np.ndarray], x: np.ndarray, dtype: str) -> None:
+    kinked = kinked_lines(score, x, LEVELS.get(dtype, 8), float(np.finfo(dtype).eps))
     if kinked >= FEWEST:
         raise ModelError(
             f"{title} is not smooth in x: {kinked} of {len(x)} lines between samples cross a kink or a jump of the score, such "

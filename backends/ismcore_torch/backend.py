@@ -11,6 +11,7 @@ from ismcore.calculus import ScoreFn
 from ismcore.forks import is_forked
 from ismcore.ops import Array, Ops
 from ismcore.problem import Params, Problem, TrainState
+from ismcore_torch.calculus import vjp
 from ismcore_torch.ops import TorchOps
 from ismcore_torch.session import TorchSession, has_kernels
 
@@ -97,8 +98,7 @@ class TorchBackend(Backend):
 
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         """See `Calculus.vjp`."""
-        psi, pull, *_ = torch.func.vjp(f, x)
-        return psi, lambda v: pull(v)[0]
+        return vjp(f, x)
 
     def synchronize(self) -> None:
         """See `Backend.synchronize`."""

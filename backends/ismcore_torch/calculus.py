@@ -3,24 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ismcore import Hutchinson
+from ismcore.backend import SharedSetting
 from ismcore.calculus import ScoreFn
 from ismcore.errors import SamplesError
 from ismcore.losses import CallerCalculus
 from ismcore.ops import Array, Ops
 from ismcore_torch.ops import TorchOps
 
-__all__ = ["ArrayCalculus", "Divergence", "Score", "Weight", "calculus_at"]
+__all__ = ["ArrayCalculus", "Divergence", "Score", "Weight", "calculus_at", "math_attention", "vjp"]
 
 Score = Callable[[torch.Tensor], torch.Tensor]
 Weight = float | Sequence[float] | torch.Tensor
 Divergence = str | Hutchinson | torch.Tensor
+
+_KERNELS = ("flash_sdp", "mem_efficient_sdp", "cudnn_sdp", "math_sdp")
+
+
+def _kernels() -> tuple[bool, ...]:
+    return tuple(getattr(torch.backends.cuda, f"{name}_enabled")() for name in _KERNELS)
+
+
+def _set_kernels(enabled: tuple[bool, ...]) -> None:
+    for name, value in zip(_KERNELS, enabled, strict=True):
+        getattr(torch.backends.cuda, f"enable_{name}")(value)
+
+
+# the flags hold for the CPU too; `sdpa_kernel` alone would leave them changed where two threads enter and leave it by turns
+_ATTENTION = SharedSetting("torch's attention kernels", _kernels, _set_kernels, exclusive=False)
+
+
+def math_attention() -> AbstractContextManager[object]:
+    """Attention by products and a softmax, as torch's fused kernels have no second derivative; afterwards as before.
+
+    What is computed inside can be differentiated again, inside or later: the kernel is chosen when the function is called, not
+    when its derivative is taken.
+    """
+    if torch.compiler.is_compiling():
+        return sdpa_kernel(SDPBackend.MATH)
+    return _ATTENTION.hold((False, False, False, True))
+
+
+def vjp(f: ScoreFn, x: Array) -> tuple[Array, Callable[[Array], Array]]:
+    """f(x) and the pullback v -> v^T J, by torch.func: see `ismcore.calculus.Calculus.vjp`."""
+    with math_attention():
+        psi, pull, *_ = torch.func.vjp(f, x)
+    return psi, lambda v: pull(v)[0]
 
 
 class ArrayCalculus(CallerCalculus[torch.Tensor]):
@@ -60,8 +95,7 @@ class ArrayCalculus(CallerCalculus[torch.Tensor]):
 
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         """See `Calculus.vjp`. `torch.func.jvp` is not offered: it fails under inductor on a linear layer (torch 2.13)."""
-        psi, pull, *_ = torch.func.vjp(f, x)
-        return psi, lambda v: pull(v)[0]
+        return vjp(f, x)
 
     def jacobian_diagonal(self, f: ScoreFn, x: Array, /) -> tuple[Array, Array]:
         """See `Calculus.jacobian_diagonal`; one direction after the other, `chunk_size` rows at once."""

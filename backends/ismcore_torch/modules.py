@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.overrides import TorchFunctionMode
 
 from ismcore.backend import Backend
 from ismcore.calculus import Calculus
@@ -197,6 +198,8 @@ def adopt_module(model: torch.nn.Module, sample: tuple[np.ndarray, ...]) -> Torc
     place = next(iter(trained.values()))
     values = {name: value.detach().clone() for name, value in trained.items()}
     rows = [torch.tensor(a, dtype=place.dtype, device=place.device) for a in sample]
+    per_row = takes_one_row(title, _caller(template, values), rows, template)
+    _check_apart(title, inner, _caller(template, values), rows, per_row=per_row)
     return TorchModule(
         template=template,
         title=f"{title}, in which {kinks[0]}" if kinks else title,
@@ -204,7 +207,7 @@ def adopt_module(model: torch.nn.Module, sample: tuple[np.ndarray, ...]) -> Torc
         start={name: as_array(name, value) for name, value in trained.items()},
         device="cpu" if place.device.type == "cpu" else f"{place.device.type}:{place.device.index or 0}",
         smooth=not kinks,
-        per_row=takes_one_row(title, _caller(template, values), rows, template),
+        per_row=per_row,
     )
 
 
@@ -244,6 +247,40 @@ def _random_state_kept() -> Iterator[None]:
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=list(devices)):
         yield
+
+
+class _Watched(TorchFunctionMode):
+    """Notes which of some tensors, by id, torch's functions make other tensors of."""
+
+    def __init__(self, names: dict[int, str]) -> None:
+        super().__init__()
+        self.names = names
+        self.seen: set[str] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor | tuple | list):  # not where only a shape or a dtype is asked for
+            for value in (*args, *(kwargs or {}).values()):
+                parts = value if isinstance(value, tuple | list) else (value,)
+                self.seen.update(self.names[id(part)] for part in parts if id(part) in self.names)
+        return found
+
+
+def _check_apart(
+    title: str, module: torch.nn.Module, call: Callable[..., Any], rows: list[torch.Tensor], *, per_row: bool
+) -> None:
+    """Refuse a module whose copy still computes with the caller's tensors, which a closure holds on to."""
+    held = (*module.named_parameters(), *module.named_buffers())
+    with _random_state_kept(), torch.inference_mode(False), torch.no_grad():
+        with _Watched({id(value): name for name, value in held}) as watched:
+            call(*([a[0] for a in rows] if per_row else rows))
+    if watched.seen:
+        names = [name for name, _ in held if name in watched.seen]
+        raise ModelError(
+            f"{title} reaches {', '.join(names[:6])} past its attributes, by a closure such as a lambda, a hook or a replaced "
+            "method makes: the copy that is trained would go on using your own module's. Write that function as a method that "
+            "reads self, which is copied with the module"
+        )
 
 
 def _check_layers(title: str, module: torch.nn.Module) -> None:

@@ -14,6 +14,7 @@ from ismcore.errors import OptionError
 from ismcore.ops import Array
 from ismcore.optimizers import SGD, Adam
 from ismcore.problem import STATE_PARTS, Params, Problem, Steps, TrainState, take_rows
+from ismcore_torch.calculus import math_attention
 from ismcore_torch.recorded import MANY, recorded_loss_and_gradient
 
 __all__ = ["TorchSession", "few_threads", "has_kernels", "is_small"]
@@ -55,7 +56,8 @@ class _DoubleBackward(Calculus):
 
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         at = x if x.requires_grad else x.detach().requires_grad_()
-        psi = f(at)
+        with math_attention():
+            psi = f(at)
 
         def pull(v: Array) -> Array:
             (product,) = torch.autograd.grad(psi, at, v, create_graph=True, materialize_grads=True)
@@ -76,6 +78,8 @@ def _loss_and_gradient(
     def taped(params: Params, x: Array, given: Params) -> tuple[Array, Params]:
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
         loss = loss_at(leaves, x, given)
+        if not loss.requires_grad:
+            return loss, {name: torch.zeros_like(value) for name, value in leaves.items()}
         slopes = torch.autograd.grad(loss, tuple(leaves.values()), materialize_grads=True)
         return loss.detach(), dict(zip(leaves, slopes, strict=True))
 
@@ -106,7 +110,9 @@ class TorchSession(Session):
 
     def run(self, steps: Steps) -> np.ndarray:
         """See `Session.run`."""
-        with few_threads(self._small):
+        # held here as well as in each product, where it then costs a fifth
+        held = math_attention() if self._problem.objective.differentiates_in_x else nullcontext()
+        with few_threads(self._small), held:
             losses = self._take(steps)
         self._step += steps.count
         return self._backend.to_numpy(torch.stack(losses)).astype(np.float64)
