@@ -12,7 +12,7 @@ import numpy as np
 from ismcore.backend import Backend
 from ismcore.calculus import NumpyCalculus, ScoreFn
 from ismcore.errors import IsmError, ModelError
-from ismcore.objectives import SlicedScoreMatching
+from ismcore.objectives import LossInputs, SlicedScoreMatching
 from ismcore.ops import Array
 from ismcore.optimizers import SGD
 from ismcore.problem import Params, Problem
@@ -126,13 +126,16 @@ class _Step:
         self.v = self.rng.choice([-1.0, 1.0], (n, d)) * np.where(spread > 0.0, spread, spread.mean() or 1.0)
         self.in_x = problem.objective.differentiates_in_x
         objective = SlicedScoreMatching(probes=self.v[None]) if self.in_x else problem.objective
-        inputs = None if self.in_x else {k: v for k, v in problem.inputs().items() if k != "row_weight"}
+        inputs: LossInputs | None = None
+        if not self.in_x:
+            inputs = problem.inputs()
+            inputs.pop("row_weight", None)
         self.problem = replace(
-            problem, objective=objective, optimizer=SGD(0.0, momentum=0.9), standardizer=Standardizer.identity(d),
+            problem, loss=replace(problem.loss, objective=objective), optimizer=SGD(0.0, momentum=0.9), standardizer=Standardizer.identity(d),
             row_weight=None, compile="off" if problem.compile == "off" else "auto", batch_size=None, clip_norm=None,
-            average=False, _inputs=inputs,
+            average=False, fixed_inputs=inputs,
         )  # fmt: skip
-        self.given = {**self.problem.inputs(), **self.problem.draws(0)}
+        self.given = self.problem.inputs() | self.problem.draws(0)
         self.sizes = {name: float(np.sqrt(np.mean(np.square(value)))) or 0.1 for name, value in params.items()}
         self.params, self.loss, self.gradient = self._somewhere(params)
 
