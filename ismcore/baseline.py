@@ -14,11 +14,11 @@ from ismcore import analytic
 from ismcore.backend import Backend
 from ismcore.calculus import NumpyCalculus
 from ismcore.errors import SamplesError
-from ismcore.evaluate import jacobian_diagonal, score_on
 from ismcore.models import Model
 from ismcore.normality import Departure, departure
 from ismcore.objectives import DenoisingScoreMatching, NoiseConditionalScoreMatching
 from ismcore.problem import Params, Problem
+from ismcore.programs import jacobian_diagonal, score_on
 from ismcore.samples import Standardizer
 from ismcore.seeds import stream
 

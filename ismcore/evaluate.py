@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,11 @@ import numpy as np
 from ismcore.adoption import adopted, device_for, no_model
 from ismcore.backend import Backend, as_dtype
 from ismcore.errors import ModelError
-from ismcore.models import Energy, Model, check_params
+from ismcore.models import Model, check_params
 from ismcore.objectives import ImplicitScoreMatching, LossInputs, Objective
-from ismcore.ops import Array
 from ismcore.plugins import choose, load_backend
 from ismcore.problem import Loss, Params
+from ismcore.programs import jacobian_diagonal, score_program
 from ismcore.samples import Standardizer, as_samples, as_weights
 from ismcore.seeds import stream
 
@@ -140,7 +140,7 @@ def evaluate(
         return Evaluation(
             loss=float(engine.to_numpy(value)),
             gradient={name: engine.to_numpy(gradient[name]) for name in checked},
-            score=engine.to_numpy(_score_program(engine, model)(at, points)),
+            score=engine.to_numpy(score_program(engine, model)(at, points)),
             backend=engine.name,
             dtype=dtype,
             device=engine.device,
@@ -162,40 +162,3 @@ def check_language(model: Model, backend: str) -> None:
 def _terms(engine: Backend, loss: Loss, params: Params, x: np.ndarray, inputs: LossInputs) -> np.ndarray:
     with engine.scope():
         return engine.to_numpy(loss.terms(engine, engine.asarrays(params), engine.asarray(x), engine.asarrays(inputs)))
-
-
-def score_on(engine: Backend, model: Model, params: Params, x: np.ndarray, context: np.ndarray | None = None) -> np.ndarray:
-    """The score at each sample, (n, d), on the backend."""
-    with engine.scope():
-        given = () if context is None else (engine.asarray(context),)
-        return engine.to_numpy(_score_program(engine, model)(engine.asarrays(params), engine.asarray(x), *given))
-
-
-def energy_on(engine: Backend, model: Energy, params: Params, x: np.ndarray) -> np.ndarray:
-    """The energy at each sample, (n,), on the backend."""
-    with engine.scope():
-        return engine.to_numpy(_energy_program(engine, model)(engine.asarrays(params), engine.asarray(x)))
-
-
-def jacobian_diagonal(engine: Backend, model: Model, params: Params, x: np.ndarray) -> np.ndarray:
-    """D psi_i / d x_i at each sample, (n, d), by the backend's differentiation."""
-    with engine.scope():
-        return engine.to_numpy(_diagonal_program(engine, model)(engine.asarrays(params), engine.asarray(x)))
-
-
-@lru_cache(maxsize=64)
-def _score_program(engine: Backend, model: Model) -> Callable[..., Array]:
-    return engine.compiled(lambda params, x, *context: model.score(engine, params, x, *context))
-
-
-@lru_cache(maxsize=64)
-def _energy_program(engine: Backend, model: Energy) -> Callable[..., Array]:
-    return engine.compiled(lambda params, x: model.energy(engine, params, x))
-
-
-@lru_cache(maxsize=64)
-def _diagonal_program(engine: Backend, model: Model) -> Callable[[Params, Array], Array]:
-    def diagonal(params: Params, x: Array) -> Array:
-        return engine.jacobian_diagonal(lambda points: model.score(engine, params, points), x)[1]
-
-    return engine.compiled(diagonal)

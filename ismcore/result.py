@@ -16,12 +16,13 @@ from ismcore.baseline import Baseline
 from ismcore.calculus import NumpyCalculus
 from ismcore.density import integrate_score
 from ismcore.errors import DensityUnavailable, OptionError
-from ismcore.evaluate import energy_on, evaluate, jacobian_diagonal, score_on
+from ismcore.evaluate import evaluate
 from ismcore.ledger import Ledger
 from ismcore.models import Energy, Model
 from ismcore.objectives import Objective
 from ismcore.plugins import load_backend
 from ismcore.problem import Params
+from ismcore.programs import energy_on, jacobian_diagonal, score_on
 from ismcore.registry import installed_version
 from ismcore.samples import Standardizer, as_samples
 from ismcore.settings import Settings
