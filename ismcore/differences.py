@@ -130,11 +130,15 @@ class _Step:
         if not self.in_x:
             inputs = problem.inputs()
             inputs.pop("row_weight", None)
-        self.problem = replace(
-            problem, loss=replace(problem.loss, objective=objective), optimizer=SGD(0.0, momentum=0.9), standardizer=Standardizer.identity(d),
-            row_weight=None, compile="off" if problem.compile == "off" else "auto", batch_size=None, clip_norm=None,
-            average=False, fixed_inputs=inputs,
-        )  # fmt: skip
+        self.problem = Problem(
+            replace(problem.loss, objective=objective),
+            SGD(0.0, momentum=0.9),
+            problem.x,
+            Standardizer.identity(d),
+            seed=problem.seed,
+            compile="off" if problem.compile == "off" else "auto",
+            fixed_inputs=inputs,
+        )
         self.given = self.problem.inputs() | self.problem.draws(0)
         self.sizes = {name: float(np.sqrt(np.mean(np.square(value)))) or 0.1 for name, value in params.items()}
         self.params, self.loss, self.gradient = self._somewhere(params)

@@ -8,20 +8,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 from ismcore.errors import IsmError, IsmWarning
-from ismcore.result import FitResult
 
 __all__ = ["warn_now", "warns"]
 
 Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 _said: ContextVar[frozenset[str]] = ContextVar("_said", default=frozenset())
 """What the call in progress has said already."""
 
 
-def warns(fit: Callable[Arguments, FitResult]) -> Callable[Arguments, FitResult]:
+def warns(fit: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """A function that gives every text of its result's `warnings` to Python's, as `IsmWarning`, once all the work is done.
 
     Where a filter makes errors of them, the first is raised and has the result as its attribute. An error of the function's own
@@ -29,16 +29,14 @@ def warns(fit: Callable[Arguments, FitResult]) -> Callable[Arguments, FitResult]
     """
 
     @wraps(fit)
-    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> FitResult:
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         begun = _said.set(frozenset())
         try:
             result = fit(*args, **kwargs)
             _warn_of(result)
         except IsmError as error:
-            carried = getattr(error, "result", None)
-            if isinstance(carried, FitResult):
-                with suppress(IsmWarning):
-                    _warn_of(carried)
+            with suppress(IsmWarning):
+                _warn_of(getattr(error, "result", None))
             raise
         finally:
             _said.reset(begun)
@@ -53,12 +51,12 @@ def warn_now(text: str) -> None:
         _warn(text, None)
 
 
-def _warn_of(result: FitResult) -> None:
-    for text in dict.fromkeys(result.warnings):
+def _warn_of(result: Any) -> None:
+    for text in dict.fromkeys(getattr(result, "warnings", ())):
         _warn(text, result)
 
 
-def _warn(text: str, result: FitResult | None) -> None:
+def _warn(text: str, result: object) -> None:
     if text in _said.get():
         return
     warnings.warn(IsmWarning(text, result=result), stacklevel=_levels_up())
