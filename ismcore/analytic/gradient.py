@@ -98,7 +98,7 @@ def _total(
     assert isinstance(objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
     n, d = x.shape
     weighted = "row_weight" in given
-    route = _route(problem, n, d, summed=not weighted)
+    route = _route(problem, n, d)
     rows = {"x": x, **({"weight": given["row_weight"]} if weighted else {})}
     folded = route.fold(ops, params)
 
@@ -114,10 +114,9 @@ def _total(
     return route, folded, calculus.sum_over_rows(block, rows, _block_rows(calculus, route, d))
 
 
-def _route(problem: Problem, n: int, d: int, *, summed: bool = False) -> Route:
+def _route(problem: Problem, n: int, d: int) -> Route:
     assert isinstance(problem.objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
-    trace = not problem.objective.penalised
-    route = find_route(problem.model, d, trace=trace, summed=summed and trace, n=n)
+    route = find_route(problem.model, d, trace=not problem.objective.penalised, n=n)
     assert route is not None  # noqa: S101
     return route
 

@@ -149,14 +149,13 @@ class ImplicitScoreMatching(Objective):
 
     def cotangents(
         self, ops: Ops, psi: Array, second: Array, weight: Array | float, given: Params
-    ) -> tuple[Array, Array, Array | float]:
+    ) -> tuple[Array, Array, Array]:
         """Loss, and its derivatives in psi and in `second`: by formula, for `ismcore.analytic`, where samples are columns.
 
         Args:
             ops: Operations.
             psi: Score, (d, n).
-            second: Where there is no penalty the divergence, (n,), or its sum over rows if all weigh alike; else the Jacobian
-                diagonal, (d, n).
+            second: Where there is no penalty the divergence, (n,), else the Jacobian diagonal, (d, n).
             weight: Weight of each row, (n,), or of all alike.
             given: See `terms`.
         """
@@ -164,8 +163,8 @@ class ImplicitScoreMatching(Objective):
         terms = psi * half
         half += half
         if "curvature_weight" not in given:
-            weighed = second * weight
-            return ops.sum(terms) + (ops.sum(weighed) if weighed.shape else weighed), half, weight
+            # the derivative in `second` is the weight, as an array (n,) also where it is one number
+            return ops.sum(terms) + ops.sum(second * weight), half, weight + 0.0 * second
         curvature_weight = given["curvature_weight"]
         if curvature_weight.shape:
             curvature_weight = curvature_weight[:, None]
