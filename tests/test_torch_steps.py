@@ -92,12 +92,12 @@ def test_a_step_that_cannot_be_compiled_is_taken_eagerly_with_a_warning(monkeypa
 
         return fails
 
-    step.compiled_step.cache_clear()
+    step._compiled.cache_clear()
     monkeypatch.setattr(torch, "compile", compile_nothing)
     eager = fit("torch", ismcore.MLP((4,)))
     with pytest.warns(RuntimeWarning, match=r"compiled step of torch failed: OSError: g\+\+: not found; the eager one") as told:
         found = fit("torch", ismcore.MLP((4,)), compile="on")
-    step.compiled_step.cache_clear()
+    step._compiled.cache_clear()
     assert len(told) == 1
     assert found.history["loss"].tobytes() == eager.history["loss"].tobytes()
     assert all(value.tobytes() == found.params[name].tobytes() for name, value in eager.params.items())
@@ -105,11 +105,11 @@ def test_a_step_that_cannot_be_compiled_is_taken_eagerly_with_a_warning(monkeypa
 
 def test_fits_of_a_kind_share_a_compiled_step_and_kinds_are_more_than_torch_keeps_for_one_function(monkeypatch):
     made = []
-    step.compiled_step.cache_clear()
+    step._compiled.cache_clear()
     monkeypatch.setattr(torch, "compile", lambda f, **options: made.append(f) or f)
     for width in range(1, 4):
         for rate, weight in ((0.1, 0.2), (0.3, 0.4)):
             fit("torch", ismcore.MLP((width,)), weight, epochs=2, optimizer=ismcore.Adam(rate), compile="on")
-    step.compiled_step.cache_clear()
+    step._compiled.cache_clear()
     assert len(made) == 3
     assert len({id(f.__code__) for f in made}) == 3

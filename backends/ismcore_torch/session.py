@@ -10,7 +10,7 @@ from ismcore import analytic
 from ismcore.backend import Backend, Session, SharedSetting
 from ismcore.optimizers import Adam
 from ismcore.problem import STATE_PARTS, Params, Problem, Steps, TrainState, take_rows
-from ismcore_torch.step import Shapes, Step, Tensors, compiled_step, eager_step, views
+from ismcore_torch.step import Shapes, Tensors, compiled_step, eager_step, views
 
 __all__ = ["TorchSession"]
 
@@ -37,18 +37,16 @@ class TorchSession(Session):
         self._shapes: Shapes = tuple((name, np.shape(value)) for name, value in trees[0].items())
         self._vectors: Tensors = tuple(backend.asarray(_joined(tree, self._shapes)) for tree in trees)
         self._step = state.step
-        self._eager = eager_step(backend, problem, self._shapes, self._across)
-        self._compiled = self._compiled_step() if problem.compile == "on" else None
+        arrays = self._vectors, self._shapes, self._across
+        self._eager = eager_step(backend, problem, *arrays)
+        self._compiled = compiled_step(backend, problem, *arrays) if problem.compile == "on" else None
         self._small = _is_small(backend, problem, state)
-
-    def _compiled_step(self) -> Step:
-        problem = self._problem
-        objective, optimizer = problem.objective.canonical(), problem.optimizer.canonical()
-        return compiled_step(self._backend, problem.model, objective, optimizer, problem.clip_norm, self._shapes, self._across)
 
     def run(self, steps: Steps) -> np.ndarray:
         """See `Session.run`."""
-        with self._few_threads():
+        # nothing is recorded for a tape where the gradient takes none: a tenth of a small network's step
+        untaped = self._compiled is None and analytic.supports(self._problem)
+        with self._few_threads(), torch.inference_mode(untaped):
             losses = self._take(steps)
         self._step += steps.count
         return self._backend.to_numpy(torch.stack(losses)).astype(np.float64)
@@ -83,12 +81,12 @@ class TorchSession(Session):
     def _advance(self, x: torch.Tensor, given: Params, numbers: Tensors) -> torch.Tensor:
         if self._compiled is not None:
             try:
-                return self._compiled(self._vectors, x, given, numbers)
+                return self._compiled(x, given, numbers)
             except Exception as error:  # whatever torch's compiler or the machine's raises
                 why = f"the compiled step of torch failed: {_in_words(error)}; the eager one goes on"
                 warnings.warn(why, RuntimeWarning, stacklevel=2)
                 self._compiled = None
-        return self._eager(self._vectors, x, given, numbers)
+        return self._eager(x, given, numbers)
 
     def state(self) -> TrainState:
         """See `Session.state`."""

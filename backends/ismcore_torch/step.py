@@ -1,7 +1,7 @@
 """One step in torch, call by call or compiled: loss, gradient, clipping, update and moving average."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 
 import numpy as np
@@ -24,8 +24,8 @@ LossAndGradient = Callable[[Params, Array, Params], tuple[Array, Params]]
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 """Names and shapes of arrays, in the order in which they follow each other in one vector."""
 Tensors = tuple[torch.Tensor, ...]
-Step = Callable[[Tensors, torch.Tensor, Params, Tensors], torch.Tensor]
-"""(vectors, x, given, numbers) -> the loss, (), before the step, which changes the vectors in place.
+Step = Callable[[torch.Tensor, Params, Tensors], torch.Tensor]
+"""(x, given, numbers) -> the loss, (), before the step, which changes the run's vectors in place.
 
 The vectors are those of `ismcore.problem.STATE_PARTS`, (p,) for p parameters, and (0,) where there is none. The numbers are
 three tensors (), so that a compiled step takes others without being compiled again: the learning rate, over 1 - b1^t for Adam;
@@ -72,20 +72,29 @@ def loss_and_gradient(backend: Backend, problem: Problem, *, turned: bool = Fals
     return taped
 
 
-def eager_step(backend: Backend, problem: Problem, shapes: Shapes, across: tuple[str, ...]) -> Step:
+def eager_step(backend: Backend, problem: Problem, vectors: Tensors, shapes: Shapes, across: tuple[str, ...]) -> Step:
     """The step of a problem, one torch call after the other.
 
     Args:
         backend: Operations and derivatives.
         problem: What is trained.
+        vectors: The run's, see `Step`.
         shapes: Of the parameters as they lie in the vectors.
         across: Names of the weights that lie there transposed: see `ismcore.analytic.across`.
     """
-    return _step(loss_and_gradient(backend, problem, turned=True), problem.optimizer, problem.clip_norm, shapes, across)
+    step = _step(loss_and_gradient(backend, problem, turned=True), problem.optimizer, problem.clip_norm, shapes)
+    # made once, as views of a small network's parameters take a tenth of its step
+    return partial(step, _params(vectors[0], shapes, across), vectors)
+
+
+def compiled_step(backend: Backend, problem: Problem, vectors: Tensors, shapes: Shapes, across: tuple[str, ...]) -> Step:
+    """The same step by `torch.compile`: one program for all fits of a kind, which is made when it is first called."""
+    objective, optimizer = problem.objective.canonical(), problem.optimizer.canonical()
+    return partial(_compiled(backend, problem.model, objective, optimizer, problem.clip_norm, shapes, across), vectors)
 
 
 @lru_cache(maxsize=16)
-def compiled_step(
+def _compiled(
     backend: Backend,
     model: Model,
     objective: Objective,
@@ -93,26 +102,32 @@ def compiled_step(
     clip_norm: float | None,
     shapes: Shapes,
     across: tuple[str, ...],
-) -> Step:
-    """The same step by `torch.compile`, one program for all fits of a kind; it is compiled when it is first called."""
+) -> Callable[..., torch.Tensor]:
     problem = Problem(model, objective, optimizer, np.empty((0, 0)), Standardizer.identity(0))
     closed = analytic.supports(problem)
     # torch.compile takes torch.func, and not a tape
     gradient = analytic.loss_and_gradient(backend, problem, turned=True) if closed else backend.loss_and_gradient(problem)
-    step = _step(gradient, optimizer, clip_norm, shapes, across)
-    compiled: Step = torch.compile(step, fullgraph=True, dynamic=False)
+    step = _step(gradient, optimizer, clip_norm, shapes)
+
+    def whole(vectors: Tensors, x: torch.Tensor, given: Params, numbers: Tensors) -> torch.Tensor:
+        return step(_params(vectors[0], shapes, across), vectors, x, given, numbers)
+
+    # torch.compile keeps at most eight programs for one code object: each kind has its own
+    whole.__code__ = whole.__code__.replace()
+    compiled: Callable[..., torch.Tensor] = torch.compile(whole, fullgraph=True, dynamic=False)
     return compiled
 
 
 def _step(
-    loss_and_gradient: LossAndGradient, optimizer: Optimizer, clip_norm: float | None, shapes: Shapes, across: tuple[str, ...]
-) -> Step:
+    loss_and_gradient: LossAndGradient, optimizer: Optimizer, clip_norm: float | None, shapes: Shapes
+) -> Callable[..., torch.Tensor]:
+    """A `Step` as a function of the vectors too, and of the parameters, which are views of the first."""
     update = _update_rule(optimizer)
 
-    def step(vectors: Tensors, x: torch.Tensor, given: Params, numbers: Tensors) -> torch.Tensor:
+    def step(params: Params, vectors: Tensors, x: torch.Tensor, given: Params, numbers: Tensors) -> torch.Tensor:
         theta, first, second, average = vectors
         rate, correction, share = numbers
-        params = {name: value.T if name in across else value for name, value in views(theta, shapes).items()}
+        loss: torch.Tensor
         loss, slopes = loss_and_gradient(params, x, given)
         gradient = torch.cat([slopes[name].reshape(-1) for name, _ in shapes])
         if clip_norm is not None:
@@ -122,14 +137,16 @@ def _step(
             average.lerp_(theta, share)
         return loss
 
-    # torch.compile keeps at most eight programs for one code object: each step has its own
-    step.__code__ = step.__code__.replace()
     return step
+
+
+def _params(theta: torch.Tensor, shapes: Shapes, across: tuple[str, ...]) -> Params:
+    return {name: value.T if name in across else value for name, value in views(theta, shapes).items()}
 
 
 def views(vector: torch.Tensor, shapes: Shapes) -> Params:
     """The arrays that a vector is made of, in its memory."""
-    parts = vector.split([prod(shape) for _, shape in shapes])
+    parts = torch.split(vector, [prod(shape) for _, shape in shapes])
     return {name: part.view(shape) for (name, shape), part in zip(shapes, parts, strict=True)}
 
 
