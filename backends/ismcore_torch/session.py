@@ -45,8 +45,7 @@ class TorchSession(Session):
     def run(self, steps: Steps) -> np.ndarray:
         """See `Session.run`."""
         # nothing is recorded for a tape where the gradient takes none: a tenth of a small network's step
-        untaped = self._compiled is None and analytic.supports(self._problem)
-        with self._few_threads(), torch.inference_mode(untaped):
+        with self._few_threads(), torch.inference_mode(analytic.supports(self._problem)):
             losses = self._take(steps)
         self._step += steps.count
         return self._backend.to_numpy(torch.stack(losses)).astype(np.float64)
