@@ -26,9 +26,9 @@ HAND = {
 }
 
 LIMITS = """\
-Seconds a step of one program over those of another, both in this run, unless a line says what else; by the problem. `hand`, `scan`,
-`unsynchronised` and `squared score` are programs by hand, `NumPy` and `C` floors, `compiled` is `fit(compile="on")`. A figure without
-a limit is for reading alone. A limit holds what has been reached, with room for a machine's moods; it is no promise.\
+Seconds a step of one program over those of another, both in this run, unless a line says what else; by the problem. `hand`,
+`scan`, `unsynchronised` and `squared score` are programs by hand, `NumPy` and `C` floors, `compiled` is `fit(compile="on")`. A
+figure without a limit is for reading alone. A limit holds what has been reached, with room for noise.\
 """
 
 OPTIONS = """\
