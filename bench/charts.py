@@ -97,7 +97,7 @@ def ratios(figure, found, over):
             axes.plot([row.limit] * 2, [place - 0.42, place + 0.42], color="black", linewidth=2)
     axes.set_yticks(places, [f"{row.case}: {row.backend}, {row.program} / {row.over}" for row, _ in rows], fontsize=7)
     axes.set_ylim(0.4, len(rows) + 0.8)
-    limits = "; black: the limit asked for" if any(row.limit is not None for row, _ in rows) else ""
+    limits = "; black: the limit" if any(row.limit is not None for row, _ in rows) else ""
     axes.set(xscale="log", xlabel=f"ratio of the medians{limits}")
     axes.axvline(1.0, color="grey", linewidth=0.8)
     axes.grid(alpha=0.3, axis="x")

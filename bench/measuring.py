@@ -62,9 +62,9 @@ def _function(engine, problem):
     if engine.name != "torch":
         return engine.loss_and_gradient(problem.loss)
     # torch's session takes a tape of its own, about twice as fast as the torch.func of tier 0
-    from ismcore_torch.session import _loss_and_gradient
+    from ismcore_torch.step import loss_and_gradient
 
-    return _loss_and_gradient(engine, problem)
+    return loss_and_gradient(engine, problem.loss)
 
 
 def error(found, expected):

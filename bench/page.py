@@ -25,6 +25,12 @@ HAND = {
     "autograd": "nested `elementwise_grad` once for each dimension, Adam in NumPy",
 }
 
+LIMITS = """\
+Seconds a step of one program over those of another, both in this run, unless a line says what else; by the problem. `hand`,
+`scan`, `unsynchronised` and `squared score` are programs by hand, `NumPy` and `C` floors, `compiled` is `fit(compile="on")`. A
+figure without a limit is for reading alone. A limit holds what has been reached, with room for noise.\
+"""
+
 OPTIONS = """\
 To the seconds of a step of ours, each option alone. Probes that are given are one Rademacher probe a row for
 `SlicedScoreMatching`, which differentiates where the exact divergence has a formula; drawn ones, beside given ones, are drawn
@@ -67,7 +73,8 @@ def markdown(found, device, charts):
         ABOUT.format(device=device, **_about(found)),
         "By hand (`bench/by_hand/`), what a careful user writes:",
         "\n".join(by_hand),
-        "## What was asked for",
+        "## Limits",
+        LIMITS,
         report.claims_table(found),
         *(f"![{what}]({file})" for file, what in charts if file.endswith(("by-hand.png", "floor.png"))),
         "## Reference run, wide networks",

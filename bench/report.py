@@ -88,8 +88,8 @@ def table(head, rows):
 
 def claims_table(found):
     marks = {True: "yes", False: "**no**", None: ""}
-    rows = ((a.show, a.what, a.backend, a.found, a.limit, marks[a.met]) for a in answers(found))
-    return table(["show", "what", "backend", "found", "limit", "met"], rows)
+    rows = ((a.on, a.what, a.backend, a.found, a.limit, marks[a.met]) for a in answers(found))
+    return table(["on", "what", "backend", "found", "limit", "met"], rows)
 
 
 def axis_table(found, family):

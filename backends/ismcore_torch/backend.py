@@ -13,7 +13,7 @@ from ismcore.ops import Array, Ops
 from ismcore.problem import Params, Problem, TrainState
 from ismcore_torch.calculus import vjp
 from ismcore_torch.ops import TorchOps
-from ismcore_torch.session import TorchSession, has_kernels
+from ismcore_torch.session import TorchSession
 
 __all__ = ["TorchBackend"]
 
@@ -107,10 +107,4 @@ class TorchBackend(Backend):
 
     def prepare(self, problem: Problem, state: TrainState) -> Session:
         """See `Backend.prepare`."""
-        if problem.compile == "off" or not has_kernels():
-            return GenericSession(self, problem, state)
-        if problem.compile == "on":
-            from ismcore_torch.compiled import CompiledSession
-
-            return CompiledSession(self, problem, state)
-        return TorchSession(self, problem, state)
+        return (GenericSession if problem.compile == "off" else TorchSession)(self, problem, state)

@@ -18,7 +18,7 @@ these lose second derivatives (torch.compile drops an autograd.Function's backwa
 """
 
 from ismcore.analytic.choice import find_route
-from ismcore.analytic.gradient import across, block_rows, loss, loss_and_gradient, score_and_diagonal, supports
+from ismcore.analytic.gradient import across, loss, loss_and_gradient, score_and_diagonal, supports
 from ismcore.analytic.routes import Route
 
-__all__ = ["Route", "across", "block_rows", "find_route", "loss", "loss_and_gradient", "score_and_diagonal", "supports"]
+__all__ = ["Route", "across", "find_route", "loss", "loss_and_gradient", "score_and_diagonal", "supports"]

@@ -42,16 +42,12 @@ class ShallowEnergy(Route):
         _, d1, d2, _ = layers.jets[0]
         downhill = -transposed(ops, a)
         slope, bend = downhill * d1, downhill * d2
-        total = ops.sum(bend, axis=1) if self.summed else None
-        if total is None:
-            second = row_times(folded, bend) if self.trace else transposed(ops, folded) @ bend
-        else:
-            second = ops.sum(folded * total)
-        return pulled(ops, weight, slope), second, (params, layers, folded, downhill, slope, bend, total)
+        second = row_times(folded, bend) if self.trace else transposed(ops, folded) @ bend
+        return pulled(ops, weight, slope), second, (params, layers, folded, downhill, slope, bend)
 
-    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
+    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
         """See `Route.pullback`."""
-        params, layers, squares, downhill, slope, bend, total = residuals
+        params, layers, squares, downhill, slope, bend = residuals
         _, d1, d2, d3 = layers.jets[0]
         slope_bar = layers.weights[0] @ psi_bar
         if not self.trace:
@@ -59,7 +55,7 @@ class ShallowEnergy(Route):
             squares_bar = bend @ transposed(ops, second_bar)
         else:
             bend_bar = second_bar * squares[:, None]
-            squares_bar = second_bar * total if self.summed else times_column(bend, second_bar)
+            squares_bar = times_column(bend, second_bar)
         z_bar = slope_bar * d2
         z_bar += bend_bar * d3
         z_bar *= downhill
@@ -108,14 +104,14 @@ class DeepEnergy(Route):
             bent = slopes[k] * slopes[k]
             bent *= axes.of_rows(q[k])
             curvature += axes.arranged(ops, ops.sum(bent, axis=0))
-        second = self.traced(ops, curvature) if self.trace else curvature
+        second = ops.sum(curvature, axis=0) if self.trace else curvature
         return -pulled(ops, layers.weights[0], e[0]), -second, (params, layers, axes, squares, g, e, q, slopes, passed)
 
-    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
+    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
         """See `Route.pullback`."""
         params, layers, axes, squares, g, e, q, slopes, passed = residuals
         depth = len(layers.jets)
-        # as an array (d, n), also where it is one number
+        # as an array (d, n), also where it is one number a row
         r = 0.0 * psi_bar - second_bar if self.trace else -second_bar
         weight_bars, d1_bars, q_bars = self._curvature_bars(ops, layers, axes, squares, q, slopes, passed, r)
 

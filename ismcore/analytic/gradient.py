@@ -17,7 +17,7 @@ from ismcore.objectives import ImplicitScoreMatching, LossInputs
 from ismcore.ops import Array
 from ismcore.problem import Loss, Params, Problem
 
-__all__ = ["across", "block_rows", "loss", "loss_and_gradient", "score_and_diagonal", "supports"]
+__all__ = ["across", "loss", "loss_and_gradient", "score_and_diagonal", "supports"]
 
 
 def supports(loss: Loss) -> bool:
@@ -43,7 +43,7 @@ def across(problem: Problem) -> tuple[str, ...]:
 
 
 def loss_and_gradient(
-    calculus: Calculus, loss: Loss, of_rows: int | None = None, *, turned: bool = False
+    calculus: Calculus, loss: Loss, *, turned: bool = False
 ) -> Callable[[Params, Array, LossInputs], tuple[Array, Params]]:
     """The loss and its gradient as a function (params, x, inputs), for a loss that `supports` accepts.
 
@@ -52,13 +52,12 @@ def loss_and_gradient(
     Args:
         calculus: Operations.
         loss: Model and objective.
-        of_rows: How many rows there are, where x is only some of them, and its share of their mean is wanted.
         turned: Whether gradients of the weights that `across` names are given transposed, as the formula finds them.
     """
     keep_freed_memory()
 
     def value_and_gradient(params: Params, x: Array, inputs: LossInputs) -> tuple[Array, Params]:
-        route, folded, total = _total(calculus, loss, params, x, inputs, gradient=True, of_rows=of_rows)
+        route, folded, total = _total(calculus, loss, params, x, inputs, gradient=True)
         if folded is not None:
             for name, slope in route.unfold(calculus.ops, params, folded, total[FOLDED]).items():
                 total[name] = total[name] + slope
@@ -89,11 +88,6 @@ def score_and_diagonal(calculus: Calculus, model: Model, params: Params, x: Arra
     return psi, diagonal
 
 
-def block_rows(calculus: Calculus, loss: Loss, n: int, d: int) -> int:
-    """How many rows of n make a block that stays in the cache."""
-    return _block_rows(calculus, _route(loss, n, d), d)
-
-
 def _total(
     calculus: Calculus,
     loss: Loss,
@@ -102,19 +96,18 @@ def _total(
     inputs: LossInputs,
     *,
     gradient: bool,
-    of_rows: int | None = None,
 ) -> tuple[Route, Any, Params]:
     """The formula used, what it folded, and the sums over all rows: the loss and, if asked for, what `Route.pullback` gives."""
     objective, ops = _exact(loss), calculus.ops
     n, d = x.shape
     weighted = "row_weight" in inputs
-    route = _route(loss, n, d, summed=not weighted)
+    route = _route(loss, n, d)
     rows = {"x": x, **({"weight": inputs["row_weight"]} if weighted else {})}
     folded = route.fold(ops, params)
 
     def block(part: Params) -> Params:
         psi, second, residuals = route.forward(ops, params, folded, transposed(ops, part["x"]))
-        weight = part["weight"] if weighted else 1.0 / (of_rows or n)
+        weight = part["weight"] if weighted else 1.0 / n
         value, psi_bar, second_bar = objective.cotangents(ops, psi, second, weight, inputs)
         found: Params = {"loss": value}
         if gradient:
@@ -130,9 +123,8 @@ def _exact(loss: Loss) -> ImplicitScoreMatching:
     return loss.objective
 
 
-def _route(loss: Loss, n: int, d: int, *, summed: bool = False) -> Route:
-    trace = not _exact(loss).penalised
-    route = find_route(loss.model, d, trace=trace, summed=summed and trace, n=n)
+def _route(loss: Loss, n: int, d: int) -> Route:
+    route = find_route(loss.model, d, trace=not _exact(loss).penalised, n=n)
     assert route is not None  # noqa: S101
     return route
 

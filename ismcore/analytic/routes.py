@@ -47,7 +47,6 @@ class Route(ABC):
     Args:
         net: The network.
         trace: Whether the second quantity is the divergence, (n,), or the Jacobian diagonal, (d, n).
-        summed: Whether of the divergence only the sum over rows is wanted, (): less work, where all rows weigh alike.
 
     Attributes:
         across: Weights that are multiplied, entry by entry, by the transpose of others, and so are their gradients, which
@@ -56,10 +55,9 @@ class Route(ABC):
 
     across: tuple[str, ...] = ()
 
-    def __init__(self, net: MLP, *, trace: bool, summed: bool = False) -> None:
+    def __init__(self, net: MLP, *, trace: bool) -> None:
         self.net = net
         self.trace = trace
-        self.summed = summed
 
     def fold(self, ops: Ops, params: Params) -> Any:
         """What depends on the weights alone, found once for all rows; None where there is nothing such."""
@@ -67,21 +65,17 @@ class Route(ABC):
 
     @abstractmethod
     def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
-        """Score (d, n); divergence (n,), its sum () or Jacobian diagonal (d, n); residuals for `pullback`.
+        """Score (d, n); divergence (n,) or Jacobian diagonal (d, n); residuals for `pullback`.
 
         The samples x are (d, n).
         """
 
     @abstractmethod
-    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
+    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
         """Gradient in the parameters of sum(psi_bar * psi) + sum(second_bar * second); the cotangents count as constants.
 
         What `fold` gave counts as a constant too; its own gradient is there by the name `FOLDED`, if it gave something.
         """
-
-    def traced(self, ops: Ops, terms: Array) -> Array:
-        """The divergence of every row, or their sum, from terms (k, n) that add up to it."""
-        return ops.sum(terms) if self.summed else ops.sum(terms, axis=0)
 
     def unfold(self, ops: Ops, params: Params, folded: Any, folded_bar: Array) -> Params:
         """Gradient in the weights through `fold`, given that of what it gave, summed over all rows."""

@@ -69,24 +69,17 @@ class OneHidden(ScoreRoute):
         mix, first = folded
         layers = Layers.of(ops, self.net, params, x, order=2, first=first)
         d1 = layers.jets[0][1]
-        total = ops.sum(d1, axis=1) if self.summed else None
-        if total is not None:
-            second = ops.sum(mix * total)
-        else:
-            second = row_times(mix, d1) if self.trace else mix @ d1
-        return self.output(params, layers), second, (layers, mix, total)
+        second = row_times(mix, d1) if self.trace else mix @ d1
+        return self.output(params, layers), second, (layers, mix)
 
-    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
+    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
         """See `Route.pullback`."""
-        layers, mix, total = residuals
+        layers, mix = residuals
         _, d1, d2 = layers.jets[0]
         if not self.trace:
             z_bar = pulled(ops, mix, second_bar)
             z_bar *= d2
             mix_bar = second_bar @ transposed(ops, d1)
-        elif self.summed:
-            z_bar = (second_bar * mix)[:, None] * d2
-            mix_bar = second_bar * total
         else:
             z_bar = mix[:, None] * d2
             z_bar *= second_bar
@@ -118,9 +111,9 @@ class TwoHiddenTrace(ScoreRoute):
         layers = Layers.of(ops, self.net, params, x, order=2)
         mix, _ = folded
         carried = mix @ layers.jets[0][1]
-        return self.output(params, layers), self.traced(ops, carried * layers.jets[1][1]), (layers, mix, carried)
+        return self.output(params, layers), ops.sum(carried * layers.jets[1][1], axis=0), (layers, mix, carried)
 
-    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
+    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
         """See `Route.pullback`."""
         layers, mix, carried = residuals
         (_, d1, dd1), (_, d2, dd2) = layers.jets
@@ -172,11 +165,11 @@ class TwoHiddenDiagonal(ScoreRoute):
         carried = ops.reshape(mix @ d1, (through.shape[0], through.shape[1], d1.shape[1]))
         return self.output(params, layers), ops.sum(carried * d2, axis=1), (layers, mix, carried)
 
-    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
+    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
         """See `Route.pullback`."""
         layers, mix, carried = residuals
         (_, d1, dd1), (_, d2, dd2) = layers.jets
-        bar = second_bar[:, None, :]  # type: ignore[index]  # an array, as the diagonal is one
+        bar = second_bar[:, None, :]
         weighted = ops.reshape(bar * d2, (mix.shape[0], d1.shape[1]))
         z1_bar = pulled(ops, mix, weighted)
         z1_bar *= dd1
@@ -235,17 +228,17 @@ class Tangents(TangentRoute):
         before, after = self.push(ops, layers, axes, 0, first)
         last = axes.of_directions(turned(ops, layers.weights[-1]))
         diagonal = axes.arranged(ops, ops.sum(after[-1] * last, axis=0))
-        second = self.traced(ops, diagonal) if self.trace else diagonal
+        second = ops.sum(diagonal, axis=0) if self.trace else diagonal
         return self.output(params, layers), second, (layers, axes, last, before, after)
 
-    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
+    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
         """See `Route.pullback`."""
         layers, axes, last, before, after = residuals
         _, d1, dd1 = layers.jets[0]
         if not self.trace:
             second_bar = axes.arranged(ops, second_bar)
-        elif not self.summed:
-            second_bar = axes.of_rows(second_bar[None, :])  # type: ignore[index]  # one number for each row
+        else:
+            second_bar = axes.of_rows(second_bar[None, :])
         last_bar = transposed(ops, ops.sum(second_bar * after[-1], axis=axes.rows))
         bar, z_bars, weight_bars = self.pull(ops, layers, axes, 0, before, after, second_bar * last)
         z_bar = ops.sum(bar * axes.of_directions(layers.weights[0]), axis=axes.directions) * dd1
@@ -285,15 +278,14 @@ class FoldedTrace(TangentRoute):
         start = axes.of_directions(layers.weights[1]) * axes.arranged(ops, d1)
         before, after = self.push(ops, layers, axes, 1, axes.of_rows(d2) * start)
         through = axes.of_directions(turned(ops, folded))
-        divergence = self.traced(ops, axes.arranged(ops, ops.sum(after[-1] * through, axis=0)))
+        divergence = ops.sum(axes.arranged(ops, ops.sum(after[-1] * through, axis=0)), axis=0)
         return self.output(params, layers), divergence, (layers, axes, through, start, before, after)
 
-    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array | float) -> Params:
+    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
         """See `Route.pullback`."""
         layers, axes, through, start, before, after = residuals
         (_, d1, dd1), (_, d2, dd2) = layers.jets[:2]
-        if not self.summed:
-            second_bar = axes.of_rows(second_bar[None, :])  # type: ignore[index]  # one number for each row
+        second_bar = axes.of_rows(second_bar[None, :])
         through_bar = transposed(ops, ops.sum(second_bar * after[-1], axis=axes.rows))
         bar, z_bars, weight_bars = self.pull(ops, layers, axes, 1, before, after, second_bar * through)
         z2_bar = ops.sum(bar * start, axis=axes.directions) * dd2

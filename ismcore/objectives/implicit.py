@@ -145,14 +145,13 @@ class ImplicitScoreMatching(Objective):
 
     def cotangents(
         self, ops: Ops, psi: Array, second: Array, weight: Array | float, inputs: LossInputs
-    ) -> tuple[Array, Array, Array | float]:
+    ) -> tuple[Array, Array, Array]:
         """Loss, and its derivatives in psi and in `second`: by formula, for `ismcore.analytic`, where samples are columns.
 
         Args:
             ops: Operations.
             psi: Score, (d, n).
-            second: Where there is no penalty the divergence, (n,), or its sum over rows if all weigh alike; else the Jacobian
-                diagonal, (d, n).
+            second: Where there is no penalty the divergence, (n,), else the Jacobian diagonal, (d, n).
             weight: Weight of each row, (n,), or of all alike.
             inputs: See `terms`.
         """
@@ -160,8 +159,8 @@ class ImplicitScoreMatching(Objective):
         terms = psi * half
         half += half
         if "curvature_weight" not in inputs:
-            weighed = second * weight
-            return ops.sum(terms) + (ops.sum(weighed) if len(weighed.shape) else weighed), half, weight
+            # the derivative in `second` is the weight, as an array (n,) also where it is one number
+            return ops.sum(terms) + ops.sum(second * weight), half, weight + 0.0 * second
         curvature_weight = inputs["curvature_weight"]
         if len(curvature_weight.shape):
             curvature_weight = curvature_weight[:, None]
