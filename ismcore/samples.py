@@ -135,7 +135,7 @@ def check_spread(x: np.ndarray) -> None:
         )
     with np.errstate(all="ignore"):  # what overflows is refused when it is standardised
         mean, spread = np.abs(x.mean(axis=0)), x.std(axis=0)
-    rounding = np.flatnonzero(spread < ROUNDING * mean)
+    rounding = np.flatnonzero((spread < ROUNDING * mean) & (spread > 0.0))  # a spread of 0 is one whose squares underflow
     if len(rounding):
         named = ", ".join(f"{k} (mean {mean[k]:.6g}, standard deviation {spread[k]:.1g})" for k in rounding[:10])
         more = f" and {len(rounding) - 10} more" if len(rounding) > 10 else ""

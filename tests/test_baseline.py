@@ -1,6 +1,7 @@
 """The yardstick of a fit: the normal law in closed form on the same held-out rows, and when a fit is told it is no better."""
 
 import math
+import warnings
 from dataclasses import replace
 from fractions import Fraction
 
@@ -302,7 +303,10 @@ def test_of_several_starts_it_is_that_of_the_best():
 
 
 def said(x, **options):
-    result = ismcore.fit(x, backend="autograd", **options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = ismcore.fit(x, backend="autograd", **options)
+    assert {str(one.message) for one in caught} == set(result.warnings)
     return [text for text in result.warnings if "the baseline" in text]
 
 

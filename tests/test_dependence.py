@@ -133,4 +133,4 @@ def test_a_fit_tells_of_what_its_dtype_does_not_resolve(dtype, told):
         with pytest.warns(ismcore.IsmWarning, match="linearly dependent"):
             ismcore.fit(x, **options)
     else:
-        assert ismcore.fit(x, **options).warnings == ()
+        assert not [text for text in ismcore.fit(x, **options).warnings if "dependent" in text]

@@ -12,10 +12,13 @@ import pytest
 import torch
 from flax import nnx
 from torch.nn import functional
-from truth import correlated
+from truth import SMALL_SAMPLE, correlated
 
 import ismcore
 
+pytestmark = pytest.mark.filterwarnings(
+    *SMALL_SAMPLE, "ignore:.*training leaves (it as it is|them as they are):ismcore.IsmWarning"
+)
 X = correlated(n=50)
 QUICK = {"epochs": 1, "validation": 0, "progress": False}
 
@@ -187,6 +190,8 @@ def test_a_gradient_that_is_not_the_losss_is_refused_by_name():
     def normed(net, x):
         return functional.linear(torch.tanh(net.a(x)), net.b.weight / net.b.weight.norm().detach(), net.b.bias)
 
+    # one direction of the parameters is looked along: of 20 starts 14 to 17 are refused
+    torch.manual_seed(0)
     for objective in (None, ismcore.DenoisingScoreMatching(0.3)):
         with pytest.raises(ismcore.ModelError, match=r"another gradient than its loss, in b.weight: .*requires_grad_\(False\)"):
             ismcore.fit(X, model=two(normed), objective=objective, **QUICK)

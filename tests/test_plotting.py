@@ -142,6 +142,7 @@ def test_loss_picture_joins_the_held_out_losses_that_were_asked_and_marks_the_be
     assert np.nanmax(judged) < high
 
 
+@pytest.mark.filterwarnings(*SMALL_SAMPLE)
 def test_a_fit_that_finished_no_epoch_has_no_loss_to_draw():
     nothing = ismcore.fit(correlated(), backend="autograd", timeout=1e-9)
     assert not len(nothing.history["loss"])

@@ -5,11 +5,12 @@ import pytest
 import torch
 from ismcore_torch import step
 from test_analytic_blocks import MODELS
-from truth import relative_error
+from truth import SMALL_SAMPLE, relative_error
 
 import ismcore
 from ismcore.activations import ACTIVATIONS
 
+pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE)
 N, D = 15, 5
 X = np.random.default_rng(0).standard_normal((N, D))
 SMOOTH = [name for name, activation in ACTIVATIONS.items() if activation.smooth]

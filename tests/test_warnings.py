@@ -42,7 +42,7 @@ def test_every_warning_of_a_result_is_heard_once(options):
 
 
 def test_a_fit_that_has_nothing_to_say_is_silent():
-    said, result = heard(lambda: ismcore.fit(correlated(n=400), **OPTIONS))
+    said, result = heard(lambda: ismcore.fit(correlated(n=400), **OPTIONS, validation=0))
     assert said == list(result.warnings) == []
 
 
