@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -29,9 +29,6 @@ from ismcore.optimizers import averaged, clipped
 from ismcore.problem import Loss, Params, Problem, Steps, TrainState, take_rows
 
 __all__ = ["DTYPES", "Backend", "BackendInfo", "GenericSession", "Session", "SharedSetting", "as_dtype"]
-
-Tree = TypeVar("Tree", bound=Mapping[str, Any])
-"""Arrays by name: parameters, or `LossInputs`."""
 
 DTYPES = ("float32", "float64")
 API = 1
@@ -148,10 +145,6 @@ class Backend(Calculus):
     def scope(self) -> AbstractContextManager[None]:
         """Holds every global switch that the backend needs, and restores it on leaving; may be entered again inside."""
         return nullcontext()
-
-    def asarrays(self, tree: Tree) -> Tree:
-        """`asarray` of every array, by name."""
-        return cast(Tree, {name: self.asarray(value) for name, value in tree.items()})
 
     @abstractmethod
     def to_numpy(self, array: Array, /) -> np.ndarray:

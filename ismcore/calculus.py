@@ -5,14 +5,17 @@ depends on row i of x alone. Then one product of all rows' Jacobians with one di
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from ismcore.ops import Array, NumpyOps, Ops
 
-__all__ = ["Calculus", "NumpyCalculus", "ScoreFn"]
+__all__ = ["Calculus", "NumpyCalculus", "ScoreFn", "Tree"]
+
+Tree = TypeVar("Tree", bound=Mapping[str, Any])
+"""Arrays by name: parameters, or `ismcore.objectives.LossInputs`."""
 
 ScoreFn = Callable[..., Array]
 """A batched function of x, (n, d) -> (n, d) or (n,), rows independent; a second argument is the context, (n, c)."""
@@ -27,6 +30,8 @@ class Calculus(ABC):
 
     ops: Ops
     dtype: str
+    device: str = "cpu"
+    """Where its arrays are."""
     block_bytes: int = 4 * 2**20
     """What the closed formulas keep of a block of rows, between forward pass and pullback, takes about this much: it then
     stays in the cache. A device without such a cache wants larger blocks."""
@@ -34,6 +39,10 @@ class Calculus(ABC):
     @abstractmethod
     def asarray(self, array: np.ndarray, /) -> Array:
         """An array of the framework, in the working dtype and on the device, which shares no memory with the argument."""
+
+    def asarrays(self, tree: Tree) -> Tree:
+        """`asarray` of every array, by name."""
+        return cast(Tree, {name: self.asarray(value) for name, value in tree.items()})
 
     def jvp(self, f: ScoreFn, x: Array, v: Array, /) -> tuple[Array, Array]:
         """f(x) and the product of each row's Jacobian with that row of v: (f(x), J v), both (n, d)."""

@@ -252,7 +252,7 @@ def _density_fit(result: FitResult, target: Any, sample: Any, grid: Any) -> Fitt
 
     def curve(epoch: int | None) -> np.ndarray:
         try:
-            return result.density(points, epoch=epoch)
+            return np.asarray(result.density(points, epoch=epoch))
         except DensityUnavailable:  # as of an early snapshot, which does not yet lead back to the samples
             return density_from_score(result.score(points, epoch=epoch)[:, 0], points)
 

@@ -11,7 +11,7 @@ import ismcore
 from ismcore.analytic import find_route
 from ismcore.backend import API
 from ismcore.models import Standardized
-from ismcore.problem import Problem
+from ismcore.problem import Loss, Problem
 from ismcore.samples import Standardizer
 from ismcore.testing import check_backend, functions
 
@@ -147,7 +147,7 @@ OBJECTIVES = {
 def problem_of(model, objective, n, d, weighted):
     x = np.random.default_rng(n).normal(size=(n, d))
     weight = np.arange(1.0, n + 1.0) / (n * (n + 1) / 2) if weighted else None
-    return Problem(model, objective, ismcore.SGD(), x, Standardizer.identity(d), weight)
+    return Problem(Loss(model, objective), ismcore.SGD(), x, Standardizer.identity(d), weight)
 
 
 def found(backend, problem, block_bytes=None):
@@ -160,8 +160,8 @@ def found(backend, problem, block_bytes=None):
         params = engine.asarrays({k: rng.uniform(0.1, 1.0, shape) for k, shape in problem.model.shapes(d).items()})
         given = engine.asarrays({**problem.inputs(), **problem.draws(0)})
         x = engine.asarray(problem.x)
-        alone = engine.loss(problem)(params, x, given)
-        value, slopes = engine.loss_and_gradient(problem)(params, x, given)
+        alone = engine.loss(problem.loss)(params, x, given)
+        value, slopes = engine.loss_and_gradient(problem.loss)(params, x, given)
         return [engine.to_numpy(alone), engine.to_numpy(value), *(engine.to_numpy(slopes[name]) for name in params)]
 
 

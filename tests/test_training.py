@@ -165,7 +165,7 @@ def test_as_many_snapshots_as_epochs_are_kept(backend):
 
 
 def test_a_history_that_is_not_that_of_the_state_is_refused():
-    problem = Problem(ismcore.Affine(), objective(0.0), ismcore.Adam(), X, Standardizer.identity(D))
+    problem = Problem(Loss(ismcore.Affine(), objective(0.0)), ismcore.Adam(), X, Standardizer.identity(D))
     state = ismcore.Adam().start(ismcore.Affine().initial_params(0, D))
     for step, losses in ((5, np.zeros(4)), (3, np.zeros(4)), (0, np.zeros(1))):
         with pytest.raises(ismcore.CheckpointMismatch, match=f"after {step} steps, and the history holds {len(losses)}"):
@@ -225,7 +225,7 @@ def test_an_epoch_sees_every_row_once_in_equal_batches(size):
 def test_gradients_of_batches_average_to_that_of_all_rows(size, weight):
     dealt = problem(size, weight)
     engine = load_backend("autograd")()
-    loss_and_gradient = engine.loss_and_gradient(dealt)
+    loss_and_gradient = engine.loss_and_gradient(dealt.loss)
     whole = loss_and_gradient(START, X, dealt.inputs())
     share, (rows, weights) = dealt.batch_share(0, dealt.batches), dealt.rows(0, dealt.batches)
     parts = [loss_and_gradient(START, X[r], {**dealt.inputs(), "row_weight": w}) for r, w in zip(rows, weights, strict=True)]

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ismcore.backend import Backend
+from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.evaluate import check_language
 from ismcore.models import Frame, Model, ScoreFunction, UserModel
@@ -41,7 +41,7 @@ class FunctionForm(Form):
         """See `Form.call`."""
         return self.apply(tree, *arguments)
 
-    def give(self, tree: Any, engine: Backend, frame: Frame, into: Any) -> Any:
+    def give(self, tree: Any, engine: Calculus, frame: Frame, into: Any) -> Any:
         """See `Form.give`."""
         if into is not None:
             raise ModelError("the parameters of a ScoreFunction cannot be changed in place; use what native() returns")

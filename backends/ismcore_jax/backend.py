@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ismcore.backend import Backend, GenericSession, Session, Tree
-from ismcore.calculus import ScoreFn
+from ismcore.backend import Backend, GenericSession, Session
+from ismcore.calculus import ScoreFn, Tree
 from ismcore.errors import BackendUnavailable
 from ismcore.forks import is_forked
 from ismcore.objectives import LossInputs

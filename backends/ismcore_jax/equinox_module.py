@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from ismcore.backend import Backend
+from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.models import Frame
 from ismcore.ops import Array
@@ -53,7 +53,7 @@ class EquinoxForm(Form):
         found: Array = eqx.combine(tree, self.rest)(*arguments)
         return found
 
-    def give(self, tree: Any, engine: Backend, frame: Frame, into: Any) -> Any:
+    def give(self, tree: Any, engine: Calculus, frame: Frame, into: Any) -> Any:
         """See `Form.give`."""
         if into is not None:
             raise ModelError(f"the parameters of a {self.kind} cannot be changed in place; use what native() returns")

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ismcore.backend import Backend
+from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.models import Frame, takes_rows
 from ismcore.ops import Array
@@ -62,7 +62,7 @@ class LinenForm(Form):
         found: Array = self.module.apply({"params": tree, **self.constants}, *arguments)
         return found
 
-    def give(self, tree: Any, engine: Backend, frame: Frame, into: Any) -> Any:
+    def give(self, tree: Any, engine: Calculus, frame: Frame, into: Any) -> Any:
         """See `Form.give`; a pair if the caller passed one, else a bound module."""
         if into is not None:
             raise ModelError(f"the parameters of a {self.kind} cannot be changed in place; use what native() returns")

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from flax.errors import TraceContextError
 
-from ismcore.backend import Backend
+from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.models import Frame
 from ismcore.ops import Array
@@ -54,7 +54,7 @@ class NnxForm(Form):
         found: Array = nnx.merge(self.graph, tree, self.constants)(*arguments)
         return found
 
-    def give(self, tree: Any, engine: Backend, frame: Frame, into: Any) -> Any:
+    def give(self, tree: Any, engine: Calculus, frame: Frame, into: Any) -> Any:
         """See `Form.give`."""
         module = nnx.merge(self.graph, tree, self.constants)
         if into is not None:

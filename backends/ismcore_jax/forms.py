@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ismcore.backend import Backend
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.models import Frame, UserModel, takes_rows
@@ -46,7 +45,7 @@ class Form(ABC):
         """The output at x, or at x and context, for parameters as the network's own tree."""
 
     @abstractmethod
-    def give(self, tree: Any, engine: Backend, frame: Frame, into: Any) -> Any:
+    def give(self, tree: Any, engine: Calculus, frame: Frame, into: Any) -> Any:
         """The network with these parameters, in kind; see `UserModel.native`."""
 
 
@@ -123,7 +122,7 @@ class JaxModel(UserModel):
         wider = jnp.promote_types(found.dtype, x.dtype) != x.dtype
         return found.astype(x.dtype) if wider else found
 
-    def native(self, engine: Backend, params: Params, frame: Frame, into: Any = None) -> Any:
+    def native(self, engine: Calculus, params: Params, frame: Frame, into: Any = None) -> Any:
         """See `UserModel.native`."""
         return self.form.give(self.tree(engine.asarrays(params)), engine, frame, into)
 

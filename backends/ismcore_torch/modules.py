@@ -15,7 +15,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
-from ismcore.backend import Backend
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.models import Frame, UserModel, takes_rows
@@ -89,7 +88,7 @@ class TorchModule(UserModel):
         arguments = (x,) if context is None else (x, context)
         return torch.func.vmap(call)(*arguments) if self.per_row else call(*arguments)
 
-    def native(self, engine: Backend, params: Params, frame: Frame, into: Any = None) -> torch.nn.Module:
+    def native(self, engine: Calculus, params: Params, frame: Frame, into: Any = None) -> torch.nn.Module:
         """See `UserModel.native`."""
         values = engine.asarrays(params)
         trained = self._filled(engine, values) if into is None else _written(into, values, self.title)
@@ -98,7 +97,7 @@ class TorchModule(UserModel):
         mean, scale = (torch.tensor(value, dtype=torch.float64, device=engine.device) for value in (frame.mean, frame.scale))
         return InUnits(trained, mean, scale, energy=frame.energy)
 
-    def _filled(self, engine: Backend, values: Params) -> torch.nn.Module:
+    def _filled(self, engine: Calculus, values: Params) -> torch.nn.Module:
         places = dict(self.template.named_parameters())
         memo: dict[int, Any] = {id(places[name]): torch.nn.Parameter(value) for name, value in values.items()}
         return copy.deepcopy(self.template, memo).to(dtype=getattr(torch, engine.dtype), device=engine.device)

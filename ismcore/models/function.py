@@ -17,7 +17,7 @@ from ismcore.problem import Params
 from ismcore.trees import Rebuild, as_array, flatten
 
 if TYPE_CHECKING:
-    from ismcore.backend import Backend
+    pass
 
 __all__ = ["ScoreFunction"]
 
@@ -88,18 +88,18 @@ class ScoreFunction(UserModel):
         apply = self.apply if self.over_rows is None else self.over_rows(self.apply)
         return apply(*arguments)
 
-    def native(self, engine: Backend, params: Params, frame: Frame, into: Any = None) -> tuple[Callable[..., Any], Any]:
+    def native(self, engine: Calculus, params: Params, frame: Frame, into: Any = None) -> tuple[Callable[..., Any], Any]:
         """A function (params, x) in the engine's framework, and its tree of parameters; see `UserModel.native`."""
         refuse_into(self, into)
         return pair(engine, self._native_apply(engine), self.tree(engine.asarrays(params)), frame)
 
-    def _native_apply(self, engine: Backend) -> Callable[..., Array]:
+    def _native_apply(self, engine: Calculus) -> Callable[..., Array]:
         if self.backend is not None:
             return self.apply
         return lambda params, x, *context: self.apply(engine.ops, params, x, *context)
 
 
-def pair(engine: Backend, apply: Callable[..., Array], tree: Any, frame: Frame) -> tuple[Callable[..., Any], Any]:
+def pair(engine: Calculus, apply: Callable[..., Array], tree: Any, frame: Frame) -> tuple[Callable[..., Any], Any]:
     """A function (params, x, *context) that takes x in the user's units, and its parameters."""
     if frame.mean is None or frame.scale is None:
         return apply, tree
