@@ -11,8 +11,8 @@ import sys
 import numpy as np
 
 import ismcore
-from ismcore.baseline import NormalLaw
-from ismcore.normality import departure
+from ismcore.samples.normality import departure
+from ismcore.training.baseline import NormalLaw
 
 ROWS = (200, 1000, 5000)
 SIZES = (1, 2, 5, 10)

@@ -10,7 +10,7 @@ import time
 def measure(backend, device, epochs=16):
     """Seconds to import all that a fit needs, to prepare it, and to take a first chunk of steps of the reference run."""
     start = time.perf_counter()
-    from ismcore.plugins import load_backend
+    from ismcore.plugins.lookup import load_backend
 
     load_backend(backend)
     imported = time.perf_counter() - start

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 import ismcore
-from ismcore.optimizers import SGD
-from ismcore.plugins import load_backend
+from ismcore.optimizers.rules import SGD
+from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Loss, Problem
-from ismcore.samples import Standardizer
+from ismcore.samples.checks import Standardizer
 
 REPORTS = Path(__file__).parent / "reports"
 PACKAGES = ("ismcore", "numpy", "autograd", "torch", "jax", "jaxlib")

@@ -15,8 +15,8 @@ from measuring import machine
 from sklearn.datasets import load_digits, load_iris
 
 import ismcore
-from ismcore.datafiles import read_samples
 from ismcore.density import fisher_divergence
+from ismcore.samples.tables import read_samples
 
 RUN = ismcore.datasets.reference_run()
 GRID = np.linspace(-15.0, 15.0, 6001)

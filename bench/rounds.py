@@ -11,7 +11,7 @@ import pytest
 from programs import names, programs
 
 from ismcore.errors import IsmError
-from ismcore.plugins import load_backend
+from ismcore.plugins.lookup import load_backend
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 """How far a loss may be from its answer, relative to max(1, its magnitude)."""

@@ -1,9 +1,7 @@
 """Score matching from samples alone, the same in torch, JAX and HIPS-autograd."""
 
 from ismcore import datasets, targets
-from ismcore.backend import BackendInfo
-from ismcore.checkpoints import Checkpoint
-from ismcore.compare import Comparison, compare
+from ismcore.backend.contract import BackendInfo
 from ismcore.density import density_from_score
 from ismcore.errors import (
     BackendBroken,
@@ -27,11 +25,10 @@ from ismcore.errors import (
     ScopeConflict,
     UnknownBackend,
 )
-from ismcore.evaluate import Evaluation, evaluate
-from ismcore.events import STOP, FitEvent
-from ismcore.fitting import fit, resume
+from ismcore.files.checkpoints import Checkpoint
+from ismcore.fitting.compare import Comparison, compare
+from ismcore.fitting.fit import fit, resume
 from ismcore.hookspecs import hookimpl
-from ismcore.lbfgs import LBFGS
 from ismcore.models import MLP, Affine, Energy, NoiseConditional, ResidualMLP, ScoreFunction
 from ismcore.objectives import (
     CurvatureSearch,
@@ -42,14 +39,16 @@ from ismcore.objectives import (
     NoiseConditionalScoreMatching,
     SlicedScoreMatching,
 )
-from ismcore.optimizers import SGD, Adam
-from ismcore.persistence import load
-from ismcore.plugins import backends
-from ismcore.result import FitResult
-from ismcore.sampling import annealed_langevin
-from ismcore.schedules import Schedule
-from ismcore.solving import Solution, solve
-from ismcore.tracking import JsonLines
+from ismcore.optimizers.rules import SGD, Adam
+from ismcore.optimizers.schedules import Schedule
+from ismcore.plugins.lookup import backends
+from ismcore.plugins.tracking import JsonLines
+from ismcore.results.evaluate import Evaluation, evaluate
+from ismcore.results.result import FitResult, load
+from ismcore.results.sampling import annealed_langevin
+from ismcore.results.solving import Solution, solve
+from ismcore.training.events import STOP, FitEvent
+from ismcore.training.lbfgs import LBFGS
 
 __version__ = "0.1.0"
 

@@ -9,7 +9,7 @@ from importlib.resources import files
 import numpy as np
 
 from ismcore.models import MLP
-from ismcore.optimizers import Adam
+from ismcore.optimizers.rules import Adam
 from ismcore.targets import GaussianMixture
 
 __all__ = ["ReferenceRun", "reference_run"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pluggy
 
-from ismcore.backend import BackendInfo
+from ismcore.backend.contract import BackendInfo
 
 __all__ = [
     "PROJECT",

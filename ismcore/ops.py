@@ -28,10 +28,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["Array", "NumpyOps", "Ops"]
+__all__ = ["Array", "NumpyOps", "Ops", "Params"]
 
 Array = Any
 """An array of whichever framework is at work; NumPy's own type is spelled `np.ndarray`."""
+
+Params = dict[str, Any]
+"""Parameters by name: NumPy arrays in the core, arrays of the framework inside a backend."""
 
 
 class Ops(Protocol):

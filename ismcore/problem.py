@@ -5,26 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from ismcore.calculus import Calculus
+from ismcore.models import Model
+from ismcore.objectives import LossInputs, Objective
+from ismcore.ops import Array, Params
+from ismcore.optimizers.rules import Optimizer
+from ismcore.samples.checks import Standardizer
 from ismcore.seeds import stream
 
-if TYPE_CHECKING:
-    from ismcore.calculus import Calculus
-    from ismcore.models import Model
-    from ismcore.objectives import LossInputs, Objective
-    from ismcore.ops import Array
-    from ismcore.optimizers import Optimizer
-    from ismcore.samples import Standardizer
-
-__all__ = ["STATE_PARTS", "Loss", "Params", "Problem", "Steps", "TrainState", "take_rows"]
-
-Params = dict[str, Any]
-"""Parameters by name: NumPy arrays in the core, arrays of the framework inside a backend."""
-
-STATE_PARTS = ("params", "first_moment", "second_moment", "average")
+__all__ = ["Problem", "Steps", "take_rows"]
 
 
 Inputs = TypeVar("Inputs", bound=Mapping[str, Any])
@@ -269,48 +262,3 @@ class Steps:
         cut = slice(start, stop)
         rows, weight, decay = (None if a is None else a[cut] for a in (self.rows, self.row_weight, self.average_decay))
         return Steps(self.learning_rate[cut], {k: v[cut] for k, v in self.draws.items()}, rows, weight, decay)
-
-
-@dataclass(frozen=True, eq=False)
-class TrainState:
-    """All that training carries from one step to the next, in a form that any backend can go on from.
-
-    Attributes:
-        step: Steps taken so far.
-        params: Parameters, as the model sees the (standardised) samples.
-        first_moment: Running mean of the gradient (Adam's m, SGD's velocity); empty where the optimiser keeps none.
-        second_moment: Running mean of the squared gradient (Adam's v); empty likewise.
-        average: Exponential moving average of the parameters; empty where none is kept.
-    """
-
-    step: int
-    params: Params
-    first_moment: Params = field(default_factory=dict)
-    second_moment: Params = field(default_factory=dict)
-    average: Params = field(default_factory=dict)
-
-    def arrays(self) -> Params:
-        """Every array, named after its place: "params.layers.0.weight", ..."""
-        return {f"{part}.{name}": value for part in STATE_PARTS for name, value in getattr(self, part).items()}
-
-    @property
-    def finite(self) -> bool:
-        """Whether every number is."""
-        return all(bool(np.isfinite(value).all()) for value in self.arrays().values())
-
-    @property
-    def best_guess(self) -> Params:
-        """The parameters to use: their average where one is kept."""
-        return self.average or self.params
-
-    def astype(self, dtype: str) -> TrainState:
-        """The same state with every array a copy of its own, in the dtype."""
-
-        def cast(tree: Params) -> Params:
-            return {name: np.array(value, dtype=dtype) for name, value in tree.items()}
-
-        return TrainState(self.step, **{part: cast(getattr(self, part)) for part in STATE_PARTS})
-
-    def copy(self) -> TrainState:
-        """The same state with every array a copy of its own."""
-        return self.astype(next(iter(self.params.values())).dtype.name)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ismcore.errors import OptionError
-from ismcore.samples import as_samples
+from ismcore.samples.checks import as_samples
 from ismcore.seeds import stream
 
 __all__ = ["GaussianMixture"]

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ismcore import tensorfile
 from ismcore.errors import FileNotWritten
-from ismcore.files import newest_valid, previous_files, write_kept, write_whole
+from ismcore.files import tensorfile
+from ismcore.files.atomic import newest_valid, previous_files, write_kept, write_whole
 
 CALLS = ("open", "write", "fsync", "replace", "link", "unlink")
 """What a save asks of the system."""

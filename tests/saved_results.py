@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 import ismcore
+from ismcore.files.results import save
 from ismcore.models import Standardized
-from ismcore.persistence import save
-from ismcore.result import FitResult
+from ismcore.results.result import FitResult
 
 FOLDER = Path(__file__).parent / "data" / "schema-1"
 D = 3

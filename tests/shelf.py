@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ismcore import plugins
 from ismcore.backend import API
+from ismcore.plugins import lookup as plugins
 
 PLUGIN = """
 from ismcore import BackendInfo, hookimpl

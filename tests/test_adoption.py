@@ -22,8 +22,8 @@ from networks import FUNCTIONS, NETWORKS, Linen, Nnx
 from truth import SMALL_SAMPLE, correlated, golden, relative_error
 
 import ismcore
-from ismcore.adoption import adopted
 from ismcore.models import Standardized
+from ismcore.plugins.adoption import adopted
 
 X = correlated(n=40)
 PLAIN = {

@@ -13,7 +13,7 @@ from torch.nn import functional
 from truth import correlated
 
 import ismcore
-from ismcore.probing import kinked_lines
+from ismcore.fitting.probing import kinked_lines
 
 X = correlated(n=40)
 
@@ -252,8 +252,8 @@ def test_kinks_and_jumps_are_counted(kind, levels):
 
 
 def test_the_device_of_the_network_is_the_default():
-    from ismcore.adoption import device_for
     from ismcore.models import Standardized
+    from ismcore.plugins.adoption import device_for
 
     class Elsewhere(ismcore.ScoreFunction):
         device = "cuda:3"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
-from ismcore.advice import Traits, advise, row_groups, runs_away, traits_of
 from ismcore.datasets import reference_run
-from ismcore.gaps import emptiest_gap
+from ismcore.samples.advice import Traits, advise, row_groups, runs_away, traits_of
+from ismcore.samples.gaps import emptiest_gap
 
 SHAPES = {
     "normal": lambda rng, shape: rng.standard_normal(shape),
@@ -204,7 +204,7 @@ def test_equal_rows_share_a_group_numbered_by_first_appearance():
 def test_groups_are_those_of_numpy_even_when_fingerprints_collide(monkeypatch, collide):
     x = np.round(normal(3000, 3), 1)
     if collide:
-        monkeypatch.setattr("ismcore.advice._fingerprints", lambda rows: (np.abs(rows[:, 0]) * 10).astype(np.uint64))
+        monkeypatch.setattr("ismcore.samples.advice._fingerprints", lambda rows: (np.abs(rows[:, 0]) * 10).astype(np.uint64))
     group = row_groups(x)
     _, first, inverse = np.unique(x, axis=0, return_index=True, return_inverse=True)
     expected = np.argsort(np.argsort(first))[inverse.reshape(-1)]

@@ -9,9 +9,9 @@ from ismcore import analytic
 from ismcore.analytic import gradient
 from ismcore.analytic.routes import pulled
 from ismcore.calculus import NumpyCalculus
-from ismcore.plugins import load_backend
+from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Loss, Problem
-from ismcore.samples import Standardizer
+from ismcore.samples.checks import Standardizer
 
 MODELS = {
     "one hidden": ismcore.MLP((4,), "silu"),

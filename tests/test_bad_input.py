@@ -10,7 +10,7 @@ import torch
 from truth import SMALL_SAMPLE, correlated
 
 import ismcore
-from ismcore.samples import as_samples
+from ismcore.samples.checks import as_samples
 
 pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE)
 

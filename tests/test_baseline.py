@@ -13,11 +13,12 @@ from saved_results import path as golden
 from truth import correlated
 
 import ismcore
-from ismcore import baseline
-from ismcore.baseline import LADDER, Baseline, NormalLaw
-from ismcore.normality import departure
-from ismcore.persistence import load, save
-from ismcore.splitting import held_out_rows
+from ismcore.files.results import save
+from ismcore.results.result import load
+from ismcore.samples.normality import departure
+from ismcore.samples.splitting import held_out_rows
+from ismcore.training import baseline
+from ismcore.training.baseline import LADDER, Baseline, NormalLaw
 
 D = 3
 X = correlated(n=100) * [1.0, 10.0, 0.1] + [5.0, -20.0, 0.3]
@@ -379,7 +380,7 @@ def test_deviates_of_normal_samples_are_standard(d, weight):
 
 
 def signed_deviates(z, shares):
-    from ismcore.normality import _departures
+    from ismcore.samples.normality import _departures
 
     return [
         each.deviate * (-1.0 if "longer" in each.what else 1.0) for each in _departures(z, shares, 1 / (shares @ shares), "")

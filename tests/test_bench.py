@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from ismcore.cli import main
+from ismcore.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 SUITE = ROOT / "bench"

@@ -9,8 +9,9 @@ from shelf import shelf_on_path
 from truth import PLAIN, SMALL_SAMPLE, correlated
 
 import ismcore
-from ismcore import plugins, training
-from ismcore.events import KINDS
+from ismcore.plugins import lookup as plugins
+from ismcore.training import loop as training
+from ismcore.training.events import KINDS
 
 pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE)
 

@@ -17,8 +17,8 @@ from saved_results import OWN, RESULTS
 from saved_results import path as golden
 
 import ismcore
-from ismcore.cli import main
-from ismcore.tensorfile import pack
+from ismcore.cli.main import main
+from ismcore.files.tensorfile import pack
 
 pytestmark = pytest.mark.filterwarnings(
     *("ignore:.* rows repeat:ismcore.IsmWarning", "ignore:the samples have atoms:ismcore.IsmWarning"),
@@ -397,7 +397,7 @@ def test_progress_is_shown_where_it_is_asked_for(capsys):
 
 
 def test_where_the_result_goes_is_checked_before_the_work(capsys, monkeypatch):
-    monkeypatch.setattr("ismcore.cli_fit.fit", lambda *args, **options: pytest.fail("the fit was started"))
+    monkeypatch.setattr("ismcore.cli.fit.fit", lambda *args, **options: pytest.fail("the fit was started"))
     assert fit(capsys, WINE, "--out", "none/result")[0] == 5
 
 
@@ -458,7 +458,7 @@ def test_sigterm_is_heard_in_the_background_too(folder):
 
 
 def test_sigterm_before_the_run_writes_nothing(capsys, folder, monkeypatch):
-    monkeypatch.setattr("ismcore.cli_fit.fit", lambda *args, **options: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr("ismcore.cli.fit.fit", lambda *args, **options: signal.raise_signal(signal.SIGTERM))
     assert fit(capsys) == (143, "", "ismcore: terminated\n")
     assert os.listdir(folder) == []
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -477,7 +477,7 @@ def test_an_interrupt_is_exit_code_130(capsys, monkeypatch):
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ismcore.cli_fit.fit", interrupted)
+    monkeypatch.setattr("ismcore.cli.fit.fit", interrupted)
     assert fit(capsys) == (130, "", "ismcore: interrupted\n")
 
 
@@ -506,7 +506,7 @@ def test_a_bug_is_no_mistake_of_the_user(monkeypatch):
     def wrong(*args, **options):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("ismcore.cli_fit.fit", wrong)
+    monkeypatch.setattr("ismcore.cli.fit.fit", wrong)
     with pytest.raises(ZeroDivisionError):
         main(["fit", str(WINE)])
 
@@ -522,7 +522,7 @@ def test_demo_runs_the_backends_asked_for(capsys, monkeypatch, backend, names, m
         calls.append((sorted(backends), out, progress))
         return {"published_losses_met_within_1e-6": met}
 
-    monkeypatch.setattr("ismcore.demo.run_demo", run_demo)
+    monkeypatch.setattr("ismcore.cli.demo.run_demo", run_demo)
     code, out, _ = run(capsys, "demo", "--backend", backend, "--out", "pictures")
     assert calls == [(names, Path("pictures"), True)]
     assert code == (0 if met else 1)
@@ -577,7 +577,7 @@ def test_the_command_is_installed(start, folder):
 def test_help_loads_no_framework():
     program = """
 import sys
-from ismcore.cli import main
+from ismcore.cli.main import main
 try:
     main(["--help"])
 except SystemExit:

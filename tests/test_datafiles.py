@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ismcore import SamplesError
-from ismcore.datafiles import read_samples
+from ismcore.samples.tables import read_samples
 
 X = np.array([[1.5, -2.0, 3e-300], [0.1, 5.0, 6.0], [7.0, 8.0, 9.25]])
 ROWS = [[repr(float(value)) for value in row] for row in X]

@@ -13,8 +13,8 @@ from PIL import Image
 from truth import BACKENDS, array, read, replay
 
 import ismcore
-from ismcore.demo import run_demo
-from ismcore.report import SECTIONS, html_report
+from ismcore.cli.demo import run_demo
+from ismcore.cli.report import SECTIONS, html_report
 
 PNG = {"sample.png", "target_score.png"} | {
     f"{o}_{q}.png" for o in ("plain", "regularised") for q in ("score", "density", "loss")

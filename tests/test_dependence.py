@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import ismcore
-from ismcore.advice import advise, traits_of
-from ismcore.dependence import Dependence, dependence, resolution
+from ismcore.samples.advice import advise, traits_of
+from ismcore.samples.dependence import Dependence, dependence, resolution
 
 
 def free(n, d, seed=0):

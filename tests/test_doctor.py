@@ -5,8 +5,8 @@ import json
 import pytest
 from shelf import shelf_on_path
 
-from ismcore import doctor
-from ismcore.cli import main
+from ismcore.cli import doctor
+from ismcore.cli.main import main
 
 CHECKS = ["loads", "loss and gradient, float32", "loss and gradient, float64", "reference fit, float32"]
 

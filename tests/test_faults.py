@@ -131,7 +131,7 @@ NAMES = ["with space", "größe 数", "quote'\"$(x);", "-dash", "new\nline", os.
 
 SHELL = """
 import json, os, sys
-from ismcore.cli import main
+from ismcore.cli.main import main
 
 for name in sys.argv[1:]:
     os.chdir(name)

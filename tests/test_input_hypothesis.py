@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as npst
 
 import ismcore
 from ismcore import SamplesError
-from ismcore.samples import as_samples, as_weights
+from ismcore.samples.checks import as_samples, as_weights
 
 
 def examples(count):

@@ -14,7 +14,7 @@ import pytest
 from truth import PLAIN, SMALL_SAMPLE, correlated
 
 import ismcore
-from ismcore import training
+from ismcore.training import loop as training
 
 pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ismcore import FileInvalid, FileNotWritten, OptionError
-from ismcore.files import newest_valid, previous_files, write_kept, write_whole
-from ismcore.tempfiles import Temporary
+from ismcore.files.atomic import newest_valid, previous_files, write_kept, write_whole
+from ismcore.files.tempfiles import Temporary
 
 
 def kill(mode, folder, argument):

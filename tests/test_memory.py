@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import numpy as np
-from ismcore.memory import keep_freed_memory
+from ismcore.analytic.memory import keep_freed_memory
 
 def resident():
     with open("/proc/self/statm") as file:

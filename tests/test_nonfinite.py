@@ -9,9 +9,9 @@ from truth import BACKENDS, SMALL_SAMPLE, correlated
 
 import ismcore
 from ismcore.backend import Session
-from ismcore.plugins import load_backend
+from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Loss, Problem
-from ismcore.samples import Standardizer
+from ismcore.samples.checks import Standardizer
 
 pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE, "ignore:.* went back to the end:ismcore.IsmWarning")
 
@@ -155,7 +155,7 @@ def plant(monkeypatch):
         wrong = planting(name)
         for key, given in {"at": at, "what": what, "value": value}.items():
             monkeypatch.setattr(wrong, key, given)
-        monkeypatch.setattr("ismcore.fitting.load_backend", lambda asked: wrong)
+        monkeypatch.setattr("ismcore.fitting.fit.load_backend", lambda asked: wrong)
 
     return into
 
@@ -171,7 +171,7 @@ def test_whatever_is_not_finite_ends_the_run_before_it(backend, what, value, pla
     right = affine(backend, epochs=37)
     plant(backend, 37, what, value)
     for seconds in (1e-9, 0.2, 60.0):  # chunks of one step, of some, of all
-        monkeypatch.setattr("ismcore.training.CHUNK_SECONDS", seconds)
+        monkeypatch.setattr("ismcore.training.loop.CHUNK_SECONDS", seconds)
         result = affine(backend, on_nonfinite="stop")
         assert result.status == "diverged"
         assert len(result.history["loss"]) == 38
@@ -196,7 +196,7 @@ def affine_loss(backend):
 def test_in_batches_the_last_finite_state_does_not_depend_on_the_chunks(step, seconds, plant, monkeypatch):
     states = reached("autograd", ismcore.Affine(), step, 0.05, 5).params if step else ismcore.Affine().initial_params(0, D)
     plant("autograd", step, "state")
-    monkeypatch.setattr("ismcore.training.CHUNK_SECONDS", seconds)
+    monkeypatch.setattr("ismcore.training.loop.CHUNK_SECONDS", seconds)
     result = affine("autograd", batch_size=5, on_nonfinite="stop")
     assert len(result.history["loss"]) == step // 5 + 1
     same_bits(result.params, states)
@@ -244,7 +244,7 @@ def test_rollback_goes_on_from_the_last_judged_epoch_at_half_the_rate(backend, w
     ids=["batches", "long", "judged", "snapshots"],
 )
 def test_the_run_after_roll_backs_is_the_one_that_was_never_as_fast(options, seconds, monkeypatch):
-    monkeypatch.setattr("ismcore.training.CHUNK_SECONDS", seconds)
+    monkeypatch.setattr("ismcore.training.loop.CHUNK_SECONDS", seconds)
     epochs = options["epochs"]
     rates = np.concatenate([np.full(epochs // 2, 0.02), np.full(epochs - epochs // 2, 1.0)])
     options = {**options, "limit": 1.5, "optimizer": ismcore.SGD(1.0)}

@@ -18,11 +18,11 @@ from saved_results import path as golden
 
 import ismcore
 from ismcore import MLP, Affine, FileInvalid, FileNotWritten, ImplicitScoreMatching, ModelError, ParameterError, ScoreFunction
+from ismcore.files.results import save
+from ismcore.files.tensorfile import pack
 from ismcore.models import Standardized
 from ismcore.objectives import Objective
-from ismcore.persistence import load, save
-from ismcore.result import FitResult
-from ismcore.tensorfile import pack
+from ismcore.results.result import FitResult, load
 
 D = 3
 X = np.random.default_rng(7).normal([1.0, -20.0, 300.0], [1.0, 2.0, 30.0], size=(40, D))
@@ -443,7 +443,7 @@ def forged(tmp_path, monkeypatch, change):
         change(content, tensors)
         return pack(kind, content, tensors)
 
-    monkeypatch.setattr("ismcore.tensorfile.pack", forge)
+    monkeypatch.setattr("ismcore.files.tensorfile.pack", forge)
     save(made(MLP((4,)), snapshots={1: made(MLP((4,))).params}), tmp_path / "forged")
 
 
@@ -531,7 +531,7 @@ def test_another_kind_of_file_is_refused(tmp_path):
 
 def test_a_newer_schema_is_refused_with_both_versions(tmp_path, monkeypatch):
     with monkeypatch.context() as later:
-        later.setattr("ismcore.tensorfile.SCHEMA", 12)
+        later.setattr("ismcore.files.tensorfile.SCHEMA", 12)
         save(made(), tmp_path / "fit")
     with pytest.raises(FileInvalid, match=r"ismcore/12.*up to ismcore/1: update"):
         load(tmp_path / "fit")

@@ -14,8 +14,9 @@ from PIL import Image
 from truth import SMALL_SAMPLE, correlated
 
 import ismcore
-from ismcore import plotting, scenes
-from ismcore.gif import gif_bytes
+from ismcore import plotting
+from ismcore.plotting import scenes
+from ismcore.plotting.gif import gif_bytes
 
 RUN = ismcore.datasets.reference_run()
 GRID = np.linspace(-10.0, 10.0, 200)
@@ -390,7 +391,8 @@ def test_drawing_loads_no_pyplot_and_changes_no_setting(tmp_path):
 import matplotlib
 before = matplotlib.rcParams.copy()
 {PLOT}
-from ismcore import plotting, scenes
+from ismcore import plotting
+from ismcore.plotting import scenes
 plotting.to_png(result.plot_score(sample=run.sample))
 plotting.animate_density(result, {str(tmp_path / "density.gif")!r}, sample=run.sample)
 loaded = "matplotlib.pyplot" in sys.modules  # looked at first: reading all settings loads it

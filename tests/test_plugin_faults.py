@@ -10,8 +10,9 @@ from shelf import BACKEND, PLUGIN, shelf_on_path
 from truth import SMALL_SAMPLE, correlated
 
 import ismcore
-from ismcore import plugins, registry
 from ismcore.backend import API
+from ismcore.plugins import lookup as plugins
+from ismcore.plugins import registry
 
 pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE)
 

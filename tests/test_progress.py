@@ -17,9 +17,9 @@ import pytest
 from truth import PLAIN, correlated
 
 import ismcore
-from ismcore import progress
-from ismcore.events import FitEvent
-from ismcore.progress import reporter
+from ismcore.training import progress
+from ismcore.training.events import FitEvent
+from ismcore.training.progress import reporter
 
 X = correlated(n=40)
 FIT = {**PLAIN, "model": ismcore.Affine(), "backend": "autograd", "epochs": 3}

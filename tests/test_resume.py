@@ -13,9 +13,10 @@ from saved_checkpoints import path as golden
 from truth import SMALL_SAMPLE, correlated
 
 import ismcore
-from ismcore import tensorfile, training
-from ismcore.encoding import TYPES
-from ismcore.files import previous_files
+from ismcore.files import tensorfile
+from ismcore.files.atomic import previous_files
+from ismcore.files.encoding import TYPES
+from ismcore.training import loop as training
 
 pytestmark = pytest.mark.filterwarnings(
     *SMALL_SAMPLE,
@@ -79,7 +80,7 @@ RUNS = {"everything": EVERYTHING, "draws": DRAWS, "rolls back": ROLLS_BACK, "sto
 @pytest.fixture(autouse=True)
 def few_judgements(monkeypatch):
     """Held-out rows are asked after epochs 1, 2, 4 and 8 of 8, and after 1, 2, 4, 6 and 12 of 12."""
-    monkeypatch.setattr("ismcore.options.JUDGEMENTS", 2)
+    monkeypatch.setattr("ismcore.fitting.options.JUDGEMENTS", 2)
 
 
 @pytest.fixture(params=RUNS)

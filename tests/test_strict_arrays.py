@@ -12,7 +12,7 @@ from ismcore.analytic import find_route
 from ismcore.backend import API
 from ismcore.models import Standardized
 from ismcore.problem import Loss, Problem
-from ismcore.samples import Standardizer
+from ismcore.samples.checks import Standardizer
 from ismcore.testing import check_backend, functions
 
 MLP, ISM = ismcore.MLP, ismcore.ImplicitScoreMatching

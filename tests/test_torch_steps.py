@@ -8,7 +8,7 @@ from test_analytic_blocks import MODELS
 from truth import SMALL_SAMPLE, relative_error
 
 import ismcore
-from ismcore.activations import ACTIVATIONS
+from ismcore.models.activations import ACTIVATIONS
 
 pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE)
 N, D = 15, 5

@@ -10,17 +10,17 @@ import replays
 from truth import BACKENDS, PLAIN, SMALL_SAMPLE, correlated
 
 import ismcore
-from ismcore import training
 from ismcore.backend import GenericSession
 from ismcore.density import fisher_divergence
-from ismcore.ledger import Ledger, Plan
-from ismcore.plugins import load_backend
+from ismcore.fitting.run import best_of
+from ismcore.fitting.selection import NOISE_DRAWS, _judging
+from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Loss, Problem
-from ismcore.running import best_of
-from ismcore.samples import Standardizer
-from ismcore.selection import NOISE_DRAWS, _judging
-from ismcore.splitting import fold_rows, held_out_rows
+from ismcore.samples.checks import Standardizer
+from ismcore.samples.splitting import fold_rows, held_out_rows
 from ismcore.testing import oracle
+from ismcore.training import loop as training
+from ismcore.training.ledger import Ledger, Plan
 
 pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE)
 RAN_AWAY = pytest.mark.filterwarnings("ignore:the held-out loss ran away:ismcore.IsmWarning")
@@ -124,7 +124,7 @@ def test_patience_does_not_depend_on_how_the_run_is_cut(patience, monkeypatch):
     # 430 epochs are judged every 4; whole multiples of that are where a run may end, however long its chunks happen to be
     found = []
     for seconds in (1e-9, 10.0):
-        monkeypatch.setattr("ismcore.training.CHUNK_SECONDS", seconds)
+        monkeypatch.setattr("ismcore.training.loop.CHUNK_SECONDS", seconds)
         found.append(
             fitted(x=X[:8], epochs=430, validation=X[8:], patience=patience, optimizer=ismcore.Adam(0.05), snapshots=[5, 6, 7])
         )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ismcore
-from ismcore.trees import as_array, flatten
+from ismcore.models.trees import as_array, flatten
 
 Pair = namedtuple("Pair", ["w", "b"])
 

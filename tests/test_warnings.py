@@ -11,8 +11,8 @@ import pytest
 from truth import correlated
 
 import ismcore
-from ismcore.cli import main
-from ismcore.warning import warn_now
+from ismcore.cli.main import main
+from ismcore.training.warning import warn_now
 
 COARSE = np.round(correlated(n=400) * 3.0)
 OPTIONS = {"backend": "autograd", "model": ismcore.Affine(), "epochs": 4}

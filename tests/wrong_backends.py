@@ -16,7 +16,7 @@ from ismcore_autograd.ops import AutogradOps
 from ismcore.backend import GenericSession
 from ismcore.calculus import NumpyCalculus
 from ismcore.objectives import ImplicitScoreMatching
-from ismcore.optimizers import Adam, averaged, clipped
+from ismcore.optimizers.rules import Adam, averaged, clipped
 from ismcore.problem import Steps, take_rows
 
 FAULTS = {}

@@ -9,10 +9,10 @@ from typing import Any
 import autograd.numpy as anp
 import numpy as np
 
-from ismcore.evaluate import check_language
 from ismcore.models import ScoreFunction, takes_rows
 from ismcore.ops import Array
-from ismcore.result import FitResult
+from ismcore.results.evaluate import check_language
+from ismcore.results.result import FitResult
 from ismcore_autograd.calculus import ArrayCalculus
 
 __all__ = ["adopt", "function"]

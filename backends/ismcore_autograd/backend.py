@@ -9,8 +9,9 @@ import numpy as np
 
 from ismcore.backend import Backend, GenericSession, Session
 from ismcore.calculus import Calculus, NumpyCalculus, ScoreFn
-from ismcore.ops import Array, Ops
-from ismcore.problem import Params, Problem, TrainState
+from ismcore.ops import Array, Ops, Params
+from ismcore.optimizers.state import TrainState
+from ismcore.problem import Problem
 from ismcore_autograd.ops import AutogradOps
 from ismcore_autograd.session import AutogradSession
 

@@ -8,8 +8,10 @@ import numpy as np
 from ismcore.backend import Backend, Session
 from ismcore.errors import OptionError
 from ismcore.objectives import LossInputs
-from ismcore.optimizers import SGD, Adam
-from ismcore.problem import Params, Problem, Steps, TrainState, take_rows
+from ismcore.ops import Params
+from ismcore.optimizers.rules import SGD, Adam
+from ismcore.optimizers.state import TrainState
+from ismcore.problem import Problem, Steps, take_rows
 
 __all__ = ["AutogradSession"]
 

@@ -12,12 +12,11 @@ import numpy as np
 
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
-from ismcore.evaluate import check_language
 from ismcore.models import Frame, Model, ScoreFunction, UserModel
 from ismcore.models.function import pair
-from ismcore.ops import Array
-from ismcore.problem import Params
-from ismcore.result import FitResult
+from ismcore.ops import Array, Params
+from ismcore.results.evaluate import check_language
+from ismcore.results.result import FitResult
 from ismcore_jax.calculus import ArrayCalculus
 from ismcore_jax.forms import Form, adopt_tree
 

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ismcore.backend import Backend, GenericSession, Session
+from ismcore.backend.forks import is_forked
 from ismcore.calculus import ScoreFn, Tree
 from ismcore.errors import BackendUnavailable
-from ismcore.forks import is_forked
 from ismcore.objectives import LossInputs
-from ismcore.ops import Array, Ops
-from ismcore.problem import Loss, Params, Problem, TrainState
+from ismcore.ops import Array, Ops, Params
+from ismcore.optimizers.state import TrainState
+from ismcore.problem import Loss, Problem
 from ismcore_jax.ops import JaxOps
 from ismcore_jax.session import JaxSession
 

@@ -16,9 +16,8 @@ import numpy as np
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.models import Frame, UserModel, takes_rows
-from ismcore.ops import Array
-from ismcore.problem import Params
-from ismcore.trees import as_array, is_leaf_list, named
+from ismcore.models.trees import as_array, is_leaf_list, named
+from ismcore.ops import Array, Params
 from ismcore_jax.backend import _name as device_name
 
 __all__ = ["Form", "JaxModel", "adopt_tree", "called", "digest", "in_units", "rows_of"]

@@ -13,9 +13,10 @@ from ismcore import analytic
 from ismcore.backend import Backend, Session
 from ismcore.errors import OptionError
 from ismcore.objectives import LossInputs
-from ismcore.ops import Array
-from ismcore.optimizers import SGD, Adam, Optimizer
-from ismcore.problem import STATE_PARTS, Loss, Params, Problem, Steps, TrainState, take_rows
+from ismcore.ops import Array, Params
+from ismcore.optimizers.rules import SGD, Adam, Optimizer
+from ismcore.optimizers.state import STATE_PARTS, TrainState
+from ismcore.problem import Loss, Problem, Steps, take_rows
 
 __all__ = ["JaxSession"]
 

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 
 from ismcore.errors import ModelError
-from ismcore.evaluate import check_language
 from ismcore.models import Model, ScoreFunction, Standardized, UserModel
-from ismcore.ops import Array
-from ismcore.problem import Params
-from ismcore.result import FitResult
+from ismcore.ops import Array, Params
+from ismcore.results.evaluate import check_language
+from ismcore.results.result import FitResult
 from ismcore_torch.calculus import ArrayCalculus
 from ismcore_torch.modules import adopt_module, takes_one_row
 

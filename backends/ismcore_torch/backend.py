@@ -7,10 +7,11 @@ import numpy as np
 import torch
 
 from ismcore.backend import Backend, GenericSession, Session, SharedSetting
+from ismcore.backend.forks import is_forked
 from ismcore.calculus import ScoreFn
-from ismcore.forks import is_forked
-from ismcore.ops import Array, Ops
-from ismcore.problem import Params, Problem, TrainState
+from ismcore.ops import Array, Ops, Params
+from ismcore.optimizers.state import TrainState
+from ismcore.problem import Problem
 from ismcore_torch.calculus import vjp
 from ismcore_torch.ops import TorchOps
 from ismcore_torch.session import TorchSession

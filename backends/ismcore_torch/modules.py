@@ -18,9 +18,8 @@ from torch.overrides import TorchFunctionMode
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.models import Frame, UserModel, takes_rows
-from ismcore.ops import Array
-from ismcore.problem import Params
-from ismcore.trees import as_array
+from ismcore.models.trees import as_array
+from ismcore.ops import Array, Params
 
 __all__ = ["InUnits", "TorchModule", "adopt_module", "takes_one_row"]
 

@@ -10,8 +10,10 @@ import torch
 from ismcore import analytic
 from ismcore.backend import Backend, Session, SharedSetting
 from ismcore.objectives import LossInputs
-from ismcore.optimizers import Adam
-from ismcore.problem import STATE_PARTS, Params, Problem, Steps, TrainState, take_rows
+from ismcore.ops import Params
+from ismcore.optimizers.rules import Adam
+from ismcore.optimizers.state import STATE_PARTS, TrainState
+from ismcore.problem import Problem, Steps, take_rows
 from ismcore_torch.calculus import math_attention
 from ismcore_torch.step import Shapes, Tensors, compiled_step, eager_step, views
 

@@ -12,9 +12,9 @@ from ismcore.backend import Backend
 from ismcore.calculus import Calculus, ScoreFn
 from ismcore.errors import OptionError
 from ismcore.objectives import LossInputs
-from ismcore.ops import Array
-from ismcore.optimizers import SGD, Adam, Optimizer
-from ismcore.problem import Loss, Params, Problem
+from ismcore.ops import Array, Params
+from ismcore.optimizers.rules import SGD, Adam, Optimizer
+from ismcore.problem import Loss, Problem
 from ismcore_torch.calculus import math_attention
 
 __all__ = ["Shapes", "Step", "compiled_step", "eager_step", "loss_and_gradient", "views"]

@@ -17,8 +17,7 @@ from ismcore.analytic.routes import (
     transposed,
     unflat,
 )
-from ismcore.ops import Array, Ops
-from ismcore.problem import Params
+from ismcore.ops import Array, Ops, Params
 
 __all__ = ["DeepEnergy", "ShallowEnergy"]
 

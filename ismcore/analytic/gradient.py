@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from ismcore.analytic.choice import find_route
+from ismcore.analytic.memory import keep_freed_memory
 from ismcore.analytic.routes import FOLDED, Route, transposed
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
-from ismcore.memory import keep_freed_memory
 from ismcore.models import Model
 from ismcore.objectives import ImplicitScoreMatching, LossInputs
-from ismcore.ops import Array
-from ismcore.problem import Loss, Params, Problem
+from ismcore.ops import Array, Params
+from ismcore.problem import Loss, Problem
 
 __all__ = ["across", "loss", "loss_and_gradient", "score_and_diagonal", "supports"]
 

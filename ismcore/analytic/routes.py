@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
-from ismcore.activations import get_activation
 from ismcore.models import MLP
-from ismcore.ops import Array, Ops
-from ismcore.problem import Params
+from ismcore.models.activations import get_activation
+from ismcore.ops import Array, Ops, Params
 
 __all__ = [
     "FOLDED",

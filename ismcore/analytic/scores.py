@@ -18,8 +18,7 @@ from ismcore.analytic.routes import (
     turned,
     unflat,
 )
-from ismcore.ops import Array, Ops
-from ismcore.problem import Params
+from ismcore.ops import Array, Ops, Params
 
 __all__ = ["FoldedTrace", "OneHidden", "Tangents", "TwoHiddenDiagonal", "TwoHiddenTrace"]
 

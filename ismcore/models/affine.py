@@ -8,8 +8,7 @@ import numpy as np
 
 from ismcore.calculus import Calculus
 from ismcore.models.base import Model, refuse_context
-from ismcore.ops import Array
-from ismcore.problem import Params
+from ismcore.ops import Array, Params
 
 __all__ = ["Affine"]
 

@@ -11,9 +11,8 @@ import numpy as np
 
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError, ParameterError
-from ismcore.ops import Array
-from ismcore.problem import Params
-from ismcore.trees import as_array
+from ismcore.models.trees import as_array
+from ismcore.ops import Array, Params
 
 __all__ = ["Model", "Standardized", "check_params", "refuse_context"]
 

@@ -10,8 +10,7 @@ from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.models.base import Model
 from ismcore.models.network import Network
-from ismcore.ops import Array
-from ismcore.problem import Params
+from ismcore.ops import Array, Params
 
 __all__ = ["NoiseConditional"]
 

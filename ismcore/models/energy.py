@@ -12,8 +12,7 @@ from ismcore.errors import ModelError
 from ismcore.models.base import Model, refuse_context
 from ismcore.models.network import Network
 from ismcore.models.user import UserModel
-from ismcore.ops import Array
-from ismcore.problem import Params
+from ismcore.ops import Array, Params
 
 __all__ = ["Energy"]
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
+from ismcore.models.trees import Rebuild, as_array, flatten
 from ismcore.models.user import Frame, UserModel
-from ismcore.ops import Array
-from ismcore.problem import Params
-from ismcore.trees import Rebuild, as_array, flatten
-
-if TYPE_CHECKING:
-    pass
+from ismcore.ops import Array, Params
 
 __all__ = ["ScoreFunction"]
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ismcore.activations import get_activation
 from ismcore.calculus import Calculus
+from ismcore.models.activations import get_activation
 from ismcore.models.network import Network, affine, check_widths
-from ismcore.ops import Array
-from ismcore.problem import Params
+from ismcore.ops import Array, Params
 
 __all__ = ["MLP"]
 

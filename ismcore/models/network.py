@@ -7,12 +7,11 @@ from abc import abstractmethod
 
 import numpy as np
 
-from ismcore.activations import get_activation
 from ismcore.calculus import Calculus
 from ismcore.errors import OptionError
+from ismcore.models.activations import get_activation
 from ismcore.models.base import Model, refuse_context
-from ismcore.ops import Array
-from ismcore.problem import Params
+from ismcore.ops import Array, Params
 from ismcore.seeds import stream
 
 __all__ = ["Network", "check_widths"]

@@ -6,18 +6,14 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.models.base import Model
-from ismcore.ops import Array
-from ismcore.problem import Params
-
-if TYPE_CHECKING:
-    from ismcore.backend import Backend
+from ismcore.ops import Array, Params
 
 __all__ = ["Frame", "UserModel", "takes_rows"]
 
@@ -55,7 +51,7 @@ class UserModel(Model):
         """What it returns for x, (n, d), and context, (n, c): scores, (n, d), or energies, (n,) or (n, 1)."""
 
     @abstractmethod
-    def native(self, engine: Backend, params: Params, frame: Frame, into: Any = None) -> Any:
+    def native(self, engine: Calculus, params: Params, frame: Frame, into: Any = None) -> Any:
         """What the user brought, with these parameters (NumPy), in the engine's dtype and on its device.
 
         Args:

@@ -12,7 +12,7 @@ from ismcore.calculus import Calculus, ScoreFn
 from ismcore.errors import OptionError
 from ismcore.objectives.base import LossInputs, Objective, check_shape
 from ismcore.ops import Array
-from ismcore.samples import Standardizer
+from ismcore.samples.checks import Standardizer
 
 __all__ = ["ExplicitScoreMatching"]
 

@@ -13,7 +13,7 @@ from ismcore.objectives.base import LossInputs, Objective, check_shape
 from ismcore.objectives.probes import Hutchinson, probe_products
 from ismcore.objectives.search import CurvatureSearch, is_weight
 from ismcore.ops import Array, Ops
-from ismcore.samples import Standardizer
+from ismcore.samples.checks import Standardizer
 
 __all__ = ["ImplicitScoreMatching"]
 

@@ -11,7 +11,7 @@ from ismcore.calculus import Calculus, ScoreFn
 from ismcore.objectives.base import LossInputs, Objective
 from ismcore.objectives.probes import Hutchinson, probe_products
 from ismcore.ops import Array
-from ismcore.samples import Standardizer
+from ismcore.samples.checks import Standardizer
 
 __all__ = ["SlicedScoreMatching"]
 

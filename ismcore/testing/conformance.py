@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ismcore.backend import Backend
-from ismcore.testing.kit import Item, all_items
+from ismcore.backend.contract import Backend
+from ismcore.testing.catalogue import all_items
+from ismcore.testing.kit import Item
 from ismcore.testing.report import expected_reason, run_item
 from ismcore.testing.subject import CheckFailed, Subject
 

@@ -3,8 +3,7 @@
 import numpy as np
 
 from ismcore.models import ScoreFunction
-from ismcore.ops import Array, Ops
-from ismcore.problem import Params
+from ismcore.ops import Array, Ops, Params
 
 __all__ = ["COLUMNS", "CUBIC", "WAVES", "columns_formula", "cubic_formula", "waves_formula"]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ismcore.testing.subject import Subject
 
-__all__ = ["Check", "Item", "all_checks", "all_items", "check"]
+__all__ = ["Check", "Item", "check"]
 
 CheckFunction = Callable[..., float]
 """(subject) or (subject, case) -> worst error over tolerance, 0 where nothing is measured. Raises `CheckFailed`."""
@@ -72,16 +72,3 @@ def check(cases: Callable[[], Sequence[Any]] | None = None) -> Callable[[CheckFu
         return function
 
     return register
-
-
-def all_checks() -> tuple[Check, ...]:
-    """All checks, in the order of a report."""
-    import ismcore.testing.checks  # noqa: F401  (importing it fills the list)
-
-    return tuple(_CHECKS.values())
-
-
-def all_items() -> Iterator[Item]:
-    """Every check on every one of its cases."""
-    for one in all_checks():
-        yield from (Item(one, case) for case in one.cases()) if one.cases else (Item(one),)

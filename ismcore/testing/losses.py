@@ -19,7 +19,7 @@ from ismcore.objectives import (
     Objective,
     SlicedScoreMatching,
 )
-from ismcore.problem import Params
+from ismcore.ops import Params
 from ismcore.testing.oracle import Formula
 
 __all__ = ["loss", "of_rows"]

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from ismcore.errors import IsmError
-from ismcore.plugins import backends, load_backend
-from ismcore.problem import Params
+from ismcore.ops import Params
+from ismcore.plugins.lookup import backends, load_backend
 from ismcore.testing.report import Report, Row, check_backend
 from ismcore.testing.scenarios import all_scenarios, scored_scenarios
 from ismcore.testing.subject import TOLERANCES, Subject

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from ismcore.optimizers import SGD, Adam, Optimizer
-from ismcore.problem import STATE_PARTS, Params, TrainState
+from ismcore.ops import Params
+from ismcore.optimizers.rules import SGD, Adam, Optimizer
+from ismcore.optimizers.state import STATE_PARTS, TrainState
 
 __all__ = ["Formula", "affine", "affine_minimum", "conditional", "energy", "gradient", "mlp", "residual", "train"]
 

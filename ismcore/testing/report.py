@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ismcore.backend import Backend
+from ismcore.backend.contract import Backend
 from ismcore.errors import OptionError
-from ismcore.result import versions
-from ismcore.testing.kit import Item, all_checks, all_items
+from ismcore.results.result import versions
+from ismcore.testing.catalogue import all_checks, all_items
+from ismcore.testing.kit import Item
 from ismcore.testing.subject import CheckFailed, NotDeclared, Subject
 
 __all__ = ["Report", "Row", "check_backend", "expected_reason", "run_item"]

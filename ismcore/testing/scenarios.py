@@ -24,10 +24,12 @@ from ismcore.objectives import (
     Objective,
     SlicedScoreMatching,
 )
-from ismcore.optimizers import SGD, Adam, Optimizer
-from ismcore.plugins import registry
-from ismcore.problem import Loss, Params, Problem, TrainState
-from ismcore.samples import Standardizer
+from ismcore.ops import Params
+from ismcore.optimizers.rules import SGD, Adam, Optimizer
+from ismcore.optimizers.state import TrainState
+from ismcore.plugins.lookup import registry
+from ismcore.problem import Loss, Problem
+from ismcore.samples.checks import Standardizer
 from ismcore.testing import functions, losses, oracle
 
 __all__ = [

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.backend import Backend
+from ismcore.backend.contract import Backend
 from ismcore.calculus import Calculus
 from ismcore.errors import IsmError, OptionError
-from ismcore.ops import Array
-from ismcore.optimizers import SGD, Optimizer
-from ismcore.plugins import load_backend
-from ismcore.problem import Params, Problem, TrainState
+from ismcore.ops import Array, Params
+from ismcore.optimizers.rules import SGD, Optimizer
+from ismcore.optimizers.state import TrainState
+from ismcore.plugins.lookup import load_backend
+from ismcore.problem import Problem
 from ismcore.testing.scenarios import Scenario
 
 __all__ = [

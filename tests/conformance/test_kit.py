@@ -16,7 +16,7 @@ from wrong_backends import PenaltyDropped, SummedOutputs
 import ismcore
 from ismcore import models, objectives
 from ismcore.analytic import find_route
-from ismcore.plugins import registry
+from ismcore.plugins.lookup import registry
 from ismcore.testing import (
     BackendConformance,
     CheckFailed,

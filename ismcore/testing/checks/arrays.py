@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ismcore.problem import Params
+from ismcore.ops import Params
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import Scenario, TrainingCase, scenario, training_cases
 from ismcore.testing.subject import CheckFailed, Subject, Training, start

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.backend import Backend
+from ismcore.backend.contract import Backend
 from ismcore.ops import Array
 from ismcore.testing.kit import check
 from ismcore.testing.operations import ELEMENTWISE, LAYOUT, Elementwise, Layout

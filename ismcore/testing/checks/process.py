@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 import ismcore
-from ismcore.backend import DTYPES, Backend
+from ismcore.backend.contract import DTYPES, Backend
 from ismcore.errors import DeviceUnavailable, OptionError
-from ismcore.plugins import registry
+from ismcore.plugins.lookup import registry
 from ismcore.testing.globals import differences, snapshot
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import OPTIMIZERS, TrainingCase, scenario, training_cases

@@ -11,7 +11,7 @@ import numpy as np
 from ismcore.analytic import find_route
 from ismcore.calculus import Calculus
 from ismcore.objectives import ImplicitScoreMatching
-from ismcore.optimizers import SGD
+from ismcore.optimizers.rules import SGD
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import Scenario, scenario, variant
 from ismcore.testing.subject import Subject, Tolerances, run_at

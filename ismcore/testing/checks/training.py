@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ismcore.objectives import ImplicitScoreMatching
-from ismcore.optimizers import SGD, Optimizer
-from ismcore.problem import TrainState
+from ismcore.optimizers.rules import SGD, Optimizer
+from ismcore.optimizers.state import TrainState
 from ismcore.testing import oracle
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import (

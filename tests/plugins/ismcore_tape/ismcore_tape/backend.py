@@ -7,7 +7,7 @@ import numpy as np
 
 from ismcore.backend import Backend
 from ismcore.calculus import ScoreFn
-from ismcore.problem import Params
+from ismcore.ops import Params
 from ismcore_tape import tape
 from ismcore_tape.tape import Tensor
 

@@ -1,0 +1,303 @@
+"""The commands `fit` and `resume`, which end with a result on disk, also where they are interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from inspect import signature
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from ismcore.cli.files import AddCommand, columns
+from ismcore.errors import Diverged, OptionError
+from ismcore.files.atomic import check_target
+from ismcore.files.results import save
+from ismcore.fitting.fit import fit, resume
+from ismcore.fitting.options import RECIPES
+from ismcore.models.activations import ACTIVATIONS
+from ismcore.objectives import ImplicitScoreMatching
+from ismcore.optimizers.rules import Adam
+from ismcore.optimizers.schedules import SHAPES
+from ismcore.results.result import FitResult
+from ismcore.samples.tables import read_samples
+from ismcore.training.events import STOP, FitEvent, Listener
+
+__all__ = ["INTERRUPTED", "TERMINATED", "Terminated", "add_fit", "add_resume"]
+
+INTERRUPTED, TERMINATED = 130, 143
+
+DEFAULTS = {name: parameter.default for name, parameter in signature(fit).parameters.items()}
+"""What `fit` does unless it is told otherwise."""
+
+
+class Terminated(KeyboardInterrupt):
+    """A SIGTERM ended the process before there was anything to write, or a second one while it was being written."""
+
+
+def add_fit(add_command: AddCommand) -> None:
+    """Add `ismcore fit DATA`."""
+    parser = add_command("fit", _fit, "fit a network to the samples in a file, and write the result to another")
+    _add_data(parser)
+    add = parser.add_argument
+    add(
+        "--recipe",
+        choices=sorted(RECIPES),
+        default=DEFAULTS["recipe"],
+        help="what the options that are not given stand for (default: %(default)s)",
+    )
+    add("--backend", default=DEFAULTS["backend"], help="a name that 'ismcore backends' shows, or 'auto' (default: %(default)s)")
+    add("--model-hidden", type=_widths, metavar="LIST", help="widths of the hidden layers, such as 64,64")
+    add("--activation", choices=sorted(ACTIVATIONS), help="of the hidden layers")
+    add("--curvature-weight", type=_number_or("auto", float), metavar="L", help="regularisation, from 0; 'auto' tries some")
+    add("--epochs", type=int, metavar="N", help="passes over the samples, at most")
+    add("--batch-size", type=_number_or("all", int), metavar="N", help="most rows of a step, or 'all'")
+    add("--learning-rate", type=float, metavar="R", help="of Adam")
+    add("--schedule", choices=SHAPES, help="how the learning rate changes")
+    add("--validation", type=float, metavar="S", help="share of the rows to hold out and judge by; 0 for none")
+    add("--patience", type=int, metavar="N", help="end after N epochs without a better held-out loss; 0 for never")
+    add("--seed", type=int, default=DEFAULTS["seed"], metavar="N", help="source of all randomness (default: %(default)s)")
+    add(
+        "--dtype",
+        choices=("float32", "float64"),
+        default=DEFAULTS["dtype"],
+        help="of parameters and computation (default: %(default)s)",
+    )
+    add("--device", default=DEFAULTS["device"], help="'cpu', 'cuda', 'cuda:1', ... or 'auto' (default: %(default)s)")
+    add("--no-standardize", action="store_true", help="train on the samples as they are, not shifted and scaled by column")
+    add("--checkpoint", type=Path, metavar="FILE", help="write the run there on the way, for 'ismcore resume'")
+    _add_run(parser)
+
+
+def add_resume(add_command: AddCommand) -> None:
+    """Add `ismcore resume FILE DATA`."""
+    parser = add_command("resume", _resume, "go on with a fit from its checkpoint, and write the result")
+    add = parser.add_argument
+    add("file", type=Path, metavar="FILE", help="what 'ismcore fit --checkpoint' wrote; it goes on being written")
+    _add_data(parser)
+    add("--backend", help="another one than before")
+    add("--device", default=DEFAULTS["device"], help="'cpu', 'cuda', 'cuda:1', ... or 'auto' (default: %(default)s)")
+    add("--epochs", type=int, metavar="N", help="another number of epochs in all")
+    _add_run(parser)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("data", type=Path, metavar="DATA", help=".npy, .npz, .csv, .tsv or .txt, one row a sample; .npz: its array 'x'")
+    add(
+        "--columns",
+        type=columns,
+        metavar="LIST",
+        help="columns to use, counted from 0, such as 0-10 or 0,2,5; all if not given",
+    )
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--timeout", type=float, metavar="SECONDS", help="end after so long, and write what there is")
+    loud = parser.add_mutually_exclusive_group()
+    loud.add_argument("--progress", action="store_true", help="show progress, also where there is no terminal")
+    loud.add_argument("--quiet", action="store_true", help="show no progress")
+    add(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the result; DATA's name with .ismcore.safetensors, in this folder, if not given",
+    )
+    add("--json", action="store_true", help="print the summary as JSON")
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of widths such as 64,64") from None
+
+
+def _number_or(word: str, number: Callable[[str], Any]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            return text if text == word else number(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {word!r}") from None
+
+    return parse
+
+
+def _fit(options: argparse.Namespace) -> int:
+    x = read_samples(options.data, columns=options.columns)
+    out = _target(options)
+    if options.checkpoint is not None:
+        _check_apart(out, options.checkpoint, "--checkpoint")
+        if options.checkpoint.exists():
+            raise OptionError(
+                f"{options.checkpoint} is there already: go on with it by 'ismcore resume {options.checkpoint} "
+                f"{options.data}', remove it, or name another file"
+            )
+
+    def work(stop: Listener) -> FitResult:
+        return fit(
+            x,
+            **_run_options(options, stop),
+            backend=options.backend,
+            model=_model(options, x.shape[1]),
+            objective=None if options.curvature_weight is None else ImplicitScoreMatching(options.curvature_weight),
+            optimizer=None if options.learning_rate is None else Adam(options.learning_rate),
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            schedule=options.schedule,
+            validation=options.validation,
+            patience=options.patience,
+            seed=options.seed,
+            dtype=options.dtype,
+            device=options.device,
+            standardize=False if options.no_standardize else None,
+            checkpoint=options.checkpoint,
+            on_nonfinite="stop",
+            recipe=options.recipe,
+        )
+
+    return _finish(work, x, out, options)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    x = read_samples(options.data, columns=options.columns)
+    out = _target(options)
+    _check_apart(out, options.file, "the checkpoint")
+
+    def work(stop: Listener) -> FitResult:
+        more = _run_options(options, stop)
+        return resume(options.file, x, **more, backend=options.backend, device=options.device, epochs=options.epochs)
+
+    return _finish(work, x, out, options)
+
+
+def _model(options: argparse.Namespace, d: int) -> Any:
+    """The recipe's network with what was asked to be otherwise; None where nothing was."""
+    given = {"hidden": options.model_hidden, "activation": options.activation}
+    asked = {name: value for name, value in given.items() if value is not None}
+    recipe: Any = RECIPES[options.recipe].model(d)
+    return replace(recipe, **asked) if asked else None
+
+
+def _target(options: argparse.Namespace) -> Path:
+    """Where the result goes, checked before the work and not after it."""
+    out: Path = options.out or Path(f"{options.data.stem}.ismcore.safetensors")
+    check_target(out)
+    _check_apart(out, options.data, "the data")
+    return out
+
+
+def _check_apart(out: Path, other: Path, what: str) -> None:
+    if os.path.realpath(out) == os.path.realpath(other) or (out.exists() and other.exists() and out.samefile(other)):
+        raise OptionError(f"--out {out} would overwrite {what}; name another file")
+
+
+def _run_options(options: argparse.Namespace, stop: Listener) -> dict[str, Any]:
+    progress = True if options.progress else False if options.quiet else "auto"
+    return {"callbacks": [stop], "timeout": options.timeout, "progress": progress}
+
+
+def _finish(work: Callable[[Listener], FitResult], x: np.ndarray, out: Path, options: argparse.Namespace) -> int:
+    """Do the work, write what came of it, and say so; the exit code."""
+    with _terminable() as termination:
+        result = work(termination)
+    losses = result.history["loss"]
+    if result.status == "diverged":
+        bad = "the gradient or the update is not finite" if np.isfinite(losses[-1]) else f"the loss is {losses[-1]}"
+        message = f"{bad} at epoch {len(losses)}: lower --learning-rate or give a larger --curvature-weight"
+        raise Diverged(f"{message}; no result was written", epoch=len(losses), result=result)
+    save(result, out)
+    summary = _summary(x, result, out)
+    sys.stdout.write(json.dumps(summary, indent=2, allow_nan=False) + "\n" if options.json else _in_words(summary))
+    if termination.received:
+        return TERMINATED
+    return INTERRUPTED if result.status == "interrupted" else 0
+
+
+class _Termination:
+    """A callback that ends the run once SIGTERM has come."""
+
+    received = False
+
+    def __call__(self, event: FitEvent) -> object:
+        return STOP if self.received else None
+
+
+@contextmanager
+def _terminable() -> Iterator[_Termination]:
+    """Have SIGTERM do what Ctrl-C does; a handler that somebody else has put there stays.
+
+    It does so by a SIGINT, which ends also what calls no callback; and by a callback, as a shell has a command in the
+    background ignore SIGINT.
+
+    Raises:
+        Terminated: It came where Ctrl-C raises `KeyboardInterrupt`.
+    """
+    termination = _Termination()
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        termination.received = True
+        signal.raise_signal(signal.SIGINT)
+
+    if ours:
+        signal.signal(signal.SIGTERM, handle)
+    try:
+        yield termination
+    except KeyboardInterrupt as interrupt:
+        if termination.received:
+            raise Terminated from interrupt
+        raise
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _summary(x: np.ndarray, result: FitResult, out: Path) -> dict[str, Any]:
+    losses = result.history["loss"]
+    judged = result.history.get("validation_loss", np.empty(0))
+    return {
+        "n": len(x),
+        "d": result.d,
+        "model": repr(result.model),
+        "objective": repr(result.objective),
+        "backend": result.backend,
+        "backend_reason": result.backend_reason,
+        "device": result.device,
+        "dtype": result.dtype,
+        "epochs": len(losses),
+        "first_loss": float(losses[0]) if len(losses) else None,
+        "last_loss": float(losses[-1]) if len(losses) else None,
+        "held_out": result.held_out,
+        "best_epoch": result.best_epoch,
+        "best_validation_loss": float(np.nanmin(judged)) if np.isfinite(judged).any() else None,
+        "seconds": float(result.timings["total"]),
+        "status": result.status,
+        "warnings": list(result.warnings),
+        "file": str(out),
+    }
+
+
+def _in_words(summary: dict[str, Any]) -> str:
+    first, last, best = (summary[name] for name in ("first_loss", "last_loss", "best_validation_loss"))
+    loss = "" if first is None else f"{first:.6g} -> {last:.6g} in "
+    lines = [
+        f"samples  n = {summary['n']}, d = {summary['d']}",
+        f"model    {summary['model']}",
+        f"backend  {summary['backend']} ({summary['backend_reason']}), {summary['dtype']} on {summary['device']}",
+        f"loss     {loss}{summary['epochs']} epochs, {summary['seconds']:.1f} s",
+        *([] if best is None else [f"held out {best:.6g} by {summary['held_out']} rows, after {summary['best_epoch']} epochs"]),
+        f"status   {summary['status'].replace('_', ' ')}",
+        f"file     {summary['file']}",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,202 @@
+"""Writing files whole or not at all, and keeping the ones before them.
+
+A file is written under a temporary name in its own folder, reaches the disk, and takes its name in one step. Whatever happens
+on the way, and be it a power cut, the name stands for the old content or for the new one, never for a part.
+
+A process that is killed while it writes leaves its temporary file behind; the next save of the same path removes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from ismcore.errors import FileInvalid, FileNotWritten, OptionError
+from ismcore.files.tempfiles import Temporary, remove_litter, second_name
+
+__all__ = ["Newest", "check_target", "newest_valid", "previous_files", "write_kept", "write_whole"]
+
+T = TypeVar("T")
+
+ADVICE = {
+    errno.ENOSPC: "free some space, or name a file on another disk",
+    errno.EDQUOT: "free some of your quota, or name a file on another disk",
+    errno.EFBIG: "raise the limit on the size of files, or name a file on another disk",
+    errno.EACCES: "change the rights of the folder, or name a file in another one",
+    errno.EPERM: "change the rights of the folder, or name a file in another one",
+    errno.EROFS: "name a file in a folder that can be written to",
+    errno.ENAMETOOLONG: "name it shorter",
+}
+"""What to do about an error, by its number."""
+
+
+def check_target(path: str | PathLike[str]) -> Path:
+    """The file that a path stands for, links followed, once it is known that one can be written there.
+
+    Raises:
+        FileNotWritten: There is no such folder, it is not writable, or there is something there that is no file.
+    """
+    target = Path(os.path.realpath(path))
+    # Those of os.path say no where those of Path would raise, as of a name that is too long.
+    if not os.path.isdir(target.parent):
+        raise _not_written(path, errno.ENOENT, "there is no such folder; make it, or name a file in another one")
+    if os.path.isdir(target):
+        raise _not_written(path, errno.EISDIR, "it is a folder; name a file in it")
+    if os.path.exists(target) and not os.path.isfile(target):  # the replacing would destroy a device or a pipe
+        raise _not_written(path, errno.EINVAL, "it is no regular file; name another one")
+    if not os.access(target.parent, os.W_OK):
+        raise _not_written(path, errno.EACCES, f"its folder is read-only; {ADVICE[errno.EACCES]}")
+    return target
+
+
+def write_whole(path: str | PathLike[str], data: bytes) -> None:
+    """Write the bytes to a file that is, at any moment and after any failure, either the old one or the new one.
+
+    Args:
+        path: The file; its folder must be there.
+        data: What it shall hold.
+
+    Raises:
+        FileNotWritten: The folder is missing, full or not writable, or the path is no file's; what was there is as it was,
+            unless the message says otherwise.
+    """
+    _write(path, data, None)
+
+
+def write_kept(path: str | PathLike[str], data: bytes, keep: int) -> None:
+    """Write as `write_whole` does, and keep what was there before as `PATH.previous1`, before that `PATH.previous2`, ...
+
+    At any moment and after any failure, of the newest file and the one before it each is there and whole: the name is never
+    without its file, and the file before it is not given up until the new one is in place. No file is copied where the file
+    system has hard links. Where processes save one path at once, every file is whole, but which older ones stay is open.
+
+    Args:
+        path: The file; its folder must be there.
+        data: What it shall hold.
+        keep: How many files to keep, from 1, the new one among them; older ones are removed.
+
+    Raises:
+        FileNotWritten: As of `write_whole`.
+        OptionError: `keep` is no whole number from 1.
+    """
+    if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
+        raise OptionError(f"keep must be a whole number from 1, not {keep!r}")
+    _write(path, data, keep)
+
+
+@dataclass(frozen=True)
+class Newest(Generic[T]):
+    """What `newest_valid` found.
+
+    Attributes:
+        value: What was read.
+        path: The file that it was read from.
+        refused: Newer files that could not be read, with the reasons; empty where the newest is well.
+    """
+
+    value: T
+    path: Path
+    refused: dict[Path, Exception]
+
+
+def newest_valid(path: str | PathLike[str], read: Callable[[Path], T]) -> Newest[T]:
+    """Read the newest of the files that `write_kept` keeps which can be read.
+
+    Args:
+        path: The path given to `write_kept`.
+        read: Reads and verifies a file; raises `FileInvalid` or OSError where it cannot. Other errors are passed on at once.
+
+    Raises:
+        FileNotFoundError: There is none.
+        FileInvalid: None of those that are there can be read; the message names each, with the reason.
+    """
+    target = Path(os.path.realpath(path))
+    refused: dict[Path, Exception] = {}
+    for candidate in (target, *previous_files(target)):
+        try:
+            return Newest(read(candidate), candidate, refused)
+        except FileNotFoundError:
+            continue
+        except (FileInvalid, OSError) as error:
+            refused[candidate] = error
+    if not refused:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
+    reasons = "; ".join(f"{candidate}: {error}" for candidate, error in refused.items())
+    raise FileInvalid(f"none of the {len(refused)} files kept can be read: {reasons}")
+
+
+def previous_files(path: str | PathLike[str]) -> list[Path]:
+    """The files that `write_kept` has kept beside the one at the path, newest first."""
+    target = Path(os.path.realpath(path))
+    pattern = re.compile(re.escape(f"{target.name}.previous") + "([1-9][0-9]{0,8})")
+    with suppress(OSError):
+        numbered = [(int(found[1]), name) for name in os.listdir(target.parent) if (found := pattern.fullmatch(name))]
+        return [target.with_name(name) for _, name in sorted(numbered)]
+    return []
+
+
+def _write(path: str | PathLike[str], data: bytes, keep: int | None) -> None:
+    """The one way to the disk; files kept beside the target are left alone where `keep` is None."""
+    target = check_target(path)
+    named = False
+    try:
+        remove_litter(target)
+        with Temporary(target) as temporary, second_name(target, wanted=(keep or 1) > 1) as second:
+            temporary.write(data)
+            os.replace(temporary.path, target)
+            named = True
+            if keep is not None:
+                _shift(target, second, keep)
+        _sync_folder(target.parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if named:
+            raise FileNotWritten(error.errno, f"is written, but a power cut may undo it: {reason}", os.fspath(path)) from error
+        raise _not_written(path, error.errno, reason + _advice(error)) from error
+
+
+def _not_written(path: str | PathLike[str], number: int | None, reason: str) -> FileNotWritten:
+    return FileNotWritten(number, f"cannot be written: {reason}", os.fspath(path))
+
+
+def _advice(error: OSError) -> str:
+    return f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
+
+
+def _shift(target: Path, second: Path | None, keep: int) -> None:
+    """Number the files before the target anew, the one with the second name as the first, and drop the oldest."""
+    first = 2 if second else 1
+    previous = previous_files(target)
+    room = max(0, keep - first)
+    # A file that is gone was moved by another process that saves here.
+    for path in previous[room:]:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+    # From the oldest on: each number was left by the file that had it.
+    for number, path in reversed(list(enumerate(previous[:room], first))):
+        with suppress(FileNotFoundError):
+            os.replace(path, target.with_name(f"{target.name}.previous{number}"))
+    if second:
+        with suppress(FileNotFoundError):
+            os.replace(second, target.with_name(f"{target.name}.previous1"))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the folder's new entry reach the disk too; Windows cannot open a folder, and does so by itself."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that know no such call
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,294 @@
+"""Checkpoints: a run on disk, whole or not at all, and going on with it to the same bits.
+
+A file in the format of `ismcore.tensorfile`, of kind "checkpoint":
+
+    state.<part>.<name>, anchor.<part>.<name>       parameters, moments and average; see `ismcore.problem.TrainState`
+    best.<name>, snapshots.<epoch>.<name>           parameters
+    history.losses, .rates, .open_losses            see `ismcore.training.Ledger`
+    history.validation_epochs, .validation_losses
+    standardize.mean, standardize.scale             (d,)
+
+Its content holds the settings of the fit, the rest of the ledger, versions, and fingerprints of the samples. Nothing random
+needs to be in it: every draw is a function of the seed and the number of its step or epoch.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ismcore.errors import FileInvalid, FileNotWritten, IsmError, ModelError, OptionError, ParameterError
+from ismcore.files import tensorfile
+from ismcore.files.atomic import check_target, newest_valid, write_kept
+from ismcore.files.encoding import Decoder, adopted_for, encode
+from ismcore.models import Model, check_params
+from ismcore.ops import Params
+from ismcore.optimizers.state import STATE_PARTS, TrainState
+from ismcore.samples.checks import Standardizer
+from ismcore.training.ledger import Anchor, Best, Ledger
+from ismcore.training.settings import Settings
+from ismcore.training.warning import warn_now
+
+__all__ = ["Checkpoint", "CheckpointWriter", "Stored", "as_checkpoint", "decode_checkpoint", "read_checkpoint"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where and how often a run is written to disk; it is at its end in any case, also where that is Ctrl-C or a time-out.
+
+    Args:
+        path: The file. The one before it stays as `PATH.previous1`, and so on.
+        every: Seconds from one to the next, from 0: after every chunk of steps.
+        keep: How many files to keep, from 1.
+
+    Raises:
+        OptionError: A value is none of these.
+    """
+
+    path: str | PathLike[str]
+    every: float = 30.0
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, str | PathLike) or not os.fspath(self.path):
+            raise OptionError(f"a checkpoint's path must be a path, not {self.path!r}")
+        if isinstance(self.every, bool) or not isinstance(self.every, int | float) or not 0.0 <= self.every < np.inf:
+            raise OptionError(f"a checkpoint's every must be seconds from 0, not {self.every!r}")
+        if isinstance(self.keep, bool) or not isinstance(self.keep, int) or self.keep < 1:
+            raise OptionError(f"a checkpoint's keep must be a whole number from 1, not {self.keep!r}")
+
+
+def as_checkpoint(checkpoint: Any) -> Checkpoint | None:
+    """A checkpoint from what was passed for one: itself, a path, or None.
+
+    Raises:
+        OptionError: It is none of these.
+        FileNotWritten: Nothing can be written there.
+    """
+    if checkpoint is None:
+        return None
+    found = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+    check_target(found.path)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """What a checkpoint holds."""
+
+    settings: Settings
+    ledger: Ledger
+    standardizer: Standardizer
+    fingerprints: dict[str, str]
+    held_out: int
+    versions: dict[str, str]
+
+    def result(self, kind: Any) -> Any:
+        """What the run has come to, without the advice that `fit` gives on samples."""
+        about = self.settings, self.standardizer, self.ledger, self.held_out
+        return kind.of(*about, timings={"total": sum(self.ledger.timings.values())}, versions=self.versions)
+
+
+class CheckpointWriter:
+    """Writes the ledger of one run, when it is time.
+
+    A file that cannot be written costs the run nothing: it is said once, and the old file stays.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        settings: Settings,
+        standardizer: Standardizer,
+        fingerprints: dict[str, str],
+        held_out: int,
+        versions: dict[str, str],
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._settings, self._standardizer = settings, standardizer
+        self._about = {"fingerprints": fingerprints, "held_out": held_out, "versions": versions}
+        self._last = time.monotonic()
+
+    def check(self, ledger: Ledger) -> None:
+        """Find out before the run whether it can be written at all.
+
+        Raises:
+            ModelError: The fit holds something that a file cannot, such as an objective of the user's own.
+        """
+        self._pack(ledger)
+
+    def __call__(self, ledger: Ledger, force: bool) -> str:
+        """See `ismcore.training.Saver`."""
+        if not force and time.monotonic() - self._last < self._checkpoint.every:
+            return ""
+        try:
+            write_kept(self._checkpoint.path, self._pack(ledger), self._checkpoint.keep)
+        except FileNotWritten as error:
+            self._say(ledger, f"the checkpoint {error}")
+            return ""
+        finally:
+            self._last = time.monotonic()
+        return os.fspath(self._checkpoint.path)
+
+    def _say(self, ledger: Ledger, text: str) -> None:
+        if text not in ledger.warnings:
+            ledger.warnings += (text,)
+            warn_now(text)
+
+    def _pack(self, ledger: Ledger) -> bytes:
+        tensors = _tensors(ledger)
+        tensors |= {"standardize.mean": self._standardizer.mean, "standardize.scale": self._standardizer.scale}
+        content = {
+            "settings": encode(self._settings, "settings", tensors),
+            **self._about,
+            "step": ledger.state.step,
+            "anchor": None if ledger.anchor is None else [ledger.anchor.epoch, ledger.anchor.state.step],
+            "best": None if ledger.best is None else [ledger.best.epoch, ledger.best.loss],
+            "rate_factor": ledger.rate_factor,
+            "rollbacks": ledger.rollbacks,
+            "status": ledger.status,
+            "failure": ledger.failure,
+            "warnings": list(ledger.warnings),
+            "timings": dict(ledger.timings),
+        }
+        return tensorfile.pack("checkpoint", content, tensors)
+
+
+def _tensors(ledger: Ledger) -> Params:
+    judged = ledger.validation
+    found: Params = {
+        "history.losses": ledger.losses,
+        "history.rates": ledger.rates,
+        "history.open_losses": ledger.open_losses,
+        "history.validation_epochs": np.array(list(judged), dtype=np.int64),
+        "history.validation_losses": np.array(list(judged.values()), dtype=np.float64),
+    }
+    trees = {"state": ledger.state.arrays()}
+    if ledger.anchor is not None:
+        trees["anchor"] = ledger.anchor.state.arrays()
+    if ledger.best is not None:
+        trees["best"] = ledger.best.params
+    trees |= {f"snapshots.{epoch}": kept for epoch, kept in ledger.snapshots.items()}
+    return found | {f"{tree}.{name}": value for tree, arrays in trees.items() for name, value in arrays.items()}
+
+
+def read_checkpoint(path: str | PathLike[str], model: Any = None) -> tuple[Stored, Path, tuple[str, ...]]:
+    """The newest checkpoint at the path that is whole, the file that it was read from, and what was wrong with newer ones.
+
+    Args:
+        path: As it was given to `fit(checkpoint=...)`.
+        model: The model, where a file cannot hold it.
+
+    Raises:
+        FileInvalid: None is whole; the message names each, with the reason.
+        FileNotFoundError: There is none.
+        ModelError: The model must be passed, or is another one.
+    """
+    found = newest_valid(path, lambda candidate: _read(candidate, model))
+    refused = tuple(f"{name} was passed over: {error}" for name, error in found.refused.items())
+    return found.value, found.path, refused
+
+
+def _read(path: Path, model: Any) -> Stored:
+    try:
+        return decode_checkpoint(*tensorfile.read(os.fspath(path), "checkpoint"), model)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    except (IsmError, RecursionError) as error:
+        raise FileInvalid(f"it cannot be gone on with: {error}") from error
+
+
+def decode_checkpoint(content: dict[str, Any], tensors: Params, model: Any) -> Stored:
+    """What content and tensors of a verified file stand for.
+
+    Raises:
+        FileInvalid: Something is missing, unknown or of another type.
+    """
+    settings_content = content.get("settings")
+    objective = settings_content.get("objective") if isinstance(settings_content, dict) else None
+    decoder = Decoder(tensors, adopted_for(model, objective, tensors))
+    try:
+        settings = _settings(decoder.decode(content["settings"]))
+        _check_model(settings.model, decoder)
+        standardizer = Standardizer(decoder.take("standardize.mean"), decoder.take("standardize.scale"))
+        stored = Stored(
+            settings=settings,
+            ledger=_ledger(content, decoder, settings.model.canonical(), len(standardizer.mean)),
+            standardizer=standardizer,
+            fingerprints=_words(content["fingerprints"]),
+            held_out=int(content["held_out"]),
+            versions=_words(content["versions"]),
+        )
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError, OverflowError) as error:
+        if isinstance(error, IsmError):
+            raise
+        raise FileInvalid(f"it lacks or misplaces {error}") from error
+    if decoder.left:
+        raise FileInvalid(f"it holds the array {sorted(decoder.left)[0]!r}, which this ismcore does not know")
+    return stored
+
+
+def _words(content: Any) -> dict[str, str]:
+    return {str(name): str(value) for name, value in content.items()}
+
+
+def _settings(settings: Any) -> Settings:
+    if not isinstance(settings, Settings):
+        raise FileInvalid(f"its settings are {type(settings).__name__}")
+    return settings
+
+
+def _check_model(model: Model, decoder: Decoder) -> None:
+    given = decoder.model
+    if given is not None and not decoder.model_used and given != model.canonical():
+        raise ModelError(f"the run is of model {model!r}; model= is {given!r}")
+
+
+def _ledger(content: dict[str, Any], decoder: Decoder, model: Model, d: int) -> Ledger:
+    def tree(arrays: Params) -> Params:
+        try:
+            return check_params(model, arrays, d)  # in the model's order: sums depend on it
+        except ParameterError as error:
+            if decoder.model_used:
+                raise ModelError(f"model= is not the model of the run: {error}") from error
+            raise
+
+    def state(step: Any, group: str) -> TrainState:
+        parts: dict[str, Params] = {part: {} for part in STATE_PARTS}
+        for name, array in decoder.take_group(group).items():
+            part, _, parameter = name.partition(".")
+            parts[part][parameter] = array
+        return TrainState(int(step), **{part: tree(found) for part, found in parts.items() if found or part == "params"})
+
+    history = decoder.take_group("history")
+    snapshots: dict[int, Params] = {}
+    for name, array in decoder.take_group("snapshots").items():
+        epoch, _, parameter = name.partition(".")
+        snapshots.setdefault(int(epoch), {})[parameter] = array
+    anchor, best = content["anchor"], content["best"]
+    epochs, losses = history["validation_epochs"], history["validation_losses"]
+    done = history["losses"].shape
+    if len(done) != 1 or history["rates"].shape != done or not np.all((epochs >= 1) & (epochs <= done[0])):
+        raise FileInvalid("its history does not have one loss and one rate an epoch, or judges epochs that are not done")
+    return Ledger(
+        state=state(content["step"], "state"),
+        losses=history["losses"],
+        rates=history["rates"],
+        open_losses=history["open_losses"],
+        validation={int(epoch): float(loss) for epoch, loss in zip(epochs, losses, strict=True)},
+        best=None if best is None else Best(int(best[0]), float(best[1]), tree(decoder.take_group("best"))),
+        snapshots={epoch: tree(kept) for epoch, kept in snapshots.items()},
+        rate_factor=float(content["rate_factor"]),
+        rollbacks=int(content["rollbacks"]),
+        anchor=None if anchor is None else Anchor(int(anchor[0]), state(anchor[1], "anchor")),
+        status=str(content["status"]),
+        failure=str(content["failure"]),
+        warnings=tuple(map(str, content["warnings"])),
+        timings={str(name): float(value) for name, value in content["timings"].items()},
+    )

@@ -1,0 +1,154 @@
+"""Saving and loading results, each one file in the format of `ismcore.tensorfile`. Loading never runs anything.
+
+Tensors:
+
+    params.<name>                           fitted parameters, in their own dtype, bit for bit
+    history.<name>                          one entry an epoch
+    standardize.mean, standardize.scale     (d,)
+    snapshots.<epoch>.<name>                parameters on the way
+    <field>.<name>                          other arrays, such as model.mean of a model that standardises
+
+The content is every other field of `FitResult`, as JSON; see `ismcore.encoding`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from ismcore.errors import FileInvalid, IsmError, ModelError
+from ismcore.files import tensorfile
+from ismcore.files.atomic import write_whole
+from ismcore.files.checkpoints import decode_checkpoint
+from ismcore.files.encoding import Decoder, adopted_for, construct, encode, put
+from ismcore.models import Standardized, check_params
+from ismcore.ops import Params
+from ismcore.training.baseline import Baseline
+
+__all__ = ["load", "save"]
+
+TENSORS = frozenset({"params", "history", "mean", "scale", "snapshots"})
+"""The fields of `FitResult` that are tensors under names of their own."""
+
+
+def save(result: Any, path: str | PathLike[str]) -> None:
+    """Write a result as one file, whole or not at all. Equal results give equal bytes, but for their timings.
+
+    Args:
+        result: The result.
+        path: The file; one that is already there is replaced.
+
+    Raises:
+        ModelError: The result holds something that a file cannot name, such as an objective of your own.
+        ParameterError: The parameters are not those of the model, or not finite, so that `load` would refuse them.
+        OSError: The folder is missing, full or not writable; what was there before is as it was.
+
+    Example:
+        >>> import tempfile, ismcore
+        >>> result = ismcore.fit(np.linspace(-1.0, 1.0, 100), model=ismcore.Affine(), backend="autograd", epochs=3)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(result, f"{folder}/fit.safetensors")
+        ...     ismcore.load(f"{folder}/fit.safetensors").model
+        Affine()
+    """
+    result = _checked(result)
+    tensors: Params = {}
+    groups: dict[str, Mapping[str, np.ndarray]] = {
+        "params": result.params,
+        "history": result.history,
+        "standardize": {"mean": result.mean, "scale": result.scale},
+        **{f"snapshots.{epoch}": params for epoch, params in result.snapshots.items()},
+    }
+    for group, arrays in groups.items():
+        for name, array in arrays.items():
+            put(tensors, f"{group}.{name}", array)
+    stored = [f.name for f in fields(result) if f.name not in TENSORS]
+    content = {name: encode(getattr(result, name), name, tensors) for name in stored}
+    write_whole(path, tensorfile.pack("result", content, tensors))
+
+
+def load(kind: Any, path: str | PathLike[str], model: Any = None) -> Any:
+    """Read a result that `save` wrote, verified to the last bit. Nothing in the file is ever run.
+
+    Of a checkpoint, the result is that of the run up to there, with status "interrupted" if it had not ended.
+
+    Args:
+        kind: The class of results.
+        path: The file.
+        model: The model as it was passed to `fit`, where a file cannot hold it, as with a `ScoreFunction` or a network of
+            torch, Flax or Equinox; it says what is computed, and its own parameters do not matter.
+
+    Raises:
+        FileInvalid: The file is truncated or altered, written by a newer ismcore, or no result; the message says which.
+        ModelError: The file needs `model`, or is a fit of another one.
+        OSError: There is no such file, or it cannot be read.
+    """
+    name = os.fspath(path)
+    try:
+        found = tensorfile.read_any(name)
+        content, tensors = found.content, found.tensors
+        if found.kind == "checkpoint":
+            return decode_checkpoint(content, tensors, model).result(kind)
+        if found.kind != "result":
+            raise FileInvalid(f"it holds a {found.kind!r}, not a 'result'")
+        return _checked(_result(kind, content, Decoder(tensors, adopted_for(model, content.get("objective"), tensors))))
+    except ModelError as error:
+        raise ModelError(f"{name}: {error}") from error
+    except (IsmError, RecursionError) as error:
+        raise FileInvalid(f"{name} cannot be loaded: {error}") from error
+
+
+def _checked(result: Any) -> Any:
+    """The result, its parameters in the model's order, once they are known to be the model's."""
+    d = result.d
+    snapshots = {epoch: check_params(result.model, result.snapshots[epoch], d) for epoch in sorted(result.snapshots)}
+    return replace(result, params=check_params(result.model, result.params, d), snapshots=snapshots)
+
+
+def _result(kind: Any, content: dict[str, Any], decoder: Decoder) -> Any:
+    arrays = {
+        "params": decoder.take_group("params"),
+        "history": decoder.take_group("history"),
+        "mean": decoder.take("standardize.mean"),
+        "scale": decoder.take("standardize.scale"),
+        "snapshots": _by_epoch(decoder.take_group("snapshots")),
+    }
+    twice = TENSORS & content.keys()
+    if twice:
+        raise FileInvalid(f"it holds {sorted(twice)[0]} where only arrays have a place")
+    result = construct(kind, arrays | {name: decoder.decode(value) for name, value in content.items()})
+    if decoder.left:
+        raise FileInvalid(f"it holds the array {sorted(decoder.left)[0]!r}, which this ismcore does not know")
+    _check_arrays(result)
+    trained = result.model.inner if isinstance(result.model, Standardized) else result.model
+    if decoder.model is not None and not decoder.model_used and decoder.model not in (trained, result.model):
+        raise ModelError(f"the fit is of {result.model!r}; model= is {decoder.model!r}")
+    return result
+
+
+def _check_arrays(result: Any) -> None:
+    mean, scale = result.mean, result.scale
+    columns = mean.ndim == 1 and mean.shape == scale.shape and len(mean) > 0
+    if not (columns and np.all(np.isfinite(mean) & np.isfinite(scale) & (scale > 0))):
+        raise FileInvalid(f"standardize.mean {mean.shape} and .scale {scale.shape} are no shift and scale of columns")
+    if {"epoch", "loss"} - result.history.keys() or len({array.shape for array in result.history.values()}) != 1:
+        raise FileInvalid("its history lacks epochs or losses, or does not have one of each an epoch")
+    if not isinstance(result.baseline, Baseline | None):
+        raise FileInvalid(f"its baseline is {str(result.baseline)[:80]!r}")
+    if result.dtype not in ("float32", "float64"):
+        raise FileInvalid(f"its dtype is {result.dtype!r}, neither 'float32' nor 'float64'")
+
+
+def _by_epoch(arrays: Params) -> dict[int, Params]:
+    snapshots: dict[int, Params] = {}
+    for key, array in arrays.items():
+        epoch, _, name = key.partition(".")
+        if not (epoch.isdecimal() and epoch.isascii()) or len(epoch) > 18:
+            raise FileInvalid(f"it holds a snapshot after {epoch[:80]!r} epochs, which is no number of epochs")
+        snapshots.setdefault(int(epoch), {})[name] = array
+    return snapshots

@@ -1,0 +1,225 @@
+"""The file format of ismcore: a safetensors file with one metadata key, verified to the last bit when it is read.
+
+The key `ismcore` holds canonical JSON (sorted keys, no white space, so that equal content gives equal bytes):
+
+    {"content": {...}, "kind": "result", "schema": "ismcore/1", "sha256": "..."}
+
+safetensors checks the layout of a file, but not its content: a flipped bit in a tensor loads silently, and so do repeated
+keys and odd names. Hence the checksum, which is over name, dtype, shape and bytes of all tensors and all other metadata.
+What a header claims is held against the size of the file before anything of that size is read or allocated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ismcore.errors import FileInvalid, ParameterError
+from ismcore.ops import Params
+
+__all__ = ["SCHEMA", "Contents", "pack", "read", "read_any"]
+
+SCHEMA = 1
+"""Version of the format. A reader takes all versions up to its own."""
+
+DTYPES = {"BOOL": "|b1", "I32": "<i4", "I64": "<i8", "U64": "<u8", "F32": "<f4", "F64": "<f8"}
+"""The dtypes that a file can hold, by safetensors' names."""
+
+NAME = re.compile(r"[A-Za-z0-9_.]+")
+
+MAX_HEADER = 100_000_000
+"""Bytes; safetensors' own limit."""
+
+
+def pack(kind: str, content: Mapping[str, Any], tensors: Params) -> bytes:
+    """The bytes of a file.
+
+    Args:
+        kind: What the file is, for example "result".
+        content: Values that JSON can hold.
+        tensors: Arrays by name, in any memory order.
+
+    Raises:
+        ParameterError: A name or a dtype that files do not have.
+    """
+    from safetensors.numpy import save
+
+    plain = {name: _plain(name, array) for name, array in tensors.items()}
+    metadata = {"schema": f"ismcore/{SCHEMA}", "kind": kind, "content": content}
+    return save(plain, {"ismcore": _canonical({**metadata, "sha256": _digest(metadata, plain)})})
+
+
+def _plain(name: str, value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    dtype = array.dtype.newbyteorder("<")
+    if not NAME.fullmatch(name):
+        raise ParameterError(f"{name!r} cannot name an array in a file: use letters, digits, '_' and '.'")
+    if dtype.str not in DTYPES.values():
+        raise ParameterError(f"{name} has the dtype {array.dtype}, which a file cannot hold; it holds {', '.join(DTYPES)}")
+    # A copy, in this order: safetensors 0.8.0 writes strided, reversed and broadcast arrays wrongly (its issue 825).
+    return np.array(array, dtype=dtype, order="C")
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _digest(metadata: Mapping[str, Any], tensors: Params) -> str:
+    digest = hashlib.sha256(_canonical(metadata).encode())
+    for name, array in sorted(tensors.items()):
+        digest.update(_canonical([name, array.dtype.str, array.shape]).encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """All that a file holds.
+
+    Attributes:
+        kind: What the file is, for example "result".
+        schema: Version of the format that it is written in.
+        content: The values that were packed.
+        tensors: The arrays by name, read-only.
+        sha256: The checksum, which was found to be right.
+        size: Bytes of the file.
+    """
+
+    kind: str
+    schema: int
+    content: dict[str, Any]
+    tensors: Params
+    sha256: str
+    size: int
+
+
+def read(path: str, kind: str) -> tuple[dict[str, Any], Params]:
+    """Content and tensors of a file of this kind, verified; see `read_any`."""
+    found = read_any(path, kind)
+    return found.content, found.tensors
+
+
+def read_any(path: str, kind: str | None = None) -> Contents:
+    """All that a file holds, verified. What is allocated is bounded by the file's own size.
+
+    Args:
+        path: The file.
+        kind: The kind that it must be of; any if None.
+
+    Raises:
+        FileInvalid: The file is truncated, altered, of a newer schema or of another kind. The message does not name it.
+        OSError: There is no such file, or it cannot be read.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait, and a device has no end
+        raise FileInvalid("it is no regular file")
+    with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        header = _read_header(stream, size)
+        metadata, schema = _metadata(header, kind)
+        _check_size(header, size - stream.tell())
+        stream.seek(0)
+        tensors = _tensors(stream, size)
+    claimed = metadata.pop("sha256", None)
+    try:
+        found = _digest(metadata, tensors)
+    except ValueError as error:  # NaN or an infinity, which canonical JSON does not have
+        raise FileInvalid(f"its metadata is not canonical JSON: {error}") from error
+    if claimed != found:
+        raise FileInvalid("its content does not match its checksum: it was altered after it was written")
+    if not isinstance(metadata.get("content"), dict):
+        raise FileInvalid("it has no content")
+    return Contents(str(metadata["kind"]), schema, metadata["content"], tensors, found, size)
+
+
+def _read_header(stream: BinaryIO, size: int) -> dict[str, Any]:
+    length = int.from_bytes(stream.read(8), "little")
+    if not 2 <= length <= min(size - 8, MAX_HEADER):
+        raise FileInvalid(f"its {size} bytes cannot hold a header of {length}: it is truncated, or no file of ismcore")
+    return _parse(stream.read(length))
+
+
+def _metadata(header: dict[str, Any], kind: str | None) -> tuple[dict[str, Any], int]:
+    """The metadata in a header, and the version of its schema."""
+    found = header.get("__metadata__")
+    if not isinstance(found, dict) or set(found) != {"ismcore"} or not isinstance(found["ismcore"], str):
+        raise FileInvalid("it is a safetensors file, but not one of ismcore")
+    metadata = _parse(found["ismcore"].encode(errors="surrogatepass"))
+    schema = re.fullmatch(r"ismcore/([0-9]{1,9})", str(metadata.get("schema")))
+    if schema is None:
+        raise FileInvalid(f"its schema is {metadata.get('schema')!r}, which ismcore never writes")
+    if int(schema[1]) > SCHEMA:
+        raise FileInvalid(
+            f"its schema is ismcore/{schema[1]}, and this version of ismcore reads up to ismcore/{SCHEMA}: update ismcore"
+        )
+    if kind is not None and metadata.get("kind") != kind:
+        raise FileInvalid(f"it holds a {metadata.get('kind')!r}, not a {kind!r}")
+    return metadata, int(schema[1])
+
+
+def _check_size(header: dict[str, Any], held: int) -> None:
+    """Refuse a header that claims other than the bytes that follow it, and a file that no memory can hold, a sparse one say.
+
+    Raises:
+        FileInvalid: See above.
+    """
+    claimed = 0
+    for name, entry in header.items():
+        offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+        if name != "__metadata__" and not (isinstance(offsets, list) and offsets and isinstance(offsets[-1], int)):
+            raise FileInvalid(f"it is truncated or altered: its header does not say where {name[:80]!r} lies")
+        claimed = max(claimed, offsets[-1]) if offsets else claimed
+    if claimed != held:
+        raise FileInvalid(f"it is truncated or altered: its header claims {claimed} bytes of arrays, and it holds {held}")
+    memory = _memory()
+    if memory is not None and held > memory:
+        raise FileInvalid(f"its arrays of {held} bytes do not fit into the {memory} bytes of memory here")
+
+
+def _memory() -> int | None:
+    """Bytes of memory of this machine, where the system says."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    try:
+        parsed = json.loads(text.decode(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise FileInvalid(f"its header is no valid JSON ({error}): it is altered, or no file of ismcore") from error
+    if not isinstance(parsed, dict):
+        raise FileInvalid("its header is no JSON object: it is no file of ismcore")
+    return parsed
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("a key is there twice")
+    return dict(pairs)
+
+
+def _tensors(stream: BinaryIO, size: int) -> Params:
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        found = dict(deserialize(stream.read(size)))  # type: ignore[no-untyped-call]
+    except SafetensorError as error:
+        raise FileInvalid(f"it is truncated or altered: {error}") from error
+    except MemoryError as error:
+        raise FileInvalid("it does not fit into memory") from error
+    for name, entry in found.items():
+        if not NAME.fullmatch(name) or entry["dtype"] not in DTYPES:
+            raise FileInvalid(f"it holds a tensor {name[:80]!r} of dtype {entry['dtype']}, which ismcore never writes")
+    return {
+        name: np.frombuffer(entry["data"], dtype=DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        for name, entry in found.items()
+    }

@@ -1,0 +1,1 @@
+"""`fit`, `resume` and `compare`: from samples to a result."""

@@ -1,0 +1,312 @@
+"""`ismcore.fit`: from samples to a fitted score function. `ismcore.resume`: the same, from where a run stopped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ismcore.backend.contract import as_dtype
+from ismcore.errors import CheckpointMismatch, Diverged, OptionError
+from ismcore.files.checkpoints import Checkpoint, Stored, as_checkpoint, read_checkpoint
+from ismcore.fitting.options import Request, as_epochs, as_timeout, check_run, loss_of, settings_of
+from ismcore.fitting.probing import probe
+from ismcore.fitting.run import Run, best_of
+from ismcore.fitting.selection import choose_curvature, start_of
+from ismcore.objectives import Objective
+from ismcore.optimizers.rules import Optimizer
+from ismcore.plugins.adoption import device_for
+from ismcore.plugins.lookup import choose, load_backend, notify_observers
+from ismcore.results.evaluate import check_language
+from ismcore.results.result import FitResult
+from ismcore.samples.advice import traits_of
+from ismcore.samples.checks import as_samples, as_weights, check_spread
+from ismcore.training.events import as_listeners
+from ismcore.training.ledger import Ledger, Plan
+from ismcore.training.progress import reporter
+from ismcore.training.settings import Samples, Settings
+from ismcore.training.stopping import StopRequest, interruptible
+from ismcore.training.warning import warns
+
+__all__ = ["fit", "resume"]
+
+
+@warns
+def fit(
+    x: Any,
+    *,
+    backend: str = "auto",
+    model: Any = None,
+    objective: Objective | None = None,
+    optimizer: Optimizer | None = None,
+    epochs: int | None = None,
+    batch_size: int | str | None = None,
+    schedule: Any = None,
+    clip_norm: float | None = None,
+    average_decay: float | None = None,
+    seed: int = 0,
+    dtype: object = "float32",
+    device: object = "auto",
+    initial_params: FitResult | Mapping[str, Any] | None = None,
+    standardize: bool | None = None,
+    validation: Any = None,
+    patience: int | None = None,
+    restarts: int = 1,
+    sample_weight: Any = None,
+    callbacks: Sequence[Any] = (),
+    checkpoint: str | PathLike[str] | Checkpoint | None = None,
+    on_nonfinite: str = "raise",
+    timeout: float | None = None,
+    progress: bool | str = "auto",
+    snapshots: int | Sequence[int] = 0,
+    compile: str = "auto",
+    precision: str = "highest",
+    allow_nonsmooth: bool = False,
+    recipe: str = "default",
+) -> FitResult:
+    """Fit a score function, the gradient of the log-density, to samples.
+
+    Equal arguments give the same fit on every backend, up to rounding: all randomness comes from the core. What is left at
+    None is as the recipe has it. The default recipe holds rows out, judges by them, ends when they have not become better for
+    long, and gives back the parameters that they found best: plain implicit score matching has no lower bound on a finite
+    sample, so a low training loss is no sign of a good fit. What it noticed in the samples is in `result.warnings`, and each
+    text of that goes through Python's `warnings` once the work is done.
+
+    Args:
+        x: Samples, (n, d) or (n,), in any units [x]; anything that NumPy can make an array of.
+        backend: "jax", "torch", "autograd", or a plugin's; "auto" takes the model's own, `ISMCORE_BACKEND`, or the first of
+            the three that is ready. The reason for the choice is in the result.
+        model: The family of score functions; or a network of your own: a `torch.nn.Module`, a Flax module, alone or as a pair
+            (module, params), or an Equinox module, alone or inside of `Energy`; see docs/networks.md. It starts from the
+            parameters that it has, and stays as it is: `FitResult.native` gives the trained one.
+        objective: What to minimise; implicit score matching, by default with a curvature weight where the samples repeat
+            values, as a plain loss is then without a bound even on held-out rows.
+        optimizer: How: `Adam`, `SGD`, or `LBFGS`.
+        epochs: Passes over the samples, at most.
+        batch_size: Most rows of a step, or "all". An epoch deals all rows, in a new order, into batches of equal size.
+        schedule: How the learning rate changes: "constant", "cosine", "exponential", a `Schedule`, or one rate an epoch.
+        clip_norm: A gradient, over all parameters together, that is longer than this is scaled down to it.
+        average_decay: Keep an exponential moving average of the parameters, to judge and to give back: each step it keeps this
+            share of itself; in (0, 1), warmed up as min(average_decay, (1 + t) / (10 + t)) at step t.
+        seed: Source of all randomness.
+        dtype: "float32" or "float64", the dtype of parameters and computation; or a dtype object of that name, such as
+            `np.float64` or `torch.float64`.
+        device: "cpu", "cuda", "cuda:1", ..., or the framework's object for it, such as `torch.device("cpu")`; "auto" is where
+            the framework puts arrays by default, or where your own network is.
+        initial_params: Where to start: a result, whose fitted score then is where the fit starts, whatever the samples are
+            shifted and scaled by; or parameters by name, of `model`, which takes x in the samples' units, as `result.model`
+            does for `result.params`; drawn from the seed if None.
+        standardize: Shift and scale each column to mean 0 and standard deviation 1 for training. Objective, history and
+            curvature weight then refer to the standardised samples; scores that come back do not.
+        validation: Share of the rows to hold out, in (0, 1); 0 or False for none; or samples to judge by, (m, d). Identical
+            rows are never parted.
+        patience: End after so many epochs without a better held-out loss; 0 for never.
+        restarts: Fit from so many starts, and give back the one with the lowest held-out loss; all are in `result.restarts`.
+        sample_weight: Weight of each row in the loss and in the standardising, (n,), from 0; divided by their sum.
+        callbacks: Each a function of a `FitEvent`, or an object with some of `on_start`, `on_chunk`, `on_validation`,
+            `on_checkpoint`, `on_end`, `on_error`. One that returns `ismcore.STOP` ends the run, one that raises ends it in
+            `CallbackFailed`.
+        checkpoint: Path, or `Checkpoint`, to write the run to on the way and at its end; see `resume`.
+        on_nonfinite: What to do when a loss, a gradient or a parameter becomes NaN or infinite: "raise" `Diverged`, whose
+            `result` is the fit up to the last finite state; "stop" and return that, with status "diverged"; or "rollback" to
+            the last judged epoch and go on at half the learning rate, up to ten times.
+        timeout: Seconds after which to end, with status "timed_out", once the steps in progress are done.
+        progress: Show progress on standard error: True, False, or "auto", in a terminal or a notebook.
+        snapshots: Epochs after which to keep the parameters, or how many to keep, spread evenly from the start to the end.
+        compile: "auto", the backend's fastest loop that costs nothing to make; "on", compiled by torch too, which takes it 4 to
+            30 seconds and repays them in very long runs of small networks; or "off", the backend's plain loop.
+        precision: "highest" keeps all bits of float32 products on a GPU, "default" does what the framework does.
+        allow_nonsmooth: Train piecewise-linear networks by objectives that differentiate in x.
+        recipe: "default", or "reference": the protocol of the reference run, a 1-8-1 sigmoid network, Adam(0.01) and 500
+            epochs of all rows, nothing standardised and nothing held out.
+
+    Ctrl-C ends the run after the steps in progress, with a result of status "interrupted"; a second one at once.
+
+    Raises:
+        SamplesError, OptionError, ModelError, ParameterError: An argument cannot be used; the message says what to do.
+        BackendUnavailable: The backend is unknown, not installed or broken.
+        DeviceUnavailable: There is no such device.
+        Diverged: The loss stopped being finite.
+        CallbackFailed: A callback raised; the fit up to there is in its `result`.
+        FileNotWritten: No checkpoint can be written at the path.
+
+    Warns:
+        IsmWarning: A text of `result.warnings`. Where a filter has it raised, the fit is in its `result`.
+
+    Source: Hyvarinen (2005), JMLR 6:695-709; Kingma & LeCun (2010), NIPS 23.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(5.0, 2.0, size=1000)
+        >>> plain = {"batch_size": "all", "validation": 0, "schedule": "constant"}
+        >>> result = ismcore.fit(x, model=ismcore.Affine(), backend="autograd", epochs=2000, dtype="float64", **plain)
+        >>> bool(np.allclose(result.params["weight"], -1 / x.var()))
+        True
+    """
+    request = Request(**locals())
+    stop = StopRequest(as_timeout(timeout))
+    samples = _samples(x, sample_weight, validation)
+    traits = traits_of(samples.x, as_dtype(dtype))
+    loss, start = loss_of(request, samples, traits)
+    choice = choose(backend, loss.model.backend)
+    engine = load_backend(choice.name)(as_dtype(dtype), device_for(loss.model, device), precision)
+    check_language(loss.model, engine.name)
+    settings = settings_of(request, loss, engine, choice.reason, samples, traits)
+    check_run(request, settings, samples)
+    where, followers = _new_checkpoint(checkpoint), as_listeners(callbacks)
+    with interruptible(stop), reporter(progress) as report:
+        told = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
+        settings = replace(settings, warnings=(*settings.warnings, *told))
+        settings = choose_curvature(engine, settings, samples, traits, stop)
+        run = Run(engine, settings, samples, traits, stop, [report, notify_observers, *followers], where)
+        results = []
+        for number in range(restarts):
+            ledger = Ledger(start_of(settings, run.data.problem, number, start))
+            results.append(run(ledger, alone=restarts == 1))
+            if stop.status:
+                break
+    best = best_of(results)
+    if restarts > 1 and settings.plan.on_nonfinite != "stop" and all(result.status == "diverged" for result in results):
+        raise Diverged(
+            f"all {len(results)} starts diverged: lower the learning rate or give a larger curvature_weight; a fit up to its "
+            "last finite state is in this error's .result",
+            epoch=len(results[0].history["loss"]),
+            result=best,
+        )
+    return best
+
+
+@warns
+def resume(
+    path: str | PathLike[str],
+    x: Any,
+    *,
+    backend: str | None = None,
+    device: object = "auto",
+    model: Any = None,
+    epochs: int | None = None,
+    sample_weight: Any = None,
+    validation: Any = None,
+    callbacks: Sequence[Any] = (),
+    checkpoint: Checkpoint | None = None,
+    timeout: float | None = None,
+    progress: bool | str = "auto",
+    compile: str | None = None,
+) -> FitResult:
+    """Go on with a run from its checkpoint: to the same bits as if it had never stopped, on the same backend and machine.
+
+    Another backend may go on with it: the results then agree up to rounding. A run that was completed or stopped early comes
+    back as it is, unless it is given more epochs; one that diverged does so again.
+
+    Args:
+        path: As given to `fit(checkpoint=...)`. Where the newest file is damaged, the one before it is taken, and
+            `result.warnings` says so. The run goes on writing there.
+        x: The same samples.
+        backend: Another backend than before.
+        device: As for `fit`.
+        model: The model, where a file cannot hold it, as with a `ScoreFunction`.
+        epochs: Another number of epochs, at least those that are done. A schedule is stretched to it.
+        sample_weight: The same weights, if there were any.
+        validation: The same samples to judge by, if there were any; rows held out by their share are known.
+        callbacks: As for `fit`.
+        checkpoint: How to go on writing, if not every 30 seconds into the same file.
+        timeout: As for `fit`.
+        progress: As for `fit`.
+        compile: As for `fit`, if other than before.
+
+    Raises:
+        CheckpointMismatch: Samples, weights, model or epochs are not those of the run; the message says what differs.
+        FileInvalid: No checkpoint at the path is whole.
+        FileNotFoundError: There is none.
+        And what `fit` raises and warns of.
+
+    Example:
+        >>> import tempfile
+        >>> x = np.random.default_rng(0).normal(size=200)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = f"{folder}/run.safetensors"
+        ...     first = ismcore.fit(x, backend="autograd", epochs=20, validation=0, checkpoint=path)
+        ...     ismcore.resume(path, x, epochs=30).history["loss"].shape
+        (30,)
+    """
+    stop = StopRequest(as_timeout(timeout))
+    stored, file, passed_over = read_checkpoint(path, model)
+    settings, ledger = stored.settings, stored.ledger
+    samples = _samples(x, sample_weight, validation)
+    _check_same(file, stored, samples)
+    if epochs is not None:
+        settings = replace(settings, plan=_longer(settings, ledger, epochs))
+    if epochs is not None or ledger.status not in ("completed", "early_stopped", "diverged"):
+        ledger.status = ""
+    if backend is not None:
+        choice = choose(backend, settings.model.backend)
+        settings = replace(settings, backend=choice.name, backend_reason=choice.reason)
+    settings = replace(settings, compile=settings.compile if compile is None else compile)
+    check_language(settings.model, settings.backend)
+    place = device_for(settings.model, device)
+    engine = load_backend(settings.backend)(dtype=settings.dtype, device=place, precision=settings.precision)
+    settings = replace(settings, device=engine.device)
+    ledger.warnings += passed_over
+    where = as_checkpoint(Checkpoint(path) if checkpoint is None else checkpoint)
+    followers = as_listeners(callbacks)
+    with interruptible(stop), reporter(progress) as report:
+        run = Run(
+            engine, settings, samples, traits_of(samples.x, settings.dtype), stop, [report, notify_observers, *followers], where
+        )
+        return run(ledger)
+
+
+def _new_checkpoint(checkpoint: Any) -> Checkpoint | None:
+    where = as_checkpoint(checkpoint)
+    if where is not None and os.path.exists(where.path):
+        raise OptionError(
+            f"{where.path} is there already: go on with it by ismcore.resume({os.fspath(where.path)!r}, x), remove it, or name "
+            "another file"
+        )
+    return where
+
+
+def _samples(x: Any, sample_weight: Any, validation: Any) -> Samples:
+    array = as_samples(x)
+    check_spread(array)
+    weight = None if sample_weight is None else as_weights(sample_weight, len(array))
+    judged_by = None if validation is None or np.ndim(validation) == 0 else as_samples(validation, d=array.shape[1])
+    return Samples(array, weight, judged_by)
+
+
+def _check_same(file: Path, stored: Stored, samples: Samples) -> None:
+    d = len(stored.standardizer.mean)
+    if samples.x.shape[1] != d:
+        raise CheckpointMismatch(f"{file} is of samples with {d} columns; these have {samples.x.shape[1]}")
+    found = samples.fingerprints()
+    other = [name for name in found if found[name] != stored.fingerprints.get(name)]
+    if other:
+        raise CheckpointMismatch(
+            f"{file} is of another {' and '.join(other)}: {'; '.join(_differs(name, found, stored) for name in other)}; pass "
+            f"what the run began with, or begin a new fit with initial_params=ismcore.load({os.fspath(file)!r})"
+        )
+
+
+def _differs(name: str, found: dict[str, str], stored: Stored) -> str:
+    if not stored.fingerprints.get(name):
+        return f"the run had no {name}"
+    return f"{name} is not bit for bit that of the run" if found[name] else f"the run had {name}, and here is none"
+
+
+def _longer(settings: Settings, ledger: Ledger, epochs: int) -> Plan:
+    epochs = as_epochs(epochs)
+    begun = ledger.epoch + bool(len(ledger.open_losses))
+    why = ""
+    if ledger.status == "diverged":
+        why = "it diverged; begin a new fit with a lower learning rate or another curvature_weight"
+    elif isinstance(settings.plan.schedule, tuple) and epochs != settings.plan.epochs:
+        why = "its schedule has one rate an epoch"
+    elif epochs < begun:
+        why = f"it has begun {begun}"
+    if why:
+        raise CheckpointMismatch(f"the run cannot be given epochs={epochs}: {why}")
+    return replace(settings.plan, epochs=epochs)

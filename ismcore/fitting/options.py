@@ -1,0 +1,314 @@
+"""What the arguments of `ismcore.fit` mean: recipes for those left out, and checks of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from ismcore.backend.contract import Backend
+from ismcore.errors import OptionError
+from ismcore.fitting.selection import StartingPoint
+from ismcore.models import MLP, Model, Standardized
+from ismcore.objectives import ImplicitScoreMatching, Objective
+from ismcore.optimizers.rules import Adam, Optimizer
+from ismcore.optimizers.schedules import Schedule, as_schedule
+from ismcore.plugins.adoption import adopted, users_own
+from ismcore.problem import Loss
+from ismcore.results.evaluate import check_model
+from ismcore.results.result import FitResult
+from ismcore.samples.advice import ON_ATOMS, Traits
+from ismcore.training.ledger import Plan
+from ismcore.training.settings import Samples, Settings
+
+__all__ = ["RECIPES", "Recipe", "Request", "as_epochs", "as_timeout", "check_run", "loss_of", "settings_of"]
+
+JUDGEMENTS = 100
+"""The held-out rows are asked about so often in a run."""
+FEWEST_HELD_OUT = 10
+"""Fewer rows than this judge nothing: then none are held out, unless it is asked for."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an argument of `fit` stands for where it is left out; measured in `docs/decisions`.
+
+    Attributes:
+        model: The network.
+        objective: By what is known of the samples.
+        patience: At least so many epochs, and a fifth of all; 0 for no end of it.
+        full_batch_up_to: So many rows are taken all at once. Of more, batches of a 64th, but 128 to 1024 rows.
+
+    The others are as in `fit`.
+    """
+
+    model: Callable[[int], Model]
+    objective: Callable[[Traits], Objective]
+    optimizer: Optimizer
+    epochs: int
+    schedule: Schedule
+    standardize: bool
+    validation: float
+    patience: int
+    clip_norm: float | None = None
+    average_decay: float | None = None
+    full_batch_up_to: int = 2**62
+
+
+def _bounded_objective(traits: Traits) -> Objective:
+    return ImplicitScoreMatching(curvature_weight=ON_ATOMS if traits.has_atoms else 0.0)
+
+
+RECIPES = {
+    "default": Recipe(
+        model=lambda d: MLP(),
+        objective=_bounded_objective,
+        optimizer=Adam(1e-2),
+        epochs=500,
+        schedule=Schedule("cosine"),
+        standardize=True,
+        validation=0.2,
+        patience=100,
+        average_decay=0.999,
+        full_batch_up_to=256,
+    ),
+    "reference": Recipe(
+        model=lambda d: MLP((8,), "sigmoid"),
+        objective=lambda traits: ImplicitScoreMatching(),
+        optimizer=Adam(1e-2),
+        epochs=500,
+        schedule=Schedule(),
+        standardize=False,
+        validation=0.0,
+        patience=0,
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """The arguments of `ismcore.fit`, as they came."""
+
+    x: Any
+    backend: str
+    model: Any
+    objective: Any
+    optimizer: Any
+    epochs: Any
+    batch_size: Any
+    schedule: Any
+    clip_norm: Any
+    average_decay: Any
+    seed: Any
+    dtype: object
+    device: object
+    initial_params: Any
+    standardize: Any
+    validation: Any
+    patience: Any
+    restarts: Any
+    sample_weight: Any
+    callbacks: Any
+    checkpoint: Any
+    on_nonfinite: Any
+    timeout: Any
+    progress: Any
+    snapshots: Any
+    compile: Any
+    precision: str
+    allow_nonsmooth: bool
+    recipe: Any
+
+
+def loss_of(request: Request, samples: Samples, traits: Traits) -> tuple[Loss, StartingPoint | None]:
+    """What is to be minimised, and where to start, if not at parameters drawn from the seed.
+
+    Raises:
+        OptionError: There is no such recipe.
+        ModelError: The model cannot serve as one, or not for the objective.
+    """
+    recipe, start = _recipe(request), request.initial_params
+    model = start.model if request.model is None and isinstance(start, FitResult) else request.model
+    model = recipe.model(samples.x.shape[1]) if model is None else adopted(model, samples.x, request.objective)
+    objective = recipe.objective(traits) if request.objective is None else request.objective
+    check_model(model, objective, allow_nonsmooth=request.allow_nonsmooth)
+    if isinstance(start, FitResult):
+        start = StartingPoint(start.model, start.params)
+    elif start is not None:
+        start = StartingPoint(model, start)
+    return Loss(model.inner if isinstance(model, Standardized) else model, objective), start
+
+
+def settings_of(
+    request: Request, loss: Loss, engine: Backend, backend_reason: str, samples: Samples, traits: Traits
+) -> Settings:
+    """The settings of a fit: what was asked for, and the recipe's for what was not.
+
+    Raises:
+        OptionError: An argument has a value that it cannot have; the message lists those that it can.
+    """
+    recipe = _recipe(request)
+    optimizer = recipe.optimizer if request.optimizer is None else request.optimizer
+    _check_choices(request, optimizer)
+    validation = 0.0 if samples.judged_by is not None else _validation(request.validation, recipe, len(samples.x))
+    epochs = as_epochs(recipe.epochs if request.epochs is None else request.epochs)
+    plan = Plan(
+        epochs=epochs,
+        schedule=recipe.schedule if request.schedule is None else as_schedule(request.schedule, epochs),
+        average_decay=_share("average_decay", request.average_decay, recipe.average_decay),
+        on_nonfinite=request.on_nonfinite,
+        patience=_patience(request.patience, recipe, epochs) if validation or samples.judged_by is not None else 0,
+        judge_every=max(1, epochs // JUDGEMENTS),
+        snapshot_epochs=_snapshot_epochs(request.snapshots, epochs),
+    )
+    return Settings(
+        backend=engine.name,
+        backend_reason=backend_reason,
+        model=loss.model,
+        objective=loss.objective,
+        optimizer=optimizer,
+        plan=plan,
+        seed=int(request.seed) if isinstance(request.seed, int | np.integer) else request.seed,
+        dtype=engine.dtype,
+        device=engine.device,
+        precision=engine.precision,
+        compile=request.compile,
+        standardize=recipe.standardize if request.standardize is None else bool(request.standardize),
+        validation=validation,
+        together=traits.keeps_copies_together,
+        batch_size=_batch_size(request.batch_size, recipe, round(len(samples.x) * (1.0 - validation))),
+        clip_norm=_positive("clip_norm", recipe.clip_norm if request.clip_norm is None else request.clip_norm),
+    )
+
+
+def _recipe(request: Request) -> Recipe:
+    if request.recipe not in RECIPES:
+        raise OptionError(f"recipe must be one of {', '.join(map(repr, RECIPES))}, not {request.recipe!r}")
+    recipe = RECIPES[request.recipe]
+    if getattr(request.optimizer, "runs_whole", False):  # which sees all rows, and whose last iterate is its best
+        recipe = replace(recipe, full_batch_up_to=2**62, average_decay=None)
+    return recipe
+
+
+def _validation(validation: Any, recipe: Recipe, n: int) -> float:
+    if validation is None or validation is True:
+        share = recipe.validation if validation is None else recipe.validation or 0.1
+        return share if n * share >= FEWEST_HELD_OUT else 0.0
+    if not isinstance(validation, int | float | np.number) or not 0.0 <= validation < 1.0:
+        raise OptionError(
+            f"validation must be a share of the rows in (0, 1), 0 for none, or samples of shape (m, d), not {validation!r}"
+        )
+    return float(validation)
+
+
+def _patience(patience: Any, recipe: Recipe, epochs: int) -> int:
+    if patience is None:
+        return max(recipe.patience, epochs // 5) if recipe.patience else 0
+    if isinstance(patience, bool) or not isinstance(patience, int | np.integer) or patience < 0:
+        raise OptionError(f"patience must be a whole number of epochs, 0 for no end of it, not {patience!r}")
+    return int(patience)
+
+
+def _batch_size(batch_size: Any, recipe: Recipe, n: int) -> int | None:
+    if batch_size is None:
+        return None if n <= recipe.full_batch_up_to else int(np.clip(n // 64, 128, 1024))
+    if batch_size == "all":
+        return None
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise OptionError(f"batch_size must be a whole number from 1, or 'all', not {batch_size!r}")
+    return int(batch_size) if batch_size < n else None
+
+
+def _positive(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0.0 < value < np.inf:
+        raise OptionError(f"{name} must be a positive finite number, or None, not {value!r}")
+    return float(value)
+
+
+def _share(name: str, value: Any, default: float | None) -> float | None:
+    share = _positive(name, default if value is None else value)
+    if share is not None and share >= 1.0:
+        raise OptionError(f"{name} must be in (0, 1), not {share!r}")
+    return share
+
+
+def as_epochs(epochs: Any) -> int:
+    """A number of epochs.
+
+    Raises:
+        OptionError: It is no whole number from 1.
+    """
+    if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 1:
+        raise OptionError(f"epochs must be a whole number from 1, not {epochs!r}")
+    return int(epochs)
+
+
+def as_timeout(timeout: Any) -> float | None:
+    """Seconds, or None.
+
+    Raises:
+        OptionError: It is no positive finite number.
+    """
+    return _positive("timeout", timeout)
+
+
+def _check_choices(request: Request, optimizer: Any) -> None:
+    if not isinstance(optimizer, Optimizer):
+        raise OptionError(f"optimizer must be ismcore.Adam(...), ismcore.SGD(...) or ismcore.LBFGS(...), not {optimizer!r}")
+    if request.on_nonfinite not in ("raise", "stop", "rollback"):
+        raise OptionError(f"on_nonfinite must be 'raise', 'stop' or 'rollback', not {request.on_nonfinite!r}")
+    if request.compile not in ("auto", "on", "off"):
+        raise OptionError(f"compile must be 'auto', 'on' or 'off', not {request.compile!r}")
+
+
+def _snapshot_epochs(snapshots: int | Sequence[int], epochs: int) -> tuple[int, ...]:
+    if _is_count(snapshots):
+        return tuple(sorted({round(e) for e in np.linspace(0, epochs, int(snapshots))})) if snapshots else ()
+    found = list(snapshots) if isinstance(snapshots, Sequence | np.ndarray) else [snapshots]
+    wrong = [e for e in found if not (_is_count(e) and e <= epochs)]
+    if wrong:
+        raise OptionError(f"snapshots must be how many to keep, or epochs from 0 to {epochs} in a list, not {wrong[0]!r}")
+    return tuple(int(e) for e in found)
+
+
+def _is_count(number: Any) -> TypeGuard[int]:
+    return isinstance(number, int | np.integer) and not isinstance(number, bool) and bool(number >= 0)
+
+
+def check_run(request: Request, settings: Settings, samples: Samples) -> None:
+    """Refuse arguments that do not go together.
+
+    Raises:
+        OptionError: The message says which, and why.
+    """
+    restarts, checkpoint = request.restarts, request.checkpoint
+    if isinstance(restarts, bool) or not isinstance(restarts, int | np.integer) or restarts < 1:
+        raise OptionError(f"restarts must be a whole number from 1, not {restarts!r}")
+    if restarts > 1 and (request.initial_params is not None or users_own(settings.model)[0] is not None):
+        raise OptionError(
+            "restarts begin at parameters drawn from the seed: with initial_params, or a network of your own, that "
+            "has its own, there is one start"
+        )
+    if restarts > 1 and not settings.validation and samples.judged_by is None:
+        raise OptionError(
+            "restarts are judged by held-out rows, and none are held out: pass validation=0.2, or samples to judge by"
+        )
+    if restarts > 1 and checkpoint is not None:
+        raise OptionError("a checkpoint holds one run: fit once for each seed, each with a checkpoint of its own, not restarts")
+    if not settings.optimizer.runs_whole:
+        return
+    for name, wrong in {
+        "checkpoint": checkpoint is not None,
+        "batch_size": settings.batch_size is not None,
+        "average_decay": settings.plan.average_decay is not None,
+        "clip_norm": settings.clip_norm is not None,
+        "on_nonfinite='rollback'": settings.plan.on_nonfinite == "rollback",
+    }.items():
+        if wrong:
+            raise OptionError(
+                f"optimizer=LBFGS() takes no {name}: it runs as a whole, over all rows; use ismcore.Adam() for that"
+            )

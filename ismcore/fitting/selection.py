@@ -1,0 +1,138 @@
+"""The choice of a curvature weight, by held-out rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ismcore.backend.contract import Backend
+from ismcore.errors import OptionError
+from ismcore.models import Model, check_params
+from ismcore.objectives import CurvatureSearch
+from ismcore.optimizers.state import TrainState
+from ismcore.problem import Problem
+from ismcore.samples.advice import ON_ATOMS, Traits
+from ismcore.samples.splitting import fold_rows
+from ismcore.seeds import stream
+from ismcore.training.lbfgs import optimise
+from ismcore.training.ledger import Ledger
+from ismcore.training.loop import Loop, judge_of
+from ismcore.training.settings import Data, Samples, Settings
+from ismcore.training.stopping import StopRequest
+
+__all__ = ["StartingPoint", "choose_curvature", "start_of"]
+
+NOISE_DRAWS = 16
+"""Copies of each judging row, each with noise of its own, where columns are discrete."""
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """Parameters to start from.
+
+    Attributes:
+        model: The model that they are parameters of, which takes x in the samples' units.
+        params: By name.
+    """
+
+    model: Model
+    params: Mapping[str, Any]
+
+
+def start_of(settings: Settings, problem: Problem, number: int = 0, start: StartingPoint | None = None) -> TrainState:
+    """The state that a run begins with: parameters drawn from the seed, or those of a starting point.
+
+    Args:
+        settings: Of the fit.
+        problem: What it trains on.
+        number: Of the start, where a fit has several.
+        start: Where to start, if not at random; taken to the coordinates that the problem trains in.
+
+    Raises:
+        ParameterError: The parameters given are not the model's.
+    """
+    model: Model = settings.model
+    d = problem.x.shape[1]
+    if start is None:
+        params = model.initial_params(settings.seed + number, d)
+    else:
+        given, standardizer = check_params(start.model, start.params, d), problem.standardizer
+        params = check_params(model, start.model.unfold(given, standardizer.mean, standardizer.scale)[1], d)
+    state = settings.optimizer.start(params)
+    if settings.plan.average_decay is not None:
+        state = replace(state, average=params)
+    return state.astype(settings.dtype)
+
+
+def choose_curvature(engine: Backend, settings: Settings, samples: Samples, traits: Traits, stop: StopRequest) -> Settings:
+    """The settings, with the curvature weight chosen if the objective leaves it to a search.
+
+    Each weight of the grid is tried by a fit of its own, which its own held-out loss ends; one loss then judges all, on the
+    same rows, and the lowest mean over the folds wins. Where columns are discrete the judging rows get uniform noise as wide
+    as the step, which carries them off the steep steps that a fit makes at their values. For a value that many rows share in
+    a continuous column there is no such judge: the weight is then 0.1, unless the search names a loss to judge by.
+
+    Raises:
+        OptionError: The search has nothing to judge by.
+    """
+    search = settings.objective.search
+    if search is None:
+        return settings
+    if traits.atoms and not search.judge_weight:
+        chosen, text = ON_ATOMS, "as no held-out loss can choose one where many rows share a value of a continuous column"
+    else:
+        losses = [_mean_held_out(engine, settings, samples, traits, stop, search, weight) for weight in search.weights]
+        chosen = search.weights[int(np.argmin(losses))]
+        tried = ", ".join(f"{weight:g}: {loss:.5g}" for weight, loss in zip(search.weights, losses, strict=True))
+        text = f"by the held-out loss of each that was tried ({tried})"
+    said = f"curvature_weight {chosen:g} was chosen, {text}"
+    return replace(settings, objective=settings.objective.with_curvature_weight(chosen), warnings=(*settings.warnings, said))
+
+
+def _mean_held_out(
+    engine: Backend,
+    settings: Settings,
+    samples: Samples,
+    traits: Traits,
+    stop: StopRequest,
+    search: CurvatureSearch,
+    weight: float,
+) -> float:
+    trial = replace(settings, objective=settings.objective.with_curvature_weight(weight))
+    losses = []
+    for data in _parts(trial, samples, search.folds):
+        if data.held_out is None:
+            raise OptionError("a curvature weight is chosen by held-out rows: pass validation=0.2, or CurvatureSearch(folds=5)")
+        ledger = Ledger(start_of(trial, data.problem))
+        plan = replace(trial.plan, snapshot_epochs=(), on_nonfinite="stop")
+        loop = Loop(data.problem, plan, ledger, judge=judge_of(engine, data.held_out), stop=stop)
+        optimise(engine, loop)
+        losses.append(judge_of(engine, _judging(data.held_out, search.judge_weight, traits.rounding))(ledger.params))
+    mean = float(np.mean(losses))
+    return mean if np.isfinite(mean) else np.inf
+
+
+def _judging(held_out: Problem, judge_weight: float, rounding: np.ndarray) -> Problem:
+    """The held-out problem under the loss that judges all weights alike; `rounding` is each column's step, (d,), in [x]."""
+    if not judge_weight and rounding.any():
+        width = rounding / held_out.standardizer.scale
+        held_out = held_out.take(np.tile(np.arange(held_out.n), NOISE_DRAWS))
+        noise = stream(held_out.seed, "dequantise").uniform(-0.5, 0.5, held_out.x.shape)
+        held_out = replace(held_out, x=held_out.x + width * noise)
+    inputs = held_out.inputs()
+    inputs.pop("curvature_weight", None)
+    if judge_weight:
+        inputs["curvature_weight"] = np.asarray(judge_weight)
+    judging = held_out.objective.with_curvature_weight(judge_weight)
+    return replace(held_out, loss=replace(held_out.loss, objective=judging), fixed_inputs=inputs)
+
+
+def _parts(settings: Settings, samples: Samples, folds: int) -> list[Data]:
+    """The samples laid out once for each fold, or as the settings hold rows out where there are no folds."""
+    if not folds:
+        return [Data.of(settings, samples)]
+    held_out = fold_rows(samples.x, 1.0 / folds, folds, settings.seed, together=settings.together)
+    return [Data.of(settings, samples, rows) for rows in held_out]

@@ -1,0 +1,165 @@
+"""One evaluation of a model: loss, gradient, score and Jacobian diagonal at given parameters, on any backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ismcore.backend.contract import Backend, as_dtype
+from ismcore.backend.programs import jacobian_diagonal, score_program
+from ismcore.errors import ModelError
+from ismcore.models import Model, check_params
+from ismcore.objectives import ImplicitScoreMatching, LossInputs, Objective
+from ismcore.ops import Params
+from ismcore.plugins.adoption import adopted, device_for, no_model
+from ismcore.plugins.lookup import choose, load_backend
+from ismcore.problem import Loss
+from ismcore.samples.checks import Standardizer, as_samples, as_weights
+from ismcore.seeds import stream
+
+__all__ = ["Evaluation", "check_model", "evaluate"]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a model does at the samples; all in the samples' own units.
+
+    Attributes:
+        loss: The objective, a scalar in 1/[x]^2 for implicit score matching.
+        gradient: Its gradient, by the parameters' names and in their shapes.
+        score: psi(x), (n, d), in 1/[x].
+        backend: The backend that computed it.
+        dtype: The dtype that it computed in.
+        device: The device that it computed on.
+    """
+
+    loss: float
+    gradient: dict[str, np.ndarray]
+    score: np.ndarray
+    backend: str
+    dtype: str
+    device: str
+    _diagonal: Callable[[], np.ndarray] = field(repr=False)
+    _terms: Callable[[], np.ndarray] = field(repr=False)
+
+    @cached_property
+    def jacobian_diagonal(self) -> np.ndarray:
+        """D psi_i / d x_i at each sample, (n, d), in 1/[x]^2; computed when first asked for."""
+        return self._diagonal()
+
+    @cached_property
+    def terms(self) -> np.ndarray:
+        """The objective's term of each row, (n,), whose (weighted) mean is the loss; computed when first asked for."""
+        return self._terms()
+
+    @property
+    def divergence(self) -> np.ndarray:
+        """Trace of the score's Jacobian at each sample, (n,), in 1/[x]^2."""
+        return np.asarray(self.jacobian_diagonal.sum(axis=1))
+
+
+def check_model(model: Any, objective: Any, *, allow_nonsmooth: bool = False) -> None:
+    """Refuse what is no model or no objective, and a pair that cannot be trained.
+
+    Raises:
+        ModelError: See above; a piecewise-linear network has no second derivative for the objective to follow.
+    """
+    if not isinstance(model, Model):
+        raise ModelError(no_model(model))
+    if not isinstance(objective, Objective):
+        raise ModelError(f"objective must be such as ismcore.ImplicitScoreMatching(), not {objective!r}")
+    if objective.differentiates_in_x and not model.smooth and not allow_nonsmooth:
+        raise ModelError(
+            f"{model!r} is piecewise linear in x: its second derivative is zero almost everywhere, so {objective!r} cannot "
+            "train it; use a smooth activation (sigmoid, tanh, softplus, silu, gelu), or pass allow_nonsmooth=True"
+        )
+
+
+def evaluate(
+    model: Any,
+    params: Mapping[str, Any] | None,
+    x: Any,
+    objective: Objective | None = None,
+    *,
+    backend: str = "auto",
+    dtype: object = "float64",
+    device: object = "auto",
+    seed: int = 0,
+    sample_weight: Any = None,
+    allow_nonsmooth: bool = False,
+) -> Evaluation:
+    """Loss, gradient, score and Jacobian diagonal of a model at given parameters and samples.
+
+    Nothing is standardised here: parameters and samples are taken as they are.
+
+    Args:
+        model: The model, or a network of your own, as for `fit`.
+        params: Its parameters by name, see `Model.shapes`; None for those that it starts from.
+        x: Samples, (n, d) or (n,), in units [x].
+        objective: What to evaluate; plain implicit score matching if None.
+        backend: Name of the backend; "auto" takes the model's own, `ISMCORE_BACKEND`, or the first ready one.
+        dtype: As for `fit`.
+        device: As for `fit`.
+        seed: Source of whatever the objective draws: probes or noise.
+        sample_weight: Weight of each row in the loss, (n,), from 0; divided by their sum.
+        allow_nonsmooth: Evaluate piecewise-linear networks too.
+
+    Raises:
+        ModelError: The model or the objective cannot be used so.
+        ParameterError: A parameter has a wrong name, shape or value.
+        SamplesError: The samples cannot be used.
+        BackendUnavailable: The backend cannot be used.
+
+    Cost: about 3 d + 3 scores for loss and gradient by nested differentiation.
+
+    Example:
+        >>> at = ismcore.evaluate(ismcore.Affine(), {"weight": [[-1.0]], "bias": [0.0]}, [-1.0, 1.0])
+        >>> round(at.loss, 12)
+        -0.5
+    """
+    dtype = as_dtype(dtype)
+    objective = ImplicitScoreMatching() if objective is None else objective
+    model = adopted(model, x, objective)
+    check_model(model, objective, allow_nonsmooth=allow_nonsmooth)
+    samples = as_samples(x, dtype=dtype)
+    given_params = model.initial_params(seed, samples.shape[1]) if params is None else params
+    checked = check_params(model, given_params, samples.shape[1])
+    model = model.canonical()
+    engine = load_backend(choose(backend, model.backend).name)(dtype=dtype, device=device_for(model, device))
+    check_language(model, engine.name)
+    weight = None if sample_weight is None else as_weights(sample_weight, len(samples))
+    loss = Loss(model, objective)
+    inputs = loss.inputs(samples, Standardizer.identity(samples.shape[1]), weight)
+    inputs |= objective.draws(stream(seed, "draws", 0), *samples.shape)
+    with engine.scope():
+        at, points = engine.asarrays(checked), engine.asarray(samples)
+        value, gradient = engine.loss_and_gradient(loss)(at, points, engine.asarrays(inputs))
+        return Evaluation(
+            loss=float(engine.to_numpy(value)),
+            gradient={name: engine.to_numpy(gradient[name]) for name in checked},
+            score=engine.to_numpy(score_program(engine, model)(at, points)),
+            backend=engine.name,
+            dtype=dtype,
+            device=engine.device,
+            _diagonal=lambda: jacobian_diagonal(engine, model, checked, samples),
+            _terms=lambda: _terms(engine, loss, checked, samples, inputs),
+        )
+
+
+def check_language(model: Model, backend: str) -> None:
+    """Refuse to run a framework's own function in another framework.
+
+    Raises:
+        ModelError: See above.
+    """
+    if model.backend not in (None, backend):
+        raise ModelError(f"the model is written for backend {model.backend!r}, and cannot run on {backend!r}")
+
+
+def _terms(engine: Backend, loss: Loss, params: Params, x: np.ndarray, inputs: LossInputs) -> np.ndarray:
+    with engine.scope():
+        return engine.to_numpy(loss.terms(engine, engine.asarrays(params), engine.asarray(x), engine.asarrays(inputs)))

@@ -1,0 +1,1 @@
+"""The samples: checked, read from files, looked at, split."""

@@ -1,0 +1,181 @@
+"""Samples from files: .npy, .npz and text tables. What is no number is named, with its line; nothing is guessed silently."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+import zipfile
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from ismcore.errors import SamplesError
+from ismcore.samples.checks import as_samples
+
+__all__ = ["read_samples"]
+
+_Row = tuple[int, list[str]]
+"""Number of a line, counted from 1, and its cells."""
+
+
+def read_samples(path: str | PathLike[str], *, columns: Sequence[int] | None = None) -> np.ndarray:
+    """Samples from a file, (n, d), float64, in the file's units.
+
+    `.npy`: one array, (n, d) or (n,). `.npz`: its only array, or the one called "x". `.csv`, `.tsv`, `.txt`: a table, one
+    row a line, its cells separated by semicolons, tabs, commas or white space, with or without a line of names above;
+    empty lines and lines that start with "#" are passed over. Numbers have a decimal point.
+
+    Args:
+        path: The file.
+        columns: The columns to keep, in this order, counted from 0; all if None.
+
+    Raises:
+        SamplesError: The file holds no such samples; the message names the file, and where it can the line and the column.
+        OSError: There is no such file, or it cannot be read.
+    """
+    name = os.fspath(path)
+    suffix = Path(name).suffix.lower()
+    try:
+        if suffix in (".npy", ".npz"):
+            return as_samples(_select(_read_numpy(name), columns))
+        if suffix in (".csv", ".tsv", ".txt"):
+            return as_samples(_read_table(name, columns))
+        raise SamplesError(f"samples must be in a .npy, .npz, .csv, .tsv or .txt file; this one ends in {suffix!r}")
+    except SamplesError as error:
+        raise SamplesError(f"{name}: {error}") from error
+
+
+def _select(x: np.ndarray, columns: Sequence[int] | None) -> np.ndarray:
+    if columns is None or x.ndim not in (1, 2):
+        return x
+    table = x[:, None] if x.ndim == 1 else x
+    return table[:, _known(columns, table.shape[1])]
+
+
+def _known(columns: Sequence[int] | None, width: int) -> list[int]:
+    if columns is None:
+        return list(range(width))
+    unknown = [column for column in columns if not 0 <= column < width]
+    if not columns:
+        raise SamplesError("no column is asked for")
+    if unknown:
+        raise SamplesError(f"there is no column {unknown[0]}: it has {width}, counted from 0")
+    return list(columns)
+
+
+def _read_numpy(path: str) -> np.ndarray:
+    with open(path, "rb") as stream:
+        magic = stream.read(6)
+        stream.seek(0)
+        try:
+            # Pickled objects are code: never. A memory map claims no memory for a shape that the file does not hold.
+            if magic == b"\x93NUMPY":
+                return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+            if magic.startswith(b"PK"):
+                with np.load(stream, allow_pickle=False) as archive:
+                    return np.asarray(archive[_member(archive.files)])
+        except SamplesError:
+            raise
+        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+            raise SamplesError(f"it is damaged, or holds no plain numbers: {error}") from error
+    raise SamplesError("it is no .npy or .npz file, whatever its name says")
+
+
+def _member(names: list[str]) -> str:
+    if "x" in names:
+        return "x"
+    if len(names) != 1:
+        raise SamplesError(f"it must hold one array, or one called 'x'; it holds {', '.join(names) or 'none'}")
+    return names[0]
+
+
+def _read_table(path: str, columns: Sequence[int] | None) -> np.ndarray:
+    try:
+        # utf-8-sig: some spreadsheets begin a file with a byte order mark, which would stick to the first cell.
+        with open(path, encoding="utf-8-sig") as stream:
+            return _table(_rows(stream), columns)
+    except UnicodeDecodeError as error:
+        raise SamplesError(f"it is no text in UTF-8: {error}") from error
+
+
+def _rows(stream: Iterable[str]) -> Iterator[_Row]:
+    """The rows of a table, without empty lines and comments."""
+    numbered = ((n, line) for n, line in enumerate(stream, 1) if line.strip() and not line.lstrip().startswith("#"))
+    top = list(islice(numbered, 2))
+    delimiter = _delimiter(top[-1][1]) if top else None
+    at = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal at
+        for n, line in chain(top, numbered):
+            at = n
+            yield line
+
+    try:
+        for cells in map(str.split, lines()) if delimiter is None else csv.reader(lines(), delimiter=delimiter, strict=True):
+            yield at, cells
+    except csv.Error as error:
+        raise SamplesError(f"line {at} is no row of a table: {error}") from error
+
+
+def _delimiter(line: str) -> str | None:
+    """What separates the cells of a line; None for white space."""
+    bare = re.sub(r'"[^"]*"', "", line).strip("\r\n")
+    # Semicolons and tabs come first: where they separate cells, a comma is part of one.
+    for mark in ";\t,":
+        if mark in bare:
+            return mark
+    return None if len(line.split()) > 1 else ","
+
+
+def _table(rows: Iterator[_Row], columns: Sequence[int] | None) -> np.ndarray:
+    top = next(rows, (0, []))
+    first = [cell.strip() for cell in top[1]]
+    # A first row with a number in it is data: to take it for names because of a bad cell would drop it silently.
+    names = first if any(first) and not any(map(_is_like_a_number, first)) else []
+    kept, values = _known(columns, len(first)) if first else [], array("d")
+    for n, cells in rows if names else chain([top], rows):
+        if len(cells) != len(first):
+            raise SamplesError(f"line {n} has {len(cells)} cells, and the first line has {len(first)}")
+        row = [_finite(cells[column]) for column in kept]
+        if any(map(math.isnan, row)):
+            column = kept[[math.isnan(value) for value in row].index(True)]
+            raise _fault(f"line {n}, column {column}", cells[column].strip(), names[column] if names else "")
+        values.extend(row)
+    if not values:
+        raise SamplesError("it has a line of names and no rows below" if names else "it has no rows")
+    return np.frombuffer(values, dtype=np.float64).reshape(-1, len(kept))
+
+
+def _finite(cell: str) -> float:
+    """The cell's number; NaN if it is none, or not finite."""
+    try:
+        value = float(cell)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def _is_like_a_number(cell: str) -> bool:
+    """Whether a cell is meant as a number, though it may not be finite, or have a decimal comma."""
+    try:
+        float(cell.replace(",", ".", 1))
+    except ValueError:
+        return False
+    return True
+
+
+def _fault(place: str, cell: str, name: str) -> SamplesError:
+    named = f" ({name!r})" if name else ""
+    what = f"{cell[:40]!r} is no finite number" if cell else "the cell is empty"
+    point = "; write numbers with a decimal point" if "," in cell and _is_like_a_number(cell) else ""
+    return SamplesError(
+        f"{place}{named}, columns counted from 0: {what}{point}; mend it, drop such rows, or leave the column out"
+    )

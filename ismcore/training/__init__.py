@@ -1,0 +1,1 @@
+"""One run: its settings, its loop, its books, and how it is followed and stopped."""

@@ -1,0 +1,127 @@
+"""The books of a run: how it is to go, and all that it has come to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ismcore.ops import Params
+from ismcore.optimizers.schedules import Schedule
+from ismcore.optimizers.state import TrainState
+from ismcore.problem import Problem
+
+__all__ = ["Anchor", "Best", "Ledger", "Plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run goes, beside the problem.
+
+    Attributes:
+        epochs: Passes over the samples.
+        schedule: Factor on the optimiser's learning rate, or one learning rate an epoch.
+        average_decay: Share of the moving average of the parameters that a step keeps, once warmed up; None for no average.
+        on_nonfinite: "raise", "stop" or "rollback".
+        patience: Epochs without a better held-out loss after which the run ends; 0 for never.
+        judge_every: Epochs from one judgement to the next; with "rollback" also from one place to go back to to the next.
+            Before the first there is one after epoch 1, 2, 4, ...: a small sample may be learned by heart as soon as that.
+        snapshot_epochs: Epochs after which to keep the parameters; 0 is the start.
+    """
+
+    epochs: int
+    schedule: Schedule | tuple[float, ...] = field(default_factory=Schedule)
+    average_decay: float | None = None
+    on_nonfinite: str = "raise"
+    patience: int = 0
+    judge_every: int = 1
+    snapshot_epochs: tuple[int, ...] = ()
+
+    def rates(self, problem: Problem, step: int, count: int) -> np.ndarray:
+        """The learning rate of each step from the given one, (count,)."""
+        at = step + np.arange(count)
+        if isinstance(self.schedule, tuple):
+            return np.asarray(self.schedule)[np.minimum(at // problem.batches, self.epochs - 1)]
+        return problem.optimizer.learning_rate * self.schedule.factors(at, self.epochs * problem.batches)
+
+    def judges(self, epoch: int) -> bool:
+        """Whether the held-out rows are asked after this epoch."""
+        every = self.judge_every
+        return epoch % every == 0 or epoch == self.epochs or (epoch < every and epoch & (epoch - 1) == 0)
+
+    def next_judgement(self, epoch: int) -> int:
+        """The first epoch after this one at which they are asked."""
+        regular = (epoch // self.judge_every + 1) * self.judge_every
+        early = 1 << epoch.bit_length()  # the first power of 2 above it
+        return min(self.epochs, regular, early if early < self.judge_every else regular)
+
+    def decays(self, step: int, count: int) -> np.ndarray | None:
+        """What each step keeps of the average, (count,): the decay, but (1 + t) / (10 + t) at step t while that is smaller."""
+        if self.average_decay is None:
+            return None
+        t = step + np.arange(count)
+        return np.minimum(self.average_decay, (1.0 + t) / (10.0 + t))
+
+
+@dataclass(frozen=True, eq=False)
+class Best:
+    """The judgement with the lowest held-out loss so far, and the parameters that were judged."""
+
+    epoch: int
+    loss: float
+    params: Params
+
+
+@dataclass(frozen=True, eq=False)
+class Anchor:
+    """A place to go back to, at the end of an epoch."""
+
+    epoch: int
+    state: TrainState
+
+
+@dataclass(eq=False)
+class Ledger:
+    """All that a run has come to; with problem and plan enough to go on with it.
+
+    Attributes:
+        state: The last state, finite in every number.
+        losses: The mean loss of each epoch, over its batches, each before its own update.
+        rates: The learning rate of each epoch's first step.
+        open_losses: The loss of each step of the epoch in progress.
+        validation: Held-out losses by epoch.
+        best: The best of them.
+        snapshots: Parameters by the number of epochs that led to them.
+        rate_factor: What going back has made of the learning rate.
+        rollbacks: How often the run went back.
+        anchor: Where it would go back to.
+        status: How the run ended; "" as long as it has not.
+        warnings: What happened on the way, in words.
+        failure: What was not finite, where the run diverged.
+        timings: Seconds spent in "prepare" and "run".
+    """
+
+    state: TrainState
+    losses: np.ndarray = field(default_factory=lambda: np.empty(0))
+    rates: np.ndarray = field(default_factory=lambda: np.empty(0))
+    open_losses: np.ndarray = field(default_factory=lambda: np.empty(0))
+    validation: dict[int, float] = field(default_factory=dict)
+    best: Best | None = None
+    snapshots: dict[int, Params] = field(default_factory=dict)
+    rate_factor: float = 1.0
+    rollbacks: int = 0
+    anchor: Anchor | None = None
+    status: str = ""
+    warnings: tuple[str, ...] = ()
+    failure: str = ""
+    timings: dict[str, float] = field(default_factory=lambda: {"prepare": 0.0, "run": 0.0})
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return len(self.losses)
+
+    @property
+    def params(self) -> Params:
+        """The parameters to use: the best by held-out loss, or else the last."""
+        return self.state.best_guess if self.best is None else self.best.params

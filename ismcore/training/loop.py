@@ -1,0 +1,348 @@
+"""The training loop: chunks of steps in the backend, judgement and events in between. It knows no framework, no objective."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import numpy as np
+
+from ismcore.backend.contract import Backend, Session
+from ismcore.errors import CallbackFailed, CheckpointMismatch
+from ismcore.ops import Params
+from ismcore.optimizers.state import TrainState
+from ismcore.problem import Problem
+from ismcore.seeds import stream
+from ismcore.training.events import FitEvent, Listener, tell
+from ismcore.training.ledger import Anchor, Best, Ledger, Plan
+from ismcore.training.stopping import StopRequest
+
+__all__ = ["Loop", "Saver", "judge_of", "train"]
+
+DRAW_BYTES = 64 * 2**20
+"""What is drawn for the steps of a chunk takes at most about this much memory."""
+MAX_CHUNK = 2**30
+CHUNK_SECONDS = 0.2
+"""Chunks are sized to last about this long: short enough to follow, long enough to cost nothing."""
+GROWTH = 16
+"""A chunk has at most so many times the steps of the one before it; the first has one, as nobody knows how long that takes."""
+NOTICEABLE = 1e-6
+"""A held-out loss is better if it is lower by this share of it: less is the rounding of another backend."""
+ROLLBACKS = 10
+"""So often a run goes back and halves its learning rate before it is given up as diverged."""
+
+
+Judge = Callable[[Params], float]
+Saver = Callable[[Ledger, bool], str]
+"""Writes a checkpoint if one is due, or in any case if the flag is set; the file's name, or "" where nothing was written."""
+
+
+def judge_of(backend: Backend, held_out: Problem) -> Judge:
+    """The objective on held-out samples, as a function of the parameters; draws are made once, so that judgements compare."""
+    rng = stream(held_out.seed, "validation")
+    drawn = held_out.objective.draws(rng, *held_out.x.shape)
+    with backend.scope():
+        x, given = backend.asarray(held_out.x), backend.asarrays(held_out.inputs() | drawn)
+        loss = backend.loss(held_out.loss)
+
+    def judge(params: Params) -> float:
+        with backend.scope():
+            return float(backend.to_numpy(loss(backend.asarrays(params), x, given)))
+
+    return judge
+
+
+class Loop:
+    """What happens between chunks, whoever takes the steps: books, judgement, snapshots, events, and when to end.
+
+    Args:
+        problem: What is minimised.
+        plan: How.
+        ledger: Where the run stands; kept up to date.
+        judge: Held-out loss of parameters; None where nothing is held out.
+        listeners: Told of every event.
+        stop: Ends the run when it says so.
+        save: Writes checkpoints.
+
+    Raises:
+        CheckpointMismatch: The ledger's state is not the one after the steps in its history.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        plan: Plan,
+        ledger: Ledger,
+        *,
+        judge: Judge | None = None,
+        listeners: Sequence[Listener] = (),
+        stop: StopRequest | None = None,
+        save: Saver | None = None,
+    ) -> None:
+        entered = ledger.epoch * problem.batches + len(ledger.open_losses)
+        if not ledger.status and ledger.state.step != entered:  # the loop counts on it to come to an end
+            raise CheckpointMismatch(f"the state is that after {ledger.state.step} steps, and the history holds {entered}")
+        self.problem, self.plan, self.ledger = problem, plan, ledger
+        self._judge, self._listeners, self._save = judge, listeners, save
+        self.stop = stop or StopRequest()
+        self._start = time.monotonic()
+        self._epoch_at_start = ledger.epoch
+        self._run = secrets.token_hex(6)
+        # A place to go back to, once a step from there was finite: a state can be finite and its loss not.
+        self._candidate: Anchor | None = None
+
+    def begin(self) -> None:
+        """Keep the start where it is asked for, and say that the run begins."""
+        ledger = self.ledger
+        if ledger.state.step == 0:
+            if 0 in self.plan.snapshot_epochs:
+                ledger.snapshots[0] = ledger.state.copy().best_guess
+        if self.plan.on_nonfinite == "rollback":
+            if ledger.state.step == 0:
+                ledger.anchor = Anchor(0, ledger.state)
+            elif not len(ledger.open_losses) and self.plan.judges(ledger.epoch):
+                self._candidate = Anchor(ledger.epoch, ledger.state)
+        if ledger.epoch >= self.plan.epochs:
+            self.judge_now()
+            ledger.status = "completed"
+        self.notify("start")
+        self._end_if_asked()
+        if ledger.status:
+            self.checkpoint(force=True)
+
+    def steps_to_boundary(self) -> int:
+        """Steps until something is to be done at the end of an epoch."""
+        plan, epoch = self.plan, self.ledger.epoch
+        stops = [plan.epochs, *(e for e in plan.snapshot_epochs if e > epoch)]
+        if self._judge is not None or plan.on_nonfinite == "rollback":
+            stops.append(plan.next_judgement(epoch))
+        return min(stops) * self.problem.batches - self.ledger.state.step
+
+    def accept(self, losses: np.ndarray, state: TrainState) -> None:
+        """Enter steps into the books: the loss of each, and the state after the last."""
+        ledger, batches = self.ledger, self.problem.batches
+        ledger.state = state
+        if len(losses) and self._candidate is not None:
+            ledger.anchor, self._candidate = self._candidate, None
+        taken = np.concatenate([ledger.open_losses, losses])
+        whole = len(taken) // batches * batches
+        share = self.problem.batch_share(0, batches)
+        # One after the other: a product of matrices adds in an order that depends on how many epochs there are.
+        means = np.cumsum(taken[:whole].reshape(-1, batches) * share, axis=1)[:, -1]
+        ledger.losses = np.concatenate([ledger.losses, means])
+        ledger.open_losses = taken[whole:]
+        self._enter_rates()
+
+    def _enter_rates(self) -> None:
+        ledger, batches = self.ledger, self.problem.batches
+        done = len(ledger.rates)
+        rates = self.plan.rates(self.problem, done * batches, (ledger.epoch - done) * batches)[::batches]
+        ledger.rates = np.concatenate([ledger.rates, rates * ledger.rate_factor])
+
+    def settle(self) -> None:
+        """Whatever is due after the steps entered; sets the ledger's status if the run is to end."""
+        ledger = self.ledger
+        # All is in the books before anybody is told: a listener that raises must not change where the run would have ended.
+        judged = not len(ledger.open_losses) and self._end_of_epoch()
+        if judged:
+            self.notify("validation")
+        self.notify("chunk")
+        self._end_if_asked()
+        self.checkpoint(force=bool(ledger.status))
+
+    def _end_if_asked(self) -> None:
+        if not self.ledger.status:
+            self.ledger.status = self.stop.status
+
+    def _end_of_epoch(self) -> bool:
+        """What is due at the end of an epoch; whether the held-out rows were asked."""
+        ledger, plan = self.ledger, self.plan
+        epoch, judged = ledger.epoch, False
+        if epoch in plan.snapshot_epochs:
+            ledger.snapshots[epoch] = ledger.state.copy().best_guess
+        if plan.judges(epoch):
+            judged = self.judge_now()
+            if plan.on_nonfinite == "rollback":
+                self._candidate = Anchor(epoch, ledger.state)
+            # Only here, where every run comes by, however it is cut into chunks.
+            if plan.patience and epoch - (0 if ledger.best is None else ledger.best.epoch) >= plan.patience:
+                ledger.status = "early_stopped"
+        if epoch >= plan.epochs:
+            ledger.status = "completed"
+        return judged
+
+    def judge_now(self) -> bool:
+        """Ask the held-out rows about the present parameters, if there are any and they have not been asked; whether so."""
+        ledger = self.ledger
+        if self._judge is None or ledger.epoch in ledger.validation or not ledger.epoch:
+            return False
+        params = ledger.state.best_guess
+        loss = self._judge(params)
+        ledger.validation[ledger.epoch] = loss
+        best = ledger.best
+        if np.isfinite(loss) and (best is None or loss < best.loss - NOTICEABLE * max(1.0, abs(best.loss))):
+            ledger.best = Best(ledger.epoch, loss, {name: np.array(value) for name, value in params.items()})
+        return True
+
+    def fail(self, losses: np.ndarray, state: TrainState, what: str) -> None:
+        """The step after these was not finite: go back, or end as diverged with the last finite state."""
+        self.accept(losses[:-1], state)
+        ledger = self.ledger
+        if self.plan.on_nonfinite == "rollback" and ledger.rollbacks < ROLLBACKS and ledger.anchor is not None:
+            self._go_back(ledger.anchor, what)
+            return
+        ledger.failure = what
+        ledger.losses = np.append(ledger.losses, losses[-1])
+        ledger.open_losses = np.empty(0)
+        self._enter_rates()
+        ledger.status = "diverged"
+        self.notify("chunk")
+        self.checkpoint(force=True)
+
+    def _go_back(self, anchor: Anchor, what: str) -> None:
+        ledger = self.ledger
+        ledger.rollbacks += 1
+        ledger.rate_factor *= 0.5
+        ledger.warnings += (
+            f"{what} in epoch {ledger.epoch + 1}: went back to the end of epoch {anchor.epoch} and on at "
+            f"{ledger.rate_factor:g} of the learning rate",
+        )
+        ledger.state, self._candidate = anchor.state, None
+        ledger.losses, ledger.open_losses = ledger.losses[: anchor.epoch], np.empty(0)
+        ledger.rates = ledger.rates[: anchor.epoch]
+        ledger.validation = {epoch: loss for epoch, loss in ledger.validation.items() if epoch <= anchor.epoch}
+        ledger.snapshots = {epoch: kept for epoch, kept in ledger.snapshots.items() if epoch <= anchor.epoch}
+
+    def checkpoint(self, *, force: bool) -> None:
+        """Write a checkpoint where that is due."""
+        path = self._save(self.ledger, force) if self._save is not None else ""
+        if path:
+            self.notify("checkpoint", checkpoint=path)
+
+    def abandon(self, error: Exception) -> None:
+        """Write what there is, and say that the run is about to raise; callbacks that fail on that are not heard again."""
+        self.ledger.status = self.ledger.status or "interrupted"
+        if self.ledger.state.step:
+            with suppress(CallbackFailed):
+                self.checkpoint(force=True)
+        with suppress(CallbackFailed):
+            self.notify("error", error=error)
+
+    def notify(self, kind: str, *, checkpoint: str = "", error: BaseException | None = None) -> None:
+        """Tell the listeners of an event; one that answers STOP ends the run."""
+        ledger, plan = self.ledger, self.plan
+        losses = ledger.losses.view()
+        losses.flags.writeable = False  # listeners look, they do not touch
+        seconds = time.monotonic() - self._start
+        done = ledger.epoch - self._epoch_at_start
+        event = FitEvent(
+            kind=kind,
+            epoch=ledger.epoch,
+            epochs=plan.epochs,
+            losses=losses,
+            seconds=seconds,
+            status=ledger.status if kind in ("end", "error") else "",
+            validation=dict(ledger.validation),
+            learning_rate=float(plan.rates(self.problem, ledger.state.step, 1)[0]) * ledger.rate_factor,
+            remaining=seconds / done * (plan.epochs - ledger.epoch) if done > 0 else np.nan,
+            checkpoint=checkpoint,
+            error=error,
+            run=self._run,
+        )
+        if tell(self._listeners, event):
+            self.stop.interrupted = True
+
+
+def train(backend: Backend, loop: Loop) -> Ledger:
+    """Take the steps of a run, in chunks, until its ledger has a status.
+
+    The ledger's state is finite throughout. Where a loss or an update is not, the steps before it are taken again from the
+    start of the chunk, one run of the same program, so that the last finite state does not depend on how the run was cut.
+
+    Args:
+        backend: Where to compute.
+        loop: The books, and what happens between chunks.
+    """
+    ledger = loop.ledger
+    try:
+        loop.begin()
+        if not ledger.status:
+            start = time.monotonic()
+            session = _prepared(backend, loop)
+            ledger.timings["prepare"] += time.monotonic() - start
+        length, limit = 1, _chunk_limit(loop.problem)
+        while not ledger.status:
+            start = time.monotonic()
+            count = min(length, limit, loop.steps_to_boundary())
+            if not _take(backend, loop, session, count):
+                session = _prepared(backend, loop)
+            seconds = time.monotonic() - start
+            ledger.timings["run"] += seconds
+            if not ledger.status:
+                loop.settle()
+            length = _next_length(count, seconds)
+        loop.notify("end")
+    except Exception as error:
+        loop.abandon(error)
+        raise
+    return ledger
+
+
+def _next_length(count: int, seconds: float) -> int:
+    """Steps of the next chunk, after one of `count` steps that took so many seconds.
+
+    It follows the steps taken, not those aimed at: what is due at the end of an epoch cuts chunks short.
+    """
+    return max(1, min(int(count * CHUNK_SECONDS / max(seconds, 1e-6)), count * GROWTH))
+
+
+def _prepared(backend: Backend, loop: Loop) -> Session:
+    with backend.scope():
+        session = backend.prepare(loop.problem, loop.ledger.state)
+        backend.synchronize()
+    return session
+
+
+def _chunk_limit(problem: Problem) -> int:
+    """Steps whose draws fit into `DRAW_BYTES`."""
+    size = problem.bytes_a_step()
+    return max(1, DRAW_BYTES // size) if size else MAX_CHUNK
+
+
+def _take(backend: Backend, loop: Loop, session: Session, count: int) -> bool:
+    """A chunk of steps into the books; False if one of them was not finite."""
+    ledger, plan = loop.ledger, loop.plan
+    step = ledger.state.step
+    rates = plan.rates(loop.problem, step, count) * ledger.rate_factor
+    steps = loop.problem.steps(step, rates, plan.decays(step, count))
+    with backend.scope():
+        losses = session.run(steps)
+        state = session.state()
+    if np.isfinite(losses).all() and state.finite:
+        loop.accept(losses, state)
+        return True
+
+    def again(length: int) -> TrainState:
+        with backend.scope():
+            rerun = backend.prepare(loop.problem, ledger.state)
+            if length:
+                rerun.run(steps.part(0, length))
+            return rerun.state()
+
+    finite = np.isfinite(losses)
+    first_bad = count if finite.all() else int(np.argmin(finite))
+    taken = _last_finite(again, first_bad)
+    bad = f"the loss is {losses[taken]}" if taken == first_bad else "the gradient or the update is not finite"
+    loop.fail(losses[: taken + 1], again(taken), bad)
+    return False
+
+
+def _last_finite(again: Callable[[int], TrainState], most: int) -> int:
+    """How many steps, at most so many, lead to a state that is finite: a state that is not leads to none that is."""
+    low, high = 0, most + 1
+    while high - low > 1:
+        middle = high - 1 if high == most + 1 else (low + high) // 2
+        low, high = (middle, high) if again(middle).finite else (low, middle)
+    return low

@@ -1,0 +1,134 @@
+"""All that a fit was told, once defaults are resolved: what a checkpoint holds of it, and the data laid out by it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from ismcore.errors import SamplesError
+from ismcore.models import Model
+from ismcore.objectives import Objective
+from ismcore.optimizers.rules import Optimizer
+from ismcore.problem import Loss, Problem
+from ismcore.samples.checks import Standardizer, as_samples
+from ismcore.samples.splitting import held_out_rows
+from ismcore.training.ledger import Plan
+
+__all__ = ["Data", "Samples", "Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of `ismcore.fit`, resolved.
+
+    Attributes:
+        validation: Share of the rows that is held out; 0 where none is, or where the caller gave samples to judge by.
+        together: Whether identical rows are held out together.
+        warnings: What was noticed at the door, in words.
+
+    The others are as in `fit`.
+    """
+
+    backend: str
+    backend_reason: str
+    model: Model
+    objective: Objective
+    optimizer: Optimizer
+    plan: Plan
+    seed: int
+    dtype: str
+    device: str
+    precision: str
+    compile: str
+    standardize: bool
+    validation: float
+    together: bool
+    batch_size: int | None
+    clip_norm: float | None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """What the caller gave: samples (n, d), row weights (n,) of sum 1, and samples to judge by (m, d)."""
+
+    x: np.ndarray
+    weight: np.ndarray | None = None
+    judged_by: np.ndarray | None = None
+
+    def fingerprints(self) -> dict[str, str]:
+        """A hash of every bit of each argument, by which data that changed are noticed; "" for one that was not given."""
+        given = {"x": self.x, "sample_weight": self.weight, "validation": self.judged_by}
+        return {name: "" if array is None else _hash(array) for name, array in given.items()}
+
+
+def _hash(array: np.ndarray) -> str:
+    return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """The samples, split and standardised.
+
+    Attributes:
+        problem: What is trained on.
+        held_out: What judges; None where nothing does.
+    """
+
+    problem: Problem
+    held_out: Problem | None
+
+    @property
+    def held_out_rows(self) -> int:
+        """How many samples judge."""
+        return 0 if self.held_out is None else self.held_out.n
+
+    @classmethod
+    def of(cls, settings: Settings, samples: Samples, out: np.ndarray | None = None) -> Data:
+        """Laid out as the settings say, or with the rows held out that `out`, (n,), says.
+
+        Raises:
+            SamplesError: The rows left to train on, or those held out, cannot be used.
+        """
+        x, weight = samples.x, samples.weight
+        if out is None:
+            share = settings.validation
+            out = held_out_rows(x, share, settings.seed, together=settings.together) if share else np.zeros(len(x), dtype=bool)
+        trained = np.flatnonzero(~out)
+        train_weight = _share(weight, trained, "trained on")
+        standardizer = Standardizer.identity(x.shape[1])
+        if settings.standardize:
+            standardizer = Standardizer.of(x[trained], train_weight)
+        loss = Loss(settings.model.canonical(), settings.objective)
+        whole = Problem(
+            loss,
+            settings.optimizer,
+            as_samples(standardizer(x), dtype=settings.dtype),
+            standardizer,
+            weight,
+            settings.seed,
+            settings.compile,
+            settings.batch_size,
+            settings.clip_norm,
+            settings.plan.average_decay is not None,
+        )
+        if samples.judged_by is not None and not out.any():
+            judged_by = as_samples(standardizer(samples.judged_by), dtype=settings.dtype)
+            judge = Problem(loss, settings.optimizer, judged_by, standardizer, seed=settings.seed)
+            return cls(whole, judge)
+        if not out.any():
+            return cls(whole, None)
+        held = np.flatnonzero(out)
+        _share(weight, held, "held out")
+        return cls(whole.take(trained), whole.take(held))
+
+
+def _share(weight: np.ndarray | None, rows: np.ndarray, what: str) -> np.ndarray | None:
+    if weight is None:
+        return None
+    total = weight[rows].sum()
+    if not total > 0.0:
+        raise SamplesError(f"all {len(rows)} rows {what} have sample_weight 0; give validation=0, or another seed")
+    return np.asarray(weight[rows] / total)
