@@ -21,7 +21,7 @@ from ismcore.plugins.lookup import registry
 from ismcore.testing.globals import differences, snapshot
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import OPTIMIZERS, TrainingCase, scenario, training_cases
-from ismcore.testing.subject import CheckFailed, NotDeclared, Subject, Training, start
+from ismcore.testing.subject import CheckFailed, NotDeclared, Subject, Training
 
 
 @check()
@@ -64,7 +64,7 @@ def check_global_state_is_left(subject: Subject, case: TrainingCase) -> float:
     with _unchanged("evaluating"):
         subject.compute(case.scenario)
     with _unchanged("training"):
-        run = Training(subject, case.scenario.problem(case.optimizer), start(case.optimizer, case.scenario.params))
+        run = Training(subject, case)
         run.run([0.05, 0.05])
         run.state()
     return 0.0
@@ -100,7 +100,7 @@ def use(backend: type[Backend], device: str) -> None:
     for dtype in backend.dtypes:
         subject = Subject(backend, dtype, device)
         subject.compute(case.scenario)
-        run = Training(subject, case.scenario.problem(case.optimizer), start(case.optimizer, case.scenario.params))
+        run = Training(subject, case)
         run.run([0.05, 0.05])
         run.state()
 

@@ -14,7 +14,7 @@ from ismcore.testing import functions, oracle
 from ismcore.testing.checks.training import compare_states, expected, follow
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import LARGE_EPS, OPTIMIZERS, WEIGHTS, TrainingCase, scenario
-from ismcore.testing.subject import Subject, Training, start
+from ismcore.testing.subject import Subject, Training
 
 RATES = [0.05, 0.05, 0.05]
 ADAM, MOMENTUM = OPTIMIZERS["adam"], OPTIMIZERS["momentum"]
@@ -105,7 +105,7 @@ def _three_runs() -> list[TrainingCase]:
 def check_sessions_interleave(subject: Subject) -> float:
     """Sessions that take turns do not disturb each other: no state is the class's or the module's."""
     cases = _three_runs()
-    runs = [Training(subject, case.scenario.problem(ADAM), start(ADAM, case.scenario.params)) for case in cases]
+    runs = [Training(subject, case) for case in cases]
     losses = [[run.run(RATES[:1]) for run in runs] for _ in range(3)]
     worst = 0.0
     for k, (case, run) in enumerate(zip(cases, runs, strict=True)):
