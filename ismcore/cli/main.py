@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import sys
 import traceback
@@ -18,7 +17,7 @@ from typing import Any
 
 from ismcore import __version__
 from ismcore.cli.benchmarks import add_bench
-from ismcore.cli.files import add_inspect, add_score
+from ismcore.cli.files import add_inspect, add_score, say
 from ismcore.cli.fit import INTERRUPTED, TERMINATED, Terminated, add_fit, add_resume
 from ismcore.errors import BackendUnavailable, DeviceUnavailable, Diverged, FileInvalid, IsmError, IsmWarning, PlottingMissing
 from ismcore.plugins.lookup import BackendStatus, backends, choose
@@ -188,10 +187,7 @@ def _add_backends(commands: Any) -> None:
 
 def _backends(options: argparse.Namespace) -> int:
     found: list[BackendStatus] = backends()
-    if options.json:
-        sys.stdout.write(json.dumps([asdict(status) for status in found], indent=2) + "\n")
-    else:
-        sys.stdout.write("".join(f"{status}\n" for status in found))
+    say(options, [asdict(status) for status in found], "".join(f"{status}\n" for status in found))
     return OK
 
 
@@ -204,5 +200,5 @@ def _doctor(options: argparse.Namespace) -> int:
     from ismcore.cli.doctor import examine
 
     found = examine()
-    sys.stdout.write(json.dumps(found.as_dict(), indent=2, allow_nan=False) + "\n" if options.json else f"{found}\n")
+    say(options, found.as_dict(), f"{found}\n")
     return OK if found.ok else FAILED
