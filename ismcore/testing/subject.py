@@ -29,6 +29,7 @@ __all__ = [
     "Subject",
     "Tolerances",
     "Training",
+    "identical",
     "run_at",
 ]
 
@@ -277,3 +278,14 @@ def run_at(engine: Backend, loss_and_gradient: Any, problem: Problem, scenario: 
     given = engine.asarrays(problem.inputs() | problem.draws(0))
     loss, gradient = loss_and_gradient(engine.asarrays(scenario.params), engine.asarray(problem.x), given)
     return Outcome(engine.to_numpy(loss), {name: engine.to_numpy(value) for name, value in gradient.items()})
+
+
+def identical(one: Params, other: Params, what: str) -> None:
+    """Insist on equal bits.
+
+    Raises:
+        CheckFailed: Two arrays of one name differ.
+    """
+    for name, value in one.items():
+        if value.tobytes() != other[name].tobytes():
+            raise CheckFailed(f"{what} differ in {name}, by {np.max(np.abs(value - other[name]), initial=0.0):.1e}")

@@ -23,7 +23,7 @@ from ismcore.testing.scenarios import (
     scenario,
     training_cases,
 )
-from ismcore.testing.subject import CheckFailed, Subject, Training
+from ismcore.testing.subject import CheckFailed, Subject, Training, identical
 
 
 def with_sessions() -> Sequence[Scenario]:
@@ -78,17 +78,6 @@ def follow(
         subject.close(found, losses[begun:], tolerance, f"the losses {when}", dtype="float64"),
         compare_states(subject, run.state(), right, tolerance, when),
     )
-
-
-def identical(one: dict[str, np.ndarray], other: dict[str, np.ndarray], what: str) -> None:
-    """Insist on equal bits.
-
-    Raises:
-        CheckFailed: Two arrays of one name differ.
-    """
-    for name, value in one.items():
-        if value.tobytes() != other[name].tobytes():
-            raise CheckFailed(f"{what} differ in {name}, by {np.max(np.abs(value - other[name]), initial=0.0):.1e}")
 
 
 PROBE = OPTIMIZERS["momentum"]
