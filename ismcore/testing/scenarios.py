@@ -252,10 +252,6 @@ def _drawn(row: Row) -> Scenario:
     return Scenario(row.id, row.model, params, x, row.objective, row.formula, _NONE, "", row.session)
 
 
-def _made(row: Row) -> Scenario:
-    return _answered(_drawn(row))
-
-
 def variant(case: Scenario, suffix: str, **changes: Any) -> Scenario:
     """The scenario with another objective or other row weights, and the oracle's answer."""
     return _answered(replace(case, id=f"{case.id}-{suffix}", **changes))
@@ -263,17 +259,17 @@ def variant(case: Scenario, suffix: str, **changes: Any) -> Scenario:
 
 def _minimum(weight: float) -> Scenario:
     """An affine score at its exact minimum: the gradient is zero."""
-    made = _made(Row(f"affine3-minimum-{weight}", Affine(), oracle.affine, 4, 3, _penalised(weight)))
+    made = _drawn(Row(f"affine3-minimum-{weight}", Affine(), oracle.affine, 4, 3, _penalised(weight)))
     params = oracle.affine_minimum(made.x, weight)
     psi, jacobian = oracle.affine(params, made.x)
     slack = {name: np.zeros_like(value) for name, value in params.items()}
     # At the minimum sum_i a_i^T (S a_i + 2 lambda a_ii e_i) = -tr A, so J = tr A / 2: Hyvarinen's -tr(K) / 2 at lambda = 0.
     answer = Answer(psi, np.array(jacobian), float(np.trace(params["weight"])) / 2.0, slack)
-    return Scenario(made.id, made.model, params, made.x, made.objective, made.formula, answer, "exact minimiser")
+    return replace(made, params=params, answer=answer, source="exact minimiser")
 
 
 def _table() -> Iterator[Scenario]:
-    found = {case.id: case for case in (*(_golden(*row) for row in GOLDEN), *(_made(row) for row in ROWS))}
+    found = {case.id: case for case in (*(_golden(*row) for row in GOLDEN), *(_answered(_drawn(row)) for row in ROWS))}
     yield from found.values()
     for base, suffix, objective, changes in VARIANTS:
         yield variant(found[base], suffix, objective=objective, **changes)
@@ -376,18 +372,19 @@ OPTIMIZERS = {
 LARGE_EPS = Adam(learning_rate=0.05, b1=0.8, b2=0.99, eps=0.5)
 
 
+def _by_each_optimizer(case: Scenario, prefix: str = "", **told: Any) -> tuple[TrainingCase, ...]:
+    """Training by every optimiser, and what else a step is told."""
+    return tuple(TrainingCase(f"{prefix}{name}", case, optimizer, **told) for name, optimizer in OPTIMIZERS.items())
+
+
 @cache
 def training_cases() -> tuple[TrainingCase, ...]:
     """Every optimiser on two scenarios, and with all that a step can be told."""
-    plain = tuple(
-        TrainingCase(f"{id}-{name}", scenario(id), optimizer)
-        for id in ("affine3", "s3_softplus-reg0.1")
-        for name, optimizer in OPTIMIZERS.items()
-    )
     full = _ragged(MLP((4,), "softplus"), oracle.mlp("softplus"), _penalised(0.1), row_weight=RAGGED_WEIGHTS)
     return (
-        *plain,
-        *(TrainingCase(f"full-{name}", full, optimizer, 3, CLIP_NORM["full"], True) for name, optimizer in OPTIMIZERS.items()),
+        *_by_each_optimizer(scenario("affine3"), "affine3-"),
+        *_by_each_optimizer(scenario("s3_softplus-reg0.1"), "s3_softplus-reg0.1-"),
+        *_by_each_optimizer(full, "full-", batch_size=3, clip_norm=CLIP_NORM["full"], average=True),
     )
 
 
@@ -425,16 +422,13 @@ def batch_cases() -> tuple[TrainingCase, ...]:
 @cache
 def clip_cases() -> tuple[TrainingCase, ...]:
     """Every optimiser, with gradients on both sides of the limit."""
-    return tuple(
-        TrainingCase(name, scenario("affine3"), optimizer, clip_norm=CLIP_NORM["clip"])
-        for name, optimizer in OPTIMIZERS.items()
-    )
+    return _by_each_optimizer(scenario("affine3"), clip_norm=CLIP_NORM["clip"])
 
 
 @cache
 def average_cases() -> tuple[TrainingCase, ...]:
     """Every optimiser, with an average."""
-    return tuple(TrainingCase(name, scenario("affine3"), optimizer, average=True) for name, optimizer in OPTIMIZERS.items())
+    return _by_each_optimizer(scenario("affine3"), average=True)
 
 
 @cache
