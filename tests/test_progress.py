@@ -1,6 +1,7 @@
-"""Progress on standard error: live in a terminal and a notebook, sparse in a pipe, silent where nobody asked."""
+"""Progress on standard error: live in a terminal and a notebook with tqdm, sparse else, silent where nobody asked."""
 
 import fcntl
+import importlib
 import io
 import os
 import pty
@@ -32,13 +33,18 @@ def nothing_set(monkeypatch):
     monkeypatch.setattr(progress, "LIVE_SECONDS", 0.0)
 
 
+@pytest.fixture
+def without_tqdm(monkeypatch):
+    """As where it is not installed."""
+    for name in ("tqdm", "tqdm.auto"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+
 @pytest.fixture(params=["tqdm", "plain"])
-def library(request, monkeypatch):
-    """With tqdm, and as where it is not installed."""
+def library(request):
+    """With tqdm, and without."""
     if request.param == "plain":
-        for name in ("tqdm", "tqdm.auto"):
-            monkeypatch.setitem(sys.modules, name, None)
-    return request.param
+        request.getfixturevalue("without_tqdm")
 
 
 def on_terminal(work, columns=100):
@@ -83,7 +89,7 @@ def shown(out, events, how=True):
             report(one)
 
 
-def test_a_terminal_shows_one_live_line(library):
+def test_a_terminal_shows_one_live_line():
     text = on_terminal(lambda out: shown(out, run_of(validation={5: -0.75})))
     assert text.count("\n") == 1
     assert text.endswith("\r\n")
@@ -94,17 +100,25 @@ def test_a_terminal_shows_one_live_line(library):
     for said in ("loss -1.19", "held out -0.75", "rate 0.01"):
         assert said in frames[-1]
     assert max(map(len, frames)) <= 100
-    left = r"\[\d\d:\d\d<\d\d:\d\d" if library == "tqdm" else "01:05 left"
-    assert any(re.search(left, frame) for frame in frames)
+    assert any(re.search(r"\[\d\d:\d\d<\d\d:\d\d", frame) for frame in frames)
 
 
-def test_every_start_has_its_line(library):
+@pytest.mark.usefixtures("without_tqdm")
+def test_a_terminal_without_tqdm_gets_a_line_now_and_then():
+    text = on_terminal(lambda out: shown(out, run_of()))
+    assert text.splitlines()[-1] == "epoch 20/20, loss -1.19, rate 0.01, 00:23, completed"
+    assert text.count("\n") == 2  # the first chunk is shown at once, and the end in any case
+
+
+@pytest.mark.usefixtures("library")
+def test_every_start_has_its_line():
     text = on_terminal(lambda out: shown(out, [*run_of(), *run_of((0, 20))]))
     assert text.count("20/20") >= 2
     assert text.endswith("\r\n")
 
 
-def test_a_run_that_is_gone_on_with_starts_where_it_is(library):
+@pytest.mark.usefixtures("library")
+def test_a_run_that_is_gone_on_with_starts_where_it_is():
     frames = on_terminal(lambda out: shown(out, run_of((12, 15, 15), "interrupted"))).strip().split("\r")
     assert "15/20" in frames[-1]
     assert not any(re.search(r"\b[0-9]/20", frame) for frame in frames)
@@ -150,13 +164,11 @@ def test_who_is_told(monkeypatch, how, setting, terminal, speaks):
     assert bool(text) == speaks
 
 
-def test_a_notebook_shows_a_live_line(monkeypatch, library):
+def test_a_notebook_shows_a_live_line(monkeypatch):
     shell = types.SimpleNamespace(config={"IPKernelApp": {}})
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell, version_info=(9,)))
-    if library == "tqdm":  # what tqdm.auto is in a notebook needs its widgets, which the tests do not have
-        from tqdm.std import tqdm
-
-        monkeypatch.setitem(sys.modules, "tqdm.auto", types.SimpleNamespace(tqdm=tqdm))
+    # what tqdm.auto is in a notebook needs its widgets, which the tests do not have
+    monkeypatch.setitem(sys.modules, "tqdm.auto", types.SimpleNamespace(tqdm=importlib.import_module("tqdm.std").tqdm))
     out = io.StringIO()
     shown(out, run_of(), "auto")
     assert "\r" in out.getvalue()

@@ -28,21 +28,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "denoising_score_matching": "losses",
-    "divergence": "derivatives",
-    "explicit_score_matching": "losses",
-    "hutchinson_divergence": "derivatives",
-    "implicit_score_matching": "losses",
-    "jacobian_diagonal": "derivatives",
     "module": "adoption",
-    "sliced_score_matching": "losses",
+    **dict.fromkeys(("divergence", "hutchinson_divergence", "jacobian_diagonal"), "derivatives"),
 }
+"""Modules by what they hold; all else is a loss."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'losses')}"), name)
 
 
 def __dir__() -> list[str]:

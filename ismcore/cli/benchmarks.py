@@ -5,15 +5,12 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
+from ismcore.cli.files import AddCommand
 from ismcore.errors import OptionError
 
 __all__ = ["add_bench"]
-
-AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
-"""Adds a command of this name, run so, and about this, and gives its parser."""
 
 
 def add_bench(add_command: AddCommand) -> None:

@@ -20,7 +20,7 @@ from ismcore.files.atomic import check_target, write_whole
 from ismcore.results.result import load
 from ismcore.samples.tables import read_samples
 
-__all__ = ["add_inspect", "add_score", "columns"]
+__all__ = ["add_data", "add_inspect", "add_score", "say"]
 
 AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 """Adds a command of this name, run so, and about this, and gives its parser."""
@@ -42,26 +42,34 @@ def columns(text: str) -> list[int]:
     return found
 
 
+def add_data(parser: argparse.ArgumentParser, out: str) -> None:
+    """Add the arguments of a command that reads samples: the file and its columns; where to write, what that holds, and how.
+
+    Args:
+        parser: The command's.
+        out: What `--out` stands for.
+    """
+    add = parser.add_argument
+    add("data", type=Path, metavar="DATA", help=".npy, .npz, .csv, .tsv or .txt, one row a sample; .npz: its array 'x'")
+    about_columns = "columns to use, counted from 0, such as 0-10 or 0,2,5; all if not given"
+    add("--columns", type=columns, metavar="LIST", help=about_columns)
+    add("--out", type=Path, metavar="FILE", help=out)
+    add("--json", action="store_true", help="print the summary as JSON")
+
+
+def say(options: argparse.Namespace, data: Any, words: str) -> None:
+    """Print data as JSON where `--json` asks for it, and as words otherwise."""
+    sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n" if options.json else words)
+
+
 def add_score(add_command: AddCommand) -> None:
     """Add `ismcore score FILE DATA`."""
-    add = add_command("score", _score, "write the scores of the samples in a file, by a saved result").add_argument
+    parser = add_command("score", _score, "write the scores of the samples in a file, by a saved result")
+    add = parser.add_argument
     add("file", type=Path, metavar="FILE", help="a result that 'ismcore fit' or result.save wrote")
-    add("data", type=Path, metavar="DATA", help=".npy, .npz, .csv, .tsv or .txt, one row a sample; .npz: its array 'x'")
-    add(
-        "--columns",
-        type=columns,
-        metavar="LIST",
-        help="columns to use, counted from 0, such as 0-10 or 0,2,5; all if not given",
-    )
+    add_data(parser, ".csv or .npy, one row of scores a sample; DATA's name with .score.csv, in this folder, if not given")
     add("--epoch", type=int, metavar="N", help="use the parameters kept after N epochs, not the last ones")
     add("--noise-scale", type=float, metavar="S", help="for a result that holds a score of every noise scale: which one")
-    add(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help=".csv or .npy, one row of scores a sample; DATA's name with .score.csv, in this folder, if not given",
-    )
-    add("--json", action="store_true", help="print the summary as JSON")
 
 
 def _score(options: argparse.Namespace) -> int:
@@ -79,12 +87,8 @@ def _score(options: argparse.Namespace) -> int:
     write_whole(out, _csv(score) if out.suffix.lower() == ".csv" else _npy(score))
     bad = int(np.sum(~np.isfinite(score).all(axis=1)))
     summary = {"n": len(x), "d": result.d, "dtype": str(score.dtype), "not_finite": bad, "file": str(out)}
-    if options.json:
-        sys.stdout.write(json.dumps(summary, indent=2) + "\n")
-    else:
-        sys.stdout.write(f"samples  n = {len(x)}, d = {result.d}\n")
-        sys.stdout.write(f"warning  the score is not finite in {bad} rows\n" if bad else "")
-        sys.stdout.write(f"file     {out}\n")
+    warning = f"warning  the score is not finite in {bad} rows\n" if bad else ""
+    say(options, summary, f"samples  n = {len(x)}, d = {result.d}\n{warning}file     {out}\n")
     return 0
 
 
@@ -113,10 +117,8 @@ def _inspect(options: argparse.Namespace) -> int:
     except FileInvalid as error:
         raise FileInvalid(f"{options.file} cannot be read: {error}") from error
     needs = _needs(options.file) if found.kind == "result" else ""
-    if options.json:
-        sys.stdout.write(json.dumps(_as_dict(options.file, found, needs), indent=2) + "\n")
-    else:
-        sys.stdout.writelines(f"{name:<16} {value}\n" for name, value in _lines(options.file, found, needs))
+    lines = () if options.json else _lines(options.file, found, needs)
+    say(options, _as_dict(options.file, found, needs), "".join(f"{name:<16} {value}\n" for name, value in lines))
     return 0
 
 
@@ -131,16 +133,8 @@ def _needs(path: Path) -> str:
 
 def _as_dict(path: Path, found: tensorfile.Contents, needs: str) -> dict[str, Any]:
     arrays = {name: {"dtype": str(array.dtype), "shape": list(array.shape)} for name, array in sorted(found.tensors.items())}
-    return {
-        "file": str(path),
-        "size": found.size,
-        "kind": found.kind,
-        "schema": found.schema,
-        "sha256": found.sha256,
-        "needs": needs,
-        "content": found.content,
-        "arrays": arrays,
-    }
+    held = {name: getattr(found, name) for name in ("size", "kind", "schema", "sha256")}
+    return {"file": str(path), **held, "needs": needs, "content": found.content, "arrays": arrays}
 
 
 def _lines(path: Path, found: tensorfile.Contents, needs: str) -> Iterator[tuple[str, str]]:

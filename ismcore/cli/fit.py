@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.cli.files import AddCommand, columns
+from ismcore.backend.contract import DTYPES
+from ismcore.cli.files import AddCommand, add_data, say
 from ismcore.errors import Diverged, OptionError
 from ismcore.files.atomic import check_target
 from ismcore.files.results import save
@@ -39,6 +38,9 @@ INTERRUPTED, TERMINATED = 130, 143
 DEFAULTS = {name: parameter.default for name, parameter in signature(fit).parameters.items()}
 """What `fit` does unless it is told otherwise."""
 
+AS_GIVEN = "recipe backend epochs batch_size schedule validation patience seed dtype device checkpoint".split()
+"""Options that `fit` takes by the same name."""
+
 
 class Terminated(KeyboardInterrupt):
     """A SIGTERM ended the process before there was anything to write, or a second one while it was being written."""
@@ -47,14 +49,9 @@ class Terminated(KeyboardInterrupt):
 def add_fit(add_command: AddCommand) -> None:
     """Add `ismcore fit DATA`."""
     parser = add_command("fit", _fit, "fit a network to the samples in a file, and write the result to another")
-    _add_data(parser)
     add = parser.add_argument
-    add(
-        "--recipe",
-        choices=sorted(RECIPES),
-        default=DEFAULTS["recipe"],
-        help="what the options that are not given stand for (default: %(default)s)",
-    )
+    about_recipe = "what the options that are not given stand for (default: %(default)s)"
+    add("--recipe", choices=sorted(RECIPES), default=DEFAULTS["recipe"], help=about_recipe)
     add("--backend", default=DEFAULTS["backend"], help="a name that 'ismcore backends' shows, or 'auto' (default: %(default)s)")
     add("--model-hidden", type=_widths, metavar="LIST", help="widths of the hidden layers, such as 64,64")
     add("--activation", choices=sorted(ACTIVATIONS), help="of the hidden layers")
@@ -66,13 +63,8 @@ def add_fit(add_command: AddCommand) -> None:
     add("--validation", type=float, metavar="S", help="share of the rows to hold out and judge by; 0 for none")
     add("--patience", type=int, metavar="N", help="end after N epochs without a better held-out loss; 0 for never")
     add("--seed", type=int, default=DEFAULTS["seed"], metavar="N", help="source of all randomness (default: %(default)s)")
-    add(
-        "--dtype",
-        choices=("float32", "float64"),
-        default=DEFAULTS["dtype"],
-        help="of parameters and computation (default: %(default)s)",
-    )
-    add("--device", default=DEFAULTS["device"], help="'cpu', 'cuda', 'cuda:1', ... or 'auto' (default: %(default)s)")
+    about_dtype = "of parameters and computation (default: %(default)s)"
+    add("--dtype", choices=DTYPES, default=DEFAULTS["dtype"], help=about_dtype)
     add("--no-standardize", action="store_true", help="train on the samples as they are, not shifted and scaled by column")
     add("--checkpoint", type=Path, metavar="FILE", help="write the run there on the way, for 'ismcore resume'")
     _add_run(parser)
@@ -83,37 +75,20 @@ def add_resume(add_command: AddCommand) -> None:
     parser = add_command("resume", _resume, "go on with a fit from its checkpoint, and write the result")
     add = parser.add_argument
     add("file", type=Path, metavar="FILE", help="what 'ismcore fit --checkpoint' wrote; it goes on being written")
-    _add_data(parser)
     add("--backend", help="another one than before")
-    add("--device", default=DEFAULTS["device"], help="'cpu', 'cuda', 'cuda:1', ... or 'auto' (default: %(default)s)")
     add("--epochs", type=int, metavar="N", help="another number of epochs in all")
     _add_run(parser)
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("data", type=Path, metavar="DATA", help=".npy, .npz, .csv, .tsv or .txt, one row a sample; .npz: its array 'x'")
-    add(
-        "--columns",
-        type=columns,
-        metavar="LIST",
-        help="columns to use, counted from 0, such as 0-10 or 0,2,5; all if not given",
-    )
-
-
 def _add_run(parser: argparse.ArgumentParser) -> None:
+    """Add what both commands take."""
+    add_data(parser, "the result; DATA's name with .ismcore.safetensors, in this folder, if not given")
     add = parser.add_argument
+    add("--device", default=DEFAULTS["device"], help="'cpu', 'cuda', 'cuda:1', ... or 'auto' (default: %(default)s)")
     add("--timeout", type=float, metavar="SECONDS", help="end after so long, and write what there is")
     loud = parser.add_mutually_exclusive_group()
     loud.add_argument("--progress", action="store_true", help="show progress, also where there is no terminal")
     loud.add_argument("--quiet", action="store_true", help="show no progress")
-    add(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help="the result; DATA's name with .ismcore.safetensors, in this folder, if not given",
-    )
-    add("--json", action="store_true", help="print the summary as JSON")
 
 
 def _widths(text: str) -> tuple[int, ...]:
@@ -148,22 +123,12 @@ def _fit(options: argparse.Namespace) -> int:
         return fit(
             x,
             **_run_options(options, stop),
-            backend=options.backend,
+            **{name: getattr(options, name) for name in AS_GIVEN},
             model=_model(options, x.shape[1]),
             objective=None if options.curvature_weight is None else ImplicitScoreMatching(options.curvature_weight),
             optimizer=None if options.learning_rate is None else Adam(options.learning_rate),
-            epochs=options.epochs,
-            batch_size=options.batch_size,
-            schedule=options.schedule,
-            validation=options.validation,
-            patience=options.patience,
-            seed=options.seed,
-            dtype=options.dtype,
-            device=options.device,
             standardize=False if options.no_standardize else None,
-            checkpoint=options.checkpoint,
             on_nonfinite="stop",
-            recipe=options.recipe,
         )
 
     return _finish(work, x, out, options)
@@ -218,7 +183,7 @@ def _finish(work: Callable[[Listener], FitResult], x: np.ndarray, out: Path, opt
         raise Diverged(f"{message}; no result was written", epoch=len(losses), result=result)
     save(result, out)
     summary = _summary(x, result, out)
-    sys.stdout.write(json.dumps(summary, indent=2, allow_nan=False) + "\n" if options.json else _in_words(summary))
+    say(options, summary, _in_words(summary))
     if termination.received:
         return TERMINATED
     return INTERRUPTED if result.status == "interrupted" else 0

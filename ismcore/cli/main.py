@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import sys
 import traceback
@@ -18,7 +17,7 @@ from typing import Any
 
 from ismcore import __version__
 from ismcore.cli.benchmarks import add_bench
-from ismcore.cli.files import add_inspect, add_score
+from ismcore.cli.files import AddCommand, add_inspect, add_score, say
 from ismcore.cli.fit import INTERRUPTED, TERMINATED, Terminated, add_fit, add_resume
 from ismcore.errors import BackendUnavailable, DeviceUnavailable, Diverged, FileInvalid, IsmError, IsmWarning, PlottingMissing
 from ismcore.plugins.lookup import BackendStatus, backends, choose
@@ -133,14 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ismcore {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_demo(commands)
-    add_fit(partial(_add_command, commands))
-    add_resume(partial(_add_command, commands))
-    add_score(partial(_add_command, commands))
-    add_inspect(partial(_add_command, commands))
-    _add_backends(commands)
-    _add_doctor(commands)
-    add_bench(partial(_add_command, commands))
+    add_command = partial(_add_command, commands)
+    for add in (_add_demo, add_fit, add_resume, add_score, add_inspect, _add_reports, add_bench):
+        add(add_command)
     return parser
 
 
@@ -152,16 +146,12 @@ def _add_command(commands: Any, name: str, run: Callable[[argparse.Namespace], i
     return parser
 
 
-def _add_demo(commands: Any) -> None:
-    parser = _add_command(commands, "demo", _demo, "run the published reference fit and leave pictures and a report")
-    parser.add_argument(
-        "--backend",
-        default="auto",
-        help="a backend's name, 'auto', or 'all' for every one that is ready (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("ismcore-demo"), metavar="DIR", help="folder for the files (default: %(default)s)"
-    )
+def _add_demo(add_command: AddCommand) -> None:
+    add = add_command("demo", _demo, "run the published reference fit and leave pictures and a report").add_argument
+    about_backend = "a backend's name, 'auto', or 'all' for every one that is ready (default: %(default)s)"
+    add("--backend", default="auto", help=about_backend)
+    about_out = "folder for the files (default: %(default)s)"
+    add("--out", type=Path, default=Path("ismcore-demo"), metavar="DIR", help=about_out)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -181,28 +171,24 @@ def _demo_backends(name: str) -> list[str]:
     return ready or [choose("auto").name]  # which says why none is
 
 
-def _add_backends(commands: Any) -> None:
-    parser = _add_command(commands, "backends", _backends, "list the backends, and why one is not ready")
-    parser.add_argument("--json", action="store_true", help="print the list as JSON")
+def _add_reports(add_command: AddCommand) -> None:
+    """Add `ismcore backends` and `ismcore doctor`."""
+    for name, run, about in (
+        ("backends", _backends, "list the backends, and why one is not ready"),
+        ("doctor", _doctor, "examine the installation, and run a fit and a check on every backend"),
+    ):
+        add_command(name, run, about).add_argument("--json", action="store_true", help="print it as JSON")
 
 
 def _backends(options: argparse.Namespace) -> int:
     found: list[BackendStatus] = backends()
-    if options.json:
-        sys.stdout.write(json.dumps([asdict(status) for status in found], indent=2) + "\n")
-    else:
-        sys.stdout.write("".join(f"{status}\n" for status in found))
+    say(options, [asdict(status) for status in found], "".join(f"{status}\n" for status in found))
     return OK
-
-
-def _add_doctor(commands: Any) -> None:
-    parser = _add_command(commands, "doctor", _doctor, "examine the installation, and run a fit and a check on every backend")
-    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
 def _doctor(options: argparse.Namespace) -> int:
     from ismcore.cli.doctor import examine
 
     found = examine()
-    sys.stdout.write(json.dumps(found.as_dict(), indent=2, allow_nan=False) + "\n" if options.json else f"{found}\n")
+    say(options, found.as_dict(), f"{found}\n")
     return OK if found.ok else FAILED

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping
 from html import escape
-from itertools import count
 from typing import Any
 
 __all__ = ["html_report"]
@@ -14,17 +13,12 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1240px; margin: 2rem auto; padding: 0 1rem; }
-h1 { margin-bottom: 0; }
-h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; }
-.verdict { padding: .8rem 1.2rem; border-left: .4rem solid; background: #f5f7f9; }
-.met { border-color: #009E73; }
-.missed { border-color: #D55E00; }
+.met { border-left: .4rem solid #009E73; padding: .8rem 1.2rem; }
+.missed { border-left: .4rem solid #D55E00; padding: .8rem 1.2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #e6e9ed; }
-th { font-weight: 600; vertical-align: bottom; }
-td { white-space: nowrap; }
-th.text, td.text { text-align: left; }
+.runs :is(th, td):nth-child(-n+3) { text-align: left; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; }
 figure { flex: 1 1 440px; max-width: 610px; margin: 0; }
 figure img { width: 100%; border: 1px solid #e6e9ed; }
@@ -79,7 +73,7 @@ def html_report(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str
 of one full-batch step, from the published initial parameters.</p>
 {_verdict(report)}
 <h2>The runs</h2>
-<div class="wide">{_runs(report["runs"])}</div>
+<div class="wide runs">{_runs(report["runs"])}</div>
 {_notes(report)}
 {sections}
 <h2>The published losses</h2>
@@ -101,7 +95,7 @@ def _verdict(report: Mapping[str, Any]) -> str:
     losses = f"The {len(report['published']['epochs'])} published losses"
     words = "are met within 1e-6" if met else "are <strong>not</strong> met within 1e-6"
     largest = _number(report["largest_difference_from_published_losses"], ".1e")
-    return f'<p class="verdict {"met" if met else "missed"}">{losses} {words}: the largest difference is {largest}.</p>'
+    return f'<p class="{"met" if met else "missed"}">{losses} {words}: the largest difference is {largest}.</p>'
 
 
 def _notes(report: Mapping[str, Any]) -> str:
@@ -133,26 +127,25 @@ def _runs(rows: Iterable[Mapping[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    return _table(head, body, texts=3)
+    return _table(head, body)
 
 
 def _published(published: Mapping[str, Any]) -> str:
     ours = published["ours"]
     head = ["epoch", "published", *map(escape, ours)]
     rows = zip(published["epochs"], published["losses"], *ours.values(), strict=True)
-    return _table(head, [[str(epoch), *(_number(loss, ".8f") for loss in losses)] for epoch, *losses in rows], texts=0)
+    return _table(head, [[str(epoch), *(_number(loss, ".8f") for loss in losses)] for epoch, *losses in rows])
 
 
 def _number(value: float | None, form: str) -> str:
     return "&ndash;" if value is None else format(value, form).replace("-", "&minus;")
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]], *, texts: int) -> str:
-    """A table of cells that are HTML already, the first `texts` columns of which hold text."""
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table of cells that are HTML already."""
 
     def line(tag: str, cells: Iterable[str]) -> str:
-        kinds = (' class="text"' if column < texts else "" for column in count())
-        return "<tr>" + "".join(f"<{tag}{kind}>{cell}</{tag}>" for kind, cell in zip(kinds, cells, strict=False)) + "</tr>\n"
+        return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>\n"
 
     return "<table>\n" + line("th", head) + "".join(line("td", row) for row in rows) + "</table>"
 

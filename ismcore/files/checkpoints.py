@@ -214,8 +214,11 @@ def decode_checkpoint(content: dict[str, Any], tensors: Params, model: Any) -> S
     objective = settings_content.get("objective") if isinstance(settings_content, dict) else None
     decoder = Decoder(tensors, adopted_for(model, objective, tensors))
     try:
-        settings = _settings(decoder.decode(content["settings"]))
-        _check_model(settings.model, decoder)
+        settings = decoder.decode(content["settings"])
+        if not isinstance(settings, Settings):
+            raise FileInvalid(f"its settings are {type(settings).__name__}")
+        if decoder.model is not None and not decoder.model_used and decoder.model != settings.model.canonical():
+            raise ModelError(f"the run is of model {settings.model!r}; model= is {decoder.model!r}")
         standardizer = Standardizer(decoder.take("standardize.mean"), decoder.take("standardize.scale"))
         stored = Stored(
             settings=settings,
@@ -229,25 +232,12 @@ def decode_checkpoint(content: dict[str, Any], tensors: Params, model: Any) -> S
         if isinstance(error, IsmError):
             raise
         raise FileInvalid(f"it lacks or misplaces {error}") from error
-    if decoder.left:
-        raise FileInvalid(f"it holds the array {sorted(decoder.left)[0]!r}, which this ismcore does not know")
+    decoder.check_all_taken()
     return stored
 
 
 def _words(content: Any) -> dict[str, str]:
     return {str(name): str(value) for name, value in content.items()}
-
-
-def _settings(settings: Any) -> Settings:
-    if not isinstance(settings, Settings):
-        raise FileInvalid(f"its settings are {type(settings).__name__}")
-    return settings
-
-
-def _check_model(model: Model, decoder: Decoder) -> None:
-    given = decoder.model
-    if given is not None and not decoder.model_used and given != model.canonical():
-        raise ModelError(f"the run is of model {model!r}; model= is {given!r}")
 
 
 def _ledger(content: dict[str, Any], decoder: Decoder, model: Model, d: int) -> Ledger:
@@ -267,10 +257,6 @@ def _ledger(content: dict[str, Any], decoder: Decoder, model: Model, d: int) -> 
         return TrainState(int(step), **{part: tree(found) for part, found in parts.items() if found or part == "params"})
 
     history = decoder.take_group("history")
-    snapshots: dict[int, Params] = {}
-    for name, array in decoder.take_group("snapshots").items():
-        epoch, _, parameter = name.partition(".")
-        snapshots.setdefault(int(epoch), {})[parameter] = array
     anchor, best = content["anchor"], content["best"]
     epochs, losses = history["validation_epochs"], history["validation_losses"]
     done = history["losses"].shape
@@ -283,7 +269,7 @@ def _ledger(content: dict[str, Any], decoder: Decoder, model: Model, d: int) -> 
         open_losses=history["open_losses"],
         validation={int(epoch): float(loss) for epoch, loss in zip(epochs, losses, strict=True)},
         best=None if best is None else Best(int(best[0]), float(best[1]), tree(decoder.take_group("best"))),
-        snapshots={epoch: tree(kept) for epoch, kept in snapshots.items()},
+        snapshots={epoch: tree(kept) for epoch, kept in decoder.take_snapshots().items()},
         rate_factor=float(content["rate_factor"]),
         rollbacks=int(content["rollbacks"]),
         anchor=None if anchor is None else Anchor(int(anchor[0]), state(anchor[1], "anchor")),

@@ -98,6 +98,21 @@ class Decoder:
         names = [name for name in self.left if name.startswith(f"{group}.")]
         return {name.removeprefix(f"{group}."): self.take(name) for name in sorted(names)}
 
+    def take_snapshots(self) -> dict[int, Params]:
+        """The arrays named "snapshots.<epoch>.<name>", by epoch."""
+        snapshots: dict[int, Params] = {}
+        for key, array in self.take_group("snapshots").items():
+            epoch, _, name = key.partition(".")
+            if not (epoch.isdecimal() and epoch.isascii()) or len(epoch) > 18:
+                raise FileInvalid(f"it holds a snapshot after {epoch[:80]!r} epochs, which is no number of epochs")
+            snapshots.setdefault(int(epoch), {})[name] = array
+        return snapshots
+
+    def check_all_taken(self) -> None:
+        """Refuse a file with an array that nobody asked for."""
+        if self.left:
+            raise FileInvalid(f"it holds the array {sorted(self.left)[0]!r}, which this ismcore does not know")
+
     def decode(self, value: Any) -> Any:
         """The value that `encode` was given, but tuples for lists."""
         if isinstance(value, list):

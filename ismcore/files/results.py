@@ -116,14 +116,13 @@ def _result(kind: Any, content: dict[str, Any], decoder: Decoder) -> Any:
         "history": decoder.take_group("history"),
         "mean": decoder.take("standardize.mean"),
         "scale": decoder.take("standardize.scale"),
-        "snapshots": _by_epoch(decoder.take_group("snapshots")),
+        "snapshots": decoder.take_snapshots(),
     }
     twice = TENSORS & content.keys()
     if twice:
         raise FileInvalid(f"it holds {sorted(twice)[0]} where only arrays have a place")
     result = construct(kind, arrays | {name: decoder.decode(value) for name, value in content.items()})
-    if decoder.left:
-        raise FileInvalid(f"it holds the array {sorted(decoder.left)[0]!r}, which this ismcore does not know")
+    decoder.check_all_taken()
     _check_arrays(result)
     trained = result.model.inner if isinstance(result.model, Standardized) else result.model
     if decoder.model is not None and not decoder.model_used and decoder.model not in (trained, result.model):
@@ -142,13 +141,3 @@ def _check_arrays(result: Any) -> None:
         raise FileInvalid(f"its baseline is {str(result.baseline)[:80]!r}")
     if result.dtype not in ("float32", "float64"):
         raise FileInvalid(f"its dtype is {result.dtype!r}, neither 'float32' nor 'float64'")
-
-
-def _by_epoch(arrays: Params) -> dict[int, Params]:
-    snapshots: dict[int, Params] = {}
-    for key, array in arrays.items():
-        epoch, _, name = key.partition(".")
-        if not (epoch.isdecimal() and epoch.isascii()) or len(epoch) > 18:
-            raise FileInvalid(f"it holds a snapshot after {epoch[:80]!r} epochs, which is no number of epochs")
-        snapshots.setdefault(int(epoch), {})[name] = array
-    return snapshots

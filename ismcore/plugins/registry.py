@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, distributions, version
 
@@ -305,14 +306,13 @@ def _is_installed(module: str) -> bool:
         return module in sys.modules
 
 
-_VERSIONS: dict[str, str] = {}
+_version = cache(version)
+"""Read from the disk once, as that takes a millisecond; of a package that is not installed, anew each time."""
 
 
 def installed_version(package: str) -> str | None:
-    """Version of a distribution, None if it is not installed; read from the disk once, as that takes a millisecond."""
-    if package not in _VERSIONS:
-        try:
-            _VERSIONS[package] = version(package)
-        except PackageNotFoundError:
-            return None
-    return _VERSIONS[package]
+    """Version of a distribution, None if it is not installed."""
+    try:
+        return _version(package)
+    except PackageNotFoundError:
+        return None

@@ -40,6 +40,11 @@ def _logistic(z: np.ndarray) -> np.ndarray:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * z)))
 
 
+def _bell(z: np.ndarray) -> np.ndarray:
+    """First derivative of the logistic function."""
+    return np.asarray(_logistic(z) * _logistic(-z))
+
+
 def _softplus(z: np.ndarray) -> np.ndarray:
     return np.asarray(np.maximum(z, 0.0) + np.log1p(np.exp(-abs(z))))
 
@@ -78,25 +83,11 @@ ELEMENTWISE = (
         for id, points in (("erf", NEAR), ("erf-far", FAR))
     ),
     *(
-        Elementwise(
-            id,
-            lambda ops, z: ops.sigmoid(z),
-            points,
-            _logistic,
-            lambda z: _logistic(z) * _logistic(-z),
-            lambda z: -_logistic(z) * _logistic(-z) * np.tanh(0.5 * z),
-        )
+        Elementwise(id, lambda ops, z: ops.sigmoid(z), points, _logistic, _bell, lambda z: -_bell(z) * np.tanh(0.5 * z))
         for id, points in (("sigmoid", NEAR), ("sigmoid-far", FAR), ("sigmoid-many", MANY))
     ),
     *(
-        Elementwise(
-            f"logaddexp{id}",
-            lambda ops, z: ops.logaddexp(z, 0.0),
-            points,
-            _softplus,
-            _logistic,
-            lambda z: _logistic(z) * _logistic(-z),
-        )
+        Elementwise(f"logaddexp{id}", lambda ops, z: ops.logaddexp(z, 0.0), points, _softplus, _logistic, _bell)
         for id, points in (("", NEAR), ("-thresholds", THRESHOLDS), ("-far", FAR), ("-many", MANY))
     ),
     Elementwise(
@@ -105,7 +96,7 @@ ELEMENTWISE = (
         NEAR,
         lambda z: 0.5 + _softplus(z - 0.5),
         lambda z: _logistic(z - 0.5),
-        lambda z: _logistic(z - 0.5) * _logistic(0.5 - z),
+        lambda z: _bell(z - 0.5),
     ),
     Elementwise(
         "where",

@@ -104,9 +104,9 @@ class Scenario:
         """What the objective draws for a step."""
         return self.problem(SGD()).draws(step)
 
-    def value_and_grad(self, params: Params, step: int = 0) -> tuple[float, Params]:
-        """Loss and gradient at other parameters, by the oracle."""
-        draws = self.draws(step)
+    def value_and_grad(self, params: Params, draws: LossInputs | None = None) -> tuple[float, Params]:
+        """Loss and gradient at other parameters, by the oracle; for the draws of step 0 unless there are others."""
+        draws = self.draws(0) if draws is None else draws
 
         def loss(at: Params) -> complex:
             return losses.loss(self.objective, self.formula, at, self.x, draws, self.row_weight)
@@ -221,27 +221,17 @@ def _target(x: np.ndarray) -> np.ndarray:
     return np.asarray(0.5 - 0.25 * x**3)
 
 
-@dataclass(frozen=True, eq=False)
-class Variant:
-    """Another objective at the model, the parameters and the samples of a scenario."""
-
-    base: str
-    suffix: str
-    objective: Objective
-    session: bool = False
-    row_weight: np.ndarray | None = None
-
-
 WEIGHTS = np.array([0.5, 0.0, 0.125, 0.375])
 
-VARIANTS = (
-    Variant("affine3", "row-weight", _penalised(0.75), session=True, row_weight=WEIGHTS),
-    Variant("affine3", "explicit", ExplicitScoreMatching(_target), session=True),
-    Variant("affine3", "estimated", ImplicitScoreMatching(divergence=Hutchinson(probes=_probes(2, 4, 3)))),
+VARIANTS: tuple[tuple[str, str, Objective, dict[str, Any]], ...] = (
+    ("affine3", "row-weight", _penalised(0.75), {"row_weight": WEIGHTS}),
+    ("affine3", "explicit", ExplicitScoreMatching(_target), {}),
+    ("affine3", "estimated", ImplicitScoreMatching(divergence=Hutchinson(probes=_probes(2, 4, 3))), {"session": False}),
     # on an energy: only of a symmetric Jacobian are J v and v^T J one estimate
-    Variant("e5_tanh-ism", "estimated-penalty", ImplicitScoreMatching(0.5, Hutchinson(probes=_probes(3, 3, 5)))),
-    Variant("mlp3-gelu", "curvature-by-dimension", ImplicitScoreMatching((0.5, 0.0, 2.0)), row_weight=WEIGHTS),
+    ("e5_tanh-ism", "estimated-penalty", ImplicitScoreMatching(0.5, Hutchinson(probes=_probes(3, 3, 5))), {"session": False}),
+    ("mlp3-gelu", "curvature-by-dimension", ImplicitScoreMatching((0.5, 0.0, 2.0)), {"row_weight": WEIGHTS}),
 )
+"""Other objectives at the model, the parameters and the samples of a scenario: its id, the suffix, and what else changes."""
 
 
 def _answered(case: Scenario) -> Scenario:
@@ -262,10 +252,6 @@ def _drawn(row: Row) -> Scenario:
     return Scenario(row.id, row.model, params, x, row.objective, row.formula, _NONE, "", row.session)
 
 
-def _made(row: Row) -> Scenario:
-    return _answered(_drawn(row))
-
-
 def variant(case: Scenario, suffix: str, **changes: Any) -> Scenario:
     """The scenario with another objective or other row weights, and the oracle's answer."""
     return _answered(replace(case, id=f"{case.id}-{suffix}", **changes))
@@ -273,20 +259,20 @@ def variant(case: Scenario, suffix: str, **changes: Any) -> Scenario:
 
 def _minimum(weight: float) -> Scenario:
     """An affine score at its exact minimum: the gradient is zero."""
-    made = _made(Row(f"affine3-minimum-{weight}", Affine(), oracle.affine, 4, 3, _penalised(weight)))
+    made = _drawn(Row(f"affine3-minimum-{weight}", Affine(), oracle.affine, 4, 3, _penalised(weight)))
     params = oracle.affine_minimum(made.x, weight)
     psi, jacobian = oracle.affine(params, made.x)
     slack = {name: np.zeros_like(value) for name, value in params.items()}
     # At the minimum sum_i a_i^T (S a_i + 2 lambda a_ii e_i) = -tr A, so J = tr A / 2: Hyvarinen's -tr(K) / 2 at lambda = 0.
     answer = Answer(psi, np.array(jacobian), float(np.trace(params["weight"])) / 2.0, slack)
-    return Scenario(made.id, made.model, params, made.x, made.objective, made.formula, answer, "exact minimiser")
+    return replace(made, params=params, answer=answer, source="exact minimiser")
 
 
 def _table() -> Iterator[Scenario]:
-    found = {case.id: case for case in (*(_golden(*row) for row in GOLDEN), *(_made(row) for row in ROWS))}
+    found = {case.id: case for case in (*(_golden(*row) for row in GOLDEN), *(_answered(_drawn(row)) for row in ROWS))}
     yield from found.values()
-    for v in VARIANTS:
-        yield variant(found[v.base], v.suffix, objective=v.objective, session=v.session, row_weight=v.row_weight)
+    for base, suffix, objective, changes in VARIANTS:
+        yield variant(found[base], suffix, objective=objective, **changes)
     yield from (_minimum(weight) for weight in (0.0, 0.1))
 
 
@@ -360,16 +346,11 @@ class TrainingCase:
 
     def value_and_grad(self, params: Params, step: int) -> tuple[float, Params]:
         """Loss and gradient of a step at other parameters, by the oracle: of the rows that the core deals it."""
-        if self.batch_size is None:
-            return self.scenario.value_and_grad(params, step)
         problem, case = self.problem(), self.scenario
-        (rows,), (weight,) = problem.rows(step, 1)
-        objective, draws = losses.of_rows(case.objective, rows), problem.draws(step)
-
-        def loss(at: Params) -> complex:
-            return losses.loss(objective, case.formula, at, case.x[rows], draws, weight)
-
-        return loss(params).real, oracle.gradient(loss, params)
+        if self.batch_size is not None:
+            (rows,), (weight,) = problem.rows(step, 1)
+            case = replace(case, x=case.x[rows], objective=losses.of_rows(case.objective, rows), row_weight=weight)
+        return case.value_and_grad(params, problem.draws(step))
 
     def train(self, rates: Iterable[float], state: TrainState | None = None) -> tuple[np.ndarray, TrainState]:
         """Losses and state after steps at these rates, from the start or from a state, by the oracle."""
@@ -391,18 +372,19 @@ OPTIMIZERS = {
 LARGE_EPS = Adam(learning_rate=0.05, b1=0.8, b2=0.99, eps=0.5)
 
 
+def _by_each_optimizer(case: Scenario, prefix: str = "", **told: Any) -> tuple[TrainingCase, ...]:
+    """Training by every optimiser, and what else a step is told."""
+    return tuple(TrainingCase(f"{prefix}{name}", case, optimizer, **told) for name, optimizer in OPTIMIZERS.items())
+
+
 @cache
 def training_cases() -> tuple[TrainingCase, ...]:
     """Every optimiser on two scenarios, and with all that a step can be told."""
-    plain = tuple(
-        TrainingCase(f"{id}-{name}", scenario(id), optimizer)
-        for id in ("affine3", "s3_softplus-reg0.1")
-        for name, optimizer in OPTIMIZERS.items()
-    )
     full = _ragged(MLP((4,), "softplus"), oracle.mlp("softplus"), _penalised(0.1), row_weight=RAGGED_WEIGHTS)
     return (
-        *plain,
-        *(TrainingCase(f"full-{name}", full, optimizer, 3, CLIP_NORM["full"], True) for name, optimizer in OPTIMIZERS.items()),
+        *_by_each_optimizer(scenario("affine3"), "affine3-"),
+        *_by_each_optimizer(scenario("s3_softplus-reg0.1"), "s3_softplus-reg0.1-"),
+        *_by_each_optimizer(full, "full-", batch_size=3, clip_norm=CLIP_NORM["full"], average=True),
     )
 
 
@@ -440,16 +422,13 @@ def batch_cases() -> tuple[TrainingCase, ...]:
 @cache
 def clip_cases() -> tuple[TrainingCase, ...]:
     """Every optimiser, with gradients on both sides of the limit."""
-    return tuple(
-        TrainingCase(name, scenario("affine3"), optimizer, clip_norm=CLIP_NORM["clip"])
-        for name, optimizer in OPTIMIZERS.items()
-    )
+    return _by_each_optimizer(scenario("affine3"), clip_norm=CLIP_NORM["clip"])
 
 
 @cache
 def average_cases() -> tuple[TrainingCase, ...]:
     """Every optimiser, with an average."""
-    return tuple(TrainingCase(name, scenario("affine3"), optimizer, average=True) for name, optimizer in OPTIMIZERS.items())
+    return _by_each_optimizer(scenario("affine3"), average=True)
 
 
 @cache

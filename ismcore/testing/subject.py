@@ -14,11 +14,11 @@ from ismcore.backend.contract import Backend
 from ismcore.calculus import Calculus
 from ismcore.errors import IsmError, OptionError
 from ismcore.ops import Array, Params
-from ismcore.optimizers.rules import SGD, Optimizer
+from ismcore.optimizers.rules import SGD
 from ismcore.optimizers.state import TrainState
 from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Problem
-from ismcore.testing.scenarios import Scenario
+from ismcore.testing.scenarios import Scenario, TrainingCase
 
 __all__ = [
     "TOLERANCES",
@@ -29,8 +29,8 @@ __all__ = [
     "Subject",
     "Tolerances",
     "Training",
+    "identical",
     "run_at",
-    "start",
 ]
 
 
@@ -223,22 +223,31 @@ class Subject:
 
 
 class Training:
-    """A session of the subject, driven as the core's own loop drives one."""
+    """A session of the subject, driven as the core's own loop drives one.
 
-    def __init__(self, subject: Subject, problem: Problem, state: TrainState) -> None:
+    Args:
+        subject: The backend under test.
+        case: What is trained, and how.
+        state: Where to begin; the case's own start if None.
+        compile: See `Problem.compile`.
+    """
+
+    def __init__(self, subject: Subject, case: TrainingCase, state: TrainState | None = None, compile: str = "auto") -> None:
+        state = case.start() if state is None else state
         self._subject = subject
         self._engine = subject.engine()
-        self._problem = problem
-        self._step = state.step
+        self._case, self._step = case, state.step
+        self.problem = case.problem(compile)
         with self._engine.scope():
-            self._session = self._engine.prepare(problem, state)
+            self._session = self._engine.prepare(self.problem, state)
             self._engine.synchronize()
 
-    def run(self, rates: Any, decays: np.ndarray | None = None) -> np.ndarray:
+    def run(self, rates: Any) -> np.ndarray:
         """Take one step a rate, each with its own rows, draws and decay; the losses, float64, one a step."""
         rates = np.asarray(rates, dtype=np.float64)
+        decays = self._case.decays(self._step, len(rates))
         with self._engine.scope():
-            losses = self._session.run(self._problem.steps(self._step, rates, decays))
+            losses = self._session.run(self.problem.steps(self._step, rates, decays))
         self._step += len(rates)
         self._subject.typed(losses, "what run returns", dtype="float64")
         if losses.shape != rates.shape:
@@ -271,6 +280,12 @@ def run_at(engine: Backend, loss_and_gradient: Any, problem: Problem, scenario: 
     return Outcome(engine.to_numpy(loss), {name: engine.to_numpy(value) for name, value in gradient.items()})
 
 
-def start(optimizer: Optimizer, params: Params) -> TrainState:
-    """The state before the first step, with arrays of its own."""
-    return optimizer.start({name: value.copy() for name, value in params.items()})
+def identical(one: Params, other: Params, what: str) -> None:
+    """Insist on equal bits.
+
+    Raises:
+        CheckFailed: Two arrays of one name differ.
+    """
+    for name, value in one.items():
+        if value.tobytes() != other[name].tobytes():
+            raise CheckFailed(f"{what} differ in {name}, by {np.max(np.abs(value - other[name]), initial=0.0):.1e}")

@@ -1,4 +1,4 @@
-"""Progress of a run: a live line in a terminal or a notebook, by tqdm where it is installed; elsewhere a line now and then."""
+"""Progress of a run: a live line by tqdm in a terminal or a notebook where it is installed; else a line now and then."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def reporter(progress: bool | str, stream: TextIO | None = None) -> Iterator[Cal
     if progress is False or out is None or (progress == "auto" and not (live and os.environ.get("ISMCORE_PROGRESS") != "0")):
         yield lambda event: None
         return
-    report = _Report(_live(out) if live else _Lines(out))
+    report = _Report(_bar(out) if live else _Lines(out))
     try:
         yield report
     finally:
@@ -77,11 +77,11 @@ class _Report:
             self._display = None
 
 
-def _live(out: TextIO) -> _Display:
+def _bar(out: TextIO) -> _Display:
     try:
         from tqdm.auto import tqdm
     except ImportError:
-        return _Lines(out, live=True)
+        return _Lines(out)
 
     class Bar(tqdm):  # type: ignore[misc]
         monitor_interval = 0  # no thread of its own beside a fit
@@ -113,28 +113,23 @@ class _Bar:
 
 
 class _Lines:
-    """The same in plain text: one line written over and over, or one every few seconds."""
+    """The same in plain text, a line every few seconds."""
 
-    def __init__(self, out: TextIO, *, live: bool = False) -> None:
-        self._out, self._live, self._last, self._width = out, live, float("-inf"), 0
+    def __init__(self, out: TextIO) -> None:
+        self._out, self._last = out, float("-inf")
 
     def show(self, event: FitEvent) -> None:
         now = time.monotonic()
-        wait = LIVE_SECONDS if self._live else SPARSE_SECONDS
-        if event.kind != "end" and (event.kind != "chunk" or now - self._last < wait):
+        if event.kind != "end" and (event.kind != "chunk" or now - self._last < SPARSE_SECONDS):
             return
         self._last = now
         left = f"{_clock(event.remaining)} left" if np.isfinite(event.remaining) and not event.status else ""
         parts = [f"epoch {event.epoch}/{event.epochs}", *_numbers(event), _clock(event.seconds), left or event.status]
-        text = ", ".join(filter(None, parts))
-        self._out.write(f"\r{text:<{self._width}}" if self._live else f"{text}\n")
+        self._out.write(", ".join(filter(None, parts)) + "\n")
         self._out.flush()
-        self._width = len(text)
 
     def close(self) -> None:
-        if self._live and self._width:
-            self._out.write("\n")
-            self._out.flush()
+        """Nothing is open."""
 
 
 def _numbers(event: FitEvent) -> list[str]:

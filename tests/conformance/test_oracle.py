@@ -10,7 +10,6 @@ from truth import array, golden, read, relative_error
 import ismcore
 from ismcore.testing import all_scenarios, losses, oracle
 from ismcore.testing.scenarios import scored_scenarios
-from ismcore.testing.subject import start
 
 FORMULAS = {"score": oracle.mlp, "energy": oracle.energy}
 CASES = [
@@ -96,7 +95,7 @@ def test_trajectory_gives_the_published_losses():
     def value_and_grad(params, step):
         return loss(params).real, oracle.gradient(loss, params)
 
-    found, _ = oracle.train(run.optimizer, start(run.optimizer, run.initial_params), [0.01] * epochs[-1], value_and_grad)
+    found, _ = oracle.train(run.optimizer, run.optimizer.start(run.initial_params), [0.01] * epochs[-1], value_and_grad)
     assert np.max(np.abs(found[epochs - 1] - run.losses[: len(epochs)])) < 1e-6
 
 

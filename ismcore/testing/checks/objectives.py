@@ -7,7 +7,7 @@ import numpy as np
 from ismcore.calculus import NumpyCalculus
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import Scenario, all_scenarios, scenario, scored_scenarios
-from ismcore.testing.subject import CheckFailed, Subject
+from ismcore.testing.subject import Subject, identical
 
 
 @check(scored_scenarios)
@@ -65,15 +65,7 @@ def check_rows_are_independent(subject: Subject, case: Scenario) -> float:
 @check(lambda: (scenario("affine3"), scenario("mlp3-gelu")))
 def check_evaluation_is_deterministic(subject: Subject, case: Scenario) -> float:
     """Evaluating twice gives the same bits."""
-    first, second = subject.compute(case), subject.compute(case)
-    field, again = subject.compute_field(case), subject.compute_field(case)
-    pairs = {
-        "loss": (first.loss, second.loss),
-        "score": (field.score, again.score),
-        "diagonal": (field.jacobian_diagonal, again.jacobian_diagonal),
-        **{f"gradient in {name}": (value, second.gradient[name]) for name, value in first.gradient.items()},
-    }
-    for name, (one, other) in pairs.items():
-        if one.tobytes() != other.tobytes():
-            raise CheckFailed(f"the {name} of two equal evaluations differs by {np.max(np.abs(one - other)):.1e}")
+    found = [(subject.compute(case), subject.compute_field(case)) for _ in range(2)]
+    one, other = ({"loss": of.loss, **vars(field), **of.gradient} for of, field in found)
+    identical(one, other, "two equal evaluations")
     return 0.0

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
@@ -21,7 +21,7 @@ from ismcore.plugins.lookup import registry
 from ismcore.testing.globals import differences, snapshot
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import OPTIMIZERS, TrainingCase, scenario, training_cases
-from ismcore.testing.subject import CheckFailed, NotDeclared, Subject, Training, start
+from ismcore.testing.subject import CheckFailed, NotDeclared, Subject, Training
 
 
 @check()
@@ -64,7 +64,7 @@ def check_global_state_is_left(subject: Subject, case: TrainingCase) -> float:
     with _unchanged("evaluating"):
         subject.compute(case.scenario)
     with _unchanged("training"):
-        run = Training(subject, case.scenario.problem(case.optimizer), start(case.optimizer, case.scenario.params))
+        run = Training(subject, case)
         run.run([0.05, 0.05])
         run.state()
     return 0.0
@@ -100,7 +100,7 @@ def use(backend: type[Backend], device: str) -> None:
     for dtype in backend.dtypes:
         subject = Subject(backend, dtype, device)
         subject.compute(case.scenario)
-        run = Training(subject, case.scenario.problem(case.optimizer), start(case.optimizer, case.scenario.params))
+        run = Training(subject, case)
         run.run([0.05, 0.05])
         run.state()
 
@@ -167,11 +167,12 @@ def check_front_door(subject: Subject) -> float:
     )
 
 
-def _refused(make: Callable[[], Backend], error: type[Exception], names: str, what: str) -> float:
+def _refused(subject: Subject, error: type[Exception], option: str, value: str) -> float:
+    what = f"the {option} {value}"
     try:
-        make()
+        subject.backend(**{"dtype": subject.dtype, option: value})
     except error as raised:
-        if names in str(raised):
+        if value in str(raised):
             return 0.0
         raise CheckFailed(f"{what} is refused without being named: {raised}") from raised
     except Exception as raised:
@@ -182,18 +183,16 @@ def _refused(make: Callable[[], Backend], error: type[Exception], names: str, wh
 @check()
 def check_unknown_dtype_is_refused(subject: Subject) -> float:
     """A dtype that is not declared raises OptionError, and is named."""
-    return _refused(lambda: subject.backend(dtype="float16"), OptionError, "float16", "the dtype float16")
+    return _refused(subject, OptionError, "dtype", "float16")
 
 
 @check()
 def check_unknown_device_is_refused(subject: Subject) -> float:
     """A device that is not there raises DeviceUnavailable, and is named."""
-    make = lambda: subject.backend(dtype=subject.dtype, device="nowhere:7")  # noqa: E731  (a thunk for the next line)
-    return _refused(make, DeviceUnavailable, "nowhere:7", "the device nowhere:7")
+    return _refused(subject, DeviceUnavailable, "device", "nowhere:7")
 
 
 @check()
 def check_unknown_precision_is_refused(subject: Subject) -> float:
     """A precision that is none of the two raises OptionError, and is named."""
-    make = lambda: subject.backend(dtype=subject.dtype, precision="sloppy")  # noqa: E731  (a thunk for the next line)
-    return _refused(make, OptionError, "sloppy", "the precision 'sloppy'")
+    return _refused(subject, OptionError, "precision", "sloppy")

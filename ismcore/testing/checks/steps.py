@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
-from ismcore.testing.checks.training import advance, begin, compare_states, expected, follow
+from ismcore.testing.checks.training import follow
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import TrainingCase, average_cases, batch_cases, clip_cases
 from ismcore.testing.subject import Subject
@@ -24,13 +22,7 @@ def check_batches(subject: Subject, case: TrainingCase) -> float:
 @check(batch_cases)
 def check_batches_begin_anywhere(subject: Subject, case: TrainingCase) -> float:
     """A run goes on in the middle of an epoch, in whatever chunks the steps are taken."""
-    losses, right = expected(case, RATES)
-    run = begin(subject, case, expected(case, RATES[:2])[1])
-    found = np.concatenate([advance(run, case, 2, RATES[2:3]), advance(run, case, 3, RATES[3:])])
-    return max(
-        subject.close(found, losses[2:], subject.tolerances.steps, "the losses of steps 3 to 7", dtype="float64"),
-        compare_states(subject, run.state(), right, subject.tolerances.steps, "after 2 steps elsewhere and 1 + 4 here"),
-    )
+    return follow(subject, case, RATES, subject.tolerances.steps, begun=2, cut=3)
 
 
 @check(clip_cases)
@@ -55,10 +47,4 @@ def check_average(subject: Subject, case: TrainingCase) -> float:
 @check(average_cases)
 def check_average_goes_on(subject: Subject, case: TrainingCase) -> float:
     """An average begun elsewhere goes on here, whatever it is, and from chunk to chunk."""
-    losses, right = expected(case, RATES)
-    run = begin(subject, case, expected(case, RATES[:3])[1])
-    found = np.concatenate([advance(run, case, 3, RATES[3:5]), advance(run, case, 5, RATES[5:])])
-    return max(
-        subject.close(found, losses[3:], subject.tolerances.steps, "the losses of steps 4 to 7", dtype="float64"),
-        compare_states(subject, run.state(), right, subject.tolerances.steps, "after 3 steps elsewhere and 2 + 2 here"),
-    )
+    return follow(subject, case, RATES, subject.tolerances.steps, begun=3, cut=5)

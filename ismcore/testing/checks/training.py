@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from ismcore.testing.scenarios import (
     scenario,
     training_cases,
 )
-from ismcore.testing.subject import CheckFailed, Subject, Training, start
+from ismcore.testing.subject import CheckFailed, Subject, Training, identical
 
 
 def with_sessions() -> Sequence[Scenario]:
@@ -36,16 +35,6 @@ def with_sessions() -> Sequence[Scenario]:
 def expected(case: TrainingCase, rates: tuple[float, ...]) -> tuple[np.ndarray, TrainState]:
     """Losses and state after steps at these rates, by the oracle."""
     return case.train(rates)
-
-
-def begin(subject: Subject, case: TrainingCase, state: TrainState | None = None, compile: str = "auto") -> Training:
-    """A session of the case, from its start or from a state."""
-    return Training(subject, case.problem(compile), case.start() if state is None else state)
-
-
-def advance(run: Training, case: TrainingCase, step: int, rates: Sequence[float]) -> np.ndarray:
-    """The losses of steps from the given one; what each is told beside its rate is the case's."""
-    return run.run(rates, case.decays(step, len(rates)))
 
 
 def compare_states(subject: Subject, found: TrainState, right: TrainState, tolerance: float, when: str) -> float:
@@ -64,31 +53,31 @@ def compare_states(subject: Subject, found: TrainState, right: TrainState, toler
     )
 
 
-def follow(subject: Subject, case: TrainingCase, rates: Sequence[float], tolerance: float) -> float:
+def follow(
+    subject: Subject, case: TrainingCase, rates: Sequence[float], tolerance: float, *, begun: int = 0, cut: int | None = None
+) -> float:
     """Worst error over tolerance of a session's losses and state against the oracle's.
+
+    Args:
+        subject: The backend under test.
+        case: What is trained, and how.
+        rates: One learning rate a step.
+        tolerance: Largest error; see `Subject.close`.
+        begun: How many of the steps the oracle takes before the session begins.
+        cut: The step before which the session's run is cut into two; None for one run.
 
     Raises:
         CheckFailed: It is too far off.
     """
-    losses, state = expected(case, tuple(rates))
-    run = begin(subject, case)
-    found = advance(run, case, 0, rates)
+    losses, right = expected(case, tuple(rates))
+    run = Training(subject, case, expected(case, tuple(rates[:begun]))[1] if begun else None)
+    cut = len(rates) if cut is None else cut
+    found = np.concatenate([run.run(part) for part in (rates[begun:cut], rates[cut:]) if len(part)])
+    when = f"after {begun} steps elsewhere and {cut - begun} + {len(rates) - cut} here"
     return max(
-        subject.close(found, losses, tolerance, "the losses", dtype="float64"),
-        compare_states(subject, run.state(), state, tolerance, f"after {len(rates)} steps"),
+        subject.close(found, losses[begun:], tolerance, f"the losses {when}", dtype="float64"),
+        compare_states(subject, run.state(), right, tolerance, when),
     )
-
-
-def identical(one: TrainState, other: TrainState, what: str) -> None:
-    """Insist on equal bits.
-
-    Raises:
-        CheckFailed: Two states differ.
-    """
-    arrays = other.arrays()
-    for name, value in one.arrays().items():
-        if value.tobytes() != arrays[name].tobytes():
-            raise CheckFailed(f"{what} differ in {name}, by {np.max(np.abs(value - arrays[name]), initial=0.0):.1e}")
 
 
 PROBE = OPTIMIZERS["momentum"]
@@ -97,7 +86,7 @@ PROBE = OPTIMIZERS["momentum"]
 
 @cache
 def _probed(subject: Subject, case: Scenario) -> tuple[np.ndarray, TrainState]:
-    run = Training(subject, case.problem(PROBE), start(PROBE, case.params))
+    run = Training(subject, TrainingCase("probe", case, PROBE))
     return run.run([0.0]), run.state()
 
 
@@ -122,7 +111,7 @@ def check_session_gradient(subject: Subject, case: Scenario) -> float:
 def check_loss_is_before_update(subject: Subject, case: TrainingCase) -> float:
     """The loss of a step is the one before its update."""
     losses, _ = expected(case, (0.05, 0.05))
-    found = advance(begin(subject, case), case, 0, [0.05, 0.05])
+    found = Training(subject, case).run([0.05, 0.05])
     return subject.close(found, losses, subject.tolerances.gradient, "the losses of two steps", dtype="float64")
 
 
@@ -141,14 +130,7 @@ def check_twenty_steps(subject: Subject, case: TrainingCase) -> float:
 @check(drawing_cases)
 def check_draws_of_each_step(subject: Subject, case: TrainingCase) -> float:
     """Each step takes the probes, noise or scales that were drawn for it, in whatever chunks the steps are taken."""
-    rates = (0.05,) * 6
-    losses, state = expected(case, rates)
-    run = begin(subject, case)
-    found = np.concatenate([advance(run, case, 0, rates[:4]), advance(run, case, 4, rates[4:])])
-    return max(
-        subject.close(found, losses, subject.tolerances.steps, "the losses", dtype="float64"),
-        compare_states(subject, run.state(), state, subject.tolerances.steps, "after 4 + 2 steps"),
-    )
+    return follow(subject, case, [0.05] * 6, subject.tolerances.steps, cut=4)
 
 
 @check(lambda: training_cases()[:2])
@@ -177,34 +159,25 @@ def check_adam_epsilon(subject: Subject) -> float:
 def check_chunks(subject: Subject, case: TrainingCase) -> float:
     """Twenty steps at once, and seven and then thirteen, give the same bits."""
     rates = [case.optimizer.learning_rate] * 20
-    whole, parts = (begin(subject, case) for _ in range(2))
-    one = advance(whole, case, 0, rates)
-    other = np.concatenate([advance(parts, case, 0, rates[:7]), advance(parts, case, 7, rates[7:])])
-    if one.tobytes() != other.tobytes():
-        raise CheckFailed(f"losses of 20 and of 7 + 13 steps differ by {np.max(np.abs(one - other)):.1e}")
-    identical(whole.state(), parts.state(), "states after 20 and after 7 + 13 steps")
+    whole, parts = (Training(subject, case) for _ in range(2))
+    one = whole.run(rates)
+    other = np.concatenate([parts.run(rates[:7]), parts.run(rates[7:])])
+    identical({"losses": one, **whole.state().arrays()}, {"losses": other, **parts.state().arrays()}, "20 and 7 + 13 steps")
     return 0.0
 
 
 @check(training_cases)
 def check_run_goes_on_from_elsewhere(subject: Subject, case: TrainingCase) -> float:
     """A run begun elsewhere goes on here: seven steps in NumPy, then thirteen in the backend."""
-    rates = (case.optimizer.learning_rate,) * 20
-    losses, right = expected(case, rates)
-    run = begin(subject, case, expected(case, rates[:7])[1])
-    found = advance(run, case, 7, rates[7:])
-    return max(
-        subject.close(found, losses[7:], subject.tolerances.steps, "the losses of steps 8 to 20", dtype="float64"),
-        compare_states(subject, run.state(), right, subject.tolerances.steps, "after 7 steps elsewhere and 13 here"),
-    )
+    return follow(subject, case, [case.optimizer.learning_rate] * 20, subject.tolerances.steps, begun=7)
 
 
 @check(training_cases)
 def check_run_goes_on_elsewhere(subject: Subject, case: TrainingCase) -> float:
     """A run begun here goes on elsewhere: seven steps in the backend, then thirteen in NumPy."""
     rates = (case.optimizer.learning_rate,) * 20
-    run = begin(subject, case)
-    advance(run, case, 0, rates[:7])
+    run = Training(subject, case)
+    run.run(rates[:7])
     _, found = case.train(rates[7:], run.state().astype("float64"))
     right = expected(case, rates)[1]
     return compare_states(
@@ -217,8 +190,8 @@ def check_tiers_agree(subject: Subject, case: TrainingCase) -> float:
     """The backend's own loop does what the plain one over its derivatives does."""
     rates, runs = [case.optimizer.learning_rate] * 5, []
     for compile in ("auto", "off"):
-        run = begin(subject, case, compile=compile)
-        runs.append((advance(run, case, 0, rates), run.state()))
+        run = Training(subject, case, compile=compile)
+        runs.append((run.run(rates), run.state()))
     (fast, fast_state), (plain, plain_state) = runs
     tolerance = subject.tolerances.steps
     return max(
@@ -230,13 +203,9 @@ def check_tiers_agree(subject: Subject, case: TrainingCase) -> float:
 @check(training_cases)
 def check_training_is_deterministic(subject: Subject, case: TrainingCase) -> float:
     """Training twice gives the same bits."""
-    runs: list[Any] = []
-    for _ in range(2):
-        run = begin(subject, case)
-        runs.append((advance(run, case, 0, [0.05] * 5), run.state()))
-    if runs[0][0].tobytes() != runs[1][0].tobytes():
-        raise CheckFailed(f"losses of two equal runs differ by {np.max(np.abs(runs[0][0] - runs[1][0])):.1e}")
-    identical(runs[0][1], runs[1][1], "the states of two equal runs")
+    runs = [Training(subject, case) for _ in range(2)]
+    first, second = ({"losses": run.run([0.05] * 5), **run.state().arrays()} for run in runs)
+    identical(first, second, "two equal runs")
     return 0.0
 
 
@@ -251,7 +220,7 @@ def check_minimum_is_reached(subject: Subject) -> float:
     x = CORNERS @ SHEAR + [0.5, -0.25, 1.0]  # a covariance near 1, for which 200 steps are plenty
     curvature_weight = 0.125
     case = replace(scenario("affine3"), x=x, objective=ImplicitScoreMatching(curvature_weight))
-    run = Training(subject, case.problem(optimizer), start(optimizer, case.params))
+    run = Training(subject, TrainingCase("minimum", case, optimizer))
     run.run([optimizer.learning_rate] * 200)
     right = oracle.affine_minimum(x, curvature_weight)
     return subject.close(run.state().params, right, subject.tolerances.steps, "after 200 steps, parameter")
