@@ -38,7 +38,7 @@ def test_products_with_a_transpose_are_right_whatever_is_copied_for_them(shape, 
     matrix, bar = rng.standard_normal(shape), rng.standard_normal((shape[0], columns))
     engine = load_backend(backend)(dtype="float64")
     with engine.scope():
-        found = engine.to_numpy(pulled(engine.untaped.ops, engine.asarray(matrix), engine.asarray(bar)))
+        found = engine.to_numpy(pulled(engine.plain.ops, engine.asarray(matrix), engine.asarray(bar)))
     np.testing.assert_allclose(found, matrix.T @ bar, rtol=0, atol=1e-11)
 
 
@@ -50,7 +50,7 @@ def test_gradients_of_first_weights_are_given_transposed_where_that_is_asked(d, 
     with engine.scope():
         params, given = engine.asarrays(model.initial_params(1, d)), engine.asarrays(problem.inputs())
         (_, plain), (_, turned) = (
-            analytic.loss_and_gradient(engine.untaped, problem.loss, turned=turned)(params, engine.asarray(x), given)
+            analytic.loss_and_gradient(engine.plain, problem.loss, turned=turned)(params, engine.asarray(x), given)
             for turned in (False, True)
         )
     assert analytic.across(problem) == ("layers.0.weight",)

@@ -177,7 +177,7 @@ def test_an_error_of_the_backend_s_is_told_and_the_checkpoint_written(tmp_path, 
     real = training.Loop.accept
 
     def accept(loop, *arguments):
-        if loop.ledger.epoch >= 30:
+        if loop.run_state.epoch >= 30:
             raise MemoryError("device")
         real(loop, *arguments)
 

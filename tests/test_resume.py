@@ -80,7 +80,7 @@ RUNS = {"everything": EVERYTHING, "draws": DRAWS, "rolls back": ROLLS_BACK, "sto
 @pytest.fixture(autouse=True)
 def few_judgements(monkeypatch):
     """Held-out rows are asked after epochs 1, 2, 4 and 8 of 8, and after 1, 2, 4, 6 and 12 of 12."""
-    monkeypatch.setattr("ismcore.fitting.options.JUDGEMENTS", 2)
+    monkeypatch.setattr("ismcore.fitting.options.VALIDATIONS", 2)
 
 
 @pytest.fixture(params=RUNS)

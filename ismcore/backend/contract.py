@@ -156,20 +156,20 @@ class Backend(Calculus):
         """(params, *args) -> (f(params, *args), its gradient in params), for a scalar f; same keys, shapes and dtype."""
 
     @property
-    def untaped(self) -> Calculus:
+    def plain(self) -> Calculus:
         """What the core's closed formulas compute with: the backend itself, or a plainer set of operations."""
         return self
 
     def loss_and_gradient(self, loss: Loss) -> Callable[[Params, Array, LossInputs], tuple[Array, Params]]:
         """The loss and its gradient, (params, x, inputs) -> (loss, gradient): by closed formulas where there are some."""
         if analytic.supports(loss):
-            return analytic.loss_and_gradient(self.untaped, loss)
+            return analytic.loss_and_gradient(self.plain, loss)
         return self.value_and_grad(partial(loss.value, self))
 
     def loss(self, loss: Loss) -> Callable[[Params, Array, LossInputs], Array]:
         """The loss alone, (params, x, inputs) -> loss: what held-out samples are judged by."""
         if analytic.supports(loss):
-            return analytic.loss(self.untaped, loss)
+            return analytic.loss(self.plain, loss)
         return partial(loss.value, self)
 
     def compiled(self, f: Callable[..., Any], /) -> Callable[..., Any]:

@@ -27,8 +27,8 @@ from ismcore.results.result import FitResult
 from ismcore.samples.advice import traits_of
 from ismcore.samples.checks import as_samples, as_weights, check_spread
 from ismcore.training.events import as_listeners
-from ismcore.training.ledger import Ledger, Plan
 from ismcore.training.progress import reporter
+from ismcore.training.run_state import Plan, RunState
 from ismcore.training.settings import Samples, Settings
 from ismcore.training.stopping import StopRequest, interruptible
 from ismcore.training.warning import warns
@@ -165,8 +165,8 @@ def fit(
         run = Run(engine, settings, samples, traits, stop, [report, notify_observers, *followers], where)
         results = []
         for number in range(restarts):
-            ledger = Ledger(start_of(settings, run.data.problem, number, start))
-            results.append(run(ledger, alone=restarts == 1))
+            run_state = RunState(start_of(settings, run.data.problem, number, start))
+            results.append(run(run_state, alone=restarts == 1))
             if stop.status:
                 break
     best = best_of(results)
@@ -235,13 +235,13 @@ def resume(
     """
     stop = StopRequest(as_timeout(timeout))
     stored, file, passed_over = read_checkpoint(path, model)
-    settings, ledger = stored.settings, stored.ledger
+    settings, run_state = stored.settings, stored.run_state
     samples = _samples(x, sample_weight, validation)
     _check_same(file, stored, samples)
     if epochs is not None:
-        settings = replace(settings, plan=_longer(settings, ledger, epochs))
-    if epochs is not None or ledger.status not in ("completed", "early_stopped", "diverged"):
-        ledger.status = ""
+        settings = replace(settings, plan=_longer(settings, run_state, epochs))
+    if epochs is not None or run_state.status not in ("completed", "early_stopped", "diverged"):
+        run_state.status = ""
     if backend is not None:
         choice = choose(backend, settings.model.backend)
         settings = replace(settings, backend=choice.name, backend_reason=choice.reason)
@@ -250,14 +250,14 @@ def resume(
     place = device_for(settings.model, device)
     engine = load_backend(settings.backend)(dtype=settings.dtype, device=place, precision=settings.precision)
     settings = replace(settings, device=engine.device)
-    ledger.warnings += passed_over
+    run_state.warnings += passed_over
     where = as_checkpoint(Checkpoint(path) if checkpoint is None else checkpoint)
     followers = as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
         run = Run(
             engine, settings, samples, traits_of(samples.x, settings.dtype), stop, [report, notify_observers, *followers], where
         )
-        return run(ledger)
+        return run(run_state)
 
 
 def _new_checkpoint(checkpoint: Any) -> Checkpoint | None:
@@ -274,8 +274,8 @@ def _samples(x: Any, sample_weight: Any, validation: Any) -> Samples:
     array = as_samples(x)
     check_spread(array)
     weight = None if sample_weight is None else as_weights(sample_weight, len(array))
-    judged_by = None if validation is None or np.ndim(validation) == 0 else as_samples(validation, d=array.shape[1])
-    return Samples(array, weight, judged_by)
+    validation_x = None if validation is None or np.ndim(validation) == 0 else as_samples(validation, d=array.shape[1])
+    return Samples(array, weight, validation_x)
 
 
 def _check_same(file: Path, stored: Stored, samples: Samples) -> None:
@@ -297,11 +297,11 @@ def _differs(name: str, found: dict[str, str], stored: Stored) -> str:
     return f"{name} is not bit for bit that of the run" if found[name] else f"the run had {name}, and here is none"
 
 
-def _longer(settings: Settings, ledger: Ledger, epochs: int) -> Plan:
+def _longer(settings: Settings, run_state: RunState, epochs: int) -> Plan:
     epochs = as_epochs(epochs)
-    begun = ledger.epoch + bool(len(ledger.open_losses))
+    begun = run_state.epoch + bool(len(run_state.open_losses))
     why = ""
-    if ledger.status == "diverged":
+    if run_state.status == "diverged":
         why = "it diverged; begin a new fit with a lower learning rate or another curvature_weight"
     elif isinstance(settings.plan.schedule, tuple) and epochs != settings.plan.epochs:
         why = "its schedule has one rate an epoch"

@@ -18,8 +18,8 @@ from ismcore.samples.advice import ON_ATOMS, Traits
 from ismcore.samples.splitting import fold_rows
 from ismcore.seeds import stream
 from ismcore.training.lbfgs import optimise
-from ismcore.training.ledger import Ledger
-from ismcore.training.loop import Loop, judge_of
+from ismcore.training.loop import Loop, held_out_loss
+from ismcore.training.run_state import RunState
 from ismcore.training.settings import Data, Samples, Settings
 from ismcore.training.stopping import StopRequest
 
@@ -106,11 +106,11 @@ def _mean_held_out(
     for data in _parts(trial, samples, search.folds):
         if data.held_out is None:
             raise OptionError("a curvature weight is chosen by held-out rows: pass validation=0.2, or CurvatureSearch(folds=5)")
-        ledger = Ledger(start_of(trial, data.problem))
+        run_state = RunState(start_of(trial, data.problem))
         plan = replace(trial.plan, snapshot_epochs=(), on_nonfinite="stop")
-        loop = Loop(data.problem, plan, ledger, judge=judge_of(engine, data.held_out), stop=stop)
+        loop = Loop(data.problem, plan, run_state, judge=held_out_loss(engine, data.held_out), stop=stop)
         optimise(engine, loop)
-        losses.append(judge_of(engine, _judging(data.held_out, search.judge_weight, traits.rounding))(ledger.params))
+        losses.append(held_out_loss(engine, _judging(data.held_out, search.judge_weight, traits.rounding))(run_state.params))
     mean = float(np.mean(losses))
     return mean if np.isfinite(mean) else np.inf
 

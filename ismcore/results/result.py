@@ -25,7 +25,7 @@ from ismcore.results.evaluate import evaluate
 from ismcore.results.native import native
 from ismcore.samples.checks import Standardizer, as_samples
 from ismcore.training.baseline import Baseline
-from ismcore.training.ledger import Ledger
+from ismcore.training.run_state import RunState
 from ismcore.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class FitResult:
         cls,
         settings: Settings,
         standardizer: Standardizer,
-        ledger: Ledger,
+        run_state: RunState,
         held_out: int,
         *,
         timings: Mapping[str, float],
@@ -108,12 +108,12 @@ class FitResult:
                 return trained, dict(params)
             return trained.fold(params, standardizer.mean, standardizer.scale)
 
-        model, params = in_units(ledger.params)
+        model, params = in_units(run_state.params)
         return cls(
             model=model,
             params=params,
-            history=_history(ledger),
-            status=ledger.status or "interrupted",
+            history=_history(run_state),
+            status=run_state.status or "interrupted",
             objective=settings.objective,
             backend=settings.backend,
             backend_reason=settings.backend_reason,
@@ -122,11 +122,11 @@ class FitResult:
             seed=settings.seed,
             mean=standardizer.mean,
             scale=standardizer.scale,
-            snapshots={epoch: in_units(kept)[1] for epoch, kept in ledger.snapshots.items()},
-            best_epoch=_last_epoch(ledger) if ledger.best is None else ledger.best.epoch,
+            snapshots={epoch: in_units(kept)[1] for epoch, kept in run_state.snapshots.items()},
+            best_epoch=_last_epoch(run_state) if run_state.best is None else run_state.best.epoch,
             held_out=held_out,
-            warnings=settings.warnings + ledger.warnings,
-            timings={**ledger.timings, **timings},
+            warnings=settings.warnings + run_state.warnings,
+            timings={**run_state.timings, **timings},
             versions=dict(versions),
         )
 
@@ -375,16 +375,16 @@ def _in_numpy(dtype: str, params: Params, z: np.ndarray) -> tuple[NumpyCalculus,
     return calculus, {name: calculus.asarray(value) for name, value in params.items()}, calculus.asarray(z)
 
 
-def _last_epoch(ledger: Ledger) -> int:
+def _last_epoch(run_state: RunState) -> int:
     """The epoch that the state comes from: one that failed is in the history, and not in the state."""
-    return ledger.epoch - (ledger.status == "diverged")
+    return run_state.epoch - (run_state.status == "diverged")
 
 
-def _history(ledger: Ledger) -> dict[str, np.ndarray]:
-    history = {"epoch": np.arange(1, ledger.epoch + 1), "loss": ledger.losses, "learning_rate": ledger.rates}
-    if ledger.validation:
-        judged = np.full(ledger.epoch, np.nan)
-        judged[np.array(list(ledger.validation)) - 1] = list(ledger.validation.values())
+def _history(run_state: RunState) -> dict[str, np.ndarray]:
+    history = {"epoch": np.arange(1, run_state.epoch + 1), "loss": run_state.losses, "learning_rate": run_state.rates}
+    if run_state.validation:
+        judged = np.full(run_state.epoch, np.nan)
+        judged[np.array(list(run_state.validation)) - 1] = list(run_state.validation.values())
         history["validation_loss"] = judged
     return history
 

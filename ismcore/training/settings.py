@@ -14,7 +14,7 @@ from ismcore.optimizers.rules import Optimizer
 from ismcore.problem import Loss, Problem
 from ismcore.samples.checks import Standardizer, as_samples
 from ismcore.samples.splitting import held_out_rows
-from ismcore.training.ledger import Plan
+from ismcore.training.run_state import Plan
 
 __all__ = ["Data", "Samples", "Settings"]
 
@@ -56,11 +56,11 @@ class Samples:
 
     x: np.ndarray
     weight: np.ndarray | None = None
-    judged_by: np.ndarray | None = None
+    validation_x: np.ndarray | None = None
 
     def fingerprints(self) -> dict[str, str]:
         """A hash of every bit of each argument, by which data that changed are noticed; "" for one that was not given."""
-        given = {"x": self.x, "sample_weight": self.weight, "validation": self.judged_by}
+        given = {"x": self.x, "sample_weight": self.weight, "validation": self.validation_x}
         return {name: "" if array is None else _hash(array) for name, array in given.items()}
 
 
@@ -114,9 +114,9 @@ class Data:
             settings.clip_norm,
             settings.plan.average_decay is not None,
         )
-        if samples.judged_by is not None and not out.any():
-            judged_by = as_samples(standardizer(samples.judged_by), dtype=settings.dtype)
-            judge = Problem(loss, settings.optimizer, judged_by, standardizer, seed=settings.seed)
+        if samples.validation_x is not None and not out.any():
+            validation_x = as_samples(standardizer(samples.validation_x), dtype=settings.dtype)
+            judge = Problem(loss, settings.optimizer, validation_x, standardizer, seed=settings.seed)
             return cls(whole, judge)
         if not out.any():
             return cls(whole, None)

@@ -11,7 +11,7 @@ from ismcore.optimizers.schedules import Schedule
 from ismcore.optimizers.state import TrainState
 from ismcore.problem import Problem
 
-__all__ = ["Anchor", "Best", "Ledger", "Plan"]
+__all__ = ["Best", "Plan", "RollbackPoint", "RunState"]
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class Plan:
             return np.asarray(self.schedule)[np.minimum(at // problem.batches, self.epochs - 1)]
         return problem.optimizer.learning_rate * self.schedule.factors(at, self.epochs * problem.batches)
 
-    def judges(self, epoch: int) -> bool:
+    def validates(self, epoch: int) -> bool:
         """Whether the held-out rows are asked after this epoch."""
         every = self.judge_every
         return epoch % every == 0 or epoch == self.epochs or (epoch < every and epoch & (epoch - 1) == 0)
 
-    def next_judgement(self, epoch: int) -> int:
+    def next_validation(self, epoch: int) -> int:
         """The first epoch after this one at which they are asked."""
         regular = (epoch // self.judge_every + 1) * self.judge_every
         early = 1 << epoch.bit_length()  # the first power of 2 above it
@@ -73,7 +73,7 @@ class Best:
 
 
 @dataclass(frozen=True, eq=False)
-class Anchor:
+class RollbackPoint:
     """A place to go back to, at the end of an epoch."""
 
     epoch: int
@@ -81,7 +81,7 @@ class Anchor:
 
 
 @dataclass(eq=False)
-class Ledger:
+class RunState:
     """All that a run has come to; with problem and plan enough to go on with it.
 
     Attributes:
@@ -94,7 +94,7 @@ class Ledger:
         snapshots: Parameters by the number of epochs that led to them.
         rate_factor: What going back has made of the learning rate.
         rollbacks: How often the run went back.
-        anchor: Where it would go back to.
+        rollback_point: Where it would go back to.
         status: How the run ended; "" as long as it has not.
         warnings: What happened on the way, in words.
         failure: What was not finite, where the run diverged.
@@ -110,7 +110,7 @@ class Ledger:
     snapshots: dict[int, Params] = field(default_factory=dict)
     rate_factor: float = 1.0
     rollbacks: int = 0
-    anchor: Anchor | None = None
+    rollback_point: RollbackPoint | None = None
     status: str = ""
     warnings: tuple[str, ...] = ()
     failure: str = ""
@@ -124,4 +124,4 @@ class Ledger:
     @property
     def params(self) -> Params:
         """The parameters to use: the best by held-out loss, or else the last."""
-        return self.state.best_guess if self.best is None else self.best.params
+        return self.state.evaluation_params if self.best is None else self.best.params
