@@ -13,7 +13,7 @@ import ismcore
 from ismcore.backend import GenericSession
 from ismcore.density import fisher_divergence
 from ismcore.fitting.run import best_of
-from ismcore.fitting.selection import NOISE_DRAWS, _judging
+from ismcore.fitting.selection import NOISE_DRAWS, _under_common_loss
 from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Loss, Problem
 from ismcore.samples.checks import Standardizer
@@ -428,7 +428,7 @@ def test_the_best_of_several_is_the_one_with_the_lowest_held_out_loss_whenever_i
 def test_noise_that_dequantises_held_out_rows_is_as_wide_as_the_step_in_the_coordinates_of_training():
     step, scale = np.array([0.5, 0.0, 2.0]), np.array([4.0, 1.0, 0.1])
     held_out = replace(problem(None), x=X, standardizer=Standardizer(np.zeros(D), scale))
-    noise = _judging(held_out, 0.0, step).x - np.tile(X, (NOISE_DRAWS, 1))
+    noise = _under_common_loss(held_out, 0.0, step).x - np.tile(X, (NOISE_DRAWS, 1))
     half = 0.5 * step / scale
     assert np.all(np.abs(noise) <= half)
     np.testing.assert_allclose(np.abs(noise).max(axis=0), half, rtol=0.02)

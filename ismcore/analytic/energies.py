@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from ismcore.analytic.routes import (
-    FOLDED,
+    PRECOMPUTED,
     Axes,
     Layers,
     Route,
     flat,
     least_rows,
-    pulled,
+    matmul_t,
     row_times,
     times_column,
     transposed,
@@ -25,24 +25,26 @@ __all__ = ["DeepEnergy", "ShallowEnergy"]
 class ShallowEnergy(Route):
     """U = a . sigma(W x + b): psi = -W^T (a sigma'(z)), and the diagonal is -(W * W)^T (a sigma''(z))."""
 
-    def fold(self, ops: Ops, params: Params) -> Array:
+    def precompute(self, ops: Ops, params: Params) -> Array:
         """W * W, (H, d), or its row sums, (H,)."""
         squares = params["layers.0.weight"] * params["layers.0.weight"]
         return ops.sum(squares, axis=1) if self.trace else squares
 
-    def unfold(self, ops: Ops, params: Params, folded: Any, folded_bar: Array) -> Params:
-        """See `Route.unfold`."""
-        return {"layers.0.weight": 2.0 * params["layers.0.weight"] * (folded_bar[:, None] if self.trace else folded_bar)}
+    def pullback_precomputed(self, ops: Ops, params: Params, precomputed: Any, precomputed_bar: Array) -> Params:
+        """See `Route.pullback_precomputed`."""
+        return {
+            "layers.0.weight": 2.0 * params["layers.0.weight"] * (precomputed_bar[:, None] if self.trace else precomputed_bar)
+        }
 
-    def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
+    def forward(self, ops: Ops, params: Params, precomputed: Any, x: Array) -> tuple[Array, Array, Any]:
         """See `Route.forward`."""
         layers = Layers.of(ops, self.net, params, x, order=3)
         weight, a = layers.weights
         _, d1, d2, _ = layers.jets[0]
         downhill = -transposed(ops, a)
         slope, bend = downhill * d1, downhill * d2
-        second = row_times(folded, bend) if self.trace else transposed(ops, folded) @ bend
-        return pulled(ops, weight, slope), second, (params, layers, folded, downhill, slope, bend)
+        second = row_times(precomputed, bend) if self.trace else transposed(ops, precomputed) @ bend
+        return matmul_t(ops, weight, slope), second, (params, layers, precomputed, downhill, slope, bend)
 
     def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
         """See `Route.pullback`."""
@@ -58,7 +60,7 @@ class ShallowEnergy(Route):
         z_bar = slope_bar * d2
         z_bar += bend_bar * d3
         z_bar *= downhill
-        found: Params = {FOLDED: squares_bar, **layers.pullback(ops, [z_bar], None)}
+        found: Params = {PRECOMPUTED: squares_bar, **layers.pullback(ops, [z_bar], None)}
         found["layers.0.weight"] += slope @ transposed(ops, psi_bar)
         slope_bar *= d1
         slope_bar += bend_bar * d2
@@ -82,14 +84,14 @@ class DeepEnergy(Route):
         """See `Route.least_rows`."""
         return least_rows(d)
 
-    def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
+    def forward(self, ops: Ops, params: Params, precomputed: Any, x: Array) -> tuple[Array, Array, Any]:
         """See `Route.forward`."""
         layers, axes = Layers.of(ops, self.net, params, x, order=3), Axes.of(*x.shape)
         depth = len(layers.jets)
         g = [transposed(ops, layers.weights[-1])]
         e = [g[0] * layers.jets[-1][1]]
         for k in reversed(range(1, depth)):
-            g.insert(0, pulled(ops, layers.weights[k], e[0]))
+            g.insert(0, matmul_t(ops, layers.weights[k], e[0]))
             e.insert(0, g[0] * layers.jets[k - 1][1])
         q = [g[k] * layers.jets[k][2] for k in range(depth)]
         slopes = [axes.of_directions(layers.weights[0])]
@@ -98,13 +100,13 @@ class DeepEnergy(Route):
             passed.append(axes.of_rows(layers.jets[k - 1][1]) * slopes[-1])
             slopes.append(unflat(ops, layers.weights[k] @ flat(ops, passed[-1]), passed[-1]))
         squares = layers.weights[0] * layers.weights[0]
-        curvature = pulled(ops, squares, q[0])
+        curvature = matmul_t(ops, squares, q[0])
         for k in range(1, depth):
             bent = slopes[k] * slopes[k]
             bent *= axes.of_rows(q[k])
             curvature += axes.arranged(ops, ops.sum(bent, axis=0))
         second = ops.sum(curvature, axis=0) if self.trace else curvature
-        return -pulled(ops, layers.weights[0], e[0]), -second, (params, layers, axes, squares, g, e, q, slopes, passed)
+        return -matmul_t(ops, layers.weights[0], e[0]), -second, (params, layers, axes, squares, g, e, q, slopes, passed)
 
     def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
         """See `Route.pullback`."""
@@ -155,7 +157,7 @@ class DeepEnergy(Route):
             slope_bar += carried
             slope_bar = flat(ops, slope_bar)
             weight_bars[k] = slope_bar @ transposed(ops, flat(ops, passed[k - 1]))
-            carried = unflat(ops, pulled(ops, layers.weights[k], slope_bar), passed[k - 1])
+            carried = unflat(ops, matmul_t(ops, layers.weights[k], slope_bar), passed[k - 1])
             d1_bars[k - 1] = ops.sum(carried * slopes[k - 1], axis=axes.directions)
             carried = carried * axes.of_rows(layers.jets[k - 1][1])
         if depth > 1:

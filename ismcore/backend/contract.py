@@ -167,7 +167,7 @@ class Backend(Calculus):
         return self.value_and_grad(partial(loss.value, self))
 
     def loss(self, loss: Loss) -> Callable[[Params, Array, LossInputs], Array]:
-        """The loss alone, (params, x, inputs) -> loss: what held-out samples are judged by."""
+        """The loss alone, (params, x, inputs) -> loss: the validation loss, on held-out samples."""
         if analytic.supports(loss):
             return analytic.loss(self.plain, loss)
         return partial(loss.value, self)

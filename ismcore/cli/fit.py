@@ -265,7 +265,7 @@ def _terminable() -> Iterator[_Termination]:
 
 def _summary(x: np.ndarray, result: FitResult, out: Path) -> dict[str, Any]:
     losses = result.history["loss"]
-    judged = result.history.get("validation_loss", np.empty(0))
+    validation = result.history.get("validation_loss", np.empty(0))
     return {
         "n": len(x),
         "d": result.d,
@@ -280,7 +280,7 @@ def _summary(x: np.ndarray, result: FitResult, out: Path) -> dict[str, Any]:
         "last_loss": float(losses[-1]) if len(losses) else None,
         "held_out": result.held_out,
         "best_epoch": result.best_epoch,
-        "best_validation_loss": float(np.nanmin(judged)) if np.isfinite(judged).any() else None,
+        "best_validation_loss": float(np.nanmin(validation)) if np.isfinite(validation).any() else None,
         "seconds": float(result.timings["total"]),
         "status": result.status,
         "warnings": list(result.warnings),

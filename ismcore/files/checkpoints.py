@@ -163,13 +163,13 @@ class CheckpointWriter:
 
 
 def _tensors(run_state: RunState) -> Params:
-    judged = run_state.validation
+    validation = run_state.validation
     found: Params = {
         "history.losses": run_state.losses,
         "history.rates": run_state.rates,
         "history.open_losses": run_state.open_losses,
-        "history.validation_epochs": np.array(list(judged), dtype=np.int64),
-        "history.validation_losses": np.array(list(judged.values()), dtype=np.float64),
+        "history.validation_epochs": np.array(list(validation), dtype=np.int64),
+        "history.validation_losses": np.array(list(validation.values()), dtype=np.float64),
     }
     trees = {"state": run_state.state.arrays()}
     if run_state.rollback_point is not None:

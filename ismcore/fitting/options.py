@@ -26,9 +26,9 @@ from ismcore.training.settings import Samples, Settings
 __all__ = ["RECIPES", "Recipe", "Request", "as_epochs", "as_timeout", "check_run", "loss_of", "settings_of"]
 
 VALIDATIONS = 100
-"""The held-out rows are asked about so often in a run."""
+"""The validation loss is computed about so often in a run."""
 FEWEST_HELD_OUT = 10
-"""Fewer rows than this judge nothing: then none are held out, unless it is asked for."""
+"""Fewer rows than this tell no fit from another: then none are held out, unless it is asked for."""
 
 
 @dataclass(frozen=True)

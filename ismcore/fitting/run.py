@@ -1,4 +1,4 @@
-"""A run of a fit from its books to its result, and the best of several."""
+"""A run of a fit from its state to its result, and the best of several."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ismcore.backend.contract import Backend
 from ismcore.errors import CallbackFailed, Diverged
 from ismcore.files.checkpoints import Checkpoint, CheckpointWriter
 from ismcore.results.result import FitResult, versions
-from ismcore.samples.advice import Traits, advise, more_curvature
+from ismcore.samples.advice import Traits, more_curvature, warnings_for
 from ismcore.training.baseline import compare_with_normal
 from ismcore.training.events import Listener
 from ismcore.training.lbfgs import optimise
-from ismcore.training.loop import Loop, held_out_loss
+from ismcore.training.loop import Loop, validation_loss
 from ismcore.training.run_state import RunState
 from ismcore.training.settings import Data, Samples, Settings
 from ismcore.training.stopping import StopRequest
@@ -26,7 +26,7 @@ __all__ = ["Run", "best_of"]
 
 
 class Run:
-    """One run from a run_state to a result; it can be done from several starts."""
+    """One run from a state to a result; it can be done from several starts."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Run:
             self._save = CheckpointWriter(where, settings, self.data.problem.standardizer, *about)
 
     def __call__(self, run_state: RunState, *, alone: bool = True) -> FitResult:
-        """Take the steps, unless the run_state's run has ended already.
+        """Take the steps, unless the run has ended already.
 
         Args:
             run_state: Where the run stands; kept up to date.
@@ -61,12 +61,12 @@ class Run:
         if self._save is not None:
             self._save.check(run_state)
         ended = bool(run_state.status)
-        judge = None if ended or self.data.held_out is None else held_out_loss(self._engine, self.data.held_out)
+        held_out = None if ended else self.data.held_out
         loop = Loop(
             self.data.problem,
             self._settings.plan,
             run_state,
-            judge=judge,
+            validation_loss=None if held_out is None else validation_loss(self._engine, held_out),
             listeners=self._followers,
             stop=self._stop,
             save=self._save,
@@ -106,14 +106,14 @@ class Run:
             timings={"total": time.monotonic() - self._began},
             versions=self._versions,
         )
-        judged = np.array(list(run_state.validation.values()))
-        said = advise(
+        validation = np.array(list(run_state.validation.values()))
+        said = warnings_for(
             self.data.problem.x,
             traits=self._traits,
             parameters=sum(np.size(value) for value in result.params.values()),
             curvature_weight=self._settings.objective.least_curvature_weight,
             held_out=self.data.held_out_rows or None,
-            validation=judged if len(judged) else None,
+            validation=validation if len(validation) else None,
         )
         baseline, compared = compare_with_normal(self._engine, self.data.problem, self.data.held_out, run_state.params)
         said += (compared,) if compared else ()
@@ -125,9 +125,9 @@ def best_of(results: list[FitResult]) -> FitResult:
     if len(results) == 1:
         return results[0]
 
-    def held_out_loss(result: FitResult) -> float:
-        judged = result.history.get("validation_loss", np.empty(0))
-        return float(np.nanmin(judged)) if np.isfinite(judged).any() else np.inf
+    def lowest(result: FitResult) -> float:
+        losses = result.history.get("validation_loss", np.empty(0))
+        return float(np.nanmin(losses)) if np.isfinite(losses).any() else np.inf
 
     report = tuple(
         {
@@ -135,9 +135,9 @@ def best_of(results: list[FitResult]) -> FitResult:
             "status": result.status,
             "epochs": len(result.history["loss"]),
             "loss": float(result.history["loss"][-1]) if len(result.history["loss"]) else None,
-            "validation_loss": held_out_loss(result) if np.isfinite(held_out_loss(result)) else None,
+            "validation_loss": lowest(result) if np.isfinite(lowest(result)) else None,
         }
         for number, result in enumerate(results)
     )
-    best = min(results, key=held_out_loss)
+    best = min(results, key=lowest)
     return replace(best, restarts=report)

@@ -58,7 +58,7 @@ class FitResult:
         scale: Scale of each column in training, (d,), in [x].
         snapshots: Parameters by the number of epochs that led to them, for those asked for.
         best_epoch: The epoch whose parameters came back: that with the lowest held-out loss, or the last one.
-        held_out: Number of rows, of those given or beside them, that judged.
+        held_out: Number of rows, of those given or beside them, that the validation loss was computed on.
         baseline: Held-out loss of the fit beside that of the normal law in closed form, see `ismcore.baseline.Baseline`; None
             where no rows were held out, of a conditional score, in what `load` makes of a checkpoint, and where
             `ismcore.baseline.compare_with_normal` says.
@@ -106,7 +106,7 @@ class FitResult:
         def in_units(params: Params) -> tuple[Model, Params]:
             if standardizer.is_identity:
                 return trained, dict(params)
-            return trained.fold(params, standardizer.mean, standardizer.scale)
+            return trained.in_units(params, standardizer.mean, standardizer.scale)
 
         model, params = in_units(run_state.params)
         return cls(
@@ -346,7 +346,7 @@ class FitResult:
         """The model of the samples as trained on, z = (x - mean) / scale, and its parameters."""
         params = self._at(epoch)
         identity = Standardizer(self.mean, self.scale).is_identity
-        return (self.model, params) if identity else self.model.unfold(params, self.mean, self.scale)
+        return (self.model, params) if identity else self.model.from_units(params, self.mean, self.scale)
 
     def _standardised(self, x: Any) -> np.ndarray:
         """Points as trained on, z = (x - mean) / scale, (n, d), float64, which the dtype of the result can hold."""
@@ -357,8 +357,8 @@ class FitResult:
 
     def __repr__(self) -> str:
         loss = f"{self.history['loss'][-1]:.6g}" if len(self.history["loss"]) else "-"
-        judged = self.history.get("validation_loss", np.empty(0))
-        best = f", held-out loss {np.nanmin(judged):.6g} after {self.best_epoch}" if np.isfinite(judged).any() else ""
+        losses = self.history.get("validation_loss", np.empty(0))
+        best = f", held-out loss {np.nanmin(losses):.6g} after {self.best_epoch}" if np.isfinite(losses).any() else ""
         lines = [
             f"FitResult: {self.status} after {len(self.history['loss'])} epochs, loss {loss}{best}",
             f"  model      {self.model!r}, d = {self.d}",
@@ -383,9 +383,9 @@ def _last_epoch(run_state: RunState) -> int:
 def _history(run_state: RunState) -> dict[str, np.ndarray]:
     history = {"epoch": np.arange(1, run_state.epoch + 1), "loss": run_state.losses, "learning_rate": run_state.rates}
     if run_state.validation:
-        judged = np.full(run_state.epoch, np.nan)
-        judged[np.array(list(run_state.validation)) - 1] = list(run_state.validation.values())
-        history["validation_loss"] = judged
+        validation_loss = np.full(run_state.epoch, np.nan)
+        validation_loss[np.array(list(run_state.validation)) - 1] = list(run_state.validation.values())
+        history["validation_loss"] = validation_loss
     return history
 
 

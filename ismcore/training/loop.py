@@ -1,4 +1,4 @@
-"""The training loop: chunks of steps in the backend, judgement and events in between. It knows no framework, no objective."""
+"""The training loop: chunks of steps in the backend, validation and events in between. It knows no framework, no objective."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ismcore.training.events import FitEvent, Listener, tell
 from ismcore.training.run_state import Best, Plan, RollbackPoint, RunState
 from ismcore.training.stopping import StopRequest
 
-__all__ = ["Loop", "Saver", "held_out_loss", "train"]
+__all__ = ["Loop", "Saver", "train", "validation_loss"]
 
 DRAW_BYTES = 64 * 2**20
 """What is drawn for the steps of a chunk takes at most about this much memory."""
@@ -31,43 +31,43 @@ GROWTH = 16
 NOTICEABLE = 1e-6
 """A held-out loss is better if it is lower by this share of it: less is the rounding of another backend."""
 ROLLBACKS = 10
-"""So often a run goes back and halves its learning rate before it is given up as diverged."""
+"""So often a run rolls back and halves its learning rate before it is given up as diverged."""
 
-
-Judge = Callable[[Params], float]
+ValidationLoss = Callable[[Params], float]
+"""The objective on the held-out rows, of parameters (NumPy)."""
 Saver = Callable[[RunState, bool], str]
 """Writes a checkpoint if one is due, or in any case if the flag is set; the file's name, or "" where nothing was written."""
 
 
-def held_out_loss(backend: Backend, held_out: Problem) -> Judge:
-    """The objective on held-out samples, as a function of the parameters; draws are made once, so that judgements compare."""
+def validation_loss(backend: Backend, held_out: Problem) -> ValidationLoss:
+    """The objective on held-out samples, as a function of the parameters; draws are made once, so that its values compare."""
     rng = stream(held_out.seed, "validation")
     drawn = held_out.objective.draws(rng, *held_out.x.shape)
     with backend.scope():
         x, given = backend.asarray(held_out.x), backend.asarrays(held_out.inputs() | drawn)
         loss = backend.loss(held_out.loss)
 
-    def judge(params: Params) -> float:
+    def loss_of(params: Params) -> float:
         with backend.scope():
             return float(backend.to_numpy(loss(backend.asarrays(params), x, given)))
 
-    return judge
+    return loss_of
 
 
 class Loop:
-    """What happens between chunks, whoever takes the steps: books, judgement, snapshots, events, and when to end.
+    """What happens between chunks, whoever takes the steps: history, validation, snapshots, checkpoints, events, when to end.
 
     Args:
         problem: What is minimised.
         plan: How.
         run_state: Where the run stands; kept up to date.
-        judge: Held-out loss of parameters; None where nothing is held out.
+        validation_loss: Held-out loss of parameters; None where nothing is held out.
         listeners: Told of every event.
         stop: Ends the run when it says so.
         save: Writes checkpoints.
 
     Raises:
-        CheckpointMismatch: The run_state's state is not the one after the steps in its history.
+        CheckpointMismatch: The state is not the one after the steps in its history.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Loop:
         plan: Plan,
         run_state: RunState,
         *,
-        judge: Judge | None = None,
+        validation_loss: ValidationLoss | None = None,
         listeners: Sequence[Listener] = (),
         stop: StopRequest | None = None,
         save: Saver | None = None,
@@ -85,12 +85,12 @@ class Loop:
         if not run_state.status and run_state.state.step != entered:  # the loop counts on it to come to an end
             raise CheckpointMismatch(f"the state is that after {run_state.state.step} steps, and the history holds {entered}")
         self.problem, self.plan, self.run_state = problem, plan, run_state
-        self._judge, self._listeners, self._save = judge, listeners, save
+        self._validation_loss, self._listeners, self._save = validation_loss, listeners, save
         self.stop = stop or StopRequest()
         self._start = time.monotonic()
         self._epoch_at_start = run_state.epoch
         self._run = secrets.token_hex(6)
-        # A place to go back to, once a step from there was finite: a state can be finite and its loss not.
+        # The next rollback point, once a step from there was finite: a state can be finite and its loss not.
         self._candidate: RollbackPoint | None = None
 
     def begin(self) -> None:
@@ -116,12 +116,12 @@ class Loop:
         """Steps until something is to be done at the end of an epoch."""
         plan, epoch = self.plan, self.run_state.epoch
         stops = [plan.epochs, *(e for e in plan.snapshot_epochs if e > epoch)]
-        if self._judge is not None or plan.on_nonfinite == "rollback":
+        if self._validation_loss is not None or plan.on_nonfinite == "rollback":
             stops.append(plan.next_validation(epoch))
         return min(stops) * self.problem.batches - self.run_state.state.step
 
-    def accept(self, losses: np.ndarray, state: TrainState) -> None:
-        """Enter steps into the books: the loss of each, and the state after the last."""
+    def record(self, losses: np.ndarray, state: TrainState) -> None:
+        """Append the loss of each step to the history, (k,), and take over the state after the last."""
         run_state, batches = self.run_state, self.problem.batches
         run_state.state = state
         if len(losses) and self._candidate is not None:
@@ -133,20 +133,20 @@ class Loop:
         means = np.cumsum(taken[:whole].reshape(-1, batches) * share, axis=1)[:, -1]
         run_state.losses = np.concatenate([run_state.losses, means])
         run_state.open_losses = taken[whole:]
-        self._enter_rates()
+        self._record_rates()
 
-    def _enter_rates(self) -> None:
+    def _record_rates(self) -> None:
         run_state, batches = self.run_state, self.problem.batches
         done = len(run_state.rates)
         rates = self.plan.rates(self.problem, done * batches, (run_state.epoch - done) * batches)[::batches]
         run_state.rates = np.concatenate([run_state.rates, rates * run_state.rate_factor])
 
-    def settle(self) -> None:
-        """Whatever is due after the steps entered; sets the run_state's status if the run is to end."""
+    def finish_chunk(self) -> None:
+        """Do what is due after a chunk's steps were recorded; sets the run's status if it is to end."""
         run_state = self.run_state
-        # All is in the books before anybody is told: a listener that raises must not change where the run would have ended.
-        judged = not len(run_state.open_losses) and self._end_of_epoch()
-        if judged:
+        # All is recorded before anybody is told: a listener that raises must not change where the run would have ended.
+        validated = not len(run_state.open_losses) and self._end_of_epoch()
+        if validated:
             self.notify("validation")
         self.notify("chunk")
         self._end_if_asked()
@@ -157,13 +157,13 @@ class Loop:
             self.run_state.status = self.stop.status
 
     def _end_of_epoch(self) -> bool:
-        """What is due at the end of an epoch; whether the held-out rows were asked."""
+        """What is due at the end of an epoch; whether the validation loss was computed."""
         run_state, plan = self.run_state, self.plan
-        epoch, judged = run_state.epoch, False
+        epoch, validated = run_state.epoch, False
         if epoch in plan.snapshot_epochs:
             run_state.snapshots[epoch] = run_state.state.copy().evaluation_params
         if plan.validates(epoch):
-            judged = self.validate()
+            validated = self.validate()
             if plan.on_nonfinite == "rollback":
                 self._candidate = RollbackPoint(epoch, run_state.state)
             # Only here, where every run comes by, however it is cut into chunks.
@@ -171,42 +171,42 @@ class Loop:
                 run_state.status = "early_stopped"
         if epoch >= plan.epochs:
             run_state.status = "completed"
-        return judged
+        return validated
 
     def validate(self) -> bool:
-        """Ask the held-out rows about the present parameters, if there are any and they have not been asked; whether so."""
+        """Compute the validation loss of the present parameters, if it is not there and rows are held out; whether so."""
         run_state = self.run_state
-        if self._judge is None or run_state.epoch in run_state.validation or not run_state.epoch:
+        if self._validation_loss is None or run_state.epoch in run_state.validation or not run_state.epoch:
             return False
         params = run_state.state.evaluation_params
-        loss = self._judge(params)
+        loss = self._validation_loss(params)
         run_state.validation[run_state.epoch] = loss
         best = run_state.best
         if np.isfinite(loss) and (best is None or loss < best.loss - NOTICEABLE * max(1.0, abs(best.loss))):
             run_state.best = Best(run_state.epoch, loss, {name: np.array(value) for name, value in params.items()})
         return True
 
-    def fail(self, losses: np.ndarray, state: TrainState, what: str) -> None:
-        """The step after these was not finite: go back, or end as diverged with the last finite state."""
-        self.accept(losses[:-1], state)
+    def diverge(self, losses: np.ndarray, state: TrainState, what: str) -> None:
+        """The last of these steps was not finite: roll back, or end as diverged with the last finite state."""
+        self.record(losses[:-1], state)
         run_state = self.run_state
         if self.plan.on_nonfinite == "rollback" and run_state.rollbacks < ROLLBACKS and run_state.rollback_point is not None:
-            self._go_back(run_state.rollback_point, what)
+            self._roll_back(run_state.rollback_point, what)
             return
         run_state.failure = what
         run_state.losses = np.append(run_state.losses, losses[-1])
         run_state.open_losses = np.empty(0)
-        self._enter_rates()
+        self._record_rates()
         run_state.status = "diverged"
         self.notify("chunk")
         self.checkpoint(force=True)
 
-    def _go_back(self, rollback_point: RollbackPoint, what: str) -> None:
+    def _roll_back(self, rollback_point: RollbackPoint, what: str) -> None:
         run_state = self.run_state
         run_state.rollbacks += 1
         run_state.rate_factor *= 0.5
         run_state.warnings += (
-            f"{what} in epoch {run_state.epoch + 1}: went back to the end of epoch {rollback_point.epoch} and on at "
+            f"{what} in epoch {run_state.epoch + 1}: rolled back to the end of epoch {rollback_point.epoch}, and on at "
             f"{run_state.rate_factor:g} of the learning rate",
         )
         run_state.state, self._candidate = rollback_point.state, None
@@ -221,8 +221,8 @@ class Loop:
         if path:
             self.notify("checkpoint", checkpoint=path)
 
-    def abandon(self, error: Exception) -> None:
-        """Write what there is, and say that the run is about to raise; callbacks that fail on that are not heard again."""
+    def close(self, error: Exception) -> None:
+        """Write a last checkpoint, and say that the run is about to raise; callbacks that fail on that are not heard again."""
         self.run_state.status = self.run_state.status or "interrupted"
         if self.run_state.state.step:
             with suppress(CallbackFailed):
@@ -256,14 +256,14 @@ class Loop:
 
 
 def train(backend: Backend, loop: Loop) -> RunState:
-    """Take the steps of a run, in chunks, until its run_state has a status.
+    """Take the steps of a run, in chunks, until it has a status.
 
-    The run_state's state is finite throughout. Where a loss or an update is not, the steps before it are taken again from the
+    The run's state is finite throughout. Where a loss or an update is not, the steps before it are taken again from the
     start of the chunk, one run of the same program, so that the last finite state does not depend on how the run was cut.
 
     Args:
         backend: Where to compute.
-        loop: The books, and what happens between chunks.
+        loop: The run's state, and what happens between chunks.
     """
     run_state = loop.run_state
     try:
@@ -281,11 +281,11 @@ def train(backend: Backend, loop: Loop) -> RunState:
             seconds = time.monotonic() - start
             run_state.timings["run"] += seconds
             if not run_state.status:
-                loop.settle()
+                loop.finish_chunk()
             length = _next_length(count, seconds)
         loop.notify("end")
     except Exception as error:
-        loop.abandon(error)
+        loop.close(error)
         raise
     return run_state
 
@@ -312,7 +312,7 @@ def _chunk_limit(problem: Problem) -> int:
 
 
 def _take(backend: Backend, loop: Loop, session: Session, count: int) -> bool:
-    """A chunk of steps into the books; False if one of them was not finite."""
+    """Take a chunk of steps and record it; False if one of them was not finite."""
     run_state, plan = loop.run_state, loop.plan
     step = run_state.state.step
     rates = plan.rates(loop.problem, step, count) * run_state.rate_factor
@@ -321,7 +321,7 @@ def _take(backend: Backend, loop: Loop, session: Session, count: int) -> bool:
         losses = session.run(steps)
         state = session.state()
     if np.isfinite(losses).all() and state.finite:
-        loop.accept(losses, state)
+        loop.record(losses, state)
         return True
 
     def again(length: int) -> TrainState:
@@ -335,7 +335,7 @@ def _take(backend: Backend, loop: Loop, session: Session, count: int) -> bool:
     first_bad = count if finite.all() else int(np.argmin(finite))
     taken = _last_finite(again, first_bad)
     bad = f"the loss is {losses[taken]}" if taken == first_bad else "the gradient or the update is not finite"
-    loop.fail(losses[: taken + 1], again(taken), bad)
+    loop.diverge(losses[: taken + 1], again(taken), bad)
     return False
 
 

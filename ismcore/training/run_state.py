@@ -1,4 +1,4 @@
-"""The books of a run: how it is to go, and all that it has come to."""
+"""What a run carries from step to step, and writes to a checkpoint; and how it is to go."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Plan:
         average_decay: Share of the moving average of the parameters that a step keeps, once warmed up; None for no average.
         on_nonfinite: "raise", "stop" or "rollback".
         patience: Epochs without a better held-out loss after which the run ends; 0 for never.
-        judge_every: Epochs from one judgement to the next; with "rollback" also from one place to go back to to the next.
+        judge_every: Epochs from one validation to the next; with "rollback" also from one rollback point to the next.
             Before the first there is one after epoch 1, 2, 4, ...: a small sample may be learned by heart as soon as that.
         snapshot_epochs: Epochs after which to keep the parameters; 0 is the start.
     """
@@ -45,12 +45,12 @@ class Plan:
         return problem.optimizer.learning_rate * self.schedule.factors(at, self.epochs * problem.batches)
 
     def validates(self, epoch: int) -> bool:
-        """Whether the held-out rows are asked after this epoch."""
+        """Whether the validation loss is computed after this epoch."""
         every = self.judge_every
         return epoch % every == 0 or epoch == self.epochs or (epoch < every and epoch & (epoch - 1) == 0)
 
     def next_validation(self, epoch: int) -> int:
-        """The first epoch after this one at which they are asked."""
+        """The first epoch after this one at which it is."""
         regular = (epoch // self.judge_every + 1) * self.judge_every
         early = 1 << epoch.bit_length()  # the first power of 2 above it
         return min(self.epochs, regular, early if early < self.judge_every else regular)
@@ -65,7 +65,7 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Best:
-    """The judgement with the lowest held-out loss so far, and the parameters that were judged."""
+    """The lowest validation loss so far, its epoch, and its parameters."""
 
     epoch: int
     loss: float
@@ -74,7 +74,7 @@ class Best:
 
 @dataclass(frozen=True, eq=False)
 class RollbackPoint:
-    """A place to go back to, at the end of an epoch."""
+    """The state at the end of an epoch, from which a run goes on where a later step is not finite."""
 
     epoch: int
     state: TrainState
@@ -92,9 +92,9 @@ class RunState:
         validation: Held-out losses by epoch.
         best: The best of them.
         snapshots: Parameters by the number of epochs that led to them.
-        rate_factor: What going back has made of the learning rate.
-        rollbacks: How often the run went back.
-        rollback_point: Where it would go back to.
+        rate_factor: Factor on the learning rate: a half for each rollback.
+        rollbacks: How often the run rolled back.
+        rollback_point: Where it would roll back to.
         status: How the run ended; "" as long as it has not.
         warnings: What happened on the way, in words.
         failure: What was not finite, where the run diverged.

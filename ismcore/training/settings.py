@@ -24,7 +24,7 @@ class Settings:
     """The arguments of `ismcore.fit`, resolved.
 
     Attributes:
-        validation: Share of the rows that is held out; 0 where none is, or where the caller gave samples to judge by.
+        validation: Share of the rows that is held out; 0 where none is, or where the caller gave validation samples.
         together: Whether identical rows are held out together.
         warnings: What was noticed at the door, in words.
 
@@ -52,7 +52,7 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What the caller gave: samples (n, d), row weights (n,) of sum 1, and samples to judge by (m, d)."""
+    """What the caller gave: samples (n, d), row weights (n,) of sum 1, and validation samples (m, d)."""
 
     x: np.ndarray
     weight: np.ndarray | None = None
@@ -74,7 +74,7 @@ class Data:
 
     Attributes:
         problem: What is trained on.
-        held_out: What judges; None where nothing does.
+        held_out: What the validation loss is computed on; None where there is none.
     """
 
     problem: Problem
@@ -82,7 +82,7 @@ class Data:
 
     @property
     def held_out_rows(self) -> int:
-        """How many samples judge."""
+        """Number of samples that the validation loss is computed on."""
         return 0 if self.held_out is None else self.held_out.n
 
     @classmethod
@@ -116,8 +116,8 @@ class Data:
         )
         if samples.validation_x is not None and not out.any():
             validation_x = as_samples(standardizer(samples.validation_x), dtype=settings.dtype)
-            judge = Problem(loss, settings.optimizer, validation_x, standardizer, seed=settings.seed)
-            return cls(whole, judge)
+            validation = Problem(loss, settings.optimizer, validation_x, standardizer, seed=settings.seed)
+            return cls(whole, validation)
         if not out.any():
             return cls(whole, None)
         held = np.flatnonzero(out)
