@@ -420,6 +420,7 @@ def changed(content, **changes):
         {"timings": {"run": "long"}},
         {"warnings": 3},
         {"rate_factor": None},
+        {"status": "fine"},
     ],
 )
 def test_a_forged_checkpoint_is_refused_by_name(stopped, change):

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from ismcore.models import Model, check_params
 from ismcore.ops import Params
 from ismcore.optimizers.state import STATE_PARTS, TrainState
 from ismcore.samples.checks import Standardizer
-from ismcore.training.run_state import Best, RollbackPoint, RunState
+from ismcore.training.run_state import Best, RollbackPoint, RunState, Status
 from ismcore.training.settings import Settings
 from ismcore.training.warning import warn_now
 
@@ -277,7 +277,9 @@ def _run_state(content: dict[str, Any], decoder: Decoder, model: Model, d: int) 
     epochs, losses = history["validation_epochs"], history["validation_losses"]
     done = history["losses"].shape
     if len(done) != 1 or history["rates"].shape != done or not np.all((epochs >= 1) & (epochs <= done[0])):
-        raise FileInvalid("its history does not have one loss and one rate an epoch, or judges epochs that are not done")
+        raise FileInvalid("its history does not have one loss and one rate an epoch, or validates epochs that are not done")
+    if content["status"] not in ("", *get_args(Status)):
+        raise FileInvalid(f"its status, {content['status']!r}, is none that a run has")
     return RunState(
         state=state(content["step"], "state"),
         losses=history["losses"],
@@ -291,7 +293,7 @@ def _run_state(content: dict[str, Any], decoder: Decoder, model: Model, d: int) 
         rollback_point=None
         if rollback_point is None
         else RollbackPoint(int(rollback_point[0]), state(rollback_point[1], "anchor")),
-        status=str(content["status"]),
+        status=content["status"],
         failure=str(content["failure"]),
         warnings=tuple(map(str, content["warnings"])),
         timings={str(name): float(value) for name, value in content["timings"].items()},

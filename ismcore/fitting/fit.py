@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from ismcore.backend.contract import as_dtype
+from ismcore.backend.contract import Precision, as_dtype
 from ismcore.errors import CheckpointMismatch, Diverged, OptionError
 from ismcore.files.checkpoints import Checkpoint, Stored, as_checkpoint, read_checkpoint
-from ismcore.fitting.options import Request, as_epochs, as_timeout, check_run, loss_of, settings_of
+from ismcore.fitting.options import RecipeName, Request, as_epochs, as_timeout, check_run, loss_of, settings_of
 from ismcore.fitting.probing import probe
 from ismcore.fitting.run import Run, best_of
 from ismcore.fitting.selection import choose_curvature, start_of
@@ -22,13 +22,14 @@ from ismcore.objectives import Objective
 from ismcore.optimizers.rules import Optimizer
 from ismcore.plugins.adoption import device_for
 from ismcore.plugins.lookup import choose, load_backend, notify_observers
+from ismcore.problem import Compile
 from ismcore.results.evaluate import check_language
 from ismcore.results.result import FitResult
 from ismcore.samples.advice import traits_of
 from ismcore.samples.checks import as_samples, as_weights, check_spread
 from ismcore.training.events import as_listeners
-from ismcore.training.progress import reporter
-from ismcore.training.run_state import Plan, RunState
+from ismcore.training.progress import Progress, reporter
+from ismcore.training.run_state import OnNonfinite, Plan, RunState
 from ismcore.training.settings import Samples, Settings
 from ismcore.training.stopping import StopRequest, interruptible
 from ismcore.training.warning import warns
@@ -45,7 +46,7 @@ def fit(
     objective: Objective | None = None,
     optimizer: Optimizer | None = None,
     epochs: int | None = None,
-    batch_size: int | str | None = None,
+    batch_size: int | Literal["all"] | None = None,
     schedule: Any = None,
     clip_norm: float | None = None,
     average_decay: float | None = None,
@@ -60,14 +61,14 @@ def fit(
     sample_weight: Any = None,
     callbacks: Sequence[Any] = (),
     checkpoint: str | PathLike[str] | Checkpoint | None = None,
-    on_nonfinite: str = "raise",
+    on_nonfinite: OnNonfinite = "raise",
     timeout: float | None = None,
-    progress: bool | str = "auto",
+    progress: Progress = "auto",
     snapshots: int | Sequence[int] = 0,
-    compile: str = "auto",
-    precision: str = "highest",
+    compile: Compile = "auto",
+    precision: Precision = "highest",
     allow_nonsmooth: bool = False,
-    recipe: str = "default",
+    recipe: RecipeName = "default",
 ) -> FitResult:
     """Fit a score function, the gradient of the log-density, to samples.
 
@@ -194,8 +195,8 @@ def resume(
     callbacks: Sequence[Any] = (),
     checkpoint: Checkpoint | None = None,
     timeout: float | None = None,
-    progress: bool | str = "auto",
-    compile: str | None = None,
+    progress: Progress = "auto",
+    compile: Compile | None = None,
 ) -> FitResult:
     """Go on with a run from its checkpoint: to the same bits as if it had never stopped, on the same backend and machine.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 
-from ismcore.backend.contract import Backend
+from ismcore.backend.contract import Backend, Precision
 from ismcore.errors import OptionError
 from ismcore.fitting.selection import StartingPoint
 from ismcore.models import MLP, Model, Standardized
@@ -23,8 +23,9 @@ from ismcore.samples.advice import ON_ATOMS, Traits
 from ismcore.training.run_state import Plan
 from ismcore.training.settings import Samples, Settings
 
-__all__ = ["RECIPES", "Recipe", "Request", "as_epochs", "as_timeout", "check_run", "loss_of", "settings_of"]
+__all__ = ["RECIPES", "Recipe", "RecipeName", "Request", "as_epochs", "as_timeout", "check_run", "loss_of", "settings_of"]
 
+RecipeName = Literal["default", "reference"]
 VALIDATIONS = 100
 """The validation loss is computed about so often in a run."""
 FEWEST_HELD_OUT = 10
@@ -61,7 +62,7 @@ def _bounded_objective(traits: Traits) -> Objective:
     return ImplicitScoreMatching(curvature_weight=ON_ATOMS if traits.has_atoms else 0.0)
 
 
-RECIPES = {
+RECIPES: dict[RecipeName, Recipe] = {
     "default": Recipe(
         model=lambda d: MLP(),
         objective=_bounded_objective,
@@ -117,7 +118,7 @@ class Request:
     progress: Any
     snapshots: Any
     compile: Any
-    precision: str
+    precision: Precision
     allow_nonsmooth: bool
     recipe: Any
 

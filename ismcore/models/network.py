@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -14,9 +15,10 @@ from ismcore.models.base import Model, refuse_context
 from ismcore.ops import Array, Params
 from ismcore.seeds import stream
 
-__all__ = ["Network", "check_widths"]
+__all__ = ["Init", "Network", "check_widths"]
 
-INITS = ("kaiming_uniform", "glorot_uniform")
+Init = Literal["kaiming_uniform", "glorot_uniform"]
+INITS: tuple[Init, ...] = get_args(Init)
 
 
 class Network(Model):
@@ -28,7 +30,7 @@ class Network(Model):
     """
 
     activation: str
-    init: str
+    init: Init
 
     @abstractmethod
     def layers(self, fan_in: int, fan_out: int) -> dict[str, tuple[int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -15,7 +15,10 @@ from ismcore.objectives.search import CurvatureSearch, is_weight
 from ismcore.ops import Array, Ops
 from ismcore.samples.checks import Standardizer
 
-__all__ = ["ImplicitScoreMatching"]
+__all__ = ["Divergence", "ImplicitScoreMatching"]
+
+Divergence = Literal["auto", "nested", "analytic"]
+"""Exact ways to the divergence: see `ImplicitScoreMatching`."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class ImplicitScoreMatching(Objective):
     """
 
     curvature_weight: Any = 0.0
-    divergence: str | Hutchinson = "auto"
+    divergence: Divergence | Hutchinson = "auto"
     differentiates_in_x = True
     row_axes: ClassVar[dict[str, int]] = {"probes": 1}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ismcore.backend.contract import Backend
+from ismcore.backend.contract import Backend, Dtype
 from ismcore.backend.programs import energy_on, jacobian_diagonal, score_on
 from ismcore.calculus import NumpyCalculus
 from ismcore.density import integrate_score
@@ -25,7 +25,7 @@ from ismcore.results.evaluate import evaluate
 from ismcore.results.native import native
 from ismcore.samples.checks import Standardizer, as_samples
 from ismcore.training.baseline import Baseline
-from ismcore.training.run_state import RunState
+from ismcore.training.run_state import RunState, Status
 from ismcore.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -71,12 +71,12 @@ class FitResult:
     params: Params
     model: Model
     history: dict[str, np.ndarray]
-    status: str
+    status: Status
     objective: Objective
     backend: str
     backend_reason: str
     device: str
-    dtype: str
+    dtype: Dtype
     seed: int
     mean: np.ndarray
     scale: np.ndarray

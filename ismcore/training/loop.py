@@ -15,7 +15,7 @@ from ismcore.ops import Params
 from ismcore.optimizers.state import TrainState
 from ismcore.problem import Problem
 from ismcore.seeds import stream
-from ismcore.training.events import FitEvent, Listener, tell
+from ismcore.training.events import FitEvent, Kind, Listener, tell
 from ismcore.training.run_state import Best, Plan, RollbackPoint, RunState
 from ismcore.training.stopping import StopRequest
 
@@ -230,7 +230,7 @@ class Loop:
         with suppress(CallbackFailed):
             self.notify("error", error=error)
 
-    def notify(self, kind: str, *, checkpoint: str = "", error: BaseException | None = None) -> None:
+    def notify(self, kind: Kind, *, checkpoint: str = "", error: BaseException | None = None) -> None:
         """Tell the listeners of an event; one that answers STOP ends the run."""
         run_state, plan = self.run_state, self.plan
         losses = run_state.losses.view()

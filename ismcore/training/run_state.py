@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -11,7 +12,12 @@ from ismcore.optimizers.schedules import Schedule
 from ismcore.optimizers.state import TrainState
 from ismcore.problem import Problem
 
-__all__ = ["Best", "Plan", "RollbackPoint", "RunState"]
+__all__ = ["Best", "OnNonfinite", "Plan", "RollbackPoint", "RunState", "Status"]
+
+Status = Literal["completed", "early_stopped", "interrupted", "timed_out", "diverged"]
+"""How a run ended."""
+OnNonfinite = Literal["raise", "stop", "rollback"]
+"""What a run does where a loss, a gradient or a parameter is not finite."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Plan:
     epochs: int
     schedule: Schedule | tuple[float, ...] = field(default_factory=Schedule)
     average_decay: float | None = None
-    on_nonfinite: str = "raise"
+    on_nonfinite: OnNonfinite = "raise"
     patience: int = 0
     judge_every: int = 1
     snapshot_epochs: tuple[int, ...] = ()
@@ -111,7 +117,7 @@ class RunState:
     rate_factor: float = 1.0
     rollbacks: int = 0
     rollback_point: RollbackPoint | None = None
-    status: str = ""
+    status: Status | Literal[""] = ""
     warnings: tuple[str, ...] = ()
     failure: str = ""
     timings: dict[str, float] = field(default_factory=lambda: {"prepare": 0.0, "run": 0.0})

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ismcore.backend.contract import Dtype, Precision
 from ismcore.errors import SamplesError
 from ismcore.models import Model
 from ismcore.objectives import Objective
 from ismcore.optimizers.rules import Optimizer
-from ismcore.problem import Loss, Problem
+from ismcore.problem import Compile, Loss, Problem
 from ismcore.samples.checks import Standardizer, as_samples
 from ismcore.samples.splitting import held_out_rows
 from ismcore.training.run_state import Plan
@@ -38,10 +39,10 @@ class Settings:
     optimizer: Optimizer
     plan: Plan
     seed: int
-    dtype: str
+    dtype: Dtype
     device: str
-    precision: str
-    compile: str
+    precision: Precision
+    compile: Compile
     standardize: bool
     validation: float
     together: bool

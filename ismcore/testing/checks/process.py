@@ -195,5 +195,6 @@ def check_unknown_device_is_refused(subject: Subject) -> float:
 @check()
 def check_unknown_precision_is_refused(subject: Subject) -> float:
     """A precision that is none of the two raises OptionError, and is named."""
-    make = lambda: subject.backend(dtype=subject.dtype, precision="sloppy")  # noqa: E731  (a thunk for the next line)
+    unknown: Any = "sloppy"
+    make = lambda: subject.backend(dtype=subject.dtype, precision=unknown)  # noqa: E731  (a thunk for the next line)
     return _refused(make, OptionError, "sloppy", "the precision 'sloppy'")

@@ -12,6 +12,7 @@ import numpy as np
 from ismcore.objectives import ImplicitScoreMatching
 from ismcore.optimizers.rules import SGD, Optimizer
 from ismcore.optimizers.state import TrainState
+from ismcore.problem import Compile
 from ismcore.testing import oracle
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import (
@@ -38,7 +39,7 @@ def expected(case: TrainingCase, rates: tuple[float, ...]) -> tuple[np.ndarray, 
     return case.train(rates)
 
 
-def begin(subject: Subject, case: TrainingCase, state: TrainState | None = None, compile: str = "auto") -> Training:
+def begin(subject: Subject, case: TrainingCase, state: TrainState | None = None, compile: Compile = "auto") -> Training:
     """A session of the case, from its start or from a state."""
     return Training(subject, case.problem(compile), case.start() if state is None else state)
 
