@@ -63,7 +63,7 @@ def add_fit(add_command: AddCommand) -> None:
     add("--batch-size", type=_number_or("all", int), metavar="N", help="most rows of a step, or 'all'")
     add("--learning-rate", type=float, metavar="R", help="of Adam")
     add("--schedule", choices=SHAPES, help="how the learning rate changes")
-    add("--validation", type=float, metavar="S", help="share of the rows to hold out and judge by; 0 for none")
+    add("--validation", type=float, metavar="S", help="share of the rows to hold out for validation; 0 for none")
     add("--patience", type=int, metavar="N", help="end after N epochs without a better held-out loss; 0 for never")
     add("--seed", type=int, default=DEFAULTS["seed"], metavar="N", help="source of all randomness (default: %(default)s)")
     add(

@@ -73,8 +73,8 @@ def fit(
     """Fit a score function, the gradient of the log-density, to samples.
 
     Equal arguments give the same fit on every backend, up to rounding: all randomness comes from the core. What is left at
-    None is as the recipe has it. The default recipe holds rows out, judges by them, ends when they have not become better for
-    long, and gives back the parameters that they found best: plain implicit score matching has no lower bound on a finite
+    None is as the recipe has it. The default recipe holds rows out, ends when the loss on them has not become lower for
+    long, and gives back the parameters of the lowest: plain implicit score matching has no lower bound on a finite
     sample, so a low training loss is no sign of a good fit. What it noticed in the samples is in `result.warnings`, and each
     text of that goes through Python's `warnings` once the work is done.
 
@@ -92,8 +92,8 @@ def fit(
         batch_size: Most rows of a step, or "all". An epoch deals all rows, in a new order, into batches of equal size.
         schedule: How the learning rate changes: "constant", "cosine", "exponential", a `Schedule`, or one rate an epoch.
         clip_norm: A gradient, over all parameters together, that is longer than this is scaled down to it.
-        average_decay: Keep an exponential moving average of the parameters, to judge and to give back: each step it keeps this
-            share of itself; in (0, 1), warmed up as min(average_decay, (1 + t) / (10 + t)) at step t.
+        average_decay: Keep an exponential moving average of the parameters, to validate and to give back: each step it keeps
+            this share of itself; in (0, 1), warmed up as min(average_decay, (1 + t) / (10 + t)) at step t.
         seed: Source of all randomness.
         dtype: "float32" or "float64", the dtype of parameters and computation; or a dtype object of that name, such as
             `np.float64` or `torch.float64`.
@@ -104,7 +104,7 @@ def fit(
             does for `result.params`; drawn from the seed if None.
         standardize: Shift and scale each column to mean 0 and standard deviation 1 for training. Objective, history and
             curvature weight then refer to the standardised samples; scores that come back do not.
-        validation: Share of the rows to hold out, in (0, 1); 0 or False for none; or samples to judge by, (m, d). Identical
+        validation: Share of the rows to hold out, in (0, 1); 0 or False for none; or validation samples, (m, d). Identical
             rows are never parted.
         patience: End after so many epochs without a better held-out loss; 0 for never.
         restarts: Fit from so many starts, and give back the one with the lowest held-out loss; all are in `result.restarts`.
@@ -115,7 +115,7 @@ def fit(
         checkpoint: Path, or `Checkpoint`, to write the run to on the way and at its end; see `resume`.
         on_nonfinite: What to do when a loss, a gradient or a parameter becomes NaN or infinite: "raise" `Diverged`, whose
             `result` is the fit up to the last finite state; "stop" and return that, with status "diverged"; or "rollback" to
-            the last judged epoch and go on at half the learning rate, up to ten times.
+            the last validated epoch and go on at half the learning rate, up to ten times.
         timeout: Seconds after which to end, with status "timed_out", once the steps in progress are done.
         progress: Show progress on standard error: True, False, or "auto", in a terminal or a notebook.
         snapshots: Epochs after which to keep the parameters, or how many to keep, spread evenly from the start to the end.
@@ -160,8 +160,8 @@ def fit(
     check_run(request, settings, samples)
     where, followers = _new_checkpoint(checkpoint), as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
-        told = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
-        settings = replace(settings, warnings=(*settings.warnings, *told))
+        noticed = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
+        settings = replace(settings, warnings=(*settings.warnings, *noticed))
         settings = choose_curvature(engine, settings, samples, traits, stop)
         run = Run(engine, settings, samples, traits, stop, [report, notify_observers, *followers], where)
         results = []
@@ -212,7 +212,7 @@ def resume(
         model: The model, where a file cannot hold it, as with a `ScoreFunction`.
         epochs: Another number of epochs, at least those that are done. A schedule is stretched to it.
         sample_weight: The same weights, if there were any.
-        validation: The same samples to judge by, if there were any; rows held out by their share are known.
+        validation: The same validation samples, if there were any; rows held out by their share are known.
         callbacks: As for `fit`.
         checkpoint: How to go on writing, if not every 30 seconds into the same file.
         timeout: As for `fit`.

@@ -174,7 +174,7 @@ def plot_density(
 def plot_loss(result: Fit, *, ax: Axes | None = None, published: tuple[Sequence[int], Sequence[float]] | None = None) -> Axes:
     """The loss of every epoch, before its update, of a fit in any dimension, and the held-out loss, after it.
 
-    A point marks `result.best_epoch` on the held-out curve, which joins the epochs at which the held-out rows were asked. Both
+    A point marks `result.best_epoch` on the held-out curve, which joins the epochs at which it was computed. Both
     losses are in learning units, those of the samples as trained on: standardised, or 1/[x]^2 with `standardize=False`.
 
     Args:

@@ -46,7 +46,7 @@ class FitResult:
             and `fit(x, initial_params=result)`. `Standardized` where the samples were standardised.
         history: One entry an epoch: "epoch", 1, 2, ...; "loss", before the updates and on the samples as trained on
             (standardised unless `standardize=False`), the mean over the epoch's batches; "learning_rate", of its first step;
-            "validation_loss", after it, NaN where the held-out rows were not asked, absent where none were held out.
+            "validation_loss", after it, NaN where it was not computed, absent where none were held out.
         status: "completed", "early_stopped", "diverged", "interrupted" or "timed_out".
         objective: What was minimised.
         backend: The backend that did it.

@@ -1,4 +1,4 @@
-"""All that a fit was told, once defaults are resolved: what a checkpoint holds of it, and the data laid out by it."""
+"""The arguments of a fit, once defaults are resolved: what a checkpoint holds of it, and the data laid out by it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Settings:
     Attributes:
         validation: Share of the rows that is held out; 0 where none is, or where the caller gave validation samples.
         together: Whether identical rows are held out together.
-        warnings: What was noticed at the door, in words.
+        warnings: What was noticed before training, in words.
 
     The others are as in `fit`.
     """
