@@ -86,8 +86,8 @@ class LogDensity:
         k = np.clip(np.searchsorted(self.t, t, side="right") - 1, 0, len(self.t) - 2)
         u = (t - self.t[k]) / h
         left, right = self.log_p[k], self.log_p[k + 1]
-        bend = u * (1.0 - u) ** 2 * h * self.slope[k] - u**2 * (1.0 - u) * h * self.slope[k + 1]
-        inside = left + (3.0 - 2.0 * u) * u**2 * (right - left) + bend
+        slopes = u * (1.0 - u) ** 2 * h * self.slope[k] - u**2 * (1.0 - u) * h * self.slope[k + 1]
+        inside = left + (3.0 - 2.0 * u) * u**2 * (right - left) + slopes
         return np.where((u >= 0.0) & (u <= 1.0), inside, -np.inf)
 
 

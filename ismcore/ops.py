@@ -11,11 +11,11 @@ backend hands in its own `Ops`; the core never looks at an array's type. Besides
     += -= *=        which may change x or make a new array; see below
 
 Axes are from 0, and shapes are tuples of ints without -1. In place the core updates only what an operator (+ - * / @, unary -),
-`pulled` or `plus_product` has just made, of which no view was taken since (by an index, `where`, `sum` or an operation on its
+`matmul_t` or `plus_product` has just made, of which no view was taken since (by an index, `where`, `sum` or an operation on its
 layout), to its own shape, and only in the closed formulas, around which nothing differentiates. So `ops` may give views, and
 arrays may be immutable. tests/strict_arrays.py holds the core to all this.
 
-A backend's `Ops` may add two more, which the closed formulas then call: `pulled(matrix, bar)`, matrix^T @ bar as a new array,
+A backend's `Ops` may add two more, which the closed formulas then call: `matmul_t(matrix, bar)`, matrix^T @ bar as a new array,
 where the framework multiplies by a transpose more slowly than need be; and `plus_product(x, factor, a, b)`, x + factor a b as a
 new array, for arrays of one shape and a Python number, where it has one call for that.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -17,8 +17,10 @@ from ismcore.optimizers.rules import Optimizer
 from ismcore.samples.checks import Standardizer
 from ismcore.seeds import stream
 
-__all__ = ["Problem", "Steps", "take_rows"]
+__all__ = ["Compile", "Loss", "Problem", "Steps", "take_rows"]
 
+Compile = Literal["auto", "on", "off"]
+"""How a backend takes its steps: its fastest way that costs nothing to make, a compiled one, or tier 0."""
 
 Inputs = TypeVar("Inputs", bound=Mapping[str, Any])
 
@@ -121,7 +123,7 @@ class Problem:
     standardizer: Standardizer
     row_weight: np.ndarray | None = None
     seed: int = 0
-    compile: str = "auto"
+    compile: Compile = "auto"
     batch_size: int | None = None
     clip_norm: float | None = None
     average: bool = False

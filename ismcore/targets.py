@@ -1,4 +1,4 @@
-"""Densities with a known score, to draw samples from and to judge fits by."""
+"""Densities with a known score, to draw samples from and to compare fits with."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def fit(
     x,
     params,
     *,
-    judged_by=None,
+    validation_x=None,
     weight=None,
     judge_weight=None,
     curvature_weight=0.0,
@@ -130,10 +130,10 @@ def fit(
         run.params = dict(average if average_decay is not None else params)
         done = epoch + 1
         run.best_epoch = run.best_epoch if run.best else done
-        if judged_by is None or not (done % every == 0 or done == epochs or (done < every and bin(done).count("1") == 1)):
+        if validation_x is None or not (done % every == 0 or done == epochs or (done < every and bin(done).count("1") == 1)):
             continue
-        by = np.ones(len(judged_by)) if judge_weight is None else judge_weight
-        run.validation[done] = loss(run.params, judged_by, by / by.sum(), curvature_weight)
+        by = np.ones(len(validation_x)) if judge_weight is None else judge_weight
+        run.validation[done] = loss(run.params, validation_x, by / by.sum(), curvature_weight)
         if run.validation[done] < best_loss - 1e-6 * max(1.0, abs(best_loss if run.best else 0.0)):
             best_loss, run.best, run.best_epoch = run.validation[done], run.params, done
         if patience and done - run.best_epoch >= patience:

@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_iris
 
 from ismcore.datasets import reference_run
-from ismcore.samples.advice import Traits, advise, row_groups, runs_away, traits_of
+from ismcore.samples.advice import Traits, row_groups, runs_away, traits_of, warnings_for
 from ismcore.samples.gaps import emptiest_gap
 
 SHAPES = {
@@ -26,7 +26,7 @@ def normal(n, d, seed=0):
     return np.random.default_rng(seed).standard_normal((n, d))
 
 
-def lumps(n, separation, share, seed=0):
+def clusters(n, separation, share, seed=0):
     rng = np.random.default_rng(seed)
     return rng.standard_normal((n, 1)) + separation * (rng.random((n, 1)) < share)
 
@@ -37,18 +37,18 @@ def lumps(n, separation, share, seed=0):
 def test_ordinary_samples_raise_no_warning(name, d, n):
     for seed in range(10):
         x = SHAPES[name](np.random.default_rng(seed), (n, d))
-        assert advise(x, parameters=100, held_out=n // 5) == ()
+        assert warnings_for(x, parameters=100, held_out=n // 5) == ()
 
 
 def test_float32_samples_raise_no_warning():
     x = normal(200_000, 2).astype(np.float32).astype(np.float64)
     assert len(np.unique(x[:, 0])) < len(x)  # chance ties in 24 bits are there, and no atoms
     assert traits_of(x).repeated == 0
-    assert advise(x) == ()
+    assert warnings_for(x) == ()
 
 
 def test_reference_sample_raises_no_warning():
-    assert advise(reference_run().sample, parameters=193, held_out=205) == ()
+    assert warnings_for(reference_run().sample, parameters=193, held_out=205) == ()
 
 
 def test_repeated_rows_are_counted_and_told():
@@ -56,7 +56,7 @@ def test_repeated_rows_are_counted_and_told():
     x = np.concatenate([x, x[:40]])
     assert traits_of(x).repeated == 40
     assert not traits_of(x).has_atoms
-    (text,) = advise(x)
+    (text,) = warnings_for(x)
     assert "40 of 340 rows" in text
     assert "curvature_weight" in text
 
@@ -67,7 +67,7 @@ def test_an_atom_is_named_with_value_column_and_share():
     (column, value, share) = traits_of(x).atoms[0]
     assert (column, value, round(share, 3)) == (1, 0.25, 0.1)
     assert traits_of(x).has_atoms
-    (text,) = advise(x)
+    (text,) = warnings_for(x)
     assert "0.25 in column 1 (10% of the rows)" in text
     assert "curvature_weight" in text
     assert "dequantise" in text
@@ -76,7 +76,7 @@ def test_an_atom_is_named_with_value_column_and_share():
 def test_many_atoms_are_cut_short():
     x = normal(1000, 1)
     x[:300, 0] = np.repeat(np.arange(10.0) / 10.0, 30)
-    (text,) = advise(x)
+    (text,) = warnings_for(x)
     assert "and 5 more" in text
 
 
@@ -87,7 +87,7 @@ def test_a_discrete_column_is_named_with_its_step(step):
     ((column, found),) = traits_of(x).steps
     assert column == 2
     assert found == pytest.approx(step, rel=1e-9)
-    (text,) = advise(x)
+    (text,) = warnings_for(x)
     assert f"2 (step {step:g})" in text
     assert "curvature_weight" in text
     assert "dequantise" in text
@@ -102,7 +102,7 @@ def test_the_rounding_of_a_column_is_its_step():
 def test_few_values_on_no_lattice_are_discrete_without_a_step():
     x = np.array([0.0, 1.0, np.e, np.pi])[np.random.default_rng(0).integers(0, 4, (500, 1))]
     assert traits_of(x).steps == ((0, 0.0),)
-    assert "uneven steps" in advise(x)[0]
+    assert "uneven steps" in warnings_for(x)[0]
 
 
 def test_two_values_are_a_lattice():
@@ -111,7 +111,7 @@ def test_two_values_are_a_lattice():
 
 def test_many_discrete_columns_are_cut_short():
     x = np.round(normal(400, 15))
-    assert "and 3 more" in advise(x)[0]
+    assert "and 3 more" in warnings_for(x)[0]
 
 
 def test_iris_is_discrete_in_every_column():
@@ -122,35 +122,35 @@ def test_iris_is_discrete_in_every_column():
 
 def test_an_objective_with_a_curvature_weight_is_told_what_bounds_it():
     for x in (np.round(normal(500, 2)), np.concatenate([normal(900, 2), np.full((100, 2), 0.5)])):
-        text = " ".join(advise(x, curvature_weight=0.1))
+        text = " ".join(warnings_for(x, curvature_weight=0.1))
         assert "a curvature weight of 0.1 was therefore used, which bounds it" in text
         assert "set a curvature_weight" not in text
-        text = " ".join(advise(x, curvature_weight=0.25))
+        text = " ".join(warnings_for(x, curvature_weight=0.25))
         assert "the curvature weight of 0.25 bounds it" in text
         assert "therefore" not in text
         assert "set a curvature_weight" not in text
 
 
 def test_the_smallest_model_is_not_told_to_take_a_smaller_one():
-    (affine,) = advise(normal(9, 8), parameters=8 * 9)
-    assert advise(normal(8, 8), parameters=8 * 9)[0].endswith("take fewer columns or more rows")
+    (affine,) = warnings_for(normal(9, 8), parameters=8 * 9)
+    assert warnings_for(normal(8, 8), parameters=8 * 9)[0].endswith("take fewer columns or more rows")
     assert "Affine" not in affine
-    assert "ismcore.Affine() at the smallest" in advise(normal(8, 8), parameters=8 * 9 + 1)[0]
+    assert "ismcore.Affine() at the smallest" in warnings_for(normal(8, 8), parameters=8 * 9 + 1)[0]
 
 
 def test_too_few_rows_for_the_parameters_for_the_dimension_and_to_hold_out():
-    assert "300 parameters" in advise(normal(99, 3), parameters=300)[0]
-    assert "Affine" in advise(normal(99, 3), parameters=300)[0]
-    assert "for 9 dimensions" in advise(normal(99, 9))[0]
-    assert "held-out part has 19 rows" in advise(normal(100, 3), held_out=19)[0]
-    assert advise(normal(100, 3), parameters=300, held_out=20) == ()
+    assert "300 parameters" in warnings_for(normal(99, 3), parameters=300)[0]
+    assert "Affine" in warnings_for(normal(99, 3), parameters=300)[0]
+    assert "for 9 dimensions" in warnings_for(normal(99, 9))[0]
+    assert "held-out part has 19 rows" in warnings_for(normal(100, 3), held_out=19)[0]
+    assert warnings_for(normal(100, 3), parameters=300, held_out=20) == ()
 
 
 @pytest.mark.parametrize(
     ("n", "separation", "share"), [(200, 7.0, 0.5), (1000, 7.0, 0.5), (1000, 7.0, 0.1), (20_000, 10.0, 0.1)]
 )
 def test_separated_modes_are_seen(n, separation, share):
-    hits = [traits_of(lumps(n, separation, share, seed)).gap for seed in range(10)]
+    hits = [traits_of(clusters(n, separation, share, seed)).gap for seed in range(10)]
     assert sum(gap is not None for gap in hits) >= 9
     for gap in filter(None, hits):
         assert 0.0 < gap.low < gap.high < separation
@@ -166,7 +166,7 @@ def test_modes_are_seen_across_a_principal_component_alone():
     assert gap is not None
     assert gap.direction == "principal component 1"
     assert gap.rows == np.count_nonzero(np.abs(gap_view(x) - (gap.low + gap.high) / 2) <= (gap.high - gap.low) / 2)
-    (text,) = advise(x)
+    (text,) = warnings_for(x)
     assert "principal component 1" in text
     assert "weights" in text
 
@@ -178,8 +178,8 @@ def gap_view(x):
 
 
 def test_a_sparse_valley_with_rows_enough_is_no_gap():
-    assert traits_of(lumps(1000, 6.5, 0.5)).gap is not None
-    assert traits_of(lumps(100_000, 6.5, 0.5)).gap is None
+    assert traits_of(clusters(1000, 6.5, 0.5)).gap is not None
+    assert traits_of(clusters(100_000, 6.5, 0.5)).gap is None
 
 
 def test_a_lattice_is_not_taken_for_modes():
@@ -228,22 +228,22 @@ def test_a_held_out_loss_that_runs_away(losses, away):
 
 
 def test_a_held_out_loss_that_runs_away_is_told():
-    (text,) = advise(normal(1000, 1), validation=[0.0, -1.0, 3.0])
+    (text,) = warnings_for(normal(1000, 1), validation=[0.0, -1.0, 3.0])
     assert "-1 at its best, look 2 of 3, 3 at the end" in text
-    assert advise(normal(1000, 1), validation=[0.0, -1.0, -0.9]) == ()
-    assert "a larger curvature_weight" in advise(normal(1000, 1), validation=[0.0, -1.0, 3.0], curvature_weight=0.1)[0]
+    assert warnings_for(normal(1000, 1), validation=[0.0, -1.0, -0.9]) == ()
+    assert "a larger curvature_weight" in warnings_for(normal(1000, 1), validation=[0.0, -1.0, 3.0], curvature_weight=0.1)[0]
 
 
 def test_known_traits_are_not_looked_for_again():
-    assert advise(None, traits=Traits(n=100, d=1)) == ()
+    assert warnings_for(None, traits=Traits(n=100, d=1)) == ()
 
 
 def test_a_hundred_thousand_rows_take_less_than_50_ms():
     x = normal(100_000, 10)
-    advise(x[:100])
+    warnings_for(x[:100])
     seconds = []
     for _ in range(5):
         start = time.thread_time()  # not what other processes take
-        advise(x, parameters=1000)
+        warnings_for(x, parameters=1000)
         seconds.append(time.thread_time() - start)
     assert min(seconds) < 0.05

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from truth import relative_error
+from truth import SMALL_SAMPLE, relative_error
 
 import ismcore
 from ismcore import analytic
 from ismcore.analytic import gradient
-from ismcore.analytic.routes import pulled
+from ismcore.analytic.routes import matmul_t
 from ismcore.calculus import NumpyCalculus
 from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Loss, Problem
@@ -38,7 +38,7 @@ def test_products_with_a_transpose_are_right_whatever_is_copied_for_them(shape, 
     matrix, bar = rng.standard_normal(shape), rng.standard_normal((shape[0], columns))
     engine = load_backend(backend)(dtype="float64")
     with engine.scope():
-        found = engine.to_numpy(pulled(engine.untaped.ops, engine.asarray(matrix), engine.asarray(bar)))
+        found = engine.to_numpy(matmul_t(engine.plain.ops, engine.asarray(matrix), engine.asarray(bar)))
     np.testing.assert_allclose(found, matrix.T @ bar, rtol=0, atol=1e-11)
 
 
@@ -49,17 +49,20 @@ def test_gradients_of_first_weights_are_given_transposed_where_that_is_asked(d, 
     engine = load_backend(backend)(dtype="float64")
     with engine.scope():
         params, given = engine.asarrays(model.initial_params(1, d)), engine.asarrays(problem.inputs())
-        (_, plain), (_, turned) = (
-            analytic.loss_and_gradient(engine.untaped, problem.loss, turned=turned)(params, engine.asarray(x), given)
-            for turned in (False, True)
+        (_, plain), (_, kept) = (
+            analytic.loss_and_gradient(engine.plain, problem.loss, keep_transposed=keep_transposed)(
+                params, engine.asarray(x), given
+            )
+            for keep_transposed in (False, True)
         )
-    assert analytic.across(problem) == ("layers.0.weight",)
+    assert analytic.transposed_weights(problem) == ("layers.0.weight",)
     for name, slope in plain.items():
-        other = engine.to_numpy(turned[name])
+        other = engine.to_numpy(kept[name])
         assert np.array_equal(engine.to_numpy(slope), other.T if name == "layers.0.weight" else other)
     assert plain["layers.0.weight"].shape == (4, d)
 
 
+@pytest.mark.filterwarnings(*SMALL_SAMPLE)
 @pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_weights_that_a_session_keeps_transposed_come_back_as_others_lie(backend):
     x = np.random.default_rng(0).standard_normal((7, 3))

@@ -174,15 +174,15 @@ def test_callbacks_that_fail_even_on_the_error_hide_nothing(tmp_path):
 
 def test_an_error_of_the_backend_s_is_told_and_the_checkpoint_written(tmp_path, monkeypatch):
     recorder, path = Recorder(), tmp_path / "run"
-    real = training.Loop.accept
+    real = training.Loop.record
 
-    def accept(loop, *arguments):
-        if loop.ledger.epoch >= 30:
+    def record(loop, *arguments):
+        if loop.run_state.epoch >= 30:
             raise MemoryError("device")
         real(loop, *arguments)
 
     with monkeypatch.context() as broken:
-        broken.setattr(training.Loop, "accept", accept)
+        broken.setattr(training.Loop, "record", record)
         with pytest.raises(MemoryError):
             fit(recorder, checkpoint=path)
     assert isinstance(recorder.events[-1].error, MemoryError)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import ismcore
-from ismcore.samples.advice import advise, traits_of
+from ismcore.samples.advice import traits_of, warnings_for
 from ismcore.samples.dependence import Dependence, dependence, resolution
 
 
@@ -97,7 +97,7 @@ def test_no_modes_are_read_from_rounding(name):
 
 
 @pytest.mark.parametrize("parts", [2, 3, 4, 6])
-def test_compositions_have_no_lumps_along_their_sum(parts):
+def test_compositions_have_no_clusters_along_their_sum(parts):
     for seed in range(20):
         x = np.random.default_rng(seed).dirichlet(np.full(parts, 3.0), size=1500)
         assert traits_of(x).gap is None
@@ -112,15 +112,15 @@ def test_modes_beside_dependent_columns_are_seen():
 
 
 def test_dependent_columns_are_told_with_their_evidence():
-    (text,) = advise(mixed(900))
+    (text,) = warnings_for(mixed(900))
     assert "columns 0, 2, 4 are linearly dependent" in text
     assert f"{dependence(mixed(900)).eigenvalue:.2g}" in text
     assert "no density" in text
     assert "drop 1 of these columns" in text
-    (text,) = advise(SINGULAR["two pairs"][0])
+    (text,) = warnings_for(SINGULAR["two pairs"][0])
     assert "in 2 directions" in text
     assert "drop 2" in text
-    (text,) = advise(compositions(900, 30))
+    (text,) = warnings_for(compositions(900, 30))
     assert "and 18 more" in text
 
 

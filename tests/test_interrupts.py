@@ -158,15 +158,15 @@ def test_ctrl_c_ends_all_starts_and_lbfgs_and_a_resumed_run(tmp_path):
 @pytest.mark.filterwarnings("ignore:curvature_weight 0 was chosen:ismcore.IsmWarning")
 def test_ctrl_c_during_the_choice_of_a_curvature_weight(monkeypatch):
     seen = []
-    real = training.Loop.settle
+    real = training.Loop.finish_chunk
 
-    def settle(loop):
+    def finish_chunk(loop):
         seen.append(loop)
         if len(seen) == 3:
             signal.raise_signal(signal.SIGINT)
         real(loop)
 
-    monkeypatch.setattr(training.Loop, "settle", settle)
+    monkeypatch.setattr(training.Loop, "finish_chunk", finish_chunk)
     result = ismcore.fit(X, **{**SHORT, "validation": 0.3}, objective=ismcore.ImplicitScoreMatching("auto"))
     assert (result.status, len(result.history["loss"]), len(seen)) == ("interrupted", 0, 3)
     assert np.isfinite(result.score(X)).all()

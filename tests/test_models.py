@@ -21,20 +21,20 @@ def drawn(model, d, seed=0):
 
 
 @pytest.mark.parametrize("model", MODELS, ids=repr)
-def test_folding_gives_the_score_of_the_unstandardised_samples(model):
+def test_in_units_gives_the_score_of_the_unstandardised_samples(model):
     mean, scale = np.array([1.0, -2.0, 0.5]), np.array([0.5, 3.0, 10.0])
     params = drawn(model, 3)
-    folded_model, folded = model.fold(params, mean, scale)
+    user_model, user_params = model.in_units(params, mean, scale)
     expected = score(model, params, (X - mean) / scale) / scale
-    np.testing.assert_allclose(score(folded_model, folded, X), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(score(user_model, user_params, X), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("model", MODELS, ids=repr)
-def test_unfolding_inverts_folding(model):
+def test_from_units_inverts_in_units(model):
     mean, scale = np.array([1.0, -2.0, 0.5]), np.array([0.5, 3.0, 10.0])
     params = drawn(model, 3)
-    folded_model, folded = model.fold(params, mean, scale)
-    back_model, back = folded_model.unfold(folded, mean, scale)
+    user_model, user_params = model.in_units(params, mean, scale)
+    back_model, back = user_model.from_units(user_params, mean, scale)
     assert back_model == model
     for name, value in params.items():
         np.testing.assert_allclose(back[name], value, rtol=1e-12, atol=1e-12)
@@ -43,7 +43,7 @@ def test_unfolding_inverts_folding(model):
 def test_score_function_comes_back_wrapped_with_its_own_parameter_names():
     model = ismcore.ScoreFunction(lambda ops, params, x: params["a"] * ops.tanh(x), {"a": np.array([1.0, 2.0, 3.0])})
     mean, scale = X.mean(axis=0), X.std(axis=0)
-    wrapped, params = model.fold(model.initial_params(0, 3), mean, scale)
+    wrapped, params = model.in_units(model.initial_params(0, 3), mean, scale)
     assert list(params) == ["a"]
     np.testing.assert_allclose(score(wrapped, params, X), np.array([1, 2, 3]) * np.tanh((X - mean) / scale) / scale)
 
@@ -80,7 +80,7 @@ def test_glorot_uniform_fills_its_bounds_and_has_no_bias():
 @pytest.mark.filterwarnings(*SMALL_SAMPLE)
 def test_the_network_of_no_arguments_is_that_of_the_default_fit():
     x = np.random.default_rng(0).normal(size=(40, 3))
-    fitted = ismcore.fit(x, backend="autograd", epochs=1, progress=False).model
+    fitted = ismcore.fit(x, backend="autograd", epochs=1, progress=False).model.inner
     assert fitted == ismcore.MLP() == ismcore.MLP((64,), "silu")
     assert ismcore.NoiseConditional(ismcore.MLP((5, 5))).net.activation == fitted.activation
 

@@ -13,7 +13,7 @@ from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Loss, Problem
 from ismcore.samples.checks import Standardizer
 
-pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE, "ignore:.* went back to the end:ismcore.IsmWarning")
+pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE, "ignore:.* rolled back to the end:ismcore.IsmWarning")
 
 D, N = 3, 23
 X = correlated(n=N, d=D)
@@ -207,7 +207,7 @@ def halved(rates, result):
     rates = np.array(rates)
     base = rates.copy()
     for text in result.warnings:
-        found = re.search(r"went back to the end of epoch (\d+) and on at ([\d.e-]+) of the learning rate", text)
+        found = re.search(r"rolled back to the end of epoch (\d+), and on at ([\d.e-]+) of the learning rate", text)
         if found:
             rates[int(found[1]) :] = base[int(found[1]) :] * float(found[2])
     return rates
@@ -222,7 +222,7 @@ def test_rollback_goes_on_from_the_last_judged_epoch_at_half_the_rate(backend, w
     options = {"limit": 1.2, "optimizer": ismcore.SGD(1.0), "epochs": 12}
     result = fitted(backend, where, schedule=TOO_FAST, on_nonfinite="rollback", **options)
     assert result.status == "completed"
-    assert [text for text in result.warnings if "went back to the end of epoch 4 and on at 0.5" in text]
+    assert [text for text in result.warnings if "rolled back to the end of epoch 4, and on at 0.5" in text]
     right = [0.05] * 4 + [0.25] * 8
     np.testing.assert_array_equal(halved(TOO_FAST, result), right)
     np.testing.assert_array_equal(result.history["learning_rate"], right)
@@ -252,7 +252,7 @@ def test_the_run_after_roll_backs_is_the_one_that_was_never_as_fast(options, sec
     slower = halved(rates, result)
     assert slower[-1] < rates[-1]
     plain = fitted("autograd", schedule=slower, on_nonfinite="rollback", **options)
-    assert not any("went back" in text for text in plain.warnings)
+    assert not any("rolled back" in text for text in plain.warnings)
     same_bits(result.params, plain.params)
     for key, value in plain.history.items():
         np.testing.assert_array_equal(result.history[key], value)
@@ -269,7 +269,7 @@ def test_rollback_gives_up_after_ten(plant, backend):
     with pytest.raises(ismcore.Diverged, match="the loss is nan at epoch 10") as caught:
         affine(backend, on_nonfinite="rollback")
     result = caught.value.result
-    assert sum("went back to the end of epoch 8" in text for text in result.warnings) == 10
+    assert sum("rolled back to the end of epoch 8" in text for text in result.warnings) == 10
     same_bits(result.params, right.params)
     np.testing.assert_array_equal(result.history["loss"][:9], right.history["loss"])
 

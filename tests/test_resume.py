@@ -21,7 +21,7 @@ from ismcore.training import loop as training
 pytestmark = pytest.mark.filterwarnings(
     *SMALL_SAMPLE,
     "ignore:the held-out loss ran away:ismcore.IsmWarning",
-    "ignore:.* went back to the end:ismcore.IsmWarning",
+    "ignore:.* rolled back to the end:ismcore.IsmWarning",
 )
 
 X = correlated(n=46)
@@ -80,7 +80,7 @@ RUNS = {"everything": EVERYTHING, "draws": DRAWS, "rolls back": ROLLS_BACK, "sto
 @pytest.fixture(autouse=True)
 def few_judgements(monkeypatch):
     """Held-out rows are asked after epochs 1, 2, 4 and 8 of 8, and after 1, 2, 4, 6 and 12 of 12."""
-    monkeypatch.setattr("ismcore.fitting.options.JUDGEMENTS", 2)
+    monkeypatch.setattr("ismcore.fitting.options.VALIDATIONS", 2)
 
 
 @pytest.fixture(params=RUNS)
@@ -157,7 +157,7 @@ def test_stopped_again_and_again_it_is_the_same_to_the_bit(name, backend, tmp_pa
 def test_a_run_that_rolls_back_does_so():
     found = ismcore.fit(X, backend="autograd", **ROLLS_BACK)
     assert found.status == "completed"
-    assert 1 <= len([text for text in found.warnings if "went back" in text]) < training.ROLLBACKS
+    assert 1 <= len([text for text in found.warnings if "rolled back" in text]) < training.ROLLBACKS
 
 
 def test_a_run_that_stops_early_does_so():
@@ -420,6 +420,7 @@ def changed(content, **changes):
         {"timings": {"run": "long"}},
         {"warnings": 3},
         {"rate_factor": None},
+        {"status": "fine"},
     ],
 )
 def test_a_forged_checkpoint_is_refused_by_name(stopped, change):

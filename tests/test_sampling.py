@@ -8,7 +8,7 @@ from truth import PLAIN, SMALL_SAMPLE
 
 import ismcore
 
-pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE, "ignore:along column 0 the samples fall into lumps:ismcore.IsmWarning")
+pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE, "ignore:along column 0 .* into clusters:ismcore.IsmWarning")
 
 TARGET = ismcore.targets.GaussianMixture([0.3, 0.7], [[-2.0, 0.0], [2.0, 1.0]], [0.5, 0.3])
 SCALES = tuple(np.geomspace(4.0, 0.05, 16))

@@ -13,14 +13,14 @@ import ismcore
 from ismcore.backend import GenericSession
 from ismcore.density import fisher_divergence
 from ismcore.fitting.run import best_of
-from ismcore.fitting.selection import NOISE_DRAWS, _judging
+from ismcore.fitting.selection import NOISE_DRAWS, _under_common_loss
 from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Loss, Problem
 from ismcore.samples.checks import Standardizer
 from ismcore.samples.splitting import fold_rows, held_out_rows
 from ismcore.testing import oracle
 from ismcore.training import loop as training
-from ismcore.training.ledger import Ledger, Plan
+from ismcore.training.run_state import Plan, RunState
 
 pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE)
 RAN_AWAY = pytest.mark.filterwarnings("ignore:the held-out loss ran away:ismcore.IsmWarning")
@@ -71,7 +71,7 @@ ALL = {"epochs": 60, "batch_size": 5, "clip_norm": 2.0, "average_decay": 0.9, "p
 @pytest.mark.parametrize("compile", ["auto", "off"])
 def test_a_run_with_everything_is_the_one_written_by_hand(backend, compile):
     run = replays.fit(
-        X[~OUT], START, judged_by=X[OUT], weight=WEIGHT[~OUT], judge_weight=WEIGHT[OUT], rate=0.03,
+        X[~OUT], START, validation_x=X[OUT], weight=WEIGHT[~OUT], judge_weight=WEIGHT[OUT], rate=0.03,
         schedule=("cosine", 0.25, 0.1), curvature_weight=0.01, seed=5, **ALL,
     )  # fmt: skip
     result = fitted(
@@ -103,7 +103,7 @@ def test_schedules_are_those_of_their_formulas(given, by_hand, batch_size):
 @RAN_AWAY
 def test_judgements_of_a_long_run_fall_on_every_hundredth_of_it_and_its_early_epochs():
     few = X[:8]
-    run = replays.fit(few, START, judged_by=X[8:], epochs=430, rate=3e-3, curvature_weight=0.1)
+    run = replays.fit(few, START, validation_x=X[8:], epochs=430, rate=3e-3, curvature_weight=0.1)
     assert list(run.validation)[:4] == [1, 2, 4, 8]
     assert_agree(fitted(x=few, epochs=430, validation=X[8:], optimizer=ismcore.Adam(3e-3), objective=objective(0.1)), run, 1e-8)
 
@@ -111,11 +111,11 @@ def test_judgements_of_a_long_run_fall_on_every_hundredth_of_it_and_its_early_ep
 @pytest.mark.parametrize(("epochs", "every"), [(1, 1), (7, 1), (430, 4), (5000, 50), (1000, 10), (130, 13)])
 def test_the_next_judgement_is_the_first_epoch_that_is_judged(epochs, every):
     plan = Plan(epochs, judge_every=every)
-    judged = [epoch for epoch in range(1, epochs + 1) if plan.judges(epoch)]
+    judged = [epoch for epoch in range(1, epochs + 1) if plan.validates(epoch)]
     assert judged[0] == 1
     assert judged[-1] == epochs
     for epoch in range(epochs):
-        assert plan.next_judgement(epoch) == next(e for e in judged if e > epoch)
+        assert plan.next_validation(epoch) == next(e for e in judged if e > epoch)
 
 
 @RAN_AWAY
@@ -169,7 +169,7 @@ def test_a_history_that_is_not_that_of_the_state_is_refused():
     state = ismcore.Adam().start(ismcore.Affine().initial_params(0, D))
     for step, losses in ((5, np.zeros(4)), (3, np.zeros(4)), (0, np.zeros(1))):
         with pytest.raises(ismcore.CheckpointMismatch, match=f"after {step} steps, and the history holds {len(losses)}"):
-            training.Loop(problem, Plan(10), Ledger(replace(state, step=step), losses))
+            training.Loop(problem, Plan(10), RunState(replace(state, step=step), losses))
 
 
 def test_a_network_in_general_position_takes_the_same_way_on_every_backend():
@@ -428,7 +428,7 @@ def test_the_best_of_several_is_the_one_with_the_lowest_held_out_loss_whenever_i
 def test_noise_that_dequantises_held_out_rows_is_as_wide_as_the_step_in_the_coordinates_of_training():
     step, scale = np.array([0.5, 0.0, 2.0]), np.array([4.0, 1.0, 0.1])
     held_out = replace(problem(None), x=X, standardizer=Standardizer(np.zeros(D), scale))
-    noise = _judging(held_out, 0.0, step).x - np.tile(X, (NOISE_DRAWS, 1))
+    noise = _under_common_loss(held_out, 0.0, step).x - np.tile(X, (NOISE_DRAWS, 1))
     half = 0.5 * step / scale
     assert np.all(np.abs(noise) <= half)
     np.testing.assert_allclose(np.abs(noise).max(axis=0), half, rtol=0.02)

@@ -143,7 +143,7 @@ class WholeBlocksOnly(AutogradBackend):
             return super().sum_over_rows(f, {name: value[: max(size, n - n % size)] for name, value in rows.items()}, size)
 
     @property
-    def untaped(self):
+    def plain(self):
         return self.Untaped(self.dtype)
 
 

@@ -42,8 +42,8 @@ class AutogradBackend(Backend):
         return np.array(array)
 
     @property
-    def untaped(self) -> Calculus:
-        """See `Backend.untaped`; plain NumPy, without the look-ups of autograd's wrappers."""
+    def plain(self) -> Calculus:
+        """See `Backend.plain`; plain NumPy, without the look-ups of autograd's wrappers."""
         return NumpyCalculus(self.dtype)
 
     def value_and_grad(self, f: Callable[..., Array], /) -> Callable[..., tuple[Array, Params]]:

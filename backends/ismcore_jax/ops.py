@@ -48,8 +48,8 @@ class JaxOps:
     permute_dims = staticmethod(jnp.transpose)
 
     @staticmethod
-    def pulled(matrix: jax.Array, bar: jax.Array, /) -> jax.Array:
-        """M^T bar: see `ismcore.analytic.routes.pulled`."""
+    def matmul_t(matrix: jax.Array, bar: jax.Array, /) -> jax.Array:
+        """M^T bar: see `ismcore.analytic.routes.matmul_t`."""
         if matrix.size < LARGE:
             return matrix.T @ bar
         if bar.shape[1] * sum(matrix.shape) < matrix.size:  # the others are smaller

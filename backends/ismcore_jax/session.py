@@ -32,13 +32,13 @@ class JaxSession(Session):
     def __init__(self, backend: Backend, problem: Problem, state: TrainState) -> None:
         self._backend = backend
         self._optimizer = problem.optimizer
-        self._across = analytic.across(problem)
+        self._transposed_names = analytic.transposed_weights(problem)
         self._program = _program(
             backend,
             problem.loss.canonical(),
             problem.optimizer.canonical(),
             tuple(sorted(problem.row_axes.items())),
-            self._across,
+            self._transposed_names,
         )
         self._x = backend.asarray(problem.x)
         self._inputs = backend.asarrays(problem.inputs())
@@ -46,7 +46,9 @@ class JaxSession(Session):
         size = problem.bytes_a_step()
         self._capacity = max(1, min(CAPACITY, DRAW_BYTES // size)) if size else CAPACITY
         # NumPy's arrays: a compiled program places its arguments in a tenth of the time that jax.device_put takes for each
-        params, first, second, average = (self._copied(_transposed(getattr(state, part), self._across)) for part in STATE_PARTS)
+        params, first, second, average = (
+            self._copied(_transposed(getattr(state, part), self._transposed_names)) for part in STATE_PARTS
+        )
         self._carry = params, _to_optax(problem.optimizer, state.step, first, second), average
         self._step = state.step
         self._names = tuple(state.params)
@@ -88,7 +90,7 @@ class JaxSession(Session):
     def _ordered(self, tree: Params) -> Params:
         """As NumPy arrays in the model's order: JAX returns dicts sorted by name."""
         found = {name: self._backend.to_numpy(tree[name]) for name in self._names if name in tree}
-        return {name: np.asarray(value, order="C") for name, value in _transposed(found, self._across).items()}
+        return {name: np.asarray(value, order="C") for name, value in _transposed(found, self._transposed_names).items()}
 
 
 @lru_cache(maxsize=64)
@@ -97,10 +99,12 @@ def _program(
     loss: Loss,
     optimizer: Optimizer,
     row_axes: tuple[tuple[str, int], ...],
-    across: tuple[str, ...],
+    transposed_names: tuple[str, ...],
 ) -> Callable[..., tuple[Any, Array]]:
     """The compiled loop. Whatever may change without a new program (rates, inputs, draws, samples, steps) is an argument."""
-    loss_and_gradient = analytic.loss_and_gradient(backend, loss, turned=True) if across else backend.loss_and_gradient(loss)
+    loss_and_gradient = (
+        analytic.loss_and_gradient(backend, loss, keep_transposed=True) if transposed_names else backend.loss_and_gradient(loss)
+    )
     rule = _transformation(optimizer)
     axes = dict(row_axes)
 
@@ -109,7 +113,7 @@ def _program(
             (params, moments, average), losses = carried
             at = jax.tree.map(lambda values: values[k], drawn)
             points, given = (x[at["rows"]], take_rows(inputs, axes, at["rows"])) if "rows" in at else (x, inputs)
-            value, gradient = loss_and_gradient(_transposed(params, across), points, given | at["given"])
+            value, gradient = loss_and_gradient(_transposed(params, transposed_names), points, given | at["given"])
             for limit in clip_norm:
                 gradient, _ = optax.clip_by_global_norm(limit).update(gradient, optax.EmptyState())
             direction, moments = rule.update(gradient, moments, params)

@@ -37,12 +37,12 @@ class TorchSession(Session):
         self._backend, self._problem = backend, problem
         self._x = backend.asarray(problem.x)
         self._inputs = backend.asarrays(problem.inputs())
-        self._across = analytic.across(problem)
-        trees = [_transposed(getattr(state, part), self._across) for part in STATE_PARTS]
+        self._transposed_names = analytic.transposed_weights(problem)
+        trees = [_transposed(getattr(state, part), self._transposed_names) for part in STATE_PARTS]
         self._shapes: Shapes = tuple((name, np.shape(value)) for name, value in trees[0].items())
         self._vectors: Tensors = tuple(backend.asarray(_joined(tree, self._shapes)) for tree in trees)
         self._step = state.step
-        arrays = self._vectors, self._shapes, self._across
+        arrays = self._vectors, self._shapes, self._transposed_names
         self._eager = eager_step(backend, problem, *arrays)
         self._compiled = compiled_step(backend, problem, *arrays) if problem.compile == "on" else None
         self._small = _is_small(backend, problem, state)
@@ -97,7 +97,9 @@ class TorchSession(Session):
 
     def state(self) -> TrainState:
         """See `Session.state`."""
-        trees = (_transposed(views(vector, self._shapes), self._across) if len(vector) else {} for vector in self._vectors)
+        trees = (
+            _transposed(views(vector, self._shapes), self._transposed_names) if len(vector) else {} for vector in self._vectors
+        )
         to_numpy = self._backend.to_numpy
         return TrainState(self._step, *({name: to_numpy(value) for name, value in tree.items()} for tree in trees))
 

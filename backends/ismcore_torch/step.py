@@ -57,10 +57,10 @@ class _DoubleBackward(Calculus):
         return psi, pull
 
 
-def loss_and_gradient(backend: Backend, loss: Loss, *, turned: bool = False) -> LossAndGradient:
-    """By the core's closed formulas (see there for `turned`), or by double backward on a tape."""
+def loss_and_gradient(backend: Backend, loss: Loss, *, keep_transposed: bool = False) -> LossAndGradient:
+    """By the core's closed formulas (see there for `keep_transposed`), or by double backward on a tape."""
     if analytic.supports(loss):
-        return analytic.loss_and_gradient(backend, loss, turned=turned)
+        return analytic.loss_and_gradient(backend, loss, keep_transposed=keep_transposed)
     calculus = _DoubleBackward(backend)
 
     def taped(params: Params, x: Array, inputs: LossInputs) -> tuple[Array, Params]:
@@ -74,7 +74,7 @@ def loss_and_gradient(backend: Backend, loss: Loss, *, turned: bool = False) -> 
     return taped
 
 
-def eager_step(backend: Backend, problem: Problem, vectors: Tensors, shapes: Shapes, across: tuple[str, ...]) -> Step:
+def eager_step(backend: Backend, problem: Problem, vectors: Tensors, shapes: Shapes, transposed_names: tuple[str, ...]) -> Step:
     """The step of a problem, one torch call after the other.
 
     Args:
@@ -82,17 +82,19 @@ def eager_step(backend: Backend, problem: Problem, vectors: Tensors, shapes: Sha
         problem: What is trained.
         vectors: The run's, see `Step`.
         shapes: Of the parameters as they lie in the vectors.
-        across: Names of the weights that lie there transposed: see `ismcore.analytic.across`.
+        transposed_names: Names of the weights that lie there transposed: see `ismcore.analytic.transposed_weights`.
     """
-    step = _step(loss_and_gradient(backend, problem.loss, turned=True), problem.optimizer, problem.clip_norm, shapes)
+    step = _step(loss_and_gradient(backend, problem.loss, keep_transposed=True), problem.optimizer, problem.clip_norm, shapes)
     # made once, as views of a small network's parameters take a tenth of its step
-    return partial(step, _params(vectors[0], shapes, across), vectors)
+    return partial(step, _params(vectors[0], shapes, transposed_names), vectors)
 
 
-def compiled_step(backend: Backend, problem: Problem, vectors: Tensors, shapes: Shapes, across: tuple[str, ...]) -> Step:
+def compiled_step(
+    backend: Backend, problem: Problem, vectors: Tensors, shapes: Shapes, transposed_names: tuple[str, ...]
+) -> Step:
     """The same step by `torch.compile`: one program for all fits of a kind, which is made when it is first called."""
     loss, optimizer = problem.loss.canonical(), problem.optimizer.canonical()
-    return partial(_compiled(backend, loss, optimizer, problem.clip_norm, shapes, across), vectors)
+    return partial(_compiled(backend, loss, optimizer, problem.clip_norm, shapes, transposed_names), vectors)
 
 
 @lru_cache(maxsize=16)
@@ -102,15 +104,15 @@ def _compiled(
     optimizer: Optimizer,
     clip_norm: float | None,
     shapes: Shapes,
-    across: tuple[str, ...],
+    transposed_names: tuple[str, ...],
 ) -> Callable[..., torch.Tensor]:
     closed = analytic.supports(loss)
     # torch.compile takes torch.func, and not a tape
-    gradient = analytic.loss_and_gradient(backend, loss, turned=True) if closed else backend.loss_and_gradient(loss)
+    gradient = analytic.loss_and_gradient(backend, loss, keep_transposed=True) if closed else backend.loss_and_gradient(loss)
     step = _step(gradient, optimizer, clip_norm, shapes)
 
     def whole(vectors: Tensors, x: torch.Tensor, inputs: LossInputs, numbers: Tensors) -> torch.Tensor:
-        return step(_params(vectors[0], shapes, across), vectors, x, inputs, numbers)
+        return step(_params(vectors[0], shapes, transposed_names), vectors, x, inputs, numbers)
 
     # torch.compile keeps at most eight programs for one code object: each kind has its own
     whole.__code__ = whole.__code__.replace()
@@ -140,8 +142,8 @@ def _step(
     return step
 
 
-def _params(theta: torch.Tensor, shapes: Shapes, across: tuple[str, ...]) -> Params:
-    return {name: value.T if name in across else value for name, value in views(theta, shapes).items()}
+def _params(theta: torch.Tensor, shapes: Shapes, transposed_names: tuple[str, ...]) -> Params:
+    return {name: value.T if name in transposed_names else value for name, value in views(theta, shapes).items()}
 
 
 def views(vector: torch.Tensor, shapes: Shapes) -> Params:

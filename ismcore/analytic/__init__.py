@@ -11,14 +11,14 @@ With d1 = sigma'(z1), d2 = sigma'(z2) of shapes (H1, n), (H2, n), weights (out, 
     energy, one hidden layer         -(W * W)^T (a * sigma''(z))                         n H d
     energy, deeper                   -sum_l sum_k g_l sigma''(z_l) (dz_l / dx_i)^2       n d H^2 a layer
 
-A route holds `fold`, what the weights alone give, once for all rows, and `forward` and `pullback`, all over `ismcore.ops.Ops`
-without a tape. The chain rule between them is applied here: forward, cotangents by the objective's formula, pullback, the
-pullback of `fold`. Nothing is registered as a framework's custom derivative, because
+A route holds `precompute`, what the weights alone give, once for all rows, and `forward` and `pullback`, all over
+`ismcore.ops.Ops` without a tape. The chain rule between them is applied here: forward, cotangents by the objective's formula,
+pullback, the pullback of `precompute`. Nothing is registered as a framework's custom derivative, because
 these lose second derivatives (torch.compile drops an autograd.Function's backward under torch.func) and forward mode.
 """
 
 from ismcore.analytic.choice import find_route
-from ismcore.analytic.gradient import across, loss, loss_and_gradient, score_and_diagonal, supports
+from ismcore.analytic.gradient import loss, loss_and_gradient, score_and_diagonal, supports, transposed_weights
 from ismcore.analytic.routes import Route
 
-__all__ = ["Route", "across", "find_route", "loss", "loss_and_gradient", "score_and_diagonal", "supports"]
+__all__ = ["Route", "find_route", "loss", "loss_and_gradient", "score_and_diagonal", "supports", "transposed_weights"]

@@ -6,13 +6,13 @@ from itertools import pairwise
 
 from ismcore.analytic.energies import DeepEnergy, ShallowEnergy
 from ismcore.analytic.routes import Route
-from ismcore.analytic.scores import FoldedTrace, OneHidden, Tangents, TwoHiddenDiagonal, TwoHiddenTrace
+from ismcore.analytic.scores import OneHidden, PrecomputedTrace, Tangents, TwoHiddenDiagonal, TwoHiddenTrace
 from ismcore.models import MLP, Energy, Model
 
 __all__ = ["find_route"]
 
 
-FOLDED_NUMBERS = 2**22
+PRECOMPUTED_NUMBERS = 2**22
 """What a formula makes of the weights has at most about so many numbers; some five arrays of that size are held at once."""
 
 
@@ -31,11 +31,11 @@ def find_route(model: Model, d: int, *, trace: bool, n: int | None = None) -> Ro
             return OneHidden(model, trace=trace)
         if trace and len(widths) == 2:
             return TwoHiddenTrace(model, trace=True)
-        if len(widths) == 2 and (n is None or n >= widths[0]) and d * widths[0] * widths[1] <= FOLDED_NUMBERS:
+        if len(widths) == 2 and (n is None or n >= widths[0]) and d * widths[0] * widths[1] <= PRECOMPUTED_NUMBERS:
             return TwoHiddenDiagonal(model, trace=False)
         products = [a * b for a, b in pairwise(widths)]
         if trace and widths[0] * sum(products[1:]) < d * sum(products):
-            return FoldedTrace(model, trace=True)
+            return PrecomputedTrace(model, trace=True)
         return Tangents(model, trace=trace)
     if isinstance(model, Energy) and isinstance(model.net, MLP):
         family = ShallowEnergy if len(model.net.hidden) == 1 else DeepEnergy

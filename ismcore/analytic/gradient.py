@@ -9,7 +9,7 @@ import numpy as np
 
 from ismcore.analytic.choice import find_route
 from ismcore.analytic.memory import keep_freed_memory
-from ismcore.analytic.routes import FOLDED, Route, transposed
+from ismcore.analytic.routes import PRECOMPUTED, Route, transposed
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.models import Model
@@ -17,7 +17,7 @@ from ismcore.objectives import ImplicitScoreMatching, LossInputs
 from ismcore.ops import Array, Params
 from ismcore.problem import Loss, Problem
 
-__all__ = ["across", "loss", "loss_and_gradient", "score_and_diagonal", "supports"]
+__all__ = ["loss", "loss_and_gradient", "score_and_diagonal", "supports", "transposed_weights"]
 
 
 def supports(loss: Loss) -> bool:
@@ -35,15 +35,15 @@ def supports(loss: Loss) -> bool:
     return found
 
 
-def across(problem: Problem) -> tuple[str, ...]:
-    """Names of the weights that a session does well to keep transposed: see `Route.across`."""
+def transposed_weights(problem: Problem) -> tuple[str, ...]:
+    """Names of the weights that a session does well to keep transposed: see `Route.transposed_weights`."""
     if not supports(problem.loss):
         return ()
-    return _route(problem.loss, problem.batch_rows, problem.x.shape[1]).across
+    return _route(problem.loss, problem.batch_rows, problem.x.shape[1]).transposed_weights
 
 
 def loss_and_gradient(
-    calculus: Calculus, loss: Loss, *, turned: bool = False
+    calculus: Calculus, loss: Loss, *, keep_transposed: bool = False
 ) -> Callable[[Params, Array, LossInputs], tuple[Array, Params]]:
     """The loss and its gradient as a function (params, x, inputs), for a loss that `supports` accepts.
 
@@ -52,17 +52,19 @@ def loss_and_gradient(
     Args:
         calculus: Operations.
         loss: Model and objective.
-        turned: Whether gradients of the weights that `across` names are given transposed, as the formula finds them.
+        keep_transposed: Whether gradients of the weights that `transposed_weights` names stay transposed, as the
+            formula finds them.
     """
     keep_freed_memory()
 
     def value_and_gradient(params: Params, x: Array, inputs: LossInputs) -> tuple[Array, Params]:
-        route, folded, total = _total(calculus, loss, params, x, inputs, gradient=True)
-        if folded is not None:
-            for name, slope in route.unfold(calculus.ops, params, folded, total[FOLDED]).items():
+        route, precomputed, total = _total(calculus, loss, params, x, inputs, gradient=True)
+        if precomputed is not None:
+            for name, slope in route.pullback_precomputed(calculus.ops, params, precomputed, total[PRECOMPUTED]).items():
                 total[name] = total[name] + slope
-        turn = () if turned else route.across
-        return total["loss"], {name: transposed(calculus.ops, total[name]) if name in turn else total[name] for name in params}
+        for name in () if keep_transposed else route.transposed_weights:
+            total[name] = transposed(calculus.ops, total[name])
+        return total["loss"], {name: total[name] for name in params}
 
     return value_and_gradient
 
@@ -82,8 +84,8 @@ def score_and_diagonal(calculus: Calculus, model: Model, params: Params, x: Arra
     route = find_route(model, d, trace=False, n=n)
     if route is None:
         return None
-    folded, size = route.fold(ops, params), _block_rows(calculus, route, d)
-    parts = [route.forward(ops, params, folded, transposed(ops, x[i : i + size]))[:2] for i in range(0, n, size)]
+    precomputed, size = route.precompute(ops, params), _block_rows(calculus, route, d)
+    parts = [route.forward(ops, params, precomputed, transposed(ops, x[i : i + size]))[:2] for i in range(0, n, size)]
     psi, diagonal = (transposed(ops, ops.concat(list(values), axis=1)) for values in zip(*parts, strict=True))
     return psi, diagonal
 
@@ -97,16 +99,16 @@ def _total(
     *,
     gradient: bool,
 ) -> tuple[Route, Any, Params]:
-    """The formula used, what it folded, and the sums over all rows: the loss and, if asked for, what `Route.pullback` gives."""
+    """The formula, what it precomputed, and sums over all rows: the loss and, if asked for, what `Route.pullback` gives."""
     objective, ops = _exact(loss), calculus.ops
     n, d = x.shape
     weighted = "row_weight" in inputs
     route = _route(loss, n, d)
     rows = {"x": x, **({"weight": inputs["row_weight"]} if weighted else {})}
-    folded = route.fold(ops, params)
+    precomputed = route.precompute(ops, params)
 
     def block(part: Params) -> Params:
-        psi, second, residuals = route.forward(ops, params, folded, transposed(ops, part["x"]))
+        psi, second, residuals = route.forward(ops, params, precomputed, transposed(ops, part["x"]))
         weight = part["weight"] if weighted else 1.0 / n
         value, psi_bar, second_bar = objective.cotangents(ops, psi, second, weight, inputs)
         found: Params = {"loss": value}
@@ -114,7 +116,7 @@ def _total(
             found |= route.pullback(ops, residuals, psi_bar, second_bar)
         return found
 
-    return route, folded, calculus.sum_over_rows(block, rows, _block_rows(calculus, route, d))
+    return route, precomputed, calculus.sum_over_rows(block, rows, _block_rows(calculus, route, d))
 
 
 def _exact(loss: Loss) -> ImplicitScoreMatching:

@@ -17,18 +17,18 @@ from ismcore.models.activations import get_activation
 from ismcore.ops import Array, Ops, Params
 
 __all__ = [
-    "FOLDED",
+    "PRECOMPUTED",
     "Axes",
     "Layers",
     "Route",
+    "copied_transpose",
     "flat",
     "least_rows",
+    "matmul_t",
     "product",
-    "pulled",
     "row_times",
     "times_column",
     "transposed",
-    "turned",
     "unflat",
 ]
 
@@ -36,49 +36,71 @@ LEAST_PRODUCTS = 512
 """Each block multiplies at least this many tangents by the weights."""
 LEAST_ROWS = 4
 """Each block of tangents has at least this many rows: XLA is slow at sums next to an axis of length 1."""
-FOLDED = "folded"
-"""Name, in what `Route.pullback` gives, of the gradient in what `Route.fold` gave."""
+PRECOMPUTED = "precomputed"
+"""Name, in what `Route.pullback` gives, of the gradient in what `Route.precompute` gave."""
 
 
 class Route(ABC):
     """Closed formulas for a family of networks.
+
+    A cotangent is called `a_bar`: the gradient of the loss in a, of a's shape, summed over the rows where a belongs to no row.
 
     Args:
         net: The network.
         trace: Whether the second quantity is the divergence, (n,), or the Jacobian diagonal, (d, n).
 
     Attributes:
-        across: Weights that are multiplied, entry by entry, by the transpose of others, and so are their gradients, which
-            `pullback` and `unfold` therefore give transposed: where the rows are few, turning them takes a third of a step.
+        transposed_weights: Names of the weights that are multiplied, entry by entry, by the transpose of others. So are their
+            gradients, which `pullback` and `pullback_precomputed` therefore give transposed, (in, out): where the rows are
+            few, to transpose them takes a third of a step.
     """
 
-    across: tuple[str, ...] = ()
+    transposed_weights: tuple[str, ...] = ()
 
     def __init__(self, net: MLP, *, trace: bool) -> None:
         self.net = net
         self.trace = trace
 
-    def fold(self, ops: Ops, params: Params) -> Any:
-        """What depends on the weights alone, found once for all rows; None where there is nothing such."""
+    def precompute(self, ops: Ops, params: Params) -> Any:
+        """What depends on the weights alone, found once for all rows; None where there is nothing such.
+
+        An array, or a tuple of which the first array is what the rows are multiplied by: each route says which, and of which
+        shape.
+        """
         return None
 
     @abstractmethod
-    def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
-        """Score (d, n); divergence (n,) or Jacobian diagonal (d, n); residuals for `pullback`.
+    def forward(self, ops: Ops, params: Params, precomputed: Any, x: Array) -> tuple[Array, Array, Any]:
+        """Score and second quantity of each row, and what `pullback` needs of the way there.
 
-        The samples x are (d, n).
+        Args:
+            ops: Operations.
+            params: Weights (out, in) and biases (out,).
+            precomputed: What `precompute` gave.
+            x: Samples, (d, n).
+
+        Returns:
+            psi, (d, n), in 1/[x]; the divergence, (n,), or the Jacobian diagonal, (d, n), in 1/[x]^2; and the residuals, a
+            tuple whose fields and shapes each route names.
         """
 
     @abstractmethod
     def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
         """Gradient in the parameters of sum(psi_bar * psi) + sum(second_bar * second); the cotangents count as constants.
 
-        What `fold` gave counts as a constant too; its own gradient is there by the name `FOLDED`, if it gave something.
+        What `precompute` gave counts as a constant too; the gradient in it (in its first array, if it is a tuple) is there by
+        the name `PRECOMPUTED`, if it gave something.
+
+        Args:
+            ops: Operations.
+            residuals: What `forward` gave.
+            psi_bar: (d, n).
+            second_bar: (n,) or (d, n), as the second quantity is.
         """
 
-    def unfold(self, ops: Ops, params: Params, folded: Any, folded_bar: Array) -> Params:
-        """Gradient in the weights through `fold`, given that of what it gave, summed over all rows."""
-        raise NotImplementedError(f"{type(self).__name__} folds nothing")
+    def pullback_precomputed(self, ops: Ops, params: Params, precomputed: Any, precomputed_bar: Array) -> Params:
+        """Gradient in the weights through `precompute`, given that in what it gave, summed over all rows, of its shape."""
+        raise NotImplementedError(f"{type(self).__name__} precomputes nothing")
 
     def numbers_a_row(self, d: int) -> int:
         """About how many numbers the forward pass and the pullback keep for each row."""
@@ -91,12 +113,12 @@ class Route(ABC):
 
 @dataclass(frozen=True)
 class Layers:
-    """Weights, biases and the forward pass of an MLP.
+    """Weights and the forward pass of an MLP: z_l = W_l h_{l-1} + b_l, h_l = sigma(z_l), h_0 = x.
 
     Attributes:
-        weights: W_1 ... W_{L+1}.
-        h: h_0 = x, ..., h_L, each (H, n).
-        jets: sigma and its derivatives at z_1 ... z_L.
+        weights: W_1 ... W_{L+1}, (H_l, H_{l-1}) each, with H_0 = d; W_l is `layers.{l - 1}.weight`.
+        h: h_0 ... h_L, (H_l, n) each.
+        jets: For each of z_1 ... z_L sigma and its first derivatives there, (H_l, n) each.
     """
 
     weights: list[Array]
@@ -111,20 +133,27 @@ class Layers:
         weights = [params[f"layers.{k}.weight"] for k in range(count)]
         h, jets = [x], []
         for k in range(count - 1):
-            z = product(weights[k], h[-1]) if k or first is None else pulled(ops, first, x)
+            z = product(weights[k], h[-1]) if k or first is None else matmul_t(ops, first, x)
             z += params[f"layers.{k}.bias"][:, None]
             jets.append(tuple(islice(jet(ops, z), order + 1)))
             h.append(jets[-1][0])
         return cls(weights, h, jets)
 
-    def pullback(self, ops: Ops, z_bars: list[Array], h_bar: Array | None, across: tuple[str, ...] = ()) -> Params:
-        """Gradient of the hidden layers, given cotangents from outside the forward pass.
+    def pullback(self, ops: Ops, z_bars: list[Array], h_bar: Array | None, transposed_weights: tuple[str, ...] = ()) -> Params:
+        """Gradient in the hidden layers' weights and biases, given cotangents from outside the forward pass.
+
+        From the last layer to the first, with d_l = sigma'(z_l) and c_l the cotangent of z_l from outside:
+
+            z_bar_l     = c_l + d_l * h_bar_l       h_l = sigma(z_l)
+            W_bar_l     = z_bar_l h_{l-1}^T         z_l = W_l h_{l-1} + b_l
+            b_bar_l     = sum_n z_bar_l
+            h_bar_{l-1} = W_l^T z_bar_l
 
         Args:
             ops: Operations.
-            z_bars: Of z_1 ... z_L, through the derivatives of sigma.
-            h_bar: Of h_L, through the output; None for none. It is overwritten.
-            across: Weights whose gradient is to be transposed: see `Route.across`.
+            z_bars: c_1 ... c_L, (H_l, n) each: through the derivatives of sigma.
+            h_bar: h_bar_L, (H_L, n): through the output; None for none. It is overwritten.
+            transposed_weights: Weights whose gradient is to be transposed: see `Route.transposed_weights`.
         """
         found: Params = {}
         for k in reversed(range(len(z_bars))):
@@ -132,10 +161,10 @@ class Layers:
             if h_bar is not None:
                 z_bar = _plus_product(ops, z_bar, h_bar, self.jets[k][1])
             weight, h = f"layers.{k}.weight", self.h[k]
-            found[weight] = h @ transposed(ops, z_bar) if weight in across else z_bar @ transposed(ops, h)
+            found[weight] = h @ transposed(ops, z_bar) if weight in transposed_weights else z_bar @ transposed(ops, h)
             found[f"layers.{k}.bias"] = ops.sum(z_bar, axis=1)
             if k:
-                h_bar = pulled(ops, self.weights[k], z_bar)
+                h_bar = matmul_t(ops, self.weights[k], z_bar)
         return found
 
 
@@ -164,9 +193,9 @@ def _plus_product(ops: Ops, x: Array, a: Array, b: Array) -> Array:
     return a
 
 
-def pulled(ops: Ops, matrix: Array, bar: Array) -> Array:
-    """M^T bar: the cotangent of v, given that of M v. By the operations' own `pulled`, where they have one."""
-    own = getattr(ops, "pulled", None)
+def matmul_t(ops: Ops, matrix: Array, bar: Array) -> Array:
+    """M^T bar: the cotangent of v, given that of M v. By the operations' own `matmul_t`, where they have one."""
+    own = getattr(ops, "matmul_t", None)
     return own(matrix, bar) if own else product(transposed(ops, matrix), bar)
 
 
@@ -175,7 +204,7 @@ def transposed(ops: Ops, matrix: Array) -> Array:
     return ops.permute_dims(matrix, (1, 0))
 
 
-def turned(ops: Ops, matrix: Array) -> Array:
+def copied_transpose(ops: Ops, matrix: Array) -> Array:
     """A matrix's transpose in memory of its own: what is made with a mere view is laid out like the view, and then slow."""
     a, b = matrix.shape
     if 1 in (a, b):

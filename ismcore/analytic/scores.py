@@ -1,26 +1,30 @@
-"""Closed formulas for networks that give the score itself."""
+"""Closed formulas for networks that give the score itself.
+
+Throughout d1, d2, ... are sigma'(z_1), sigma'(z_2), ... and dd1, dd2, ... sigma''(z_1), sigma''(z_2), ..., (H_l, n) each, and
+c_l is the part of the cotangent of z_l that comes through them, (H_l, n): `ScoreRoute.finish` adds what comes through psi.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from ismcore.analytic.routes import (
-    FOLDED,
+    PRECOMPUTED,
     Axes,
     Layers,
     Route,
+    copied_transpose,
     flat,
     least_rows,
-    pulled,
+    matmul_t,
     row_times,
     times_column,
     transposed,
-    turned,
     unflat,
 )
 from ismcore.ops import Array, Ops, Params
 
-__all__ = ["FoldedTrace", "OneHidden", "Tangents", "TwoHiddenDiagonal", "TwoHiddenTrace"]
+__all__ = ["OneHidden", "PrecomputedTrace", "Tangents", "TwoHiddenDiagonal", "TwoHiddenTrace"]
 
 
 class ScoreRoute(Route):
@@ -35,8 +39,20 @@ class ScoreRoute(Route):
     def finish(
         self, ops: Ops, layers: Layers, psi_bar: Array, z_bars: list[Array], weight_bars: dict[int, Array] | None = None
     ) -> Params:
-        """All gradients, given the cotangents of z_l and those of weights, by layer, from beside the forward pass."""
-        found = layers.pullback(ops, z_bars, pulled(ops, layers.weights[-1], psi_bar), self.across)
+        """All gradients, given the cotangents from beside the forward pass.
+
+            h_bar_L     = W_{L+1}^T psi_bar, which goes through `Layers.pullback`
+            W_bar_{L+1} = psi_bar h_L^T
+            b_bar_{L+1} = sum_n psi_bar
+
+        Args:
+            ops: Operations.
+            layers: The forward pass.
+            psi_bar: (d, n).
+            z_bars: c_1 ... c_L, (H_l, n) each.
+            weight_bars: What is to be added to W_bar_{k+1}, of its shape, by k.
+        """
+        found = layers.pullback(ops, z_bars, matmul_t(ops, layers.weights[-1], psi_bar), self.transposed_weights)
         last = f"layers.{len(layers.jets)}"
         found[f"{last}.weight"] = psi_bar @ transposed(ops, layers.h[-1])
         for k, weight_bar in (weight_bars or {}).items():
@@ -46,101 +62,146 @@ class ScoreRoute(Route):
 
 
 class OneHidden(ScoreRoute):
-    """J = W2 diag(d1) W1: the diagonal is (W2 * W1^T) d1, and the divergence the product of its column sums with d1."""
+    """J = W2 diag(d1) W1: the diagonal is M d1 with M = W2 * W1^T, (d, H), and the divergence m . d1, m its column sums, (H,).
 
-    across = ("layers.0.weight",)
+    Residuals: the forward pass, and M or m.
+    """
 
-    def fold(self, ops: Ops, params: Params) -> tuple[Array, Array]:
-        """W2 * W1^T, (d, H), or its column sums, (H,); and the W1^T in it."""
-        first = turned(ops, params["layers.0.weight"])
+    transposed_weights = ("layers.0.weight",)
+
+    def precompute(self, ops: Ops, params: Params) -> tuple[Array, Array]:
+        """M, (d, H), or m, (H,); and the W1^T in it, (d, H)."""
+        first = copied_transpose(ops, params["layers.0.weight"])
         mix = params["layers.1.weight"] * first
         return (ops.sum(mix, axis=0) if self.trace else mix), first
 
-    def unfold(self, ops: Ops, params: Params, folded: Any, folded_bar: Array) -> Params:
-        """See `Route.unfold`."""
+    def pullback_precomputed(self, ops: Ops, params: Params, precomputed: Any, precomputed_bar: Array) -> Params:
+        """See `Route.pullback_precomputed`; for the divergence each row of M_bar is m_bar.
+
+        W1_bar^T = M_bar * W2
+        W2_bar   = M_bar * W1^T
+        """
         return {
-            "layers.0.weight": folded_bar * params["layers.1.weight"],
-            "layers.1.weight": folded_bar * folded[1],
+            "layers.0.weight": precomputed_bar * params["layers.1.weight"],
+            "layers.1.weight": precomputed_bar * precomputed[1],
         }
 
-    def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
+    def forward(self, ops: Ops, params: Params, precomputed: Any, x: Array) -> tuple[Array, Array, tuple[Layers, Array]]:
         """See `Route.forward`."""
-        mix, first = folded
+        mix, first = precomputed
         layers = Layers.of(ops, self.net, params, x, order=2, first=first)
         d1 = layers.jets[0][1]
         second = row_times(mix, d1) if self.trace else mix @ d1
         return self.output(params, layers), second, (layers, mix)
 
-    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
-        """See `Route.pullback`."""
+    def pullback(self, ops: Ops, residuals: tuple[Layers, Array], psi_bar: Array, second_bar: Array) -> Params:
+        """See `Route.pullback`.
+
+        c_1   = dd1 * (M^T second_bar)          divergence: dd1 * (m second_bar^T)
+        M_bar = second_bar d1^T                 divergence: m_bar = sum_n d1 second_bar
+        """
         layers, mix = residuals
-        _, d1, d2 = layers.jets[0]
+        _, d1, dd1 = layers.jets[0]
         if not self.trace:
-            z_bar = pulled(ops, mix, second_bar)
-            z_bar *= d2
+            z_bar = matmul_t(ops, mix, second_bar)
+            z_bar *= dd1
             mix_bar = second_bar @ transposed(ops, d1)
         else:
-            z_bar = mix[:, None] * d2
+            z_bar = mix[:, None] * dd1
             z_bar *= second_bar
             mix_bar = times_column(d1, second_bar)
-        return {**self.finish(ops, layers, psi_bar, [z_bar]), FOLDED: mix_bar}
+        return {**self.finish(ops, layers, psi_bar, [z_bar]), PRECOMPUTED: mix_bar}
+
+
+class _TwoHiddenResiduals(NamedTuple):
+    """What the routes of two hidden layers keep.
+
+    Attributes:
+        layers: The forward pass, with two derivatives of sigma.
+        mix: M, (H2, H1), or all M_i, (d H2, H1).
+        u: u = M d1, (H2, n), or all u_i = M_i d1, (d, H2, n).
+    """
+
+    layers: Layers
+    mix: Array
+    u: Array
 
 
 class TwoHiddenTrace(ScoreRoute):
-    """Divergence d2^T M d1 with M = W2 * (W1 W3)^T: no factor d for a row."""
+    """Divergence d2 . u with u = M d1, M = W2 * T and T = (W1 W3)^T, (H2, H1): no factor d for a row."""
 
-    def fold(self, ops: Ops, params: Params) -> tuple[Array, Array]:
-        """M, and the (W1 W3)^T in it, both (H2, H1)."""
+    def precompute(self, ops: Ops, params: Params) -> tuple[Array, Array]:
+        """M and T, both (H2, H1)."""
         through = transposed(ops, params["layers.0.weight"] @ params["layers.2.weight"])
         return params["layers.1.weight"] * through, through
 
-    def unfold(self, ops: Ops, params: Params, folded: Any, folded_bar: Array) -> Params:
-        """See `Route.unfold`."""
+    def pullback_precomputed(self, ops: Ops, params: Params, precomputed: Any, precomputed_bar: Array) -> Params:
+        """See `Route.pullback_precomputed`.
+
+        T_bar^T = (M_bar * W2)^T                of W1 W3, (H1, H2)
+        W1_bar  = T_bar^T W3^T
+        W2_bar  = M_bar * T
+        W3_bar  = W1^T T_bar^T
+        """
         w1, w2, w3 = (params[f"layers.{k}.weight"] for k in range(3))
-        _, through = folded
-        through_bar = transposed(ops, folded_bar * w2)
+        _, through = precomputed
+        product_bar = transposed(ops, precomputed_bar * w2)
         return {
-            "layers.0.weight": through_bar @ transposed(ops, w3),
-            "layers.1.weight": folded_bar * through,
-            "layers.2.weight": transposed(ops, w1) @ through_bar,
+            "layers.0.weight": product_bar @ transposed(ops, w3),
+            "layers.1.weight": precomputed_bar * through,
+            "layers.2.weight": transposed(ops, w1) @ product_bar,
         }
 
-    def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
+    def forward(self, ops: Ops, params: Params, precomputed: Any, x: Array) -> tuple[Array, Array, _TwoHiddenResiduals]:
         """See `Route.forward`."""
         layers = Layers.of(ops, self.net, params, x, order=2)
-        mix, _ = folded
-        carried = mix @ layers.jets[0][1]
-        return self.output(params, layers), ops.sum(carried * layers.jets[1][1], axis=0), (layers, mix, carried)
+        mix, _ = precomputed
+        u = mix @ layers.jets[0][1]
+        divergence = ops.sum(u * layers.jets[1][1], axis=0)
+        return self.output(params, layers), divergence, _TwoHiddenResiduals(layers, mix, u)
 
-    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
-        """See `Route.pullback`."""
-        layers, mix, carried = residuals
+    def pullback(self, ops: Ops, residuals: _TwoHiddenResiduals, psi_bar: Array, second_bar: Array) -> Params:
+        """See `Route.pullback`.
+
+        u_bar = second_bar d2
+        c_1   = dd1 * (M^T u_bar)
+        c_2   = dd2 * (second_bar u)
+        M_bar = u_bar d1^T
+        """
+        layers, mix, u = residuals
         (_, d1, dd1), (_, d2, dd2) = layers.jets
-        weighted = second_bar * d2
-        z1_bar = pulled(ops, mix, weighted)
+        u_bar = second_bar * d2
+        z1_bar = matmul_t(ops, mix, u_bar)
         z1_bar *= dd1
-        z2_bar = second_bar * carried
+        z2_bar = second_bar * u
         z2_bar *= dd2
-        return {**self.finish(ops, layers, psi_bar, [z1_bar, z2_bar]), FOLDED: weighted @ transposed(ops, d1)}
+        return {**self.finish(ops, layers, psi_bar, [z1_bar, z2_bar]), PRECOMPUTED: u_bar @ transposed(ops, d1)}
 
 
 class TwoHiddenDiagonal(ScoreRoute):
-    """J_ii = d2^T M_i d1 with M_i = W2 * (W1[:, i] W3[i])^T: the weights are scaled, once, and not the tangents of every row.
+    """J_ii = d2 . u_i with u_i = M_i d1, M_i = W2 * T_i and T_i = (W1[:, i] W3[i])^T, (H2, H1).
 
-    The products take as long as those of `Tangents`; of fourteen passes over numbers (d, H, n) beside them five remain.
+    The weights are scaled, once, and not the tangents of every row. The products take as long as those of `Tangents`; of
+    fourteen passes over numbers (d, H, n) beside them five remain.
     """
 
-    def fold(self, ops: Ops, params: Params) -> tuple[Array, Array]:
-        """All M_i, one below the other, (d H2, H1), and the (W1[:, i] W3[i])^T in them, (d, H2, H1)."""
+    def precompute(self, ops: Ops, params: Params) -> tuple[Array, Array]:
+        """All M_i, one below the other, (d H2, H1), and all T_i, (d, H2, H1)."""
         w1, w2, w3 = (params[f"layers.{k}.weight"] for k in range(3))
-        through = w3[:, :, None] * turned(ops, w1)[:, None, :]
+        through = w3[:, :, None] * copied_transpose(ops, w1)[:, None, :]
         return ops.reshape(through * w2, (w3.shape[0] * w3.shape[1], w2.shape[1])), through
 
-    def unfold(self, ops: Ops, params: Params, folded: Any, folded_bar: Array) -> Params:
-        """See `Route.unfold`."""
+    def pullback_precomputed(self, ops: Ops, params: Params, precomputed: Any, precomputed_bar: Array) -> Params:
+        """See `Route.pullback_precomputed`; j counts the units of the first layer, k those of the second.
+
+        T_bar_i      = M_bar_i * W2
+        W1_bar[j, i] = sum_k T_bar_i[k, j] W3[i, k]
+        W2_bar       = sum_i M_bar_i * T_i
+        W3_bar[i, k] = sum_j T_bar_i[k, j] W1[j, i]
+        """
         w1, w2, w3 = (params[f"layers.{k}.weight"] for k in range(3))
-        _, through = folded
-        mix_bar = ops.reshape(folded_bar, tuple(through.shape))
+        _, through = precomputed
+        mix_bar = ops.reshape(precomputed_bar, tuple(through.shape))
         through_bar = mix_bar * w2
         return {
             "layers.0.weight": transposed(ops, ops.sum(through_bar * w3[:, :, None], axis=1)),
@@ -156,53 +217,100 @@ class TwoHiddenDiagonal(ScoreRoute):
         """See `Route.least_rows`."""
         return 128
 
-    def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
+    def forward(self, ops: Ops, params: Params, precomputed: Any, x: Array) -> tuple[Array, Array, _TwoHiddenResiduals]:
         """See `Route.forward`."""
         layers = Layers.of(ops, self.net, params, x, order=2)
-        mix, through = folded
+        mix, through = precomputed
         (_, d1, _), (_, d2, _) = layers.jets
-        carried = ops.reshape(mix @ d1, (through.shape[0], through.shape[1], d1.shape[1]))
-        return self.output(params, layers), ops.sum(carried * d2, axis=1), (layers, mix, carried)
+        u = ops.reshape(mix @ d1, (through.shape[0], through.shape[1], d1.shape[1]))
+        return self.output(params, layers), ops.sum(u * d2, axis=1), _TwoHiddenResiduals(layers, mix, u)
 
-    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
-        """See `Route.pullback`."""
-        layers, mix, carried = residuals
+    def pullback(self, ops: Ops, residuals: _TwoHiddenResiduals, psi_bar: Array, second_bar: Array) -> Params:
+        """See `Route.pullback`.
+
+        u_bar_i = second_bar_i d2
+        c_1     = dd1 * (sum_i M_i^T u_bar_i)
+        c_2     = dd2 * (sum_i second_bar_i u_i)
+        M_bar_i = u_bar_i d1^T
+        """
+        layers, mix, u = residuals
         (_, d1, dd1), (_, d2, dd2) = layers.jets
         bar = second_bar[:, None, :]
-        weighted = ops.reshape(bar * d2, (mix.shape[0], d1.shape[1]))
-        z1_bar = pulled(ops, mix, weighted)
+        u_bar = ops.reshape(bar * d2, (mix.shape[0], d1.shape[1]))
+        z1_bar = matmul_t(ops, mix, u_bar)
         z1_bar *= dd1
-        z2_bar = ops.sum(bar * carried, axis=0) * dd2
-        return {**self.finish(ops, layers, psi_bar, [z1_bar, z2_bar]), FOLDED: weighted @ transposed(ops, d1)}
+        z2_bar = ops.sum(bar * u, axis=0) * dd2
+        return {**self.finish(ops, layers, psi_bar, [z1_bar, z2_bar]), PRECOMPUTED: u_bar @ transposed(ops, d1)}
 
 
 class TangentRoute(ScoreRoute):
-    """Tangents T_l that go from a layer on: T_l = d_l * (W_l T_{l-1}); what the two families below share."""
+    """Tangents that go from a layer on: V_l = W_l T_{l-1}, T_l = d_l * V_l; what the two families below share.
+
+    Both are (H_l, d, n) or (H_l, n, d), see `Axes`; with `PrecomputedTrace` the directions are H_1, not d.
+    """
 
     @staticmethod
     def push(ops: Ops, layers: Layers, axes: Axes, first: int, tangents: Array) -> tuple[list[Array], list[Array]]:
-        """All W_l T_{l-1} after layer `first`, and all T_l from it on."""
-        before, after = [], [tangents]
+        """All V_l and T_l after layer l = first + 1, given its own tangents T_{first+1}, with which the second list begins."""
+        v, t = [], [tangents]
         for weight, jet in zip(layers.weights[first + 1 : -1], layers.jets[first + 1 :], strict=True):
-            before.append(unflat(ops, weight @ flat(ops, after[-1]), after[-1]))
-            after.append(axes.of_rows(jet[1]) * before[-1])
-        return before, after
+            v.append(unflat(ops, weight @ flat(ops, t[-1]), t[-1]))
+            t.append(axes.of_rows(jet[1]) * v[-1])
+        return v, t
 
     @staticmethod
     def pull(
-        ops: Ops, layers: Layers, axes: Axes, first: int, before: list[Array], after: list[Array], bar: Array
+        ops: Ops, layers: Layers, axes: Axes, first: int, v: list[Array], t: list[Array], t_bar: Array
     ) -> tuple[Array, list[Array], dict[int, Array]]:
-        """Given the cotangent of the last T: that of T_first, those of the later z_l, and of the weights between."""
+        """The reverse of `push`.
+
+        From l = L to first + 2:
+
+            c_l         = dd_l * (sum_i T_bar_l[:, i] V_l[:, i])
+            V_bar_l     = d_l * T_bar_l
+            W_bar_l     = sum_n V_bar_l T_{l-1}^T
+            T_bar_{l-1} = W_l^T V_bar_l
+
+        Args:
+            ops: Operations.
+            layers: The forward pass.
+            axes: Where directions and rows lie.
+            first: As for `push`.
+            v: What it gave first.
+            t: What it gave second.
+            t_bar: T_bar_L, of the shape of T_L.
+
+        Returns:
+            T_bar_{first+1}, of the shape of that; the later c_l, (H_l, n) each; and W_bar_{k+1}, (H_{k+1}, H_k), by k.
+        """
         z_bars: list[Array] = []
         weight_bars: dict[int, Array] = {}
         for k in reversed(range(first + 1, len(layers.jets))):
             _, d, dd = layers.jets[k]
             at = k - first - 1
-            z_bars.insert(0, ops.sum(bar * before[at], axis=axes.directions) * dd)
-            before_bar = flat(ops, axes.of_rows(d) * bar)
-            weight_bars[k] = before_bar @ transposed(ops, flat(ops, after[at]))
-            bar = unflat(ops, pulled(ops, layers.weights[k], before_bar), after[at])
-        return bar, z_bars, weight_bars
+            z_bars.insert(0, ops.sum(t_bar * v[at], axis=axes.directions) * dd)
+            v_bar = flat(ops, axes.of_rows(d) * t_bar)
+            weight_bars[k] = v_bar @ transposed(ops, flat(ops, t[at]))
+            t_bar = unflat(ops, matmul_t(ops, layers.weights[k], v_bar), t[at])
+        return t_bar, z_bars, weight_bars
+
+
+class _TangentResiduals(NamedTuple):
+    """What `Tangents.forward` keeps.
+
+    Attributes:
+        layers: The forward pass, with two derivatives of sigma.
+        axes: Where directions and rows lie.
+        last: W_{L+1}^T as tangents, one row for all: (H_L, d, 1) or (H_L, 1, d).
+        v: V_2 ... V_L, (H_l, d, n) or (H_l, n, d) each.
+        t: T_1 ... T_L, likewise.
+    """
+
+    layers: Layers
+    axes: Axes
+    last: Array
+    v: list[Array]
+    t: list[Array]
 
 
 class Tangents(TangentRoute):
@@ -219,47 +327,74 @@ class Tangents(TangentRoute):
         """See `Route.least_rows`."""
         return least_rows(d)
 
-    def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
+    def forward(self, ops: Ops, params: Params, precomputed: Any, x: Array) -> tuple[Array, Array, _TangentResiduals]:
         """See `Route.forward`."""
         layers = Layers.of(ops, self.net, params, x, order=2)
         axes = Axes.of(*x.shape)
         first = axes.of_rows(layers.jets[0][1]) * axes.of_directions(layers.weights[0])
-        before, after = self.push(ops, layers, axes, 0, first)
-        last = axes.of_directions(turned(ops, layers.weights[-1]))
-        diagonal = axes.arranged(ops, ops.sum(after[-1] * last, axis=0))
+        v, t = self.push(ops, layers, axes, 0, first)
+        last = axes.of_directions(copied_transpose(ops, layers.weights[-1]))
+        diagonal = axes.arranged(ops, ops.sum(t[-1] * last, axis=0))
         second = ops.sum(diagonal, axis=0) if self.trace else diagonal
-        return self.output(params, layers), second, (layers, axes, last, before, after)
+        return self.output(params, layers), second, _TangentResiduals(layers, axes, last, v, t)
 
-    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
-        """See `Route.pullback`."""
-        layers, axes, last, before, after = residuals
+    def pullback(self, ops: Ops, residuals: _TangentResiduals, psi_bar: Array, second_bar: Array) -> Params:
+        """See `Route.pullback`; of a divergence second_bar_i is the same for all i.
+
+        T_bar_L[:, i]  = second_bar_i W_{L+1}[i], from which `pull` goes down to T_bar_1
+        W_bar_{L+1}[i] = sum_n second_bar_i T_L[:, i]
+        c_1            = dd1 * (sum_i T_bar_1[:, i] W_1[:, i])
+        W_bar_1        = sum_n d1 * T_bar_1
+        """
+        layers, axes, last, v, t = residuals
         _, d1, dd1 = layers.jets[0]
         if not self.trace:
             second_bar = axes.arranged(ops, second_bar)
         else:
             second_bar = axes.of_rows(second_bar[None, :])
-        last_bar = transposed(ops, ops.sum(second_bar * after[-1], axis=axes.rows))
-        bar, z_bars, weight_bars = self.pull(ops, layers, axes, 0, before, after, second_bar * last)
-        z_bar = ops.sum(bar * axes.of_directions(layers.weights[0]), axis=axes.directions) * dd1
-        weight_bars[0] = ops.sum(bar * axes.of_rows(d1), axis=axes.rows)
+        last_bar = transposed(ops, ops.sum(second_bar * t[-1], axis=axes.rows))
+        t_bar, z_bars, weight_bars = self.pull(ops, layers, axes, 0, v, t, second_bar * last)
+        z_bar = ops.sum(t_bar * axes.of_directions(layers.weights[0]), axis=axes.directions) * dd1
+        weight_bars[0] = ops.sum(t_bar * axes.of_rows(d1), axis=axes.rows)
         weight_bars[len(layers.jets)] = last_bar
         return self.finish(ops, layers, psi_bar, [z_bar, *z_bars], weight_bars)
 
 
-class FoldedTrace(TangentRoute):
-    """Divergence for d above the widths, with one tangent for each unit of the first layer.
+class _PrecomputedResiduals(NamedTuple):
+    """What `PrecomputedTrace.forward` keeps; the directions are the units of the first layer.
 
-    tr(W_{L+1} D_L ... W_2 D_1 W_1) = tr(D_L ... W_2 D_1 (W_1 W_{L+1})), the product in brackets being found once.
+    Attributes:
+        layers: The forward pass, with two derivatives of sigma.
+        axes: Where directions and rows lie.
+        through: A^T as tangents, one row for all: (H_L, H_1, 1) or (H_L, 1, H_1).
+        start: B, (H_2, H_1, n) or (H_2, n, H_1).
+        v: V_3 ... V_L, (H_l, H_1, n) or (H_l, n, H_1) each.
+        t: T_2 ... T_L, likewise.
     """
 
-    def fold(self, ops: Ops, params: Params) -> Array:
-        """W_1 W_{L+1}, (H1, HL)."""
+    layers: Layers
+    axes: Axes
+    through: Array
+    start: Array
+    v: list[Array]
+    t: list[Array]
+
+
+class PrecomputedTrace(TangentRoute):
+    """Divergence for d above the widths, with one tangent for each unit j of the first layer.
+
+    tr(W_{L+1} D_L ... W_2 D_1 W_1) = tr(D_L ... W_2 D_1 A) with A = W_1 W_{L+1}, (H_1, H_L), which is found once:
+    B[:, j] = W_2[:, j] d1[j]; T_2 = d2 * B; T_l = d_l * (W_l T_{l-1}); and the divergence is sum_j A[j] . T_L[:, j].
+    """
+
+    def precompute(self, ops: Ops, params: Params) -> Array:
+        """A, (H_1, H_L)."""
         return params["layers.0.weight"] @ params[f"layers.{len(self.net.hidden)}.weight"]
 
-    def unfold(self, ops: Ops, params: Params, folded: Any, folded_bar: Array) -> Params:
-        """See `Route.unfold`."""
+    def pullback_precomputed(self, ops: Ops, params: Params, precomputed: Any, precomputed_bar: Array) -> Params:
+        """See `Route.pullback_precomputed`: W_bar_1 = A_bar W_{L+1}^T and W_bar_{L+1} = W_1^T A_bar."""
         first, last = "layers.0.weight", f"layers.{len(self.net.hidden)}.weight"
-        return {first: folded_bar @ transposed(ops, params[last]), last: transposed(ops, params[first]) @ folded_bar}
+        return {first: precomputed_bar @ transposed(ops, params[last]), last: transposed(ops, params[first]) @ precomputed_bar}
 
     def numbers_a_row(self, d: int) -> int:
         """See `Route.numbers_a_row`."""
@@ -269,26 +404,34 @@ class FoldedTrace(TangentRoute):
         """See `Route.least_rows`."""
         return least_rows(self.net.hidden[0])
 
-    def forward(self, ops: Ops, params: Params, folded: Any, x: Array) -> tuple[Array, Array, Any]:
+    def forward(self, ops: Ops, params: Params, precomputed: Any, x: Array) -> tuple[Array, Array, _PrecomputedResiduals]:
         """See `Route.forward`."""
         layers = Layers.of(ops, self.net, params, x, order=2)
         d1, d2 = layers.jets[0][1], layers.jets[1][1]
         axes = Axes.of(*d1.shape)
         start = axes.of_directions(layers.weights[1]) * axes.arranged(ops, d1)
-        before, after = self.push(ops, layers, axes, 1, axes.of_rows(d2) * start)
-        through = axes.of_directions(turned(ops, folded))
-        divergence = ops.sum(axes.arranged(ops, ops.sum(after[-1] * through, axis=0)), axis=0)
-        return self.output(params, layers), divergence, (layers, axes, through, start, before, after)
+        v, t = self.push(ops, layers, axes, 1, axes.of_rows(d2) * start)
+        through = axes.of_directions(copied_transpose(ops, precomputed))
+        divergence = ops.sum(axes.arranged(ops, ops.sum(t[-1] * through, axis=0)), axis=0)
+        return self.output(params, layers), divergence, _PrecomputedResiduals(layers, axes, through, start, v, t)
 
-    def pullback(self, ops: Ops, residuals: Any, psi_bar: Array, second_bar: Array) -> Params:
-        """See `Route.pullback`."""
-        layers, axes, through, start, before, after = residuals
+    def pullback(self, ops: Ops, residuals: _PrecomputedResiduals, psi_bar: Array, second_bar: Array) -> Params:
+        """See `Route.pullback`.
+
+        T_bar_L[:, j] = second_bar A[j], from which `pull` goes down to T_bar_2
+        A_bar[j]      = sum_n second_bar T_L[:, j]
+        c_2           = dd2 * (sum_j T_bar_2[:, j] B[:, j])
+        B_bar         = d2 * T_bar_2
+        c_1[j]        = dd1[j] sum_k B_bar[k, j] W_2[k, j]
+        W_bar_2[k, j] = sum_n B_bar[k, j] d1[j]
+        """
+        layers, axes, through, start, v, t = residuals
         (_, d1, dd1), (_, d2, dd2) = layers.jets[:2]
         second_bar = axes.of_rows(second_bar[None, :])
-        through_bar = transposed(ops, ops.sum(second_bar * after[-1], axis=axes.rows))
-        bar, z_bars, weight_bars = self.pull(ops, layers, axes, 1, before, after, second_bar * through)
-        z2_bar = ops.sum(bar * start, axis=axes.directions) * dd2
-        start_bar = axes.of_rows(d2) * bar
+        through_bar = transposed(ops, ops.sum(second_bar * t[-1], axis=axes.rows))
+        t_bar, z_bars, weight_bars = self.pull(ops, layers, axes, 1, v, t, second_bar * through)
+        z2_bar = ops.sum(t_bar * start, axis=axes.directions) * dd2
+        start_bar = axes.of_rows(d2) * t_bar
         z1_bar = axes.arranged(ops, ops.sum(start_bar * axes.of_directions(layers.weights[1]), axis=0)) * dd1
         weight_bars[1] = ops.sum(start_bar * axes.arranged(ops, d1), axis=axes.rows)
-        return {**self.finish(ops, layers, psi_bar, [z1_bar, z2_bar, *z_bars], weight_bars), FOLDED: through_bar}
+        return {**self.finish(ops, layers, psi_bar, [z1_bar, z2_bar, *z_bars], weight_bars), PRECOMPUTED: through_bar}

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 
@@ -29,16 +29,20 @@ from ismcore.optimizers.rules import averaged, clipped
 from ismcore.optimizers.state import TrainState
 from ismcore.problem import Loss, Problem, Steps, take_rows
 
-__all__ = ["DTYPES", "Backend", "BackendInfo", "GenericSession", "Session", "SharedSetting", "as_dtype"]
+__all__ = ["DTYPES", "Backend", "BackendInfo", "Dtype", "GenericSession", "Precision", "Session", "SharedSetting", "as_dtype"]
 
-DTYPES = ("float32", "float64")
+Dtype = Literal["float32", "float64"]
+"""Of parameters and computation."""
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+Precision = Literal["highest", "default"]
+"""How float32 products are rounded: see `Backend`."""
 API = 1
 """Version of this contract, one more with every change of it; a plugin states the one that it was written for."""
 OLDEST_API = 1
 """The oldest version whose plugins still work: a new member with a default leaves it where it is."""
 
 
-def as_dtype(dtype: object) -> str:
+def as_dtype(dtype: object) -> Dtype:
     """The name of a dtype: itself, or that of NumPy's or a framework's object for it; no framework is imported to know it.
 
     Raises:
@@ -54,9 +58,10 @@ def as_dtype(dtype: object) -> str:
         # an np.dtype has a name, np.float64 and jnp.float64 are classes of that name, and torch.float64 prints as that
         name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or str(dtype).rpartition(".")[2]
         name = "float64" if dtype is float else str(name)
-    if name not in DTYPES:
-        raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, or an object of NumPy or a framework, not {dtype!r}")
-    return name
+    for known in DTYPES:
+        if name == known:
+            return known
+    raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, or an object of NumPy or a framework, not {dtype!r}")
 
 
 @dataclass(frozen=True)
@@ -98,17 +103,17 @@ class Backend(Calculus):
     """
 
     name: ClassVar[str]
-    dtypes: ClassVar[tuple[str, ...]] = DTYPES
+    dtype: Dtype
+    dtypes: ClassVar[tuple[Dtype, ...]] = DTYPES
     packages: ClassVar[tuple[str, ...]] = ()
     """Distributions whose versions belong in a result."""
 
-    def __init__(self, dtype: object = "float64", device: object = "auto", precision: str = "highest") -> None:
-        dtype = as_dtype(dtype)
-        if dtype not in self.dtypes:
-            raise OptionError(f"dtype must be one of {', '.join(self.dtypes)} on backend {self.name!r}, not {dtype!r}")
+    def __init__(self, dtype: object = "float64", device: object = "auto", precision: Precision = "highest") -> None:
+        self.dtype = as_dtype(dtype)
+        if self.dtype not in self.dtypes:
+            raise OptionError(f"dtype must be one of {', '.join(self.dtypes)} on backend {self.name!r}, not {self.dtype!r}")
         if precision not in ("highest", "default"):
             raise OptionError(f"precision must be 'highest' or 'default', not {precision!r}")
-        self.dtype = dtype
         self.precision = precision
         self.device = self._resolve(device)
 
@@ -156,20 +161,20 @@ class Backend(Calculus):
         """(params, *args) -> (f(params, *args), its gradient in params), for a scalar f; same keys, shapes and dtype."""
 
     @property
-    def untaped(self) -> Calculus:
+    def plain(self) -> Calculus:
         """What the core's closed formulas compute with: the backend itself, or a plainer set of operations."""
         return self
 
     def loss_and_gradient(self, loss: Loss) -> Callable[[Params, Array, LossInputs], tuple[Array, Params]]:
         """The loss and its gradient, (params, x, inputs) -> (loss, gradient): by closed formulas where there are some."""
         if analytic.supports(loss):
-            return analytic.loss_and_gradient(self.untaped, loss)
+            return analytic.loss_and_gradient(self.plain, loss)
         return self.value_and_grad(partial(loss.value, self))
 
     def loss(self, loss: Loss) -> Callable[[Params, Array, LossInputs], Array]:
-        """The loss alone, (params, x, inputs) -> loss: what held-out samples are judged by."""
+        """The loss alone, (params, x, inputs) -> loss: the validation loss, on held-out samples."""
         if analytic.supports(loss):
-            return analytic.loss(self.untaped, loss)
+            return analytic.loss(self.plain, loss)
         return partial(loss.value, self)
 
     def compiled(self, f: Callable[..., Any], /) -> Callable[..., Any]:

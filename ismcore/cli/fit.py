@@ -60,7 +60,7 @@ def add_fit(add_command: AddCommand) -> None:
     add("--batch-size", type=_number_or("all", int), metavar="N", help="most rows of a step, or 'all'")
     add("--learning-rate", type=float, metavar="R", help="of Adam")
     add("--schedule", choices=SHAPES, help="how the learning rate changes")
-    add("--validation", type=float, metavar="S", help="share of the rows to hold out and judge by; 0 for none")
+    add("--validation", type=float, metavar="S", help="share of the rows to hold out for validation; 0 for none")
     add("--patience", type=int, metavar="N", help="end after N epochs without a better held-out loss; 0 for never")
     add("--seed", type=int, default=DEFAULTS["seed"], metavar="N", help="source of all randomness (default: %(default)s)")
     about_dtype = "of parameters and computation (default: %(default)s)"
@@ -230,7 +230,7 @@ def _terminable() -> Iterator[_Termination]:
 
 def _summary(x: np.ndarray, result: FitResult, out: Path) -> dict[str, Any]:
     losses = result.history["loss"]
-    judged = result.history.get("validation_loss", np.empty(0))
+    validation = result.history.get("validation_loss", np.empty(0))
     return {
         "n": len(x),
         "d": result.d,
@@ -245,7 +245,7 @@ def _summary(x: np.ndarray, result: FitResult, out: Path) -> dict[str, Any]:
         "last_loss": float(losses[-1]) if len(losses) else None,
         "held_out": result.held_out,
         "best_epoch": result.best_epoch,
-        "best_validation_loss": float(np.nanmin(judged)) if np.isfinite(judged).any() else None,
+        "best_validation_loss": float(np.nanmin(validation)) if np.isfinite(validation).any() else None,
         "seconds": float(result.timings["total"]),
         "status": result.status,
         "warnings": list(result.warnings),

@@ -4,11 +4,11 @@ A file in the format of `ismcore.tensorfile`, of kind "checkpoint":
 
     state.<part>.<name>, anchor.<part>.<name>       parameters, moments and average; see `ismcore.problem.TrainState`
     best.<name>, snapshots.<epoch>.<name>           parameters
-    history.losses, .rates, .open_losses            see `ismcore.training.Ledger`
+    history.losses, .rates, .open_losses            see `ismcore.training.RunState`
     history.validation_epochs, .validation_losses
     standardize.mean, standardize.scale             (d,)
 
-Its content holds the settings of the fit, the rest of the ledger, versions, and fingerprints of the samples. Nothing random
+Its content holds the settings of the fit, the rest of the run_state, versions, and fingerprints of the samples. Nothing random
 needs to be in it: every draw is a function of the seed and the number of its step or epoch.
 """
 
@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from ismcore.models import Model, check_params
 from ismcore.ops import Params
 from ismcore.optimizers.state import STATE_PARTS, TrainState
 from ismcore.samples.checks import Standardizer
-from ismcore.training.ledger import Anchor, Best, Ledger
+from ismcore.training.run_state import Best, RollbackPoint, RunState, Status
 from ismcore.training.settings import Settings
 from ismcore.training.warning import warn_now
 
@@ -83,7 +83,7 @@ class Stored:
     """What a checkpoint holds."""
 
     settings: Settings
-    ledger: Ledger
+    run_state: RunState
     standardizer: Standardizer
     fingerprints: dict[str, str]
     held_out: int
@@ -91,12 +91,12 @@ class Stored:
 
     def result(self, kind: Any) -> Any:
         """What the run has come to, without the advice that `fit` gives on samples."""
-        about = self.settings, self.standardizer, self.ledger, self.held_out
-        return kind.of(*about, timings={"total": sum(self.ledger.timings.values())}, versions=self.versions)
+        about = self.settings, self.standardizer, self.run_state, self.held_out
+        return kind.of(*about, timings={"total": sum(self.run_state.timings.values())}, versions=self.versions)
 
 
 class CheckpointWriter:
-    """Writes the ledger of one run, when it is time.
+    """Writes the run_state of one run, when it is time.
 
     A file that cannot be written costs the run nothing: it is said once, and the old file stays.
     """
@@ -115,66 +115,68 @@ class CheckpointWriter:
         self._about = {"fingerprints": fingerprints, "held_out": held_out, "versions": versions}
         self._last = time.monotonic()
 
-    def check(self, ledger: Ledger) -> None:
+    def check(self, run_state: RunState) -> None:
         """Find out before the run whether it can be written at all.
 
         Raises:
             ModelError: The fit holds something that a file cannot, such as an objective of the user's own.
         """
-        self._pack(ledger)
+        self._pack(run_state)
 
-    def __call__(self, ledger: Ledger, force: bool) -> str:
+    def __call__(self, run_state: RunState, force: bool) -> str:
         """See `ismcore.training.Saver`."""
         if not force and time.monotonic() - self._last < self._checkpoint.every:
             return ""
         try:
-            write_kept(self._checkpoint.path, self._pack(ledger), self._checkpoint.keep)
+            write_kept(self._checkpoint.path, self._pack(run_state), self._checkpoint.keep)
         except FileNotWritten as error:
-            self._say(ledger, f"the checkpoint {error}")
+            self._say(run_state, f"the checkpoint {error}")
             return ""
         finally:
             self._last = time.monotonic()
         return os.fspath(self._checkpoint.path)
 
-    def _say(self, ledger: Ledger, text: str) -> None:
-        if text not in ledger.warnings:
-            ledger.warnings += (text,)
+    def _say(self, run_state: RunState, text: str) -> None:
+        if text not in run_state.warnings:
+            run_state.warnings += (text,)
             warn_now(text)
 
-    def _pack(self, ledger: Ledger) -> bytes:
-        tensors = _tensors(ledger)
+    def _pack(self, run_state: RunState) -> bytes:
+        tensors = _tensors(run_state)
         tensors |= {"standardize.mean": self._standardizer.mean, "standardize.scale": self._standardizer.scale}
         content = {
             "settings": encode(self._settings, "settings", tensors),
             **self._about,
-            "step": ledger.state.step,
-            "anchor": None if ledger.anchor is None else [ledger.anchor.epoch, ledger.anchor.state.step],
-            "best": None if ledger.best is None else [ledger.best.epoch, ledger.best.loss],
-            "rate_factor": ledger.rate_factor,
-            "rollbacks": ledger.rollbacks,
-            "status": ledger.status,
-            "failure": ledger.failure,
-            "warnings": list(ledger.warnings),
-            "timings": dict(ledger.timings),
+            "step": run_state.state.step,
+            "anchor": None
+            if run_state.rollback_point is None
+            else [run_state.rollback_point.epoch, run_state.rollback_point.state.step],
+            "best": None if run_state.best is None else [run_state.best.epoch, run_state.best.loss],
+            "rate_factor": run_state.rate_factor,
+            "rollbacks": run_state.rollbacks,
+            "status": run_state.status,
+            "failure": run_state.failure,
+            "warnings": list(run_state.warnings),
+            "timings": dict(run_state.timings),
         }
         return tensorfile.pack("checkpoint", content, tensors)
 
 
-def _tensors(ledger: Ledger) -> Params:
-    judged = ledger.validation
+def _tensors(run_state: RunState) -> Params:
+    validation = run_state.validation
     found: Params = {
-        "history.losses": ledger.losses,
-        "history.rates": ledger.rates,
-        "history.open_losses": ledger.open_losses,
-        "history.validation_epochs": np.array(list(judged), dtype=np.int64),
-        "history.validation_losses": np.array(list(judged.values()), dtype=np.float64),
+        "history.losses": run_state.losses,
+        "history.rates": run_state.rates,
+        "history.open_losses": run_state.open_losses,
+        "history.validation_epochs": np.array(list(validation), dtype=np.int64),
+        "history.validation_losses": np.array(list(validation.values()), dtype=np.float64),
     }
-    trees = {"state": ledger.state.arrays()}
-    if ledger.anchor is not None:
-        trees["anchor"] = ledger.anchor.state.arrays()
-    if ledger.best is not None:
-        trees["best"] = ledger.best.params
-    trees |= {f"snapshots.{epoch}": kept for epoch, kept in ledger.snapshots.items()}
+    trees = {"state": run_state.state.arrays()}
+    if run_state.rollback_point is not None:
+        trees["anchor"] = run_state.rollback_point.state.arrays()
+    if run_state.best is not None:
+        trees["best"] = run_state.best.params
+    trees |= {f"snapshots.{epoch}": kept for epoch, kept in run_state.snapshots.items()}
     return found | {f"{tree}.{name}": value for tree, arrays in trees.items() for name, value in arrays.items()}
 
 
@@ -222,7 +224,7 @@ def decode_checkpoint(content: dict[str, Any], tensors: Params, model: Any) -> S
         standardizer = Standardizer(decoder.take("standardize.mean"), decoder.take("standardize.scale"))
         stored = Stored(
             settings=settings,
-            ledger=_ledger(content, decoder, settings.model.canonical(), len(standardizer.mean)),
+            run_state=_run_state(content, decoder, settings.model.canonical(), len(standardizer.mean)),
             standardizer=standardizer,
             fingerprints=_words(content["fingerprints"]),
             held_out=int(content["held_out"]),
@@ -240,7 +242,7 @@ def _words(content: Any) -> dict[str, str]:
     return {str(name): str(value) for name, value in content.items()}
 
 
-def _ledger(content: dict[str, Any], decoder: Decoder, model: Model, d: int) -> Ledger:
+def _run_state(content: dict[str, Any], decoder: Decoder, model: Model, d: int) -> RunState:
     def tree(arrays: Params) -> Params:
         try:
             return check_params(model, arrays, d)  # in the model's order: sums depend on it
@@ -257,12 +259,14 @@ def _ledger(content: dict[str, Any], decoder: Decoder, model: Model, d: int) -> 
         return TrainState(int(step), **{part: tree(found) for part, found in parts.items() if found or part == "params"})
 
     history = decoder.take_group("history")
-    anchor, best = content["anchor"], content["best"]
+    rollback_point, best = content["anchor"], content["best"]
     epochs, losses = history["validation_epochs"], history["validation_losses"]
     done = history["losses"].shape
     if len(done) != 1 or history["rates"].shape != done or not np.all((epochs >= 1) & (epochs <= done[0])):
-        raise FileInvalid("its history does not have one loss and one rate an epoch, or judges epochs that are not done")
-    return Ledger(
+        raise FileInvalid("its history does not have one loss and one rate an epoch, or validates epochs that are not done")
+    if content["status"] not in ("", *get_args(Status)):
+        raise FileInvalid(f"its status, {content['status']!r}, is none that a run has")
+    return RunState(
         state=state(content["step"], "state"),
         losses=history["losses"],
         rates=history["rates"],
@@ -272,8 +276,10 @@ def _ledger(content: dict[str, Any], decoder: Decoder, model: Model, d: int) -> 
         snapshots={epoch: tree(kept) for epoch, kept in decoder.take_snapshots().items()},
         rate_factor=float(content["rate_factor"]),
         rollbacks=int(content["rollbacks"]),
-        anchor=None if anchor is None else Anchor(int(anchor[0]), state(anchor[1], "anchor")),
-        status=str(content["status"]),
+        rollback_point=None
+        if rollback_point is None
+        else RollbackPoint(int(rollback_point[0]), state(rollback_point[1], "anchor")),
+        status=content["status"],
         failure=str(content["failure"]),
         warnings=tuple(map(str, content["warnings"])),
         timings={str(name): float(value) for name, value in content["timings"].items()},

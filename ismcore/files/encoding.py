@@ -28,7 +28,7 @@ from ismcore.optimizers.rules import SGD, Adam
 from ismcore.optimizers.schedules import Schedule
 from ismcore.plugins.adoption import adopted
 from ismcore.training.baseline import Baseline
-from ismcore.training.ledger import Plan
+from ismcore.training.run_state import Plan
 from ismcore.training.settings import Settings
 
 __all__ = ["TYPES", "Decoder", "adopted_for", "construct", "encode", "put"]

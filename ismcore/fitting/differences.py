@@ -82,7 +82,7 @@ def check_step(
 
     A difference counts if rounding, which is measured, moves it by less than the tolerance. Refused is what agrees with none,
     where two neighbouring steps agree with each other: a step may be too long for the network, and both then prove nothing.
-    Parameters without any effect, or without a gradient, are told; refused is a model that has no others.
+    Parameters without any effect, or without a gradient, are warned of; refused is a model that has no others.
 
     Args:
         engine: Where to train.
@@ -95,7 +95,7 @@ def check_step(
         compare: Whether anything is compared, or only parameters without a gradient are looked for.
 
     Returns:
-        What is to be told to the user, in words.
+        Warnings, in words.
 
     Raises:
         ModelError: The message says what disagrees, and names parameters.
@@ -185,18 +185,18 @@ class _Step:
             self._check_x()
         if compare:
             self._check_gradient([name for name in self.gradient if name not in still])
-        told = []
+        found = []
         if unread:
-            told.append(
+            found.append(
                 f"the score does not depend on {_listed(unread)}, so training leaves them as they are: right for a constant "
                 "that drops out, a fault where a closure or a copy hides a weight"
             )
         if detached:
-            told.append(
+            found.append(
                 f"no gradient reaches {_listed(detached)}, so training leaves them as they are: the model cuts them off "
                 "(detach, no_grad, stop_gradient)"
             )
-        return tuple(told)
+        return tuple(found)
 
     def _without_gradient(self, names: list[str]) -> tuple[list[str], list[str]]:
         """Of parameters whose gradient is zero: those that nothing reads, and those that the score depends on all the same.

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from ismcore.backend.contract import as_dtype
+from ismcore.backend.contract import Precision, as_dtype
 from ismcore.errors import CheckpointMismatch, Diverged, OptionError
 from ismcore.files.checkpoints import Checkpoint, Stored, as_checkpoint, read_checkpoint
-from ismcore.fitting.options import Request, as_epochs, as_timeout, check_run, loss_of, settings_of
+from ismcore.fitting.options import RecipeName, Request, as_epochs, as_timeout, check_run, loss_of, settings_of
 from ismcore.fitting.probing import probe
 from ismcore.fitting.run import Run, best_of
 from ismcore.fitting.selection import choose_curvature, start_of
@@ -22,13 +22,14 @@ from ismcore.objectives import Objective
 from ismcore.optimizers.rules import Optimizer
 from ismcore.plugins.adoption import device_for
 from ismcore.plugins.lookup import choose, load_backend, notify_observers
+from ismcore.problem import Compile
 from ismcore.results.evaluate import check_language
 from ismcore.results.result import FitResult
 from ismcore.samples.advice import traits_of
 from ismcore.samples.checks import as_samples, as_weights, check_spread
 from ismcore.training.events import as_listeners
-from ismcore.training.ledger import Ledger, Plan
-from ismcore.training.progress import reporter
+from ismcore.training.progress import Progress, reporter
+from ismcore.training.run_state import OnNonfinite, Plan, RunState
 from ismcore.training.settings import Samples, Settings
 from ismcore.training.stopping import StopRequest, interruptible
 from ismcore.training.warning import warns
@@ -45,7 +46,7 @@ def fit(
     objective: Objective | None = None,
     optimizer: Optimizer | None = None,
     epochs: int | None = None,
-    batch_size: int | str | None = None,
+    batch_size: int | Literal["all"] | None = None,
     schedule: Any = None,
     clip_norm: float | None = None,
     average_decay: float | None = None,
@@ -60,20 +61,20 @@ def fit(
     sample_weight: Any = None,
     callbacks: Sequence[Any] = (),
     checkpoint: str | PathLike[str] | Checkpoint | None = None,
-    on_nonfinite: str = "raise",
+    on_nonfinite: OnNonfinite = "raise",
     timeout: float | None = None,
-    progress: bool | str = "auto",
+    progress: Progress = "auto",
     snapshots: int | Sequence[int] = 0,
-    compile: str = "auto",
-    precision: str = "highest",
+    compile: Compile = "auto",
+    precision: Precision = "highest",
     allow_nonsmooth: bool = False,
-    recipe: str = "default",
+    recipe: RecipeName = "default",
 ) -> FitResult:
     """Fit a score function, the gradient of the log-density, to samples.
 
     Equal arguments give the same fit on every backend, up to rounding: all randomness comes from the core. What is left at
-    None is as the recipe has it. The default recipe holds rows out, judges by them, ends when they have not become better for
-    long, and gives back the parameters that they found best: plain implicit score matching has no lower bound on a finite
+    None is as the recipe has it. The default recipe holds rows out, ends when the loss on them has not become lower for
+    long, and gives back the parameters of the lowest: plain implicit score matching has no lower bound on a finite
     sample, so a low training loss is no sign of a good fit. What it noticed in the samples is in `result.warnings`, and each
     text of that goes through Python's `warnings` once the work is done.
 
@@ -91,8 +92,8 @@ def fit(
         batch_size: Most rows of a step, or "all". An epoch deals all rows, in a new order, into batches of equal size.
         schedule: How the learning rate changes: "constant", "cosine", "exponential", a `Schedule`, or one rate an epoch.
         clip_norm: A gradient, over all parameters together, that is longer than this is scaled down to it.
-        average_decay: Keep an exponential moving average of the parameters, to judge and to give back: each step it keeps this
-            share of itself; in (0, 1), warmed up as min(average_decay, (1 + t) / (10 + t)) at step t.
+        average_decay: Keep an exponential moving average of the parameters, to validate and to give back: each step it keeps
+            this share of itself; in (0, 1), warmed up as min(average_decay, (1 + t) / (10 + t)) at step t.
         seed: Source of all randomness.
         dtype: "float32" or "float64", the dtype of parameters and computation; or a dtype object of that name, such as
             `np.float64` or `torch.float64`.
@@ -103,7 +104,7 @@ def fit(
             does for `result.params`; drawn from the seed if None.
         standardize: Shift and scale each column to mean 0 and standard deviation 1 for training. Objective, history and
             curvature weight then refer to the standardised samples; scores that come back do not.
-        validation: Share of the rows to hold out, in (0, 1); 0 or False for none; or samples to judge by, (m, d). Identical
+        validation: Share of the rows to hold out, in (0, 1); 0 or False for none; or validation samples, (m, d). Identical
             rows are never parted.
         patience: End after so many epochs without a better held-out loss; 0 for never.
         restarts: Fit from so many starts, and give back the one with the lowest held-out loss; all are in `result.restarts`.
@@ -114,7 +115,7 @@ def fit(
         checkpoint: Path, or `Checkpoint`, to write the run to on the way and at its end; see `resume`.
         on_nonfinite: What to do when a loss, a gradient or a parameter becomes NaN or infinite: "raise" `Diverged`, whose
             `result` is the fit up to the last finite state; "stop" and return that, with status "diverged"; or "rollback" to
-            the last judged epoch and go on at half the learning rate, up to ten times.
+            the last validated epoch and go on at half the learning rate, up to ten times.
         timeout: Seconds after which to end, with status "timed_out", once the steps in progress are done.
         progress: Show progress on standard error: True, False, or "auto", in a terminal or a notebook.
         snapshots: Epochs after which to keep the parameters, or how many to keep, spread evenly from the start to the end.
@@ -159,14 +160,14 @@ def fit(
     check_run(request, settings, samples)
     where, followers = _new_checkpoint(checkpoint), as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
-        told = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
-        settings = replace(settings, warnings=(*settings.warnings, *told))
+        noticed = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
+        settings = replace(settings, warnings=(*settings.warnings, *noticed))
         settings = choose_curvature(engine, settings, samples, traits, stop)
         run = Run(engine, settings, samples, traits, stop, [report, notify_observers, *followers], where)
         results = []
         for number in range(restarts):
-            ledger = Ledger(start_of(settings, run.data.problem, number, start))
-            results.append(run(ledger, alone=restarts == 1))
+            run_state = RunState(start_of(settings, run.data.problem, number, start))
+            results.append(run(run_state, alone=restarts == 1))
             if stop.status:
                 break
     best = best_of(results)
@@ -194,8 +195,8 @@ def resume(
     callbacks: Sequence[Any] = (),
     checkpoint: Checkpoint | None = None,
     timeout: float | None = None,
-    progress: bool | str = "auto",
-    compile: str | None = None,
+    progress: Progress = "auto",
+    compile: Compile | None = None,
 ) -> FitResult:
     """Go on with a run from its checkpoint: to the same bits as if it had never stopped, on the same backend and machine.
 
@@ -211,7 +212,7 @@ def resume(
         model: The model, where a file cannot hold it, as with a `ScoreFunction`.
         epochs: Another number of epochs, at least those that are done. A schedule is stretched to it.
         sample_weight: The same weights, if there were any.
-        validation: The same samples to judge by, if there were any; rows held out by their share are known.
+        validation: The same validation samples, if there were any; rows held out by their share are known.
         callbacks: As for `fit`.
         checkpoint: How to go on writing, if not every 30 seconds into the same file.
         timeout: As for `fit`.
@@ -235,13 +236,13 @@ def resume(
     """
     stop = StopRequest(as_timeout(timeout))
     stored, file, passed_over = read_checkpoint(path, model)
-    settings, ledger = stored.settings, stored.ledger
+    settings, run_state = stored.settings, stored.run_state
     samples = _samples(x, sample_weight, validation)
     _check_same(file, stored, samples)
     if epochs is not None:
-        settings = replace(settings, plan=_longer(settings, ledger, epochs))
-    if epochs is not None or ledger.status not in ("completed", "early_stopped", "diverged"):
-        ledger.status = ""
+        settings = replace(settings, plan=_longer(settings, run_state, epochs))
+    if epochs is not None or run_state.status not in ("completed", "early_stopped", "diverged"):
+        run_state.status = ""
     if backend is not None:
         choice = choose(backend, settings.model.backend)
         settings = replace(settings, backend=choice.name, backend_reason=choice.reason)
@@ -250,14 +251,14 @@ def resume(
     place = device_for(settings.model, device)
     engine = load_backend(settings.backend)(dtype=settings.dtype, device=place, precision=settings.precision)
     settings = replace(settings, device=engine.device)
-    ledger.warnings += passed_over
+    run_state.warnings += passed_over
     where = as_checkpoint(Checkpoint(path) if checkpoint is None else checkpoint)
     followers = as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
         run = Run(
             engine, settings, samples, traits_of(samples.x, settings.dtype), stop, [report, notify_observers, *followers], where
         )
-        return run(ledger)
+        return run(run_state)
 
 
 def _new_checkpoint(checkpoint: Any) -> Checkpoint | None:
@@ -274,8 +275,8 @@ def _samples(x: Any, sample_weight: Any, validation: Any) -> Samples:
     array = as_samples(x)
     check_spread(array)
     weight = None if sample_weight is None else as_weights(sample_weight, len(array))
-    judged_by = None if validation is None or np.ndim(validation) == 0 else as_samples(validation, d=array.shape[1])
-    return Samples(array, weight, judged_by)
+    validation_x = None if validation is None or np.ndim(validation) == 0 else as_samples(validation, d=array.shape[1])
+    return Samples(array, weight, validation_x)
 
 
 def _check_same(file: Path, stored: Stored, samples: Samples) -> None:
@@ -297,11 +298,11 @@ def _differs(name: str, found: dict[str, str], stored: Stored) -> str:
     return f"{name} is not bit for bit that of the run" if found[name] else f"the run had {name}, and here is none"
 
 
-def _longer(settings: Settings, ledger: Ledger, epochs: int) -> Plan:
+def _longer(settings: Settings, run_state: RunState, epochs: int) -> Plan:
     epochs = as_epochs(epochs)
-    begun = ledger.epoch + bool(len(ledger.open_losses))
+    begun = run_state.epoch + bool(len(run_state.open_losses))
     why = ""
-    if ledger.status == "diverged":
+    if run_state.status == "diverged":
         why = "it diverged; begin a new fit with a lower learning rate or another curvature_weight"
     elif isinstance(settings.plan.schedule, tuple) and epochs != settings.plan.epochs:
         why = "its schedule has one rate an epoch"

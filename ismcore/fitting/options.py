@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 
-from ismcore.backend.contract import Backend
+from ismcore.backend.contract import Backend, Precision
 from ismcore.errors import OptionError
 from ismcore.fitting.selection import StartingPoint
 from ismcore.models import MLP, Model, Standardized
@@ -20,15 +20,16 @@ from ismcore.problem import Loss
 from ismcore.results.evaluate import check_model
 from ismcore.results.result import FitResult
 from ismcore.samples.advice import ON_ATOMS, Traits
-from ismcore.training.ledger import Plan
+from ismcore.training.run_state import Plan
 from ismcore.training.settings import Samples, Settings
 
-__all__ = ["RECIPES", "Recipe", "Request", "as_epochs", "as_timeout", "check_run", "loss_of", "settings_of"]
+__all__ = ["RECIPES", "Recipe", "RecipeName", "Request", "as_epochs", "as_timeout", "check_run", "loss_of", "settings_of"]
 
-JUDGEMENTS = 100
-"""The held-out rows are asked about so often in a run."""
+RecipeName = Literal["default", "reference"]
+VALIDATIONS = 100
+"""The validation loss is computed about so often in a run."""
 FEWEST_HELD_OUT = 10
-"""Fewer rows than this judge nothing: then none are held out, unless it is asked for."""
+"""Fewer rows than this tell no fit from another: then none are held out, unless it is asked for."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def _bounded_objective(traits: Traits) -> Objective:
     return ImplicitScoreMatching(curvature_weight=ON_ATOMS if traits.has_atoms else 0.0)
 
 
-RECIPES = {
+RECIPES: dict[RecipeName, Recipe] = {
     "default": Recipe(
         model=lambda d: MLP(),
         objective=_bounded_objective,
@@ -117,7 +118,7 @@ class Request:
     progress: Any
     snapshots: Any
     compile: Any
-    precision: str
+    precision: Precision
     allow_nonsmooth: bool
     recipe: Any
 
@@ -152,15 +153,15 @@ def settings_of(
     recipe = _recipe(request)
     optimizer = recipe.optimizer if request.optimizer is None else request.optimizer
     _check_choices(request, optimizer)
-    validation = 0.0 if samples.judged_by is not None else _validation(request.validation, recipe, len(samples.x))
+    validation = 0.0 if samples.validation_x is not None else _validation(request.validation, recipe, len(samples.x))
     epochs = as_epochs(recipe.epochs if request.epochs is None else request.epochs)
     plan = Plan(
         epochs=epochs,
         schedule=recipe.schedule if request.schedule is None else as_schedule(request.schedule, epochs),
         average_decay=_share("average_decay", request.average_decay, recipe.average_decay),
         on_nonfinite=request.on_nonfinite,
-        patience=_patience(request.patience, recipe, epochs) if validation or samples.judged_by is not None else 0,
-        judge_every=max(1, epochs // JUDGEMENTS),
+        patience=_patience(request.patience, recipe, epochs) if validation or samples.validation_x is not None else 0,
+        judge_every=max(1, epochs // VALIDATIONS),
         snapshot_epochs=_snapshot_epochs(request.snapshots, epochs),
     )
     return Settings(
@@ -293,7 +294,7 @@ def check_run(request: Request, settings: Settings, samples: Samples) -> None:
             "restarts begin at parameters drawn from the seed: with initial_params, or a network of your own, that "
             "has its own, there is one start"
         )
-    if restarts > 1 and not settings.validation and samples.judged_by is None:
+    if restarts > 1 and not settings.validation and samples.validation_x is None:
         raise OptionError(
             "restarts are judged by held-out rows, and none are held out: pass validation=0.2, or samples to judge by"
         )

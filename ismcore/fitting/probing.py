@@ -47,7 +47,7 @@ def probe(
         allow_nonsmooth: Let models that are not smooth pass; their derivatives are not compared.
 
     Returns:
-        What is to be told of the model, in words.
+        Warnings about the model, in words.
 
     Raises:
         ModelError: See above; the message says what was found, and what to do.

@@ -1,4 +1,4 @@
-"""A run of a fit from its books to its result, and the best of several."""
+"""A run of a fit from its state to its result, and the best of several."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ismcore.backend.contract import Backend
 from ismcore.errors import CallbackFailed, Diverged
 from ismcore.files.checkpoints import Checkpoint, CheckpointWriter
 from ismcore.results.result import FitResult, versions
-from ismcore.samples.advice import Traits, advise, more_curvature
+from ismcore.samples.advice import Traits, more_curvature, warnings_for
 from ismcore.training.baseline import compare_with_normal
 from ismcore.training.events import Listener
 from ismcore.training.lbfgs import optimise
-from ismcore.training.ledger import Ledger
-from ismcore.training.loop import Loop, judge_of
+from ismcore.training.loop import Loop, validation_loss
+from ismcore.training.run_state import RunState
 from ismcore.training.settings import Data, Samples, Settings
 from ismcore.training.stopping import StopRequest
 
@@ -26,7 +26,7 @@ __all__ = ["Run", "best_of"]
 
 
 class Run:
-    """One run from a ledger to a result; it can be done from several starts."""
+    """One run from a state to a result; it can be done from several starts."""
 
     def __init__(
         self,
@@ -47,11 +47,11 @@ class Run:
             about = samples.fingerprints(), self.data.held_out_rows, self._versions
             self._save = CheckpointWriter(where, settings, self.data.problem.standardizer, *about)
 
-    def __call__(self, ledger: Ledger, *, alone: bool = True) -> FitResult:
-        """Take the steps, unless the ledger's run has ended already.
+    def __call__(self, run_state: RunState, *, alone: bool = True) -> FitResult:
+        """Take the steps, unless the run has ended already.
 
         Args:
-            ledger: Where the run stands; kept up to date.
+            run_state: Where the run stands; kept up to date.
             alone: Whether it is the only one; of several, one that diverges costs only itself.
 
         Raises:
@@ -59,14 +59,14 @@ class Run:
             CallbackFailed: A callback raised.
         """
         if self._save is not None:
-            self._save.check(ledger)
-        ended = bool(ledger.status)
-        judge = None if ended or self.data.held_out is None else judge_of(self._engine, self.data.held_out)
+            self._save.check(run_state)
+        ended = bool(run_state.status)
+        held_out = None if ended else self.data.held_out
         loop = Loop(
             self.data.problem,
             self._settings.plan,
-            ledger,
-            judge=judge,
+            run_state,
+            validation_loss=None if held_out is None else validation_loss(self._engine, held_out),
             listeners=self._followers,
             stop=self._stop,
             save=self._save,
@@ -75,47 +75,47 @@ class Run:
             if not ended:
                 optimise(self._engine, loop)
         except CallbackFailed as error:
-            error.result = self._result(ledger)
+            error.result = self._result(run_state)
             raise
-        result = self._result(ledger)
-        if ledger.status == "diverged" and self._settings.plan.on_nonfinite != "stop":
+        result = self._result(run_state)
+        if run_state.status == "diverged" and self._settings.plan.on_nonfinite != "stop":
             diverged = self._diverged(loop, result)
             if alone:
                 raise diverged
         return result
 
     def _diverged(self, loop: Loop, result: FitResult) -> Diverged:
-        ledger, weight = loop.ledger, self._settings.objective.least_curvature_weight
+        run_state, weight = loop.run_state, self._settings.objective.least_curvature_weight
         diverged = Diverged(
-            f"{ledger.failure} at epoch {ledger.epoch} of the fit on backend {self._settings.backend!r} in "
+            f"{run_state.failure} at epoch {run_state.epoch} of the fit on backend {self._settings.backend!r} in "
             f"{self._settings.dtype}: lower the learning rate or give {more_curvature(weight)}; the last "
             "finite fit is in this error's .result",
-            epoch=ledger.epoch,
+            epoch=run_state.epoch,
             result=result,
         )
         with suppress(CallbackFailed):  # the divergence is what is to be known
             loop.notify("error", error=diverged)
         return diverged
 
-    def _result(self, ledger: Ledger) -> FitResult:
+    def _result(self, run_state: RunState) -> FitResult:
         result = FitResult.of(
             self._settings,
             self.data.problem.standardizer,
-            ledger,
+            run_state,
             self.data.held_out_rows,
             timings={"total": time.monotonic() - self._began},
             versions=self._versions,
         )
-        judged = np.array(list(ledger.validation.values()))
-        said = advise(
+        validation = np.array(list(run_state.validation.values()))
+        said = warnings_for(
             self.data.problem.x,
             traits=self._traits,
             parameters=sum(np.size(value) for value in result.params.values()),
             curvature_weight=self._settings.objective.least_curvature_weight,
             held_out=self.data.held_out_rows or None,
-            validation=judged if len(judged) else None,
+            validation=validation if len(validation) else None,
         )
-        baseline, compared = compare_with_normal(self._engine, self.data.problem, self.data.held_out, ledger.params)
+        baseline, compared = compare_with_normal(self._engine, self.data.problem, self.data.held_out, run_state.params)
         said += (compared,) if compared else ()
         return replace(result, baseline=baseline, warnings=said + result.warnings)
 
@@ -125,9 +125,9 @@ def best_of(results: list[FitResult]) -> FitResult:
     if len(results) == 1:
         return results[0]
 
-    def held_out_loss(result: FitResult) -> float:
-        judged = result.history.get("validation_loss", np.empty(0))
-        return float(np.nanmin(judged)) if np.isfinite(judged).any() else np.inf
+    def lowest(result: FitResult) -> float:
+        losses = result.history.get("validation_loss", np.empty(0))
+        return float(np.nanmin(losses)) if np.isfinite(losses).any() else np.inf
 
     report = tuple(
         {
@@ -135,9 +135,9 @@ def best_of(results: list[FitResult]) -> FitResult:
             "status": result.status,
             "epochs": len(result.history["loss"]),
             "loss": float(result.history["loss"][-1]) if len(result.history["loss"]) else None,
-            "validation_loss": held_out_loss(result) if np.isfinite(held_out_loss(result)) else None,
+            "validation_loss": lowest(result) if np.isfinite(lowest(result)) else None,
         }
         for number, result in enumerate(results)
     )
-    best = min(results, key=held_out_loss)
+    best = min(results, key=lowest)
     return replace(best, restarts=report)

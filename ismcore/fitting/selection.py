@@ -18,15 +18,15 @@ from ismcore.samples.advice import ON_ATOMS, Traits
 from ismcore.samples.splitting import fold_rows
 from ismcore.seeds import stream
 from ismcore.training.lbfgs import optimise
-from ismcore.training.ledger import Ledger
-from ismcore.training.loop import Loop, judge_of
+from ismcore.training.loop import Loop, validation_loss
+from ismcore.training.run_state import RunState
 from ismcore.training.settings import Data, Samples, Settings
 from ismcore.training.stopping import StopRequest
 
 __all__ = ["StartingPoint", "choose_curvature", "start_of"]
 
 NOISE_DRAWS = 16
-"""Copies of each judging row, each with noise of its own, where columns are discrete."""
+"""Copies of each held-out row, each with noise of its own, where columns are discrete."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def start_of(settings: Settings, problem: Problem, number: int = 0, start: Start
         params = model.initial_params(settings.seed + number, d)
     else:
         given, standardizer = check_params(start.model, start.params, d), problem.standardizer
-        params = check_params(model, start.model.unfold(given, standardizer.mean, standardizer.scale)[1], d)
+        params = check_params(model, start.model.from_units(given, standardizer.mean, standardizer.scale)[1], d)
     state = settings.optimizer.start(params)
     if settings.plan.average_decay is not None:
         state = replace(state, average=params)
@@ -70,13 +70,13 @@ def start_of(settings: Settings, problem: Problem, number: int = 0, start: Start
 def choose_curvature(engine: Backend, settings: Settings, samples: Samples, traits: Traits, stop: StopRequest) -> Settings:
     """The settings, with the curvature weight chosen if the objective leaves it to a search.
 
-    Each weight of the grid is tried by a fit of its own, which its own held-out loss ends; one loss then judges all, on the
-    same rows, and the lowest mean over the folds wins. Where columns are discrete the judging rows get uniform noise as wide
+    Each weight of the grid is tried by a fit of its own, which its own held-out loss ends; one loss then compares all, on the
+    same rows, and the lowest mean over the folds wins. Where columns are discrete the held-out rows get uniform noise as wide
     as the step, which carries them off the steep steps that a fit makes at their values. For a value that many rows share in
-    a continuous column there is no such judge: the weight is then 0.1, unless the search names a loss to judge by.
+    a continuous column there is no such loss: the weight is then 0.1, unless the search names one.
 
     Raises:
-        OptionError: The search has nothing to judge by.
+        OptionError: No rows are held out to choose by.
     """
     search = settings.objective.search
     if search is None:
@@ -106,17 +106,18 @@ def _mean_held_out(
     for data in _parts(trial, samples, search.folds):
         if data.held_out is None:
             raise OptionError("a curvature weight is chosen by held-out rows: pass validation=0.2, or CurvatureSearch(folds=5)")
-        ledger = Ledger(start_of(trial, data.problem))
+        run_state = RunState(start_of(trial, data.problem))
         plan = replace(trial.plan, snapshot_epochs=(), on_nonfinite="stop")
-        loop = Loop(data.problem, plan, ledger, judge=judge_of(engine, data.held_out), stop=stop)
+        loop = Loop(data.problem, plan, run_state, validation_loss=validation_loss(engine, data.held_out), stop=stop)
         optimise(engine, loop)
-        losses.append(judge_of(engine, _judging(data.held_out, search.judge_weight, traits.rounding))(ledger.params))
+        comparable = _under_common_loss(data.held_out, search.judge_weight, traits.rounding)
+        losses.append(validation_loss(engine, comparable)(run_state.params))
     mean = float(np.mean(losses))
     return mean if np.isfinite(mean) else np.inf
 
 
-def _judging(held_out: Problem, judge_weight: float, rounding: np.ndarray) -> Problem:
-    """The held-out problem under the loss that judges all weights alike; `rounding` is each column's step, (d,), in [x]."""
+def _under_common_loss(held_out: Problem, judge_weight: float, rounding: np.ndarray) -> Problem:
+    """The held-out problem under one loss for all curvature weights; `rounding` is each column's step, (d,), in [x]."""
     if not judge_weight and rounding.any():
         width = rounding / held_out.standardizer.scale
         held_out = held_out.take(np.tile(np.arange(held_out.n), NOISE_DRAWS))
@@ -126,8 +127,8 @@ def _judging(held_out: Problem, judge_weight: float, rounding: np.ndarray) -> Pr
     inputs.pop("curvature_weight", None)
     if judge_weight:
         inputs["curvature_weight"] = np.asarray(judge_weight)
-    judging = held_out.objective.with_curvature_weight(judge_weight)
-    return replace(held_out, loss=replace(held_out.loss, objective=judging), fixed_inputs=inputs)
+    objective = held_out.objective.with_curvature_weight(judge_weight)
+    return replace(held_out, loss=replace(held_out.loss, objective=objective), fixed_inputs=inputs)
 
 
 def _parts(settings: Settings, samples: Samples, folds: int) -> list[Data]:

@@ -90,10 +90,10 @@ def _silu_jet(ops: Ops, z: Array) -> Jet:
     slope += s
     yield slope
     d2 = next(jet)
-    bend = z * d2
-    bend += d1
-    bend += d1
-    yield bend
+    second = z * d2
+    second += d1
+    second += d1
+    yield second
     yield 3.0 * d2 + z * next(jet)
 
 

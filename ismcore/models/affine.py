@@ -38,11 +38,11 @@ class Affine(Model):
         refuse_context(self, context)
         return x @ calculus.ops.permute_dims(params["weight"], (1, 0)) + params["bias"]
 
-    def fold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """See `Model.fold`; W / (scale scale^T) and b / scale - (W / (scale scale^T)) mean, exact up to rounding in float64."""
+    def in_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
+        """See `Model.in_units`; W / (scale scale^T) and b / scale - (W / (scale scale^T)) mean, in float64."""
         weight = np.asarray(params["weight"], dtype=np.float64) / scale / scale[:, None]
         return self, {"weight": weight, "bias": params["bias"] / scale - weight @ mean}
 
-    def unfold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """See `Model.unfold`."""
-        return self.fold(params, -mean / scale, 1.0 / scale)
+    def from_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
+        """See `Model.from_units`."""
+        return self.in_units(params, -mean / scale, 1.0 / scale)

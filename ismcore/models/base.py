@@ -1,4 +1,4 @@
-"""What a model is, and the wrapper for those that cannot fold the standardising into their parameters."""
+"""What a model is, and the wrapper for those that cannot take the standardising into their parameters."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Model(ABC):
         """The model without parameters of its own to start from, so that whoever keeps it keeps no weights alive."""
         return self
 
-    def fold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
+    def in_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
         """Model and parameters in the user's units, given parameters for standardised samples z = (x - mean) / scale.
 
         If psi is the score of z, then psi((x - mean) / scale) / scale is the score of x. Shift and scale stay outside of the
@@ -58,8 +58,8 @@ class Model(ABC):
         """
         return Standardized(self, mean, scale), params
 
-    def unfold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """Model and parameters for standardised samples, given those in the user's units: the inverse of `fold`."""
+    def from_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
+        """Model and parameters for standardised samples, given those in the user's units: the inverse of `in_units`."""
         return self, params
 
 
@@ -169,6 +169,6 @@ class Standardized(Model):
             shifted = shifted - calculus.asarray(rest)
         return shifted / calculus.asarray(self.scale)
 
-    def unfold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """See `Model.unfold`; from the coordinates of this model to those asked for, which are often the same."""
-        return self.inner.unfold(params, (mean - self.mean) / self.scale, scale / self.scale)
+    def from_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
+        """See `Model.from_units`; from the coordinates of this model to those asked for, which are often the same."""
+        return self.inner.from_units(params, (mean - self.mean) / self.scale, scale / self.scale)

@@ -61,6 +61,6 @@ class NoiseConditional(Model):
         ops = calculus.ops
         return self.net.forward(calculus, params, ops.concat([x, ops.log(context)], axis=1)) / context
 
-    def unfold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """See `Model.unfold`; the noise scale stays that of the standardised samples."""
-        return self, self.net.unfold(params, mean, scale)[1]
+    def from_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
+        """See `Model.from_units`; the noise scale stays that of the standardised samples."""
+        return self, self.net.from_units(params, mean, scale)[1]

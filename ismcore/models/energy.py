@@ -100,8 +100,8 @@ class Energy(Model):
             refuse_context(self, context)
         return -calculus.gradient(lambda points: self.energy(calculus, params, points, context), x)
 
-    def unfold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """See `Model.unfold`; the energy of x is that of (x - mean) / scale, so only the first layer changes."""
+    def from_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
+        """See `Model.from_units`; the energy of x is that of (x - mean) / scale, so only the first layer changes."""
         if isinstance(self.net, Network):
-            return self, self.net.unfold_input(params, mean, scale)
-        return super().unfold(params, mean, scale)
+            return self, self.net.input_from_units(params, mean, scale)
+        return super().from_units(params, mean, scale)

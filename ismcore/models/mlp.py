@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from ismcore.calculus import Calculus
 from ismcore.models.activations import get_activation
-from ismcore.models.network import Network, affine, check_widths
+from ismcore.models.network import Init, Network, affine, check_widths
 from ismcore.ops import Array, Params
 
 __all__ = ["MLP"]
@@ -40,7 +40,7 @@ class MLP(Network):
 
     hidden: tuple[int, ...] = (64,)
     activation: str = "silu"
-    init: str = "kaiming_uniform"
+    init: Init = "kaiming_uniform"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", check_widths(self.hidden, self.activation, self.init))

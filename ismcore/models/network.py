@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -14,9 +15,10 @@ from ismcore.models.base import Model, refuse_context
 from ismcore.ops import Array, Params
 from ismcore.seeds import stream
 
-__all__ = ["Network", "check_widths"]
+__all__ = ["Init", "Network", "check_widths"]
 
-INITS = ("kaiming_uniform", "glorot_uniform")
+Init = Literal["kaiming_uniform", "glorot_uniform"]
+INITS: tuple[Init, ...] = get_args(Init)
 
 
 class Network(Model):
@@ -28,7 +30,7 @@ class Network(Model):
     """
 
     activation: str
-    init: str
+    init: Init
 
     @abstractmethod
     def layers(self, fan_in: int, fan_out: int) -> dict[str, tuple[int, int]]:
@@ -73,14 +75,14 @@ class Network(Model):
         refuse_context(self, context)
         return self.forward(calculus, params, x)
 
-    def unfold(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """See `Model.unfold`; shift and scale go into the first and the last layer, so the model stays the same."""
+    def from_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
+        """See `Model.from_units`; shift and scale go into the first and the last layer, so the model stays the same."""
         last = list(self.layers(1, 1))[-1]
-        moved = self.unfold_input(params, mean, scale)
+        moved = self.input_from_units(params, mean, scale)
         weight, bias = moved[f"{last}.weight"] * scale[:, None], moved[f"{last}.bias"] * scale
         return self, {**moved, f"{last}.weight": weight, f"{last}.bias": bias}
 
-    def unfold_input(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> Params:
+    def input_from_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> Params:
         """Parameters of the network that reads z = (x - mean) / scale, float64, given those of one that reads x.
 
         W x + b = (W scale) z + (b + W mean); context columns come after those of x and stay as they are.

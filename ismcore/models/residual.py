@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ismcore.calculus import Calculus
 from ismcore.errors import OptionError
 from ismcore.models.activations import get_activation
-from ismcore.models.network import Network, affine, check_widths
+from ismcore.models.network import Init, Network, affine, check_widths
 from ismcore.ops import Array, Params
 
 __all__ = ["ResidualMLP"]
@@ -38,7 +38,7 @@ class ResidualMLP(Network):
     width: int = 64
     blocks: int = 2
     activation: str = "silu"
-    init: str = "kaiming_uniform"
+    init: Init = "kaiming_uniform"
 
     def __post_init__(self) -> None:
         check_widths((self.width,), self.activation, self.init)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -15,7 +15,10 @@ from ismcore.objectives.search import CurvatureSearch, is_weight
 from ismcore.ops import Array, Ops
 from ismcore.samples.checks import Standardizer
 
-__all__ = ["ImplicitScoreMatching"]
+__all__ = ["Divergence", "ImplicitScoreMatching"]
+
+Divergence = Literal["auto", "nested", "analytic"]
+"""Exact ways to the divergence: see `ImplicitScoreMatching`."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class ImplicitScoreMatching(Objective):
     """
 
     curvature_weight: Any = 0.0
-    divergence: str | Hutchinson = "auto"
+    divergence: Divergence | Hutchinson = "auto"
     differentiates_in_x = True
     row_axes: ClassVar[dict[str, int]] = {"probes": 1}
 
@@ -148,27 +151,36 @@ class ImplicitScoreMatching(Objective):
     ) -> tuple[Array, Array, Array]:
         """Loss, and its derivatives in psi and in `second`: by formula, for `ismcore.analytic`, where samples are columns.
 
+        With row weights w_n of sum 1, s the second quantity, and sum_i s_i the divergence s itself where there is no penalty:
+
+            J       = sum_n w_n [1/2 |psi|^2 + sum_i s_i + sum_i lambda_i s_i^2]
+            psi_bar = w psi
+            s_bar   = w + 2 lambda w s              without a penalty: w
+
         Args:
             ops: Operations.
             psi: Score, (d, n).
             second: Where there is no penalty the divergence, (n,), else the Jacobian diagonal, (d, n).
             weight: Weight of each row, (n,), or of all alike.
             inputs: See `terms`.
+
+        Returns:
+            J, (); psi_bar, (d, n); and s_bar, of the shape of `second`.
         """
-        half = psi * (0.5 * weight)
-        terms = psi * half
-        half += half
+        psi_bar = psi * (0.5 * weight)
+        terms = psi * psi_bar
+        psi_bar += psi_bar
         if "curvature_weight" not in inputs:
             # the derivative in `second` is the weight, as an array (n,) also where it is one number
-            return ops.sum(terms) + ops.sum(second * weight), half, weight + 0.0 * second
+            return ops.sum(terms) + ops.sum(second * weight), psi_bar, weight + 0.0 * second
         curvature_weight = inputs["curvature_weight"]
         if len(curvature_weight.shape):
             curvature_weight = curvature_weight[:, None]
-        bend = (curvature_weight * weight) * second
-        rise = bend + weight
-        terms += second * rise
-        rise += bend
-        return ops.sum(terms), half, rise
+        half_penalty_bar = (curvature_weight * weight) * second
+        second_bar = half_penalty_bar + weight
+        terms += second * second_bar
+        second_bar += half_penalty_bar
+        return ops.sum(terms), psi_bar, second_bar
 
     @staticmethod
     def _estimated_terms(calculus: Calculus, score_fn: ScoreFn, x: Array, inputs: LossInputs) -> Array:

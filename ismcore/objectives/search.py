@@ -13,15 +13,15 @@ __all__ = ["CurvatureSearch", "is_weight"]
 
 @dataclass(frozen=True)
 class CurvatureSearch:
-    """A choice of the curvature weight by held-out rows: one fit for each weight, and the one that they judge best.
+    """A choice of the curvature weight by held-out rows: one fit for each weight, and the one of the lowest validation loss.
 
-    Values of the regularised loss at different weights do not compare, so one loss judges all: by default the plain one, of
+    Values of the regularised loss at different weights do not compare, so one loss compares all: by default the plain one, of
     rows with noise as wide as the step of a discrete column.
 
     Args:
         weights: What to try.
         folds: Parts that take turns in being held out, from 2; 0 for the rows that the fit holds out anyway.
-        judge_weight: Curvature weight of the loss that judges; a positive one favours its like.
+        judge_weight: Curvature weight of the loss that compares them; a positive one favours its like.
 
     Raises:
         OptionError: A value is none of these.

@@ -41,7 +41,7 @@ class TrainState:
         return all(bool(np.isfinite(value).all()) for value in self.arrays().values())
 
     @property
-    def best_guess(self) -> Params:
+    def evaluation_params(self) -> Params:
         """The parameters to use: their average where one is kept."""
         return self.average or self.params
 

@@ -174,7 +174,7 @@ def plot_density(
 def plot_loss(result: Fit, *, ax: Axes | None = None, published: tuple[Sequence[int], Sequence[float]] | None = None) -> Axes:
     """The loss of every epoch, before its update, of a fit in any dimension, and the held-out loss, after it.
 
-    A point marks `result.best_epoch` on the held-out curve, which joins the epochs at which the held-out rows were asked. Both
+    A point marks `result.best_epoch` on the held-out curve, which joins the epochs at which it was computed. Both
     losses are in learning units, those of the samples as trained on: standardised, or 1/[x]^2 with `standardize=False`.
 
     Args:
@@ -189,17 +189,17 @@ def plot_loss(result: Fit, *, ax: Axes | None = None, published: tuple[Sequence[
     if not np.isfinite(losses).any():
         raise OptionError("there is no loss to draw: the fit ended before its first epoch did, or that was not finite")
     ax = new_axes() if ax is None else ax
-    judged = result.history.get("validation_loss", np.full(len(epochs), np.nan))
-    asked = np.isfinite(judged)
-    heights = [losses, judged]
+    validation = result.history.get("validation_loss", np.full(len(epochs), np.nan))
+    asked = np.isfinite(validation)
+    heights = [losses, validation]
     name = "training" if asked.any() else "this fit"
     ax.plot(epochs, losses, color=FITTED, linewidth=2.2, label=f"{name}, {_number(losses[-1])} at the end")
     if asked.any():
-        ax.plot(epochs[asked], judged[asked], color=HELD_OUT, linewidth=2.2, linestyle=DASHES, label="held out")
+        ax.plot(epochs[asked], validation[asked], color=HELD_OUT, linewidth=2.2, linestyle=DASHES, label="held out")
     best = asked & (epochs == result.best_epoch)
     if best.any():
-        label = f"best, {_number(judged[best][0])} at epoch {result.best_epoch}"
-        ax.plot(epochs[best], judged[best], "o", color=HELD_OUT, markersize=8, clip_on=False, zorder=4, label=label)
+        label = f"best, {_number(validation[best][0])} at epoch {result.best_epoch}"
+        ax.plot(epochs[best], validation[best], "o", color=HELD_OUT, markersize=8, clip_on=False, zorder=4, label=label)
     if published is not None:
         heights.append(np.asarray(published[1]))
         ax.plot(*published, "o", color=TARGET, markersize=5, clip_on=False, zorder=3, label="published")

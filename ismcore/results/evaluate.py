@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.backend.contract import Backend, as_dtype
+from ismcore.backend.contract import Backend, Dtype, as_dtype
 from ismcore.backend.programs import jacobian_diagonal, score_program
 from ismcore.errors import ModelError
 from ismcore.models import Model, check_params
@@ -41,7 +41,7 @@ class Evaluation:
     gradient: dict[str, np.ndarray]
     score: np.ndarray
     backend: str
-    dtype: str
+    dtype: Dtype
     device: str
     _diagonal: Callable[[], np.ndarray] = field(repr=False)
     _terms: Callable[[], np.ndarray] = field(repr=False)

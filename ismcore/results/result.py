@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ismcore.backend.contract import Backend
+from ismcore.backend.contract import Backend, Dtype
 from ismcore.backend.programs import energy_on, jacobian_diagonal, score_on
 from ismcore.calculus import NumpyCalculus
 from ismcore.density import integrate_score
@@ -25,7 +25,7 @@ from ismcore.results.evaluate import evaluate
 from ismcore.results.native import native
 from ismcore.samples.checks import Standardizer, as_samples
 from ismcore.training.baseline import Baseline
-from ismcore.training.ledger import Ledger
+from ismcore.training.run_state import RunState, Status
 from ismcore.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class FitResult:
             and `fit(x, initial_params=result)`. `Standardized` where the samples were standardised.
         history: One entry an epoch: "epoch", 1, 2, ...; "loss", before the updates and on the samples as trained on
             (standardised unless `standardize=False`), the mean over the epoch's batches; "learning_rate", of its first step;
-            "validation_loss", after it, NaN where the held-out rows were not asked, absent where none were held out.
+            "validation_loss", after it, NaN where it was not computed, absent where none were held out.
         status: "completed", "early_stopped", "diverged", "interrupted" or "timed_out".
         objective: What was minimised.
         backend: The backend that did it.
@@ -58,7 +58,7 @@ class FitResult:
         scale: Scale of each column in training, (d,), in [x].
         snapshots: Parameters by the number of epochs that led to them, for those asked for.
         best_epoch: The epoch whose parameters came back: that with the lowest held-out loss, or the last one.
-        held_out: Number of rows, of those given or beside them, that judged.
+        held_out: Number of rows, of those given or beside them, that the validation loss was computed on.
         baseline: Held-out loss of the fit beside that of the normal law in closed form, see `ismcore.baseline.Baseline`; None
             where no rows were held out, of a conditional score, in what `load` makes of a checkpoint, and where
             `ismcore.baseline.compare_with_normal` says.
@@ -71,12 +71,12 @@ class FitResult:
     params: Params
     model: Model
     history: dict[str, np.ndarray]
-    status: str
+    status: Status
     objective: Objective
     backend: str
     backend_reason: str
     device: str
-    dtype: str
+    dtype: Dtype
     seed: int
     mean: np.ndarray
     scale: np.ndarray
@@ -94,7 +94,7 @@ class FitResult:
         cls,
         settings: Settings,
         standardizer: Standardizer,
-        ledger: Ledger,
+        run_state: RunState,
         held_out: int,
         *,
         timings: Mapping[str, float],
@@ -106,14 +106,14 @@ class FitResult:
         def in_units(params: Params) -> tuple[Model, Params]:
             if standardizer.is_identity:
                 return trained, dict(params)
-            return trained.fold(params, standardizer.mean, standardizer.scale)
+            return trained.in_units(params, standardizer.mean, standardizer.scale)
 
-        model, params = in_units(ledger.params)
+        model, params = in_units(run_state.params)
         return cls(
             model=model,
             params=params,
-            history=_history(ledger),
-            status=ledger.status or "interrupted",
+            history=_history(run_state),
+            status=run_state.status or "interrupted",
             objective=settings.objective,
             backend=settings.backend,
             backend_reason=settings.backend_reason,
@@ -122,11 +122,11 @@ class FitResult:
             seed=settings.seed,
             mean=standardizer.mean,
             scale=standardizer.scale,
-            snapshots={epoch: in_units(kept)[1] for epoch, kept in ledger.snapshots.items()},
-            best_epoch=_last_epoch(ledger) if ledger.best is None else ledger.best.epoch,
+            snapshots={epoch: in_units(kept)[1] for epoch, kept in run_state.snapshots.items()},
+            best_epoch=_last_epoch(run_state) if run_state.best is None else run_state.best.epoch,
             held_out=held_out,
-            warnings=settings.warnings + ledger.warnings,
-            timings={**ledger.timings, **timings},
+            warnings=settings.warnings + run_state.warnings,
+            timings={**run_state.timings, **timings},
             versions=dict(versions),
         )
 
@@ -346,7 +346,7 @@ class FitResult:
         """The model of the samples as trained on, z = (x - mean) / scale, and its parameters."""
         params = self._at(epoch)
         identity = Standardizer(self.mean, self.scale).is_identity
-        return (self.model, params) if identity else self.model.unfold(params, self.mean, self.scale)
+        return (self.model, params) if identity else self.model.from_units(params, self.mean, self.scale)
 
     def _standardised(self, x: Any) -> np.ndarray:
         """Points as trained on, z = (x - mean) / scale, (n, d), float64, which the dtype of the result can hold."""
@@ -357,8 +357,8 @@ class FitResult:
 
     def __repr__(self) -> str:
         loss = f"{self.history['loss'][-1]:.6g}" if len(self.history["loss"]) else "-"
-        judged = self.history.get("validation_loss", np.empty(0))
-        best = f", held-out loss {np.nanmin(judged):.6g} after {self.best_epoch}" if np.isfinite(judged).any() else ""
+        losses = self.history.get("validation_loss", np.empty(0))
+        best = f", held-out loss {np.nanmin(losses):.6g} after {self.best_epoch}" if np.isfinite(losses).any() else ""
         lines = [
             f"FitResult: {self.status} after {len(self.history['loss'])} epochs, loss {loss}{best}",
             f"  model      {self.model!r}, d = {self.d}",
@@ -375,17 +375,17 @@ def _in_numpy(dtype: str, params: Params, z: np.ndarray) -> tuple[NumpyCalculus,
     return calculus, {name: calculus.asarray(value) for name, value in params.items()}, calculus.asarray(z)
 
 
-def _last_epoch(ledger: Ledger) -> int:
+def _last_epoch(run_state: RunState) -> int:
     """The epoch that the state comes from: one that failed is in the history, and not in the state."""
-    return ledger.epoch - (ledger.status == "diverged")
+    return run_state.epoch - (run_state.status == "diverged")
 
 
-def _history(ledger: Ledger) -> dict[str, np.ndarray]:
-    history = {"epoch": np.arange(1, ledger.epoch + 1), "loss": ledger.losses, "learning_rate": ledger.rates}
-    if ledger.validation:
-        judged = np.full(ledger.epoch, np.nan)
-        judged[np.array(list(ledger.validation)) - 1] = list(ledger.validation.values())
-        history["validation_loss"] = judged
+def _history(run_state: RunState) -> dict[str, np.ndarray]:
+    history = {"epoch": np.arange(1, run_state.epoch + 1), "loss": run_state.losses, "learning_rate": run_state.rates}
+    if run_state.validation:
+        validation_loss = np.full(run_state.epoch, np.nan)
+        validation_loss[np.array(list(run_state.validation)) - 1] = list(run_state.validation.values())
+        history["validation_loss"] = validation_loss
     return history
 
 

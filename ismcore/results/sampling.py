@@ -64,7 +64,7 @@ def annealed_langevin(
 
     engine = load_backend(result.backend)(dtype=result.dtype, device=result.device)
     wide = {name: np.asarray(value, dtype=np.float64) for name, value in result.params.items()}
-    model, params = result.model.unfold(wide, result.mean, result.scale)
+    model, params = result.model.from_units(wide, result.mean, result.scale)
     rng = stream(seed, "langevin")
 
     def drift(at: Params, z: Array, scale: Array) -> Array:

@@ -1,7 +1,7 @@
 """What a sample can and cannot teach a score: repeated rows, atoms, lattices, dependent columns, gaps, and warnings in words.
 
 Empirical implicit score matching, mean_n [ 1/2 |psi(x_n)|^2 + div psi(x_n) ], pays for a steep step of psi at a sample. Where
-values repeat, held-out rows sit on the same steps, so that a held-out loss pays for them too and is no judge.
+values repeat, held-out rows sit on the same steps, so that a held-out loss pays for them too and decides nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from ismcore.samples.dependence import Dependence, dependence
 from ismcore.samples.gaps import Gap, emptiest_gap
 
-__all__ = ["ON_ATOMS", "Traits", "advise", "more_curvature", "row_groups", "runs_away", "traits_of"]
+__all__ = ["ON_ATOMS", "Traits", "more_curvature", "row_groups", "runs_away", "traits_of", "warnings_for"]
 
 ROWS, NUMBERS = 10_000, 1_000_000
 """Columns are searched for ties in at most so many rows and numbers, so that a lattice too fine to matter goes unseen: of
@@ -45,7 +45,7 @@ class Traits:
         repeated: Rows that equal an earlier row.
         atoms: Column, value [x] and share of the rows of each value that many rows have in a column that is not discrete.
         steps: Column and step [x] of each discrete column; the step is 0 where its values lie on no lattice.
-        gap: The emptiest gap between two lumps of the sample, if score matching cannot see across it.
+        gap: The emptiest gap between two clusters of the sample, if score matching cannot see across it.
         dependence: The linear dependence of columns, if there is one.
     """
 
@@ -61,7 +61,7 @@ class Traits:
     def has_atoms(self) -> bool:
         """Whether values repeat so much that only a bounded objective, curvature_weight > 0, has a minimum to find.
 
-        Repeated rows alone do not count: a split that keeps them on one side (`row_groups`) leaves the held-out loss a judge.
+        Repeated rows alone do not count: a split that keeps them on one side (`row_groups`) leaves the held-out loss good.
         """
         return bool(self.atoms or self.steps)
 
@@ -69,7 +69,7 @@ class Traits:
     def rounding(self) -> np.ndarray:
         """Width [x] of the uniform noise that undoes the rounding of each column, (d,): its step, or 0.
 
-        The plain loss of held-out rows so dequantised is a judge where that of the rows as they are is none: noise carries them
+        The plain loss of held-out rows so dequantised is good where that of the rows as they are is not: noise carries them
         off a step of psi that is narrower than the rounding.
         """
         width = np.zeros(self.d)
@@ -175,7 +175,7 @@ def _step(values: np.ndarray) -> float:
     return step if np.abs(places - np.round(places)).max() < 0.05 else 0.0
 
 
-def advise(
+def warnings_for(
     x: Any,
     *,
     traits: Traits | None = None,
@@ -198,7 +198,7 @@ def advise(
         One or two sentences each: what was seen, what it does to the fit, what to do.
 
     Example:
-        >>> advise(np.random.default_rng(0).normal(size=(1000, 2)), parameters=100)
+        >>> warnings_for(np.random.default_rng(0).normal(size=(1000, 2)), parameters=100)
         ()
     """
     seen = traits_of(np.asarray(x, dtype=np.float64)) if traits is None else traits
@@ -296,9 +296,9 @@ def _about_modes(seen: Traits) -> str:
     if gap is None:
         return ""
     return (
-        f"along {gap.direction} the samples fall into lumps of {gap.share:.0%} and {1.0 - gap.share:.0%} with {gap.rows} rows "
-        f"between {gap.low:.3g} and {gap.high:.3g}: score matching cannot see the weights of modes so far apart, so trust the "
-        "score within each and take their weights from counts"
+        f"along {gap.direction} the samples fall into clusters of {gap.share:.0%} and {1.0 - gap.share:.0%} with "
+        f"{gap.rows} rows between {gap.low:.3g} and {gap.high:.3g}: score matching cannot see the weights of modes so far "
+        "apart, so trust the score within each and take their weights from counts"
     )
 
 

@@ -1,4 +1,4 @@
-"""Gaps between lumps of a sample, across which score matching cannot see."""
+"""Gaps between clusters of a sample, across which score matching cannot see."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ COLUMNS, COMPONENTS = 16, 3
 BINS = 128
 
 LEAST_SHARE = 0.02
-"""Both lumps hold at least this part of the rows."""
+"""Both clusters hold at least this part of the rows."""
 
 HALF_WIDTH = 0.75
-"""Half the width of a gap, in standard deviations of the narrower lump."""
+"""Half the width of a gap, in standard deviations of the narrower cluster."""
 
 EMPTY, BY_CHANCE = 0.2, 4.0
 """A gap of r rows counts where (r + BY_CHANCE) / p < EMPTY, p the rows of the fullest window of its width beside it."""
 
 BLIND = 15
-"""Rows in the gap up to which the fitted weights of the lumps are off. In default fits to two unit Gaussians, weighted 1 : 1
+"""Rows in the gap up to which the fitted weights of the clusters are off. In default fits to two unit Gaussians, weighted 1 : 1
 and 1 : 9, of 1000 and 10,000 rows, the log-odds are wrong by less than 0.1 above some 30 rows and by 0.2 to 0.5 below 15:
 docs/decisions/2026-11-23-default-protocol.md."""
 
 
 @dataclass(frozen=True)
 class Gap:
-    """A gap between two lumps along a direction.
+    """A gap between two clusters along a direction.
 
     Attributes:
         direction: "column 3" or "principal component 1".
@@ -69,7 +69,7 @@ def emptiest_gap(x: np.ndarray, columns: np.ndarray, dtype: str = "float64") -> 
         dtype: "float32" or "float64", in which a fit computes: components narrower than its rounding are passed over.
 
     Cost: at most 19 histograms of 20,000 rows, and d^2 of those rows for the components. Modes that only another direction
-        tells apart go unseen, as do lumps of less than some 20 rows.
+        tells apart go unseen, as do clusters of less than some 20 rows.
     """
     n, d = x.shape
     rows = min(n, ROWS, max(2000, NUMBERS // d))

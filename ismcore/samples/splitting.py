@@ -1,4 +1,4 @@
-"""Holding rows out: which ones train, and which ones judge."""
+"""Holding rows out: which ones train, and which ones validate."""
 
 from __future__ import annotations
 

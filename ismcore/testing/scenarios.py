@@ -28,7 +28,7 @@ from ismcore.ops import Params
 from ismcore.optimizers.rules import SGD, Adam, Optimizer
 from ismcore.optimizers.state import TrainState
 from ismcore.plugins.lookup import registry
-from ismcore.problem import Loss, Problem
+from ismcore.problem import Compile, Loss, Problem
 from ismcore.samples.checks import Standardizer
 from ismcore.testing import functions, losses, oracle
 
@@ -94,7 +94,7 @@ class Scenario:
         """What the score is conditional on, (n, 1), where it is: the noise scales of step 0."""
         return self.draws(0)["noise_scale"] if isinstance(self.model, NoiseConditional) else None
 
-    def problem(self, optimizer: Optimizer, compile: str = "auto") -> Problem:
+    def problem(self, optimizer: Optimizer, compile: Compile = "auto") -> Problem:
         """The training problem with this optimiser."""
         standardizer = Standardizer.identity(self.x.shape[1])
         loss = Loss(self.model, self.objective)
@@ -327,7 +327,7 @@ class TrainingCase:
     clip_norm: float | None = None
     average: bool = False
 
-    def problem(self, compile: str = "auto") -> Problem:
+    def problem(self, compile: Compile = "auto") -> Problem:
         """The training problem."""
         problem = self.scenario.problem(self.optimizer, compile)
         return replace(problem, batch_size=self.batch_size, clip_norm=self.clip_norm, average=self.average)

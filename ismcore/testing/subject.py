@@ -17,7 +17,7 @@ from ismcore.ops import Array, Params
 from ismcore.optimizers.rules import SGD
 from ismcore.optimizers.state import TrainState
 from ismcore.plugins.lookup import load_backend
-from ismcore.problem import Problem
+from ismcore.problem import Compile, Problem
 from ismcore.testing.scenarios import Scenario, TrainingCase
 
 __all__ = [
@@ -232,7 +232,9 @@ class Training:
         compile: See `Problem.compile`.
     """
 
-    def __init__(self, subject: Subject, case: TrainingCase, state: TrainState | None = None, compile: str = "auto") -> None:
+    def __init__(
+        self, subject: Subject, case: TrainingCase, state: TrainState | None = None, compile: Compile = "auto"
+    ) -> None:
         state = case.start() if state is None else state
         self._subject = subject
         self._engine = subject.engine()

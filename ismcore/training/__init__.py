@@ -1,1 +1,1 @@
-"""One run: its settings, its loop, its books, and how it is followed and stopped."""
+"""One run: its settings, its loop, its state, and how it is followed and stopped."""

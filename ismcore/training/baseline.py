@@ -34,7 +34,7 @@ RANK = 1e-10
 MOST_COLUMNS = 1024
 """Of more columns there is no baseline: the eigenvectors of a covariance cost d^3, and would take longer than a fit."""
 NUMBERS, FEWEST_ROWS = 2**17, 200
-"""Held-out rows that are judged: all, or about so many numbers, and rows, where there are more."""
+"""Held-out rows that are compared: all, or about so many numbers, and rows, where there are more."""
 BLOCK = 2**13
 """So many pairs of a row and a direction are differentiated at once, which bounds the memory."""
 WORSE, BETTER = 2.0, 1.0
@@ -58,7 +58,7 @@ class Baseline:
         difference: fit_loss - loss: below 0 where the fit is better.
         standard_error: Of the difference, from its terms g_i of the rows:
             sqrt( sum_i w_i^2 (g_i - difference)^2 / (1 - sum_i w_i^2) ), which is sd(g) / sqrt(m) for m rows that weigh alike.
-        rows: Rows that judged, m: those held out, or a part of them drawn from the seed where rows times columns would
+        rows: Rows of the comparison, m: those held out, or a part of them drawn from the seed where rows times columns would
             exceed 131,072, but at least 200.
         shrinkage: a in the normal law's covariance (1 - a) S + a t I, S that of the training rows and t its mean variance: 0
             for d = 1, and from 10 (d + 1) (effective) rows on; with fewer that of 0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1
@@ -172,16 +172,16 @@ def compare_with_normal(
     blurred alike.
 
     There is none (None) where no rows were held out; where the score depends on a noise scale, so that no single score is
-    there to be judged; of more than 1024 columns; where the model cannot be differentiated in x, and the objective does not ask
+    there to compare; of more than 1024 columns; where the model cannot be differentiated in x, and the objective does not ask
     for it; and where a loss is not finite.
 
     Args:
         engine: Where the fit ran.
         problem: What it was trained on.
-        held_out: What judged it.
+        held_out: What its validation loss was computed on.
         params: The fitted parameters, in the coordinates of training.
 
-    Cost: that of judging the held-out rows once or twice; d directional derivatives of the score for each of at most
+    Cost: that of one or two validation losses; d directional derivatives of the score for each of at most
     131,072 / d rows where there are no closed formulas; n d^2 for the covariance.
     """
     d = problem.x.shape[1]
@@ -193,23 +193,23 @@ def compare_with_normal(
     except SamplesError:  # not standardised for training either
         return None, ""
     z = units(problem.x)
-    judged = law = NormalLaw.of(z, problem.row_weight)
+    normal = law = NormalLaw.of(z, problem.row_weight)
     if isinstance(problem.objective, DenoisingScoreMatching):
-        judged = law.blurred(problem.objective.noise_scale / units.scale)
+        normal = law.blurred(problem.objective.noise_scale / units.scale)
     derivatives = _score_and_diagonal(engine, problem.model, params, held_out.x)
     if derivatives is None:
         return None, ""
     with np.errstate(all="ignore"):
         psi, diagonal = derivatives[0] * units.scale, derivatives[1] * units.scale**2
         terms = np.sum(0.5 * psi * psi + diagonal, axis=1)
-        found = _paired(terms, judged.terms(units(held_out.x)), held_out.row_weight, law.shrinkage)
+        found = _paired(terms, normal.terms(units(held_out.x)), held_out.row_weight, law.shrinkage)
     if found is None:
         return None, ""
     return found, _in_words(found, departure(z, law.whitened(z), problem.row_weight))
 
 
 def _some(held_out: Problem) -> Problem:
-    """The problem, or the part of its rows that is judged."""
+    """The problem, or the part of its rows that is compared."""
     n, d = held_out.x.shape
     rows = max(NUMBERS // d, FEWEST_ROWS)
     if n <= rows:

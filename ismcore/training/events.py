@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
 from ismcore.errors import CallbackFailed, OptionError
+from ismcore.training.run_state import Status
 
-__all__ = ["KINDS", "STOP", "FitEvent", "Listener", "as_listeners"]
+__all__ = ["KINDS", "STOP", "FitEvent", "Kind", "Listener", "as_listeners"]
 
-KINDS = ("start", "chunk", "validation", "checkpoint", "end", "error")
+Kind = Literal["start", "chunk", "validation", "checkpoint", "end", "error"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class _Word(Enum):
@@ -47,12 +49,12 @@ class FitEvent:
         run: A word that the events of one run have in common, and no other run has.
     """
 
-    kind: str
+    kind: Kind
     epoch: int
     epochs: int
     losses: np.ndarray
     seconds: float
-    status: str = ""
+    status: Status | Literal[""] = ""
     validation: dict[int, float] = field(default_factory=dict)
     learning_rate: float = np.nan
     remaining: float = np.nan

@@ -15,13 +15,13 @@ from ismcore.ops import Params
 from ismcore.optimizers.rules import Optimizer
 from ismcore.optimizers.state import TrainState
 from ismcore.problem import Problem
-from ismcore.training.ledger import Ledger
 from ismcore.training.loop import Loop, train
+from ismcore.training.run_state import RunState
 
 __all__ = ["LBFGS", "minimise", "optimise"]
 
-AT_REST = {"float64": 1e-9, "float32": 1e-5}
-"""A run has come to rest where no entry of the gradient is larger: rounding leaves about a tenth of this."""
+GRADIENT_TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
+"""A run has converged where no entry of the gradient is larger: rounding leaves about a tenth of this."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,12 @@ class _Ended(Exception):
     """The run is to end: raised out of SciPy's loop."""
 
 
-def optimise(backend: Backend, loop: Loop) -> Ledger:
-    """Take the steps of a run until its ledger has a status: `minimise` or `ismcore.training.train`, by the optimiser."""
+def optimise(backend: Backend, loop: Loop) -> RunState:
+    """Take the steps of a run until it has a status: `minimise` or `ismcore.training.train`, by the optimiser."""
     return minimise(backend, loop) if loop.problem.optimizer.runs_whole else train(backend, loop)
 
 
-def minimise(backend: Backend, loop: Loop) -> Ledger:
+def minimise(backend: Backend, loop: Loop) -> RunState:
     """What `ismcore.training.train` does, by L-BFGS.
 
     Raises:
@@ -79,49 +79,49 @@ def minimise(backend: Backend, loop: Loop) -> Ledger:
         from scipy.optimize import minimize
     except ImportError as error:
         raise BackendMissing("optimizer=LBFGS() needs SciPy: pip install 'ismcore[lbfgs]'") from error
-    ledger, plan, optimizer = loop.ledger, loop.plan, loop.problem.optimizer
+    run_state, plan, optimizer = loop.run_state, loop.plan, loop.problem.optimizer
     assert isinstance(optimizer, LBFGS)  # noqa: S101  (our own bug otherwise)
-    function = _Function(backend, loop.problem, ledger.state)
+    function = _Function(backend, loop.problem, run_state.state)
     try:
         loop.begin()
         start = time.monotonic()
-        if not ledger.status:
+        if not run_state.status:
             options = {"maxiter": plan.epochs, "maxfun": 20 * plan.epochs, "maxcor": optimizer.memory, "ftol": 0.0}
-            options["gtol"] = AT_REST[backend.dtype]
-            flat = function.flat(ledger.state.params)
+            options["gtol"] = GRADIENT_TOLERANCE[backend.dtype]
+            flat = function.flat(run_state.state.params)
             loss, _ = function(flat)
 
             def after(intermediate_result: Any) -> None:
                 nonlocal loss
-                loop.accept(np.array([loss]), function.state(ledger.state.step + 1, intermediate_result.x))
+                loop.record(np.array([loss]), function.state(run_state.state.step + 1, intermediate_result.x))
                 loss = float(intermediate_result.fun)
-                loop.settle()
-                if ledger.status:
+                loop.finish_chunk()
+                if run_state.status:
                     raise _Ended
 
             try:
                 found = minimize(function, flat, jac=True, method="L-BFGS-B", callback=after, options=options)
-                _at_rest(loop, found)
+                _finish(loop, found)
             except _Ended:
                 pass
             except FloatingPointError as error:
-                loop.fail(np.array([np.nan]), ledger.state, str(error))
-        ledger.timings["run"] += time.monotonic() - start
+                loop.diverge(np.array([np.nan]), run_state.state, str(error))
+        run_state.timings["run"] += time.monotonic() - start
         loop.notify("end")
     except Exception as error:
-        loop.abandon(error)
+        loop.close(error)
         raise
-    return ledger
+    return run_state
 
 
-def _at_rest(loop: Loop, found: Any) -> None:
+def _finish(loop: Loop, found: Any) -> None:
     """SciPy ended by itself: at a minimum, or where no step leads further down."""
-    judged = loop.judge_now()
-    loop.ledger.status = "completed"
-    if judged:
+    validated = loop.validate()
+    loop.run_state.status = "completed"
+    if validated:
         loop.notify("validation")
     if not found.success:
-        loop.ledger.warnings += (f"L-BFGS came to rest after {loop.ledger.epoch} iterations: {found.message}",)
+        loop.run_state.warnings += (f"L-BFGS has not converged after {loop.run_state.epoch} iterations: {found.message}",)
 
 
 class _Function:

@@ -7,15 +7,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TextIO
+from typing import Any, Literal, Protocol, TextIO
 
 import numpy as np
 
 from ismcore.errors import OptionError
 from ismcore.training.events import FitEvent
 
-__all__ = ["reporter"]
+__all__ = ["Progress", "reporter"]
 
+Progress = bool | Literal["auto"]
+"""Whether to show a run: see `reporter`."""
 LIVE_SECONDS, SPARSE_SECONDS = 0.1, 2.0
 
 
@@ -26,7 +28,7 @@ class _Display(Protocol):
 
 
 @contextmanager
-def reporter(progress: bool | str, stream: TextIO | None = None) -> Iterator[Callable[[FitEvent], object]]:
+def reporter(progress: Progress, stream: TextIO | None = None) -> Iterator[Callable[[FitEvent], object]]:
     """A listener for `ismcore.training.train`.
 
     Args:

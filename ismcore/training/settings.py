@@ -1,4 +1,4 @@
-"""All that a fit was told, once defaults are resolved: what a checkpoint holds of it, and the data laid out by it."""
+"""The arguments of a fit, once defaults are resolved: what a checkpoint holds of it, and the data laid out by it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ismcore.backend.contract import Dtype, Precision
 from ismcore.errors import SamplesError
 from ismcore.models import Model
 from ismcore.objectives import Objective
 from ismcore.optimizers.rules import Optimizer
-from ismcore.problem import Loss, Problem
+from ismcore.problem import Compile, Loss, Problem
 from ismcore.samples.checks import Standardizer, as_samples
 from ismcore.samples.splitting import held_out_rows
-from ismcore.training.ledger import Plan
+from ismcore.training.run_state import Plan
 
 __all__ = ["Data", "Samples", "Settings"]
 
@@ -24,9 +25,9 @@ class Settings:
     """The arguments of `ismcore.fit`, resolved.
 
     Attributes:
-        validation: Share of the rows that is held out; 0 where none is, or where the caller gave samples to judge by.
+        validation: Share of the rows that is held out; 0 where none is, or where the caller gave validation samples.
         together: Whether identical rows are held out together.
-        warnings: What was noticed at the door, in words.
+        warnings: What was noticed before training, in words.
 
     The others are as in `fit`.
     """
@@ -38,10 +39,10 @@ class Settings:
     optimizer: Optimizer
     plan: Plan
     seed: int
-    dtype: str
+    dtype: Dtype
     device: str
-    precision: str
-    compile: str
+    precision: Precision
+    compile: Compile
     standardize: bool
     validation: float
     together: bool
@@ -52,15 +53,15 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What the caller gave: samples (n, d), row weights (n,) of sum 1, and samples to judge by (m, d)."""
+    """What the caller gave: samples (n, d), row weights (n,) of sum 1, and validation samples (m, d)."""
 
     x: np.ndarray
     weight: np.ndarray | None = None
-    judged_by: np.ndarray | None = None
+    validation_x: np.ndarray | None = None
 
     def fingerprints(self) -> dict[str, str]:
         """A hash of every bit of each argument, by which data that changed are noticed; "" for one that was not given."""
-        given = {"x": self.x, "sample_weight": self.weight, "validation": self.judged_by}
+        given = {"x": self.x, "sample_weight": self.weight, "validation": self.validation_x}
         return {name: "" if array is None else _hash(array) for name, array in given.items()}
 
 
@@ -74,7 +75,7 @@ class Data:
 
     Attributes:
         problem: What is trained on.
-        held_out: What judges; None where nothing does.
+        held_out: What the validation loss is computed on; None where there is none.
     """
 
     problem: Problem
@@ -82,7 +83,7 @@ class Data:
 
     @property
     def held_out_rows(self) -> int:
-        """How many samples judge."""
+        """Number of samples that the validation loss is computed on."""
         return 0 if self.held_out is None else self.held_out.n
 
     @classmethod
@@ -114,10 +115,10 @@ class Data:
             settings.clip_norm,
             settings.plan.average_decay is not None,
         )
-        if samples.judged_by is not None and not out.any():
-            judged_by = as_samples(standardizer(samples.judged_by), dtype=settings.dtype)
-            judge = Problem(loss, settings.optimizer, judged_by, standardizer, seed=settings.seed)
-            return cls(whole, judge)
+        if samples.validation_x is not None and not out.any():
+            validation_x = as_samples(standardizer(samples.validation_x), dtype=settings.dtype)
+            validation = Problem(loss, settings.optimizer, validation_x, standardizer, seed=settings.seed)
+            return cls(whole, validation)
         if not out.any():
             return cls(whole, None)
         held = np.flatnonzero(out)

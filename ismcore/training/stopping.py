@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Literal
 
 __all__ = ["StopRequest", "interruptible"]
 
@@ -24,7 +25,7 @@ class StopRequest:
         self.interrupted = False
 
     @property
-    def status(self) -> str:
+    def status(self) -> Literal["interrupted", "timed_out", ""]:
         """The status that the run is to end with: "interrupted", "timed_out", or "" to go on."""
         if self.interrupted:
             return "interrupted"

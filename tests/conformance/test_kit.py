@@ -97,7 +97,7 @@ def test_closed_formulas_are_those_that_are_checked():
         type(find_route(c.model, c.x.shape[1], trace=not getattr(c.objective, "penalised", True), n=len(c.x))) for c in cases
     }
     named = {family.__name__ for family in found if family is not type(None)}
-    scores = {"OneHidden", "TwoHiddenTrace", "TwoHiddenDiagonal", "FoldedTrace", "Tangents"}
+    scores = {"OneHidden", "TwoHiddenTrace", "TwoHiddenDiagonal", "PrecomputedTrace", "Tangents"}
     assert named == scores | {"ShallowEnergy", "DeepEnergy"}
 
 

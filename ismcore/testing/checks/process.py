@@ -168,9 +168,10 @@ def check_front_door(subject: Subject) -> float:
 
 
 def _refused(subject: Subject, error: type[Exception], option: str, value: str) -> float:
-    what = f"the {option} {value}"
+    what, options = f"the {option} {value}", dict[str, Any](dtype=subject.dtype)
+    options[option] = value
     try:
-        subject.backend(**{"dtype": subject.dtype, option: value})
+        subject.backend(**options)
     except error as raised:
         if value in str(raised):
             return 0.0

@@ -11,6 +11,7 @@ import numpy as np
 from ismcore.analytic import find_route
 from ismcore.calculus import Calculus
 from ismcore.objectives import ImplicitScoreMatching
+from ismcore.objectives.implicit import Divergence
 from ismcore.optimizers.rules import SGD
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import Scenario, scenario, variant
@@ -21,7 +22,7 @@ ROUTES = (("e2_softplus-reg0.75", 0.75), ("e5_tanh-ism", 0.0), ("s2_tanh-reg0.75
 
 
 @cache
-def by_route(route: str) -> Sequence[Scenario]:
+def by_route(route: Divergence) -> Sequence[Scenario]:
     """The scenarios of `ROUTES`, with the divergence by that route, and one with more rows than units."""
     return [*(_by(route, scenario(id), weight) for id, weight in ROUTES), _by(route, _twice(scenario("s2_tanh-reg0.75")), 0.75)]
 
@@ -31,7 +32,7 @@ def _twice(case: Scenario) -> Scenario:
     return replace(case, id=f"{case.id}-twice", x=np.tile(case.x, (2, 1)))
 
 
-def _by(route: str, case: Scenario, curvature_weight: float) -> Scenario:
+def _by(route: Divergence, case: Scenario, curvature_weight: float) -> Scenario:
     objective = ImplicitScoreMatching(curvature_weight, divergence=route)
     if case.objective == ImplicitScoreMatching(curvature_weight):
         return replace(case, objective=objective)  # of golden vectors, the answer stays theirs

@@ -1,8 +1,9 @@
-"""The books of a run: how it is to go, and all that it has come to."""
+"""What a run carries from step to step, and writes to a checkpoint; and how it is to go."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -11,7 +12,12 @@ from ismcore.optimizers.schedules import Schedule
 from ismcore.optimizers.state import TrainState
 from ismcore.problem import Problem
 
-__all__ = ["Anchor", "Best", "Ledger", "Plan"]
+__all__ = ["Best", "OnNonfinite", "Plan", "RollbackPoint", "RunState", "Status"]
+
+Status = Literal["completed", "early_stopped", "interrupted", "timed_out", "diverged"]
+"""How a run ended."""
+OnNonfinite = Literal["raise", "stop", "rollback"]
+"""What a run does where a loss, a gradient or a parameter is not finite."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class Plan:
         average_decay: Share of the moving average of the parameters that a step keeps, once warmed up; None for no average.
         on_nonfinite: "raise", "stop" or "rollback".
         patience: Epochs without a better held-out loss after which the run ends; 0 for never.
-        judge_every: Epochs from one judgement to the next; with "rollback" also from one place to go back to to the next.
+        judge_every: Epochs from one validation to the next; with "rollback" also from one rollback point to the next.
             Before the first there is one after epoch 1, 2, 4, ...: a small sample may be learned by heart as soon as that.
         snapshot_epochs: Epochs after which to keep the parameters; 0 is the start.
     """
@@ -32,7 +38,7 @@ class Plan:
     epochs: int
     schedule: Schedule | tuple[float, ...] = field(default_factory=Schedule)
     average_decay: float | None = None
-    on_nonfinite: str = "raise"
+    on_nonfinite: OnNonfinite = "raise"
     patience: int = 0
     judge_every: int = 1
     snapshot_epochs: tuple[int, ...] = ()
@@ -44,13 +50,13 @@ class Plan:
             return np.asarray(self.schedule)[np.minimum(at // problem.batches, self.epochs - 1)]
         return problem.optimizer.learning_rate * self.schedule.factors(at, self.epochs * problem.batches)
 
-    def judges(self, epoch: int) -> bool:
-        """Whether the held-out rows are asked after this epoch."""
+    def validates(self, epoch: int) -> bool:
+        """Whether the validation loss is computed after this epoch."""
         every = self.judge_every
         return epoch % every == 0 or epoch == self.epochs or (epoch < every and epoch & (epoch - 1) == 0)
 
-    def next_judgement(self, epoch: int) -> int:
-        """The first epoch after this one at which they are asked."""
+    def next_validation(self, epoch: int) -> int:
+        """The first epoch after this one at which it is."""
         regular = (epoch // self.judge_every + 1) * self.judge_every
         early = 1 << epoch.bit_length()  # the first power of 2 above it
         return min(self.epochs, regular, early if early < self.judge_every else regular)
@@ -65,7 +71,7 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Best:
-    """The judgement with the lowest held-out loss so far, and the parameters that were judged."""
+    """The lowest validation loss so far, its epoch, and its parameters."""
 
     epoch: int
     loss: float
@@ -73,15 +79,15 @@ class Best:
 
 
 @dataclass(frozen=True, eq=False)
-class Anchor:
-    """A place to go back to, at the end of an epoch."""
+class RollbackPoint:
+    """The state at the end of an epoch, from which a run goes on where a later step is not finite."""
 
     epoch: int
     state: TrainState
 
 
 @dataclass(eq=False)
-class Ledger:
+class RunState:
     """All that a run has come to; with problem and plan enough to go on with it.
 
     Attributes:
@@ -92,9 +98,9 @@ class Ledger:
         validation: Held-out losses by epoch.
         best: The best of them.
         snapshots: Parameters by the number of epochs that led to them.
-        rate_factor: What going back has made of the learning rate.
-        rollbacks: How often the run went back.
-        anchor: Where it would go back to.
+        rate_factor: Factor on the learning rate: a half for each rollback.
+        rollbacks: How often the run rolled back.
+        rollback_point: Where it would roll back to.
         status: How the run ended; "" as long as it has not.
         warnings: What happened on the way, in words.
         failure: What was not finite, where the run diverged.
@@ -110,8 +116,8 @@ class Ledger:
     snapshots: dict[int, Params] = field(default_factory=dict)
     rate_factor: float = 1.0
     rollbacks: int = 0
-    anchor: Anchor | None = None
-    status: str = ""
+    rollback_point: RollbackPoint | None = None
+    status: Status | Literal[""] = ""
     warnings: tuple[str, ...] = ()
     failure: str = ""
     timings: dict[str, float] = field(default_factory=lambda: {"prepare": 0.0, "run": 0.0})
@@ -124,4 +130,4 @@ class Ledger:
     @property
     def params(self) -> Params:
         """The parameters to use: the best by held-out loss, or else the last."""
-        return self.state.best_guess if self.best is None else self.best.params
+        return self.state.evaluation_params if self.best is None else self.best.params
