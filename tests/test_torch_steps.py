@@ -99,7 +99,7 @@ def test_a_step_that_cannot_be_compiled_is_taken_eagerly_with_a_warning(monkeypa
     with pytest.warns(RuntimeWarning, match=r"compiled step of torch failed: OSError: g\+\+: not found; the eager one") as told:
         found = fit("torch", ismcore.MLP((4,)), compile="on")
     step._compiled.cache_clear()
-    assert len(told) == 1
+    assert sum(warned.category is RuntimeWarning for warned in told) == 1
     assert found.history["loss"].tobytes() == eager.history["loss"].tobytes()
     assert all(value.tobytes() == found.params[name].tobytes() for name, value in eager.params.items())
 
