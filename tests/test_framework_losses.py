@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from frameworks import AUTOGRAD, FRAMEWORKS, JAX, TORCH
+from truth import marked
 
 import ismcore
 
@@ -27,7 +28,7 @@ NOISE = RNG.normal(size=(N, D))
 WEIGHT = (0.1, 0.0, 0.7)
 
 
-@pytest.fixture(params=FRAMEWORKS)
+@pytest.fixture(params=marked(FRAMEWORKS))
 def framework(request):
     with jax.enable_x64(True) if request.param == "jax" else contextlib.nullcontext():
         yield FRAMEWORKS[request.param]
@@ -159,7 +160,7 @@ def test_gradient_of_the_squared_gradient_is_that_of_the_formula(framework):
         assert_close(framework, found, expected)
 
 
-@pytest.mark.parametrize("name", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", marked(["torch", "jax"]))
 def test_mapped_over_parameters_each_is_as_alone(name):
     fw = FRAMEWORKS[name]
     with jax.enable_x64(True):
