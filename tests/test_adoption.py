@@ -486,7 +486,9 @@ def conditional_row():
     return ConditionalRow(eqx.nn.MLP(4, 3, 8, 1, activation=jnp.tanh, key=jax.random.key(0)))
 
 
-@pytest.mark.parametrize("make", [Conditional, ConditionalLinen, conditional_row])
+@pytest.mark.parametrize(
+    "make", [Conditional, *(pytest.param(f, marks=pytest.mark.slow) for f in (ConditionalLinen, conditional_row))]
+)
 def test_a_noise_scale_is_the_networks_second_argument(make, tmp_path):
     model = make()
     options = {"objective": ismcore.NoiseConditionalScoreMatching((1.0, 0.3)), "dtype": "float32", "epochs": 5}
@@ -521,6 +523,7 @@ def test_shared_parameters_and_parametrizations_of_torch():
     np.testing.assert_allclose(trained(torch.tensor(X)).detach(), result.score(X), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_short_floats_and_compiled_modules_are_taken():
     net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3)).to(torch.bfloat16)
     assert fit(net).params["0.weight"].dtype == np.float64
