@@ -1,8 +1,8 @@
 import pytest
-from truth import BACKENDS, DTYPES
+from truth import BACKENDS, DTYPES, marked
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=marked(BACKENDS))
 def backend(request):
     """Each bundled backend; one whose framework is missing fails, it is never skipped."""
     return request.param

@@ -19,7 +19,7 @@ import torch
 from autograd import elementwise_grad
 from flax import nnx
 from networks import FUNCTIONS, NETWORKS, Linen, Nnx
-from truth import SMALL_SAMPLE, correlated, golden, relative_error
+from truth import SMALL_SAMPLE, correlated, golden, marked, relative_error
 
 import ismcore
 from ismcore.models import Standardized
@@ -44,7 +44,7 @@ def network(kind, params=START, activation="tanh"):
         return (NETWORKS | FUNCTIONS)[kind](params, activation)
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture(params=marked(NETWORKS))
 def kind(request):
     return request.param
 
@@ -88,9 +88,7 @@ def assert_same(first, second):
     assert first == second
 
 
-@pytest.mark.parametrize(
-    ("kind", "case"), [*((kind, "s3_gelu") for kind in NETWORKS), ("torch", "e2_silu"), ("nnx", "e2_silu")]
-)
+@pytest.mark.parametrize(("kind", "case"), [*marked(NETWORKS, ["s3_gelu"]), *marked(["torch", "nnx"], ["e2_silu"])])
 def test_loss_and_gradient_are_the_golden_ones(kind, case):
     case = CASES[case]
     own = network(kind, case.params, case.raw["activation"])
@@ -147,7 +145,7 @@ def test_a_standardised_one_takes_the_units_of_the_samples(kind):
 
 
 @pytest.mark.filterwarnings(*SMALL_SAMPLE)
-@pytest.mark.parametrize("kind", ["torch", "equinox"])
+@pytest.mark.parametrize("kind", marked(["torch", "equinox"]))
 def test_an_energy_comes_back_as_an_energy(kind):
     energy_params = CASES["e5_tanh"].params
     x = correlated(n=20, d=5)
@@ -173,7 +171,7 @@ def test_a_native_torch_model_is_differentiable_and_on_its_device():
     copy.deepcopy(trained).to(torch.float32)(x.detach().float())
 
 
-@pytest.mark.parametrize("kind", ["linen", "nnx", "equinox"])
+@pytest.mark.parametrize("kind", marked(["linen", "nnx", "equinox"]))
 def test_a_native_jax_model_is_differentiable(kind):
     result = fit(network(kind).model)
     trained = result.native()
@@ -488,7 +486,9 @@ def conditional_row():
     return ConditionalRow(eqx.nn.MLP(4, 3, 8, 1, activation=jnp.tanh, key=jax.random.key(0)))
 
 
-@pytest.mark.parametrize("make", [Conditional, ConditionalLinen, conditional_row])
+@pytest.mark.parametrize(
+    "make", [Conditional, *(pytest.param(f, marks=pytest.mark.slow) for f in (ConditionalLinen, conditional_row))]
+)
 def test_a_noise_scale_is_the_networks_second_argument(make, tmp_path):
     model = make()
     options = {"objective": ismcore.NoiseConditionalScoreMatching((1.0, 0.3)), "dtype": "float32", "epochs": 5}
@@ -523,6 +523,7 @@ def test_shared_parameters_and_parametrizations_of_torch():
     np.testing.assert_allclose(trained(torch.tensor(X)).detach(), result.score(X), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_short_floats_and_compiled_modules_are_taken():
     net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3)).to(torch.bfloat16)
     assert fit(net).params["0.weight"].dtype == np.float64

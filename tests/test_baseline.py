@@ -86,9 +86,9 @@ def test_the_loss_of_the_fit_is_the_held_out_loss_that_chose_it(model, dtype):
     check_fit_loss(FEW | {"model": model, "dtype": dtype})
 
 
-def test_it_is_so_on_every_backend(backend, dtype):
+def test_it_is_so_on_every_backend(backend):
     """Of a model without closed formulas, which the backend has to differentiate."""
-    check_fit_loss(FEW | {"model": ismcore.ResidualMLP(4, 1), "dtype": dtype, "backend": backend})
+    check_fit_loss(FEW | {"model": ismcore.ResidualMLP(4, 1), "dtype": "float64", "backend": backend})
 
 
 def check_fit_loss(options):

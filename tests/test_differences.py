@@ -420,7 +420,7 @@ class Recurrent(eqx.Module):
 @pytest.mark.parametrize(
     "make",
     [
-        LinenAttention,
+        pytest.param(LinenAttention, id="linen attention", marks=pytest.mark.slow),
         FrozenNnx,
         lambda: Recurrent(eqx.nn.GRUCell(1, 5, key=jax.random.key(0)), eqx.nn.Linear(5, 3, key=jax.random.key(1))),
         lambda: ismcore.Energy(eqx.nn.MLP(3, "scalar", 8, 1, jax.nn.softplus, key=jax.random.key(0))),

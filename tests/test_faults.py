@@ -57,6 +57,7 @@ def run(code, *arguments, **environment):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_8_threads_that_fit_and_score_at_once_do_what_they_do_one_after_the_other(backend):
     def work(seed):
         result = fit(backend, seed)

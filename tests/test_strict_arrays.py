@@ -98,6 +98,7 @@ def test_nothing_is_updated_in_place_where_something_differentiates(engine):
         engine.value_and_grad(lambda params: engine.ops.sum(updated(params["p"] * 2.0, 1.0)))({"p": engine.asarray(np.ones(3))})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "dtype"), [(StrictBackend, "float64"), (ForwardBackend, "float32"), (ReverseBackend, "float64")]
 )

@@ -6,16 +6,24 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import ismcore
 
 DATA = Path(__file__).parent / "data"
 BACKENDS = ("autograd", "torch", "jax")
+SLOW = {"jax", "nnx", "equinox"}
+"""Backends and libraries of networks that compile for most cases: where a law is tested on each, these are marked slow."""
 DTYPES = ("float32", "float64")
 PLAIN = {"recipe": "reference", "standardize": True}
 """Options of `fit`: all rows at each step, at one rate, for all epochs, with nothing held out."""
 SMALL_SAMPLE = ("ignore:too few rows:ismcore.IsmWarning", "ignore:the held-out part has:ismcore.IsmWarning")
 """What fits to a few rows say, for tests whose laws hold of any number of rows."""
+
+
+def marked(names, more=()):
+    """Parameters of a test: each name, with what more the test takes; those of `SLOW` are marked."""
+    return [pytest.param(name, *more, marks=pytest.mark.slow if name in SLOW else ()) for name in names]
 
 
 @cache

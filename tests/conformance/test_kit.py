@@ -172,6 +172,7 @@ def test_undeclared_dtype_is_an_error():
         check_backend(Single, dtype="float16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", [Single, Double])
 def test_a_backend_of_one_dtype_is_tested_in_it_and_can_be_green(backend):
     report = check_backend(backend)
@@ -268,7 +269,8 @@ def test_what_a_new_process_says_is_a_traceback_too(monkeypatch):
     assert "in broken_import" in row.traceback
 
 
-def test_command_prints_the_report_and_writes_json(tmp_path, capsys):
+def test_command_prints_the_report_and_writes_json(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("ismcore.testing.__main__.check_backend", partial(check_backend, only=ONLY))
     assert main(["autograd", "--dtype", "float32", "--json", str(tmp_path / "report.json")]) == 0
     printed = capsys.readouterr().out
     assert "autograd in float32 on cpu" in printed
@@ -297,10 +299,18 @@ def test_importing_the_kit_imports_no_framework():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
-@parametrize_with_checks([AutogradBackend], dtypes=["float64"], expected_failures={})
-def test_decorator_gives_every_check(check):
-    if check.item.check.name in ONLY:
-        check()
+def test_decorator_gives_every_check():
+    def test(check):
+        pass
+
+    (mark,) = parametrize_with_checks([AutogradBackend], dtypes=["float64"], expected_failures={})(test).pytestmark
+    name, checks = mark.args
+    assert (mark.name, name) == ("parametrize", "check")
+    assert [check.item.id for check in checks] == [item.id for item in all_items()]
+    assert mark.kwargs["ids"] == [check.id for check in checks]
+    for check in checks:
+        if check.item.check.name in ONLY:
+            check()
 
 
 def test_class_fails_on_a_wrong_backend():
