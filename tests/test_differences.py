@@ -190,9 +190,9 @@ def test_a_gradient_that_is_not_the_losss_is_refused_by_name():
     def normed(net, x):
         return functional.linear(torch.tanh(net.a(x)), net.b.weight / net.b.weight.norm().detach(), net.b.bias)
 
-    # one direction of the parameters is looked along: of 20 starts 14 to 17 are refused
-    torch.manual_seed(0)
+    # four directions of the parameters are looked along: of 20 starts 19 are refused, with either objective
     for objective in (None, ismcore.DenoisingScoreMatching(0.3)):
+        torch.manual_seed(0)
         with pytest.raises(ismcore.ModelError, match=r"another gradient than its loss, in b.weight: .*requires_grad_\(False\)"):
             ismcore.fit(X, model=two(normed), objective=objective, **QUICK)
 
@@ -207,6 +207,7 @@ class Flat(Halved):
 
 
 def test_a_backward_pass_that_is_right_once_and_wrong_twice_is_refused():
+    torch.manual_seed(0)
     flat = two(lambda net, x: net.b(Flat.apply(net.a(x))))
     with pytest.raises(ismcore.ModelError, match=r"another gradient than its loss, in a.weight"):
         ismcore.fit(X, model=flat, **QUICK)
