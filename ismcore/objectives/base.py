@@ -41,6 +41,9 @@ class Objective(ABC):
 
     differentiates_in_x: bool
     """Whether the loss holds a derivative in x, so that training needs the score's second derivatives."""
+    separable: bool = False
+    """Whether each term is a sum over the outputs i of the score, of what psi_i alone says: known, it saves `ismcore.solve`
+    most of its evaluations."""
     row_axes: ClassVar[dict[str, int]] = {}
     """Those of `inputs` that hold something for each row, and the axis that counts the rows: batches take them by it."""
 

@@ -38,6 +38,7 @@ class DenoisingScoreMatching(Objective):
     noise: Any = field(default=None, compare=False)
     given_noise: bool = field(init=False, repr=False)
     differentiates_in_x = False
+    separable = True
     row_axes: ClassVar[dict[str, int]] = {"noise": 0}
 
     def __post_init__(self) -> None:

@@ -51,6 +51,7 @@ class ImplicitScoreMatching(Objective):
     curvature_weight: Any = 0.0
     divergence: str | Hutchinson = "auto"
     differentiates_in_x = True
+    separable = True
     row_axes: ClassVar[dict[str, int]] = {"probes": 1}
 
     def __post_init__(self) -> None:
