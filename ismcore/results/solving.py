@@ -146,7 +146,7 @@ class _Family:
     Attributes:
         model: Takes x in the user's units, and `step` times u as its parameters.
         step: Unit of each parameter, (p,).
-        output: The output psi_i that a parameter enters, (p,); all 0 where they are not told apart.
+        output: Where the objective is separable the output psi_i that a parameter enters, (p,); else all 0.
         column: Parameters of different outputs and of one column are differentiated together, (p,).
         to_units: The parameters in the user's units are to_units u, (p, p).
         by_row: From u the family with parameters for each row, and these, the same for each row, by name, rows first.
@@ -177,7 +177,7 @@ def _affine(x: np.ndarray, weight: np.ndarray, separable: bool) -> _Family:
     return _Family(
         Standardized(Affine(), units.mean, units.scale),
         np.ones(len(output)),
-        output,
+        output if separable else np.zeros_like(output),
         column if separable else np.arange(len(output)),
         np.stack([_flat(each) for each in folded], axis=1),
         by_row,
@@ -276,15 +276,23 @@ def _quadratic(
 
         start = gradient(np.zeros(len(family.step)))
         products = [gradient((family.column == j).astype(float)) - start for j in range(family.column.max() + 1)]
-    same_output = family.output[:, None] == family.output
-    hessian = np.where(same_output | (family.column.max() + 1 == len(start)), np.stack(products, axis=1)[:, family.column], 0.0)
+    hessian = np.where(family.output[:, None] == family.output, np.stack(products, axis=1)[:, family.column], 0.0)
     return start, 0.5 * (hessian + hessian.T)
 
 
 def _solved(
     model: Model, hessian: np.ndarray, gradient: np.ndarray, family: _Family, x: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The solution u = -H^-1 g, (p,), and H^-1, (p, p), with H scaled to a unit diagonal."""
+    """The solution u = -H^-1 g, (p,), and H^-1, (p, p), output by output, so that none rounds in the units of another."""
+    inverse = np.zeros_like(hessian)
+    for i in range(family.output.max() + 1):
+        own = np.ix_(family.output == i, family.output == i)
+        inverse[own] = _inverse(model, hessian[own], gradient[family.output == i], x)
+    return -inverse @ gradient, inverse
+
+
+def _inverse(model: Model, hessian: np.ndarray, gradient: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """H^-1, by the spectrum of H scaled to a unit diagonal."""
     if not np.isfinite(hessian).all() or not np.isfinite(gradient).all():
         raise ModelError(f"the gradient of the objective in the parameters of {model!r} is not finite at these samples")
     scale = np.sqrt(np.abs(hessian.diagonal()))
@@ -299,8 +307,7 @@ def _solved(
         )
     if least <= limit:
         raise ModelError(f"the samples do not determine the parameters of {model!r}: {_why_singular(model, least, x)}")
-    inverse = (vectors / values) @ vectors.T / scale / scale[:, None]
-    return -inverse @ gradient, inverse
+    return np.asarray((vectors / values) @ vectors.T / scale / scale[:, None])
 
 
 def _why_singular(model: Model, least: float, x: np.ndarray) -> str:
