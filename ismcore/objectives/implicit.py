@@ -51,7 +51,6 @@ class ImplicitScoreMatching(Objective):
     curvature_weight: Any = 0.0
     divergence: str | Hutchinson = "auto"
     differentiates_in_x = True
-    separable = True
     row_axes: ClassVar[dict[str, int]] = {"probes": 1}
 
     def __post_init__(self) -> None:
@@ -100,6 +99,11 @@ class ImplicitScoreMatching(Objective):
     def with_curvature_weight(self, weight: float) -> ImplicitScoreMatching:
         """See `Objective.with_curvature_weight`."""
         return replace(self, curvature_weight=weight)
+
+    @property
+    def separable(self) -> bool:  # type: ignore[override]
+        """See `Objective.separable`; (v^T J)_i of an estimate, squared, couples the outputs."""
+        return not (self.penalised and isinstance(self.divergence, Hutchinson))
 
     @property
     def penalised(self) -> bool:

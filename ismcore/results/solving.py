@@ -272,12 +272,12 @@ def _quadratic(
 
         def gradient(u: np.ndarray) -> np.ndarray:
             slopes = program(engine.asarrays(_named(family.step * u, shapes)), points, given)[1]
-            return family.step * np.concatenate([np.ravel(engine.to_numpy(slopes[name])) for name in shapes])
+            return np.asarray(family.step * np.concatenate([np.ravel(engine.to_numpy(slopes[name])) for name in shapes]))
 
         start = gradient(np.zeros(len(family.step)))
         products = [gradient((family.column == j).astype(float)) - start for j in range(family.column.max() + 1)]
     hessian = np.where(family.output[:, None] == family.output, np.stack(products, axis=1)[:, family.column], 0.0)
-    return start, 0.5 * (hessian + hessian.T)
+    return start, np.asarray(0.5 * (hessian + hessian.T))
 
 
 def _solved(
@@ -318,8 +318,8 @@ def _why_singular(model: Model, least: float, x: np.ndarray) -> str:
         away = np.nan_to_num(np.abs(x.mean(axis=0)) / x.std(axis=0))
     if away.max() > FAR:
         return (
-            f"{found}, and column {away.argmax()} lies {away.max():.1e} standard deviations from 0, where the terms of a family "
-            "in the samples' own units grow alike up to rounding: subtract the mean, or divide by the spread, first"
+            f"{found}, and column {away.argmax()} lies {away.max():.1e} standard deviations from 0, where the terms of a "
+            "family in the samples' own units grow alike up to rounding: subtract the mean, or divide by the spread, first"
         )
     return f"{found}, so some combination of them changes nothing that the objective sees; use fewer parameters"
 
