@@ -38,6 +38,7 @@ from ismcore.objectives import (
     ImplicitScoreMatching,
     NoiseConditionalScoreMatching,
     SlicedScoreMatching,
+    noise_ladder,
 )
 from ismcore.optimizers.rules import SGD, Adam
 from ismcore.optimizers.schedules import Schedule
@@ -108,6 +109,7 @@ __all__ = [
     "fit",
     "hookimpl",
     "load",
+    "noise_ladder",
     "resume",
     "solve",
     "targets",

@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 _EXACT = ImplicitScoreMatching(divergence="nested")
 _ESTIMATED = ImplicitScoreMatching(divergence=Hutchinson())
-_DENOISING = DenoisingScoreMatching(1.0)
+_DENOISING = DenoisingScoreMatching(1.0, variance_reduced=False)
 _EXPLICIT = ExplicitScoreMatching(lambda x: x)
 
 

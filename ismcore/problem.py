@@ -76,8 +76,9 @@ class Loss:
 
     def terms(self, calculus: Calculus, params: Params, x: Array, inputs: LossInputs) -> Array:
         """The objective's term of each row, (n,), before any weight; see `value`."""
+        given = inputs.get("context")
 
-        def score_fn(points: Array, context: Array | None = None) -> Array:
+        def score_fn(points: Array, context: Array | None = given) -> Array:
             return self.model.score(calculus, params, points, context)
 
         return self.objective.terms(calculus, score_fn, x, inputs)

@@ -509,7 +509,7 @@ def test_a_noise_scale_is_the_networks_second_argument(make, tmp_path):
 def test_an_energy_may_take_a_context():
     model = ismcore.Energy(ismcore.ScoreFunction(lambda p, x, s: (p["k"] * x**2).sum(1) / s[:, 0], {"k": 0.5}, backend="torch"))
     x, s = X[:4], np.arange(1.0, 5.0)[:, None]
-    result = fit(model, objective=ismcore.NoiseConditionalScoreMatching((1.0,)), standardize=False)
+    result = fit(model, objective=ismcore.NoiseConditionalScoreMatching((4.0,)), standardize=False)
     np.testing.assert_allclose(result.score(x, context=s), -2 * result.params["k"] * x / s, rtol=1e-12)
 
 

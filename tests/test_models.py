@@ -109,6 +109,6 @@ def test_a_context_is_never_ignored(model):
 @pytest.mark.filterwarnings(*SMALL_SAMPLE)
 def test_a_conditional_function_gets_its_context(backend):
     model = ismcore.ScoreFunction(lambda ops, params, x, s: params["a"] * x / s, {"a": 2.0})
-    objective = ismcore.NoiseConditionalScoreMatching((0.5, 1.0))
+    objective = ismcore.NoiseConditionalScoreMatching((2.0, 4.0))
     result = ismcore.fit(X, model=model, objective=objective, backend=backend, epochs=1, standardize=False, dtype="float64")
     np.testing.assert_allclose(result.score(X, context=4.0), result.params["a"] * X / 4.0, rtol=1e-12)

@@ -109,6 +109,25 @@ def test_unusable_arguments_are_refused(arguments, words):
         ismcore.annealed_langevin(result, **{"n": 5, **arguments})
 
 
+@pytest.mark.parametrize("standardize", [True, False])
+def test_langevin_dynamics_that_blow_up_say_at_which_step(standardize, backend):
+    # psi = -g z / s^2: a step is z (1 - a g / 2), with g = 1 until a = step_size > 4, where it grows by a / 2 - 1
+    model = ismcore.ScoreFunction(lambda ops, params, x, s: -params["g"] * x / (s * s), {"g": 1.0})
+    objective = ismcore.NoiseConditionalScoreMatching((2.0, 1.0))
+    result = ismcore.fit(
+        TARGET.sample(100), model=model, objective=objective, epochs=1, standardize=standardize, backend=backend, validation=0
+    )
+    result = replace(result, params={"g": np.array(1.0)})
+    calm = ismcore.annealed_langevin(result, 20, (2.0, 1.0), steps=200, step_size=1.0)
+    assert np.isfinite(calm).all()
+    with pytest.raises(
+        ismcore.Diverged, match=r"step \d+, number \d+ at noise scale 2, .* smaller step_size than 24"
+    ) as caught:
+        ismcore.annealed_langevin(result, 20, (2.0, 1.0), steps=200, step_size=24.0)
+    # by 11 a step: to 1e6 standard deviations in 5 or 6, to the end of float32 in 36 or 37
+    assert caught.value.epoch in (range(5, 8) if standardize else range(35, 39))
+
+
 def test_a_noise_conditional_score_needs_its_scale():
     result = fit("autograd", [(1, 1e-2)])
     with pytest.raises(ismcore.ModelError, match="needs a noise scale"):

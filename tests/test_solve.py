@@ -60,3 +60,121 @@ def test_what_is_not_quadratic_or_not_determined_is_refused():
     twice = ismcore.ScoreFunction(lambda ops, params, x: (params["a"] + params["b"]) * x, {"a": 0.0, "b": 0.0})
     with pytest.raises(ismcore.ModelError, match="do not determine"):
         ismcore.solve(twice, RUN.sample[:50], backend="autograd")
+
+
+UNITS = np.array([1e-12, 1e-3, 1e12])
+"""A scale for each of three columns."""
+
+
+def in_units(errors, scale):
+    return errors * np.multiply.outer(scale, scale)
+
+
+@pytest.mark.parametrize("mean", [0.0, -3e4, 1e9])
+def test_standard_errors_scale_with_the_columns(mean, backend):
+    # SE(W_ij) of s x is SE(W_ij) / (s_i s_j); powers of 2 near the scales, so that scaling rounds nothing
+    scale = 2.0 ** np.round(np.log2(UNITS))
+    x = correlated(d=3) + mean
+    here, there = (ismcore.solve(ismcore.Affine(), data, backend=backend) for data in (x - mean, scale * x))
+    np.testing.assert_allclose(in_units(there.standard_errors["weight"], scale), here.standard_errors["weight"], rtol=1e-8)
+    np.testing.assert_allclose(in_units(there.params["weight"], scale), here.params["weight"], rtol=1e-8, atol=1e-12)
+    # b = -W m, whose error is that of W m where m is large
+    np.testing.assert_allclose(there.params["bias"], -there.params["weight"] @ (scale * x).mean(axis=0), rtol=1e-6)
+
+
+def test_the_covariance_is_the_sandwich_of_the_rows_by_hand(backend):
+    # of one column: g_n = (psi_n x_n + 1, psi_n), H = [[mean x^2, mean x], [mean x, 1]], all weighted
+    rng = np.random.default_rng(3)
+    x, weight = 5.0 + 2.0 * rng.gamma(3.0, size=300), rng.random(300)
+    found = ismcore.solve(ismcore.Affine(), x, sample_weight=weight, backend=backend)
+    w = weight / weight.sum()
+    psi = found.params["weight"][0, 0] * x + found.params["bias"][0]
+    rows = w[:, None] * np.stack([psi * x + 1.0, psi], axis=1)
+    inverse = np.linalg.inv([[w @ x**2, w @ x], [w @ x, 1.0]])
+    np.testing.assert_allclose(found.covariance, inverse @ (rows.T @ rows) @ inverse, rtol=1e-7)
+    np.testing.assert_allclose(found.standard_errors["weight"][0, 0] ** 2, found.covariance[0, 0], rtol=1e-12)
+
+
+class Counted(ismcore.ImplicitScoreMatching):
+    calls = 0
+
+    def terms(self, *args):
+        Counted.calls += 1
+        return super().terms(*args)
+
+
+def linear(ops, params, x):
+    return params["a"] * x + params["b"] * x * x + params["c"]
+
+
+@pytest.mark.parametrize(("d", "most"), [(1, 4), (4, 7)])
+def test_the_objective_is_evaluated_at_most_p_plus_2_times(d, most):
+    models = {ismcore.Affine(): most, ismcore.ScoreFunction(linear, {"a": 0.0, "b": 0.0, "c": np.zeros(d)}): d + 4}
+    for model, allowed in models.items():
+        Counted.calls = 0
+        ismcore.solve(model, correlated(d=d), Counted(divergence="nested"), backend="autograd")
+        assert 0 < Counted.calls <= allowed
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ismcore.ImplicitScoreMatching((0.5, 0.0, 2.0)),
+        ismcore.ImplicitScoreMatching(0.3, ismcore.Hutchinson(3)),
+        ismcore.SlicedScoreMatching(4, variance_reduced=False),  # couples the outputs
+        ismcore.SlicedScoreMatching(2),
+        ismcore.DenoisingScoreMatching(0.3),
+        ismcore.ExplicitScoreMatching(np.tanh),
+    ],
+    ids=repr,
+)
+def test_an_affine_score_and_the_same_as_a_function_have_one_solution(objective, backend):
+    def affine(ops, params, x):
+        return x @ ops.permute_dims(params["weight"], (1, 0)) + params["bias"]
+
+    x = correlated(d=3)
+    function = ismcore.ScoreFunction(affine, {"weight": np.zeros((3, 3)), "bias": np.zeros(3)})
+    one, other = (ismcore.solve(model, x, objective, backend=backend, seed=2) for model in (ismcore.Affine(), function))
+    for name in one.params:
+        np.testing.assert_allclose(one.params[name], other.params[name], rtol=1e-8, atol=1e-10)
+    at = ismcore.evaluate(ismcore.Affine(), one.params, x, objective, backend=backend, seed=2)
+    assert abs(one.loss - at.loss) < 1e-10
+    assert max(np.abs(slope).max() for slope in at.gradient.values()) < 1e-9
+    np.testing.assert_allclose(one.covariance, other.covariance, rtol=1e-5, atol=1e-9 * np.abs(other.covariance).max())
+
+
+def test_a_family_in_the_users_units_is_solved_in_any_unit_of_its_parameters(backend):
+    # psi = a x + b x^3 of samples c x: a / c^2 and b / c^4
+    def odd(ops, params, x):
+        return params["a"] * x + params["b"] * x * x * x
+
+    x = np.random.default_rng(0).normal(size=(400, 2))
+    model = ismcore.ScoreFunction(odd, {"a": 0.0, "b": 0.0})
+    right = ismcore.solve(model, x, backend=backend)
+    for c in (2.0**-30, 2.0**30):
+        found = ismcore.solve(model, c * x, backend=backend)
+        for name, power in (("a", 2), ("b", 4)):
+            np.testing.assert_allclose(found.params[name] * c**power, right.params[name], rtol=1e-9)
+            np.testing.assert_allclose(found.standard_errors[name] * c**power, right.standard_errors[name], rtol=1e-8)
+
+
+def test_what_cannot_be_solved_is_refused_for_its_true_reason():
+    x = correlated(d=2)
+    far = ismcore.ScoreFunction(cubic, {"theta": np.zeros(4)})
+    bent = ismcore.ScoreFunction(lambda ops, params, x: ops.tanh(params["a"] * x), {"a": 1.0})
+    cases = {
+        "constant": (ismcore.Affine(), x * [1.0, 0.0] + 7.0, ismcore.SamplesError),
+        "linearly dependent": (ismcore.Affine(), np.c_[x, x.sum(axis=1)], ismcore.ModelError),
+        "not linear": (bent, x, ismcore.ModelError),
+        "standard deviations from 0.*subtract the mean": (far, x[:, :1] + 1e9, ismcore.ModelError),
+        "no minimum": (ismcore.Affine(), x, ismcore.ModelError),
+    }
+
+    class Upside(ismcore.ImplicitScoreMatching):
+        def terms(self, *args):
+            return -super().terms(*args)
+
+    for words, (model, data, error) in cases.items():
+        objective = Upside(divergence="nested") if words == "no minimum" else None
+        with pytest.raises(error, match=words):
+            ismcore.solve(model, data, objective, backend="autograd")

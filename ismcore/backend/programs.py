@@ -27,10 +27,13 @@ def energy_on(engine: Backend, model: Energy, params: Params, x: np.ndarray) -> 
         return engine.to_numpy(_energy_program(engine, model)(engine.asarrays(params), engine.asarray(x)))
 
 
-def jacobian_diagonal(engine: Backend, model: Model, params: Params, x: np.ndarray) -> np.ndarray:
+def jacobian_diagonal(
+    engine: Backend, model: Model, params: Params, x: np.ndarray, context: np.ndarray | None = None
+) -> np.ndarray:
     """D psi_i / d x_i at each sample, (n, d), by the backend's differentiation."""
     with engine.scope():
-        return engine.to_numpy(_diagonal_program(engine, model)(engine.asarrays(params), engine.asarray(x)))
+        given = () if context is None else (engine.asarray(context),)
+        return engine.to_numpy(_diagonal_program(engine, model)(engine.asarrays(params), engine.asarray(x), *given))
 
 
 @lru_cache(maxsize=64)
@@ -45,8 +48,8 @@ def _energy_program(engine: Backend, model: Energy) -> Callable[..., Array]:
 
 
 @lru_cache(maxsize=64)
-def _diagonal_program(engine: Backend, model: Model) -> Callable[[Params, Array], Array]:
-    def diagonal(params: Params, x: Array) -> Array:
-        return engine.jacobian_diagonal(lambda points: model.score(engine, params, points), x)[1]
+def _diagonal_program(engine: Backend, model: Model) -> Callable[..., Array]:
+    def diagonal(params: Params, x: Array, *context: Array) -> Array:
+        return engine.jacobian_diagonal(lambda points: model.score(engine, params, points, *context), x)[1]
 
     return engine.compiled(diagonal)

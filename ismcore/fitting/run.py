@@ -115,6 +115,7 @@ class Run:
             held_out=self.data.held_out_rows or None,
             validation=validation if len(validation) else None,
         )
+        said += self._settings.objective.advice(self.data.problem.x, self.data.problem.standardizer, self._settings.dtype)
         baseline, compared = compare_with_normal(self._engine, self.data.problem, self.data.held_out, run_state.params)
         said += (compared,) if compared else ()
         return replace(result, baseline=baseline, warnings=said + result.warnings)

@@ -3,16 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ismcore.calculus import Calculus
-from ismcore.errors import ModelError
+from ismcore.errors import ModelError, OptionError
 from ismcore.models.base import Model
 from ismcore.models.network import Network
 from ismcore.ops import Array, Params
 
-__all__ = ["NoiseConditional"]
+__all__ = ["NoiseConditional", "as_context"]
+
+
+def as_context(context: Any, n: int, *, positive: bool = False) -> np.ndarray:
+    """What a score is conditional on, for n points: (n, c), float64.
+
+    Args:
+        context: One number for all points; one for each, (n,) or (n, 1); or (n, c).
+        n: The number of points.
+        positive: Whether it is a noise scale, from which a score asks a positive number.
+
+    Raises:
+        OptionError: It has another shape, is no number, not finite, or not positive where it has to be.
+    """
+    try:
+        array = np.asarray(context, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"context must be numbers, not {context!r}: {error}") from error
+    if array.ndim == 0:
+        array = np.full((n, 1), float(array))
+    if array.shape == (n,):
+        array = array[:, None]
+    if array.ndim != 2 or len(array) != n or (positive and array.shape[1] != 1):
+        wanted = f"one number, ({n},) or ({n}, {'1' if positive else 'c'})"
+        raise OptionError(f"context must be {wanted} for {n} points, not of shape {np.shape(context)}")
+    bad = np.argwhere(~(np.isfinite(array) & ((array > 0.0) | (not positive))))
+    if len(bad):
+        wanted = "a noise scale must be a positive finite number" if positive else "context must be finite"
+        raise OptionError(f"{wanted}; context is {array[tuple(bad[0])]:g} in row {bad[0][0]}")
+    return array
 
 
 @dataclass(frozen=True)

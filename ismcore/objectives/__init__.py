@@ -4,6 +4,7 @@ from ismcore.objectives.base import LossInputs, Objective
 from ismcore.objectives.denoising import DenoisingScoreMatching, NoiseConditionalScoreMatching
 from ismcore.objectives.explicit import ExplicitScoreMatching
 from ismcore.objectives.implicit import ImplicitScoreMatching
+from ismcore.objectives.ladder import noise_ladder
 from ismcore.objectives.probes import Hutchinson
 from ismcore.objectives.search import CurvatureSearch
 from ismcore.objectives.sliced import SlicedScoreMatching
@@ -18,4 +19,5 @@ __all__ = [
     "NoiseConditionalScoreMatching",
     "Objective",
     "SlicedScoreMatching",
+    "noise_ladder",
 ]

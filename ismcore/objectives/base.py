@@ -30,8 +30,12 @@ class LossInputs(TypedDict, total=False):
     """Standard normal noise e, (n, d)."""
     noise_scale: Array
     """s, () or, one for each row, (n, 1)."""
+    noise_unit: Array
+    """What a noise scale is divided by, (), where it is in the units of the samples as they were given."""
     target_score: Array
     """The score to be met, (n, d)."""
+    context: Array
+    """What the score is conditional on, (n, c), where the objective itself gives it none."""
     row_weight: Array
     """Weight of each row in the loss, (n,), in the place of 1/n."""
 
@@ -41,6 +45,9 @@ class Objective(ABC):
 
     differentiates_in_x: bool
     """Whether the loss holds a derivative in x, so that training needs the score's second derivatives."""
+    separable: bool = False
+    """Whether each term is a sum over the outputs i of the score, of what psi_i alone says: known, it saves `ismcore.solve`
+    most of its evaluations."""
     row_axes: ClassVar[dict[str, int]] = {}
     """Those of `inputs` that hold something for each row, and the axis that counts the rows: batches take them by it."""
 
@@ -55,6 +62,10 @@ class Objective(ABC):
             OptionError: A value of the objective does not fit the samples' shape.
         """
         return {}
+
+    def advice(self, x: np.ndarray, standardizer: Standardizer, dtype: str) -> tuple[str, ...]:
+        """What of this objective makes a fit to the samples x, (n, d), as trained on, unreliable, in words; see `inputs`."""
+        return ()
 
     def draws(self, rng: np.random.Generator, n: int, d: int) -> LossInputs:
         """Arrays that enter the terms and are drawn anew for every evaluation of the loss on n rows."""

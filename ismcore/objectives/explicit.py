@@ -33,6 +33,7 @@ class ExplicitScoreMatching(Objective):
 
     target_score: Callable[[np.ndarray], Any] = field(compare=False)
     differentiates_in_x = False
+    separable = True
     row_axes: ClassVar[dict[str, int]] = {"target_score": 0}
 
     def __post_init__(self) -> None:

@@ -104,6 +104,11 @@ class ImplicitScoreMatching(Objective):
         return replace(self, curvature_weight=weight)
 
     @property
+    def separable(self) -> bool:  # type: ignore[override]
+        """See `Objective.separable`; (v^T J)_i of an estimate, squared, couples the outputs."""
+        return not (self.penalised and isinstance(self.divergence, Hutchinson))
+
+    @property
     def penalised(self) -> bool:
         """Whether there is a curvature penalty."""
         weight = self.curvature_weight

@@ -51,6 +51,11 @@ class SlicedScoreMatching(Objective):
     def _source(self) -> Hutchinson:
         return Hutchinson(self.n_probes, self.probes)
 
+    @property
+    def separable(self) -> bool:  # type: ignore[override]
+        """See `Objective.separable`; (v . psi)^2 couples the outputs."""
+        return self.variance_reduced
+
     def inputs(self, x: np.ndarray, standardizer: Standardizer) -> LossInputs:
         """See `Objective.inputs`."""
         return self._source().inputs(*x.shape)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from ismcore.backend.contract import Backend, Dtype, as_dtype
-from ismcore.backend.programs import jacobian_diagonal, score_program
+from ismcore.backend.programs import jacobian_diagonal, score_on
 from ismcore.errors import ModelError
-from ismcore.models import Model, check_params
-from ismcore.objectives import ImplicitScoreMatching, LossInputs, Objective
+from ismcore.models import Model, NoiseConditional, Standardized, check_params
+from ismcore.models.conditional import as_context
+from ismcore.objectives import ImplicitScoreMatching, LossInputs, NoiseConditionalScoreMatching, Objective
 from ismcore.ops import Params
 from ismcore.plugins.adoption import adopted, device_for, no_model
 from ismcore.plugins.lookup import choose, load_backend
@@ -31,7 +32,6 @@ class Evaluation:
     Attributes:
         loss: The objective, a scalar in 1/[x]^2 for implicit score matching.
         gradient: Its gradient, by the parameters' names and in their shapes.
-        score: psi(x), (n, d), in 1/[x].
         backend: The backend that computed it.
         dtype: The dtype that it computed in.
         device: The device that it computed on.
@@ -39,12 +39,17 @@ class Evaluation:
 
     loss: float
     gradient: dict[str, np.ndarray]
-    score: np.ndarray
     backend: str
     dtype: Dtype
     device: str
+    _score: Callable[[], np.ndarray] = field(repr=False)
     _diagonal: Callable[[], np.ndarray] = field(repr=False)
     _terms: Callable[[], np.ndarray] = field(repr=False)
+
+    @cached_property
+    def score(self) -> np.ndarray:
+        """psi(x), (n, d), in 1/[x]; computed when first asked for."""
+        return self._score()
 
     @cached_property
     def jacobian_diagonal(self) -> np.ndarray:
@@ -91,6 +96,7 @@ def evaluate(
     seed: int = 0,
     sample_weight: Any = None,
     allow_nonsmooth: bool = False,
+    context: Any = None,
 ) -> Evaluation:
     """Loss, gradient, score and Jacobian diagonal of a model at given parameters and samples.
 
@@ -107,10 +113,14 @@ def evaluate(
         seed: Source of whatever the objective draws: probes or noise.
         sample_weight: Weight of each row in the loss, (n,), from 0; divided by their sum.
         allow_nonsmooth: Evaluate piecewise-linear networks too.
+        context: What a conditional score depends on: one number, (n,), or (n, c); the noise scale of an
+            `ismcore.NoiseConditional`, in the units of the samples that the inner network sees. Loss, score and Jacobian are
+            those at it. `NoiseConditionalScoreMatching` draws its scales, and needs it for score and Jacobian alone.
 
     Raises:
         ModelError: The model or the objective cannot be used so.
         ParameterError: A parameter has a wrong name, shape or value.
+        OptionError: The context is no such array, or a noise scale is not positive.
         SamplesError: The samples cannot be used.
         BackendUnavailable: The backend cannot be used.
 
@@ -135,19 +145,32 @@ def evaluate(
     loss = Loss(model, objective)
     inputs = loss.inputs(samples, Standardizer.identity(samples.shape[1]), weight)
     inputs |= objective.draws(stream(seed, "draws", 0), *samples.shape)
+    given = None if context is None else context_for(model, objective, context, len(samples))
+    if given is not None:
+        inputs["noise_scale" if isinstance(objective, NoiseConditionalScoreMatching) else "context"] = given
     with engine.scope():
         at, points = engine.asarrays(checked), engine.asarray(samples)
         value, gradient = engine.loss_and_gradient(loss)(at, points, engine.asarrays(inputs))
-        return Evaluation(
+        found = Evaluation(
             loss=float(engine.to_numpy(value)),
             gradient={name: engine.to_numpy(gradient[name]) for name in checked},
-            score=engine.to_numpy(score_program(engine, model)(at, points)),
             backend=engine.name,
             dtype=dtype,
             device=engine.device,
-            _diagonal=lambda: jacobian_diagonal(engine, model, checked, samples),
+            _score=lambda: score_on(engine, model, checked, samples, given),
+            _diagonal=lambda: jacobian_diagonal(engine, model, checked, samples, given),
             _terms=lambda: _terms(engine, loss, checked, samples, inputs),
         )
+    if given is not None:
+        _ = found.score  # a model that takes no context says so; a closed formula of its loss does not ask for one
+    return found
+
+
+def context_for(model: Model, objective: Objective, context: Any, n: int) -> np.ndarray:
+    """A context for n points, (n, c), which a noise scale is where the model or its training says so; see `as_context`."""
+    inner = model.inner if isinstance(model, Standardized) else model
+    is_scale = isinstance(inner, NoiseConditional) or isinstance(objective, NoiseConditionalScoreMatching)
+    return as_context(context, n, positive=is_scale)
 
 
 def check_language(model: Model, backend: str) -> None:

@@ -17,11 +17,11 @@ from ismcore.density import integrate_score
 from ismcore.errors import DensityUnavailable, OptionError
 from ismcore.files import results as files
 from ismcore.models import Energy, Model
-from ismcore.objectives import Objective
+from ismcore.objectives import NoiseConditionalScoreMatching, Objective
 from ismcore.ops import Params
 from ismcore.plugins.lookup import load_backend
 from ismcore.plugins.registry import installed_version
-from ismcore.results.evaluate import evaluate
+from ismcore.results.evaluate import context_for, evaluate
 from ismcore.results.native import native
 from ismcore.samples.checks import Standardizer, as_samples
 from ismcore.training.baseline import Baseline
@@ -143,42 +143,52 @@ class FitResult:
         Args:
             x: Where.
             epoch: Use the snapshot kept after this many epochs, not the final parameters.
-            context: What a conditional score depends on, (n, c), or one number for all points: the noise scale of an
-                `ismcore.NoiseConditional`, in the units of the samples as trained on.
+            context: What a conditional score depends on: one number for all points, one for each, (n,), or (n, c); the noise
+                scale of an `ismcore.NoiseConditional`, in the units of its objective's `noise_scales`.
 
         Raises:
-            OptionError: No snapshot was kept then.
+            OptionError: No snapshot was kept then; the context has another shape, is not finite, or is a noise scale that is
+                not positive.
         """
         model, params = self._as_trained(epoch)
         z = self._standardised(x)
-        if context is not None:
-            context = np.array(context, dtype=self.dtype)
-            context = context if context.ndim == 2 else np.broadcast_to(context, (len(z), 1))
+        given = self._context(context, len(z))
         if model.portable:
-            psi = model.score(*_in_numpy(self.dtype, params, z), context)
+            psi = model.score(*_in_numpy(self.dtype, params, z), None if given is None else given.astype(self.dtype))
         else:
-            psi = score_on(self._engine(), model, params, z, context)
+            psi = score_on(self._engine(), model, params, z, given)
         return np.asarray(psi / self.scale)
 
-    def jacobian_diagonal(self, x: Any) -> np.ndarray:
+    def jacobian_diagonal(self, x: Any, *, context: Any = None) -> np.ndarray:
         """D psi_i / d x_i of the fitted score at points x, (n, d), float64, in 1/[x_i]^2, by the backend's differentiation.
 
-        Cost: about 3 d scores.
+        Of a conditional score at the context, see `score`. Cost: about 3 d scores.
         """
         model, params = self._as_trained()
-        diagonal = jacobian_diagonal(self._engine(), model, params, self._standardised(x))
+        z = self._standardised(x)
+        diagonal = jacobian_diagonal(self._engine(), model, params, z, self._context(context, len(z)))
         return np.asarray(diagonal / self.scale / self.scale)
 
-    def divergence(self, x: Any) -> np.ndarray:
+    def divergence(self, x: Any, *, context: Any = None) -> np.ndarray:
         """Divergence of the fitted score at points x, sum_i d psi_i / d x_i, (n,), in 1/[x]^2; see `jacobian_diagonal`."""
-        return np.asarray(self.jacobian_diagonal(x).sum(axis=1))
+        return np.asarray(self.jacobian_diagonal(x, context=context).sum(axis=1))
 
-    def loss(self, x: Any) -> float:
-        """The objective at samples x, on the samples as trained on: comparable with `history["loss"]`, in float64."""
+    def loss(self, x: Any, *, context: Any = None) -> float:
+        """The objective at samples x, on the samples as trained on: comparable with `history["loss"]`, in float64.
+
+        Args:
+            x: Samples, (n, d) or (n,), in [x].
+            context: See `score`. A noise-conditional fit needs none, as its objective draws the noise scales; with one, the
+                loss is that at this noise scale.
+        """
         model, params = self._as_trained()
         z = self._standardised(x)
-        at = evaluate(model, params, z, self.objective, backend=self.backend, device=self.device, allow_nonsmooth=True)
-        return at.loss
+        options: dict[str, Any] = {"backend": self.backend, "device": self.device, "allow_nonsmooth": True}
+        given = self._context(context, len(z))
+        objective = self.objective
+        if isinstance(objective, NoiseConditionalScoreMatching):
+            objective = objective.standardized(Standardizer(self.mean, self.scale))
+        return evaluate(model, params, z, objective, context=given, **options).loss
 
     def energy(self, x: Any, *, epoch: int | None = None) -> np.ndarray:
         """U(x) at points x, (n,), float64, without a unit: psi = -grad U, so that exp(-U) is the density up to a factor.
@@ -351,6 +361,15 @@ class FitResult:
     def _standardised(self, x: Any) -> np.ndarray:
         """Points as trained on, z = (x - mean) / scale, (n, d), float64, which the dtype of the result can hold."""
         return as_samples(Standardizer(self.mean, self.scale)(as_samples(x, d=self.d)), dtype=self.dtype)
+
+    def _context(self, context: Any, n: int) -> np.ndarray | None:
+        """A context for n points, (n, c), noise scales in the units of the samples as trained on; see `score`."""
+        if context is None:
+            return None
+        given = context_for(self.model, self.objective, context, n)
+        if isinstance(self.objective, NoiseConditionalScoreMatching):
+            given = given / self.objective.unit(Standardizer(self.mean, self.scale))
+        return given
 
     def _engine(self) -> Backend:
         return load_backend(self.backend)(dtype=self.dtype, device=self.device)

@@ -7,14 +7,19 @@ from itertools import pairwise
 
 import numpy as np
 
-from ismcore.errors import OptionError
+from ismcore.errors import Diverged, OptionError
+from ismcore.objectives import NoiseConditionalScoreMatching
 from ismcore.objectives.base import check_positive
 from ismcore.ops import Array, Params
 from ismcore.plugins.lookup import load_backend
 from ismcore.results.result import FitResult
+from ismcore.samples.checks import Standardizer
 from ismcore.seeds import stream
 
 __all__ = ["annealed_langevin"]
+
+FARTHEST = 1e6
+"""No sample of a law that a fit has seen lies so many standard deviations, or largest noise scales, from its mean."""
 
 
 def annealed_langevin(
@@ -40,7 +45,8 @@ def annealed_langevin(
     Args:
         result: A fit of `ismcore.NoiseConditional` by `ismcore.NoiseConditionalScoreMatching`.
         n: How many samples.
-        noise_scales: The ladder that the fit was trained on, or a finer one within its range; from largest to smallest.
+        noise_scales: The ladder that the fit was trained on, or a finer one within its range, in the units of its objective;
+            from largest to smallest.
         steps: Steps at each scale.
         step_size: a / s^2. The algorithm's epsilon is step_size times the square of the smallest scale.
         denoise: Take the last step.
@@ -51,9 +57,14 @@ def annealed_langevin(
 
     Raises:
         OptionError: The scales do not fall, or a number is out of range.
+        Diverged: A step left the finite numbers, or went a million times farther than noise and standardised samples reach;
+            its `epoch` is the number of the step, from 1 over all scales.
 
     Cost: steps * len(noise_scales) scores at n points.
     """
+    objective = result.objective
+    standardizer = Standardizer(result.mean, result.scale)
+    unit = objective.unit(standardizer) if isinstance(objective, NoiseConditionalScoreMatching) else 1.0
     scales = [float(s) for s in noise_scales]
     for value in (*scales, step_size):
         check_positive("noise scales and step_size", value)
@@ -62,6 +73,8 @@ def annealed_langevin(
     if n < 1 or steps < 1:
         raise OptionError(f"n and steps must be whole numbers from 1, not {n!r} and {steps!r}")
 
+    scales = [s / unit for s in scales]
+    limit = np.inf if standardizer.is_identity else FARTHEST * max(1.0, scales[0])
     engine = load_backend(result.backend)(dtype=result.dtype, device=result.device)
     wide = {name: np.asarray(value, dtype=np.float64) for name, value in result.params.items()}
     model, params = result.model.from_units(wide, result.mean, result.scale)
@@ -77,11 +90,29 @@ def annealed_langevin(
         move, drift = engine.compiled(move), engine.compiled(drift)
         at = engine.asarrays(params)
         z = engine.asarray(scales[0] * rng.standard_normal((n, result.d)))
-        for s in scales:
+        for k, s in enumerate(scales):
             scale = engine.asarray(np.asarray(s))
-            for _ in range(steps):
+            for step in range(steps):
                 z = move(at, z, scale, engine.asarray(rng.standard_normal((n, result.d))))
+                if not _reach(engine.to_numpy(z)) <= limit:
+                    raise _blown_up(k * steps + step + 1, step + 1, s * unit, step_size)
         if denoise:
             z = z + drift(at, z, scale)
         found = engine.to_numpy(z).astype(np.float64)
+        if not _reach(found) <= limit:
+            raise _blown_up(len(scales) * steps + 1, steps + 1, s * unit, step_size)
     return np.asarray(found * result.scale + result.mean)
+
+
+def _reach(z: np.ndarray) -> float:
+    """The largest number of all by size, or NaN; infinite numbers are of no size, and NaN too."""
+    largest = float(np.abs(z).max())
+    return largest if np.isfinite(largest) else np.nan
+
+
+def _blown_up(step: int, at_scale: int, noise_scale: float, step_size: float) -> Diverged:
+    return Diverged(
+        f"Langevin dynamics blew up: step {step}, number {at_scale} at noise scale {noise_scale:g}, left the finite numbers or "
+        f"all reason; use a smaller step_size than {step_size:g}, a finer ladder of noise scales, or a fit trained for longer",
+        epoch=step,
+    )

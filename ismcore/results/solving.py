@@ -4,21 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ismcore.backend.contract import Backend
+from ismcore.backend.programs import score_on
+from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
-from ismcore.models import Model
-from ismcore.objectives import Objective
-from ismcore.ops import Params
-from ismcore.results.evaluate import Evaluation, evaluate
-from ismcore.samples.checks import as_samples, as_weights
+from ismcore.models import Affine, Model, Standardized
+from ismcore.models.base import refuse_context
+from ismcore.objectives import ImplicitScoreMatching, LossInputs, Objective
+from ismcore.ops import Array, Params
+from ismcore.plugins.adoption import adopted, device_for, sample_context
+from ismcore.plugins.lookup import choose, load_backend
+from ismcore.problem import Loss, take_rows
+from ismcore.results.evaluate import check_language, check_model
+from ismcore.samples.checks import Standardizer, as_samples, as_weights, check_spread
+from ismcore.seeds import stream
 
 __all__ = ["Solution", "solve"]
 
 QUADRATIC = 1e-7
 """A quadratic's gradient vanishes at the solution up to about this, relative to its size at zero."""
+LINEAR = 1e-9
+"""psi(a) + psi(b) - psi(0) is psi(a + b) up to about this share, of a score that is linear in its parameters."""
+SINGULAR = 1e-13
+"""Least eigenvalue of a Hessian with unit diagonal, relative to the largest, that still determines the parameters."""
+BLOCK = 2**20
+"""Rows times parameters that are differentiated at once."""
+FAR = 1e3
+"""A mean so many standard deviations from 0 may be why a family in the user's units is not determined."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,88 +57,320 @@ class Solution:
     model: Model
 
 
-def solve(model: Model, x: Any, objective: Objective | None = None, *, sample_weight: Any = None, **options: Any) -> Solution:
-    """Minimise an objective that is quadratic in the parameters, by one linear system.
+def solve(
+    model: Any,
+    x: Any,
+    objective: Objective | None = None,
+    *,
+    sample_weight: Any = None,
+    backend: str = "auto",
+    device: object = "auto",
+    seed: int = 0,
+    allow_nonsmooth: bool = False,
+) -> Solution:
+    """Minimise an objective that is quadratic in the parameters, by one linear system, in float64.
 
     Score matching is quadratic wherever the score is linear in its parameters: `Affine`, and polynomial or other
     linear families written as `ScoreFunction`, with implicit (also penalised), sliced, denoising or explicit objectives.
 
         H theta = -g,   covariance = H^-1 (sum_n w_n^2 g_n g_n^T) H^-1   (sandwich, White 1982)
 
-    with g and H gradient and Hessian at zero, found by p + 1 gradients, g_n the row gradients at the solution, w_n = 1/n or
-    the row weights. Nothing is standardised.
+    with g and H gradient and Hessian at zero, g_n the row gradients at the solution, w_n = 1/n or the row weights. The
+    objective is that of the samples in their own units; what is scaled is the unknown:
+
+    - `Affine` is closed under shift and scale. It is solved as psi(x) = (A z + c) / s, z = (x - m) / s, with m and s mean and
+      standard deviation of each column; A and c, and their covariance, are then mapped to the samples' units, exactly.
+    - Another family is in general not closed under a shift, so x stays as it is, and each parameter is measured in the
+      unit in which its score times the columns' standard deviations has the root mean square 1: far means are then up to the
+      family, and are named where they cost all digits.
+
+    The row gradients are one derivative in parameters that each row has of its own.
+
+    Like all of score matching without derivatives on a boundary, it takes the density to vanish at the edge of its support:
+    for samples that end at an edge (positive, bounded) the answer is wrong, whatever its standard errors.
 
     Args:
         model: The family.
         x: Samples, (n, d) or (n,).
         objective: What to minimise; plain implicit score matching if None.
         sample_weight: Weight of each row, (n,), from 0; divided by their sum.
-        **options: `backend`, `device` and `seed` of `ismcore.evaluate`; the dtype is float64.
+        backend: As for `ismcore.evaluate`.
+        device: As for `ismcore.evaluate`.
+        seed: Source of whatever the objective draws; the same draws enter all evaluations.
+        allow_nonsmooth: As for `ismcore.evaluate`.
 
     Raises:
         ModelError: The objective is not quadratic in this model's parameters, or does not determine them.
+        SamplesError: The samples cannot be used; of `Affine` also a column without spread.
 
-    Cost: 3 p + 2 evaluations of the loss, p the number of parameters, and p^3.
+    Cost: p + 2 evaluations of the loss and its gradient, p the number of parameters, and p^3; for `Affine` with an objective
+    whose terms are sums over the outputs (`Objective.separable`) d + 3. The row gradients hold about n p numbers, for a
+    family other than `Affine` p scores.
 
     Example:
         >>> found = ismcore.solve(ismcore.Affine(), [-2.0, 0.0, 2.0], backend="autograd")
         >>> round(float(found.params["weight"][0, 0]), 12)     # minus one over the variance, 8/3
         -0.375
     """
+    objective = ImplicitScoreMatching() if objective is None else objective
+    model = adopted(model, x, objective)
+    check_model(model, objective, allow_nonsmooth=allow_nonsmooth)
+    model = model.canonical()
     samples = as_samples(x)
     n, d = samples.shape
-    shapes = model.shapes(d)
-    split = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])
-
-    def named(theta: np.ndarray) -> Params:
-        parts = np.split(theta, split[:-1])
-        return {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
-
-    def at(theta: np.ndarray) -> Evaluation:
-        return evaluate(model, named(theta), samples, objective, sample_weight=sample_weight, **options)
-
-    p = int(split[-1])
-    zero = at(np.zeros(p))
-    start = _flat(zero.gradient)
-    hessian = np.stack([_flat(at(unit).gradient) - start for unit in np.eye(p)], axis=1)
-    hessian = 0.5 * (hessian + hessian.T)
-    theta, inverse = _solved(model, hessian, start)
-    end = at(theta)
-    residual = np.abs(_flat(end.gradient)).max() / max(1e-300, np.abs(start).max(), np.abs(hessian * theta).max())
-    if residual > QUADRATIC:
-        raise ModelError(
-            f"the objective is not quadratic in the parameters of {model!r}: after the linear solve its gradient is still "
-            f"{residual:.1e} of its size; use ismcore.fit"
-        )
-    rows = _row_gradients(at, theta)
     weight = np.full(n, 1.0 / n) if sample_weight is None else as_weights(sample_weight, n)
-    weighted = rows * weight[:, None]
-    covariance = inverse @ (weighted.T @ weighted) @ inverse
-    return Solution(named(theta), end.loss, named(np.sqrt(covariance.diagonal())), covariance, model)
+    engine = load_backend(choose(backend, model.backend).name)(dtype="float64", device=device_for(model, device))
+    check_language(model, engine.name)
+    shapes = model.shapes(d)
+    if isinstance(model, Affine):
+        family = _affine(samples, weight, objective.separable)
+    else:
+        family = _in_scaled_parameters(engine, model, samples, objective, shapes)
+    loss = Loss(family.model, objective)
+    inputs = loss.inputs(samples, Standardizer.identity(d), weight) | objective.draws(stream(seed, "draws", 0), n, d)
+
+    start, hessian = _quadratic(engine, loss, samples, inputs, shapes, family)
+    theta, inverse = _solved(model, hessian, start, family, samples)
+    value, rows = _row_gradients(engine, family.by_row(theta), objective, samples, inputs)
+    _check_residual(model, rows.sum(axis=0), start, hessian, theta, family.output)
+    spread = inverse @ rows.T
+    covariance = family.to_units @ (spread @ spread.T) @ family.to_units.T
+    errors = np.sqrt(np.maximum(covariance.diagonal(), 0.0))
+    return Solution(_named(family.to_units @ theta, shapes), value, _named(errors, shapes), covariance, model)
+
+
+@dataclass(frozen=True, eq=False)
+class _Family:
+    """A family that is linear in p parameters u, in coordinates in which they are of one size.
+
+    Attributes:
+        model: Takes x in the user's units, and `step` times u as its parameters.
+        step: Unit of each parameter, (p,).
+        output: Where the objective is separable the output psi_i that a parameter enters, (p,); else all 0.
+        column: Parameters of different outputs and of one column are differentiated together, (p,).
+        to_units: The parameters in the user's units are to_units u, (p, p).
+        by_row: From u the family with parameters for each row, and these, the same for each row, by name, rows first.
+    """
+
+    model: Model
+    step: np.ndarray
+    output: np.ndarray
+    column: np.ndarray
+    to_units: np.ndarray
+    by_row: Callable[[np.ndarray], tuple[Model, Params]]
+
+
+def _affine(x: np.ndarray, weight: np.ndarray, separable: bool) -> _Family:
+    """`Affine` of z = (x - mean) / scale: u are the weight (d, d) and bias (d,) of the score of z."""
+    check_spread(x[weight > 0.0])
+    n, d = x.shape
+    units = Standardizer.of(x, weight)
+    shapes = Affine().shapes(d)
+    folded = [Affine().in_units(_named(unit, shapes), units.mean, units.scale)[1] for unit in np.eye(d * d + d)]
+    output, column = np.repeat(np.arange(d), d), np.tile(np.arange(d), d)
+    output, column = np.concatenate([output, np.arange(d)]), np.concatenate([column, np.full(d, d)])
+
+    def by_row(theta: np.ndarray) -> tuple[Model, Params]:
+        params = {name: np.broadcast_to(value, (n, *value.shape)) for name, value in _named(theta, shapes).items()}
+        return Standardized(_AffineByRow(), units.mean, units.scale), params
+
+    return _Family(
+        Standardized(Affine(), units.mean, units.scale),
+        np.ones(len(output)),
+        output if separable else np.zeros_like(output),
+        column if separable else np.arange(len(output)),
+        np.stack([_flat(each) for each in folded], axis=1),
+        by_row,
+    )
+
+
+def _in_scaled_parameters(
+    engine: Backend, model: Model, x: np.ndarray, objective: Objective, shapes: dict[str, tuple[int, ...]]
+) -> _Family:
+    """A family in the user's units: parameter k counts in units of 1 / rms(s_i phi_ki), phi_k = psi(e_k) - psi(0).
+
+    Raises:
+        ModelError: The score is not linear in the parameters.
+    """
+    n, p = len(x), sum(int(np.prod(shape)) for shape in shapes.values())
+    context = sample_context(objective, *x.shape)
+
+    def score(theta: np.ndarray) -> np.ndarray:
+        return score_on(engine, model, _named(theta, shapes), x, context)
+
+    zero = score(np.zeros(p))
+    one, other = np.random.default_rng(0).normal(size=(2, p))
+    parts = score(one), score(other), zero
+    gap = np.abs(parts[0] + parts[1] - zero - score(one + other)).max()
+    if not gap <= LINEAR * max(np.abs(part).max() for part in parts):
+        raise ModelError(
+            f"the objective is not quadratic in the parameters of {model!r}, whose score is not linear in them: "
+            f"psi(a) + psi(b) - psi(0) and psi(a + b) differ by {gap:.1e}; use ismcore.fit"
+        )
+    deviation = x.std(axis=0)
+    deviation = np.where(deviation > 0.0, deviation, 1.0)
+    step = np.empty(p)
+    for k, unit in enumerate(np.eye(p)):
+        size = np.sqrt(np.mean(np.sum(((score(unit) - zero) * deviation) ** 2, axis=1)))
+        step[k] = 1.0 / size if 0.0 < size < np.inf else 1.0
+
+    def by_row(theta: np.ndarray) -> tuple[Model, Params]:
+        return _ByRow(model, step, shapes), {"theta": np.broadcast_to(theta, (n, p))}
+
+    return _Family(model, step, np.zeros(p, dtype=int), np.arange(p), np.diag(step), by_row)
+
+
+class _AffineByRow(Affine):
+    """`Affine` whose rows have parameters of their own: weight (n, d, d), bias (n, d)."""
+
+    def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
+        refuse_context(self, context)
+        return calculus.ops.sum(params["weight"] * x[:, None, :], axis=2) + params["bias"]
+
+
+@dataclass(frozen=True, eq=False)
+class _ByRow(Model):
+    """A linear family whose rows have parameters of their own: psi_n(0) + sum_k theta_nk (psi_n(step_k e_k) - psi_n(0))."""
+
+    model: Model
+    step: np.ndarray
+    named_shapes: dict[str, tuple[int, ...]]
+
+    def shapes(self, d: int) -> dict[str, tuple[int, ...]]:
+        return {"theta": (len(self.step),)}
+
+    def initial_params(self, seed: int, d: int) -> Params:
+        return {"theta": np.zeros(len(self.step))}
+
+    def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
+        def at(theta: np.ndarray) -> Array:
+            return self.model.score(calculus, calculus.asarrays(_named(theta, self.named_shapes)), x, context)
+
+        zero = at(np.zeros(len(self.step)))
+        psi = zero
+        for k, unit in enumerate(np.diag(self.step)):
+            psi = psi + params["theta"][:, k : k + 1] * (at(unit) - zero)
+        return psi
+
+
+def _quadratic(
+    engine: Backend,
+    loss: Loss,
+    x: np.ndarray,
+    inputs: LossInputs,
+    shapes: dict[str, tuple[int, ...]],
+    family: _Family,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient g, (p,), and Hessian H, (p, p), at u = 0: H u = gradient(u) - g for each column's u, one gradient a column.
+
+    With (H u)_k for the u that is 1 at the parameters of one column, H_kl is read off where k and l enter the same output:
+    where the parameters of a column are of different outputs, H is 0 between these.
+    """
+    program = engine.loss_and_gradient(loss)
+    with engine.scope():
+        points, given = engine.asarray(x), engine.asarrays(inputs)
+
+        def gradient(u: np.ndarray) -> np.ndarray:
+            slopes = program(engine.asarrays(_named(family.step * u, shapes)), points, given)[1]
+            return np.asarray(family.step * np.concatenate([np.ravel(engine.to_numpy(slopes[name])) for name in shapes]))
+
+        start = gradient(np.zeros(len(family.step)))
+        products = [gradient((family.column == j).astype(float)) - start for j in range(family.column.max() + 1)]
+    hessian = np.where(family.output[:, None] == family.output, np.stack(products, axis=1)[:, family.column], 0.0)
+    return start, np.asarray(0.5 * (hessian + hessian.T))
+
+
+def _solved(
+    model: Model, hessian: np.ndarray, gradient: np.ndarray, family: _Family, x: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The solution u = -H^-1 g, (p,), and H^-1, (p, p), output by output, so that none rounds in the units of another."""
+    inverse = np.zeros_like(hessian)
+    for i in range(family.output.max() + 1):
+        own = np.ix_(family.output == i, family.output == i)
+        inverse[own] = _inverse(model, hessian[own], gradient[family.output == i], x)
+    return -inverse @ gradient, inverse
+
+
+def _inverse(model: Model, hessian: np.ndarray, gradient: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """H^-1, by the spectrum of H scaled to a unit diagonal."""
+    if not np.isfinite(hessian).all() or not np.isfinite(gradient).all():
+        raise ModelError(f"the gradient of the objective in the parameters of {model!r} is not finite at these samples")
+    scale = np.sqrt(np.abs(hessian.diagonal()))
+    scale[scale == 0.0] = 1.0
+    scaled = hessian / scale / scale[:, None]
+    values, vectors = np.linalg.eigh(scaled)
+    least, limit = values.min(), SINGULAR * max(1.0, values.max())
+    if least < -1e-8 * max(1.0, values.max()):
+        raise ModelError(
+            f"the objective has no minimum in the parameters of {model!r}, or is not quadratic in them: the scaled Hessian has "
+            f"an eigenvalue of {least:.1e}; use ismcore.fit"
+        )
+    if least <= limit:
+        raise ModelError(f"the samples do not determine the parameters of {model!r}: {_why_singular(model, least, x)}")
+    return np.asarray((vectors / values) @ vectors.T / scale / scale[:, None])
+
+
+def _why_singular(model: Model, least: float, x: np.ndarray) -> str:
+    found = f"the scaled Hessian has an eigenvalue of {least:.1e}"
+    if isinstance(model, Affine):
+        return f"{found}, as columns that are linearly dependent, or d rows or fewer, leave it; drop columns, or use more rows"
+    with np.errstate(all="ignore"):
+        away = np.nan_to_num(np.abs(x.mean(axis=0)) / x.std(axis=0))
+    if away.max() > FAR:
+        return (
+            f"{found}, and column {away.argmax()} lies {away.max():.1e} standard deviations from 0, where the terms of a "
+            "family in the samples' own units grow alike up to rounding: subtract the mean, or divide by the spread, first"
+        )
+    return f"{found}, so some combination of them changes nothing that the objective sees; use fewer parameters"
+
+
+def _row_gradients(
+    engine: Backend, by_row: tuple[Model, Params], objective: Objective, x: np.ndarray, inputs: LossInputs
+) -> tuple[float, np.ndarray]:
+    """The loss, and each row's gradient times its weight, (n, p): derivatives in parameters that each row has of its own."""
+    model, params = by_row
+    loss = Loss(model, objective)
+    program = engine.compiled(engine.value_and_grad(partial(loss.value, engine)))
+    n, p = len(x), sum(value[0].size for value in params.values())
+    size = -(-n // -(-n * p // BLOCK)) if isinstance(model, Standardized) else n
+    value, found = 0.0, []
+    with engine.scope():
+        for start in range(0, n, size):
+            rows = slice(start, start + size)
+            own = engine.asarrays({name: each[rows] for name, each in params.items()})
+            given = engine.asarrays(take_rows(inputs, loss.row_axes, rows))
+            part, slopes = program(own, engine.asarray(x[rows]), given)
+            value += float(engine.to_numpy(part))
+            blocks = [engine.to_numpy(slopes[name]) for name in params]
+            found.append(np.concatenate([block.reshape(len(block), -1) for block in blocks], axis=1))
+    return value, np.concatenate(found)
+
+
+def _check_residual(
+    model: Model, gradient: np.ndarray, start: np.ndarray, hessian: np.ndarray, theta: np.ndarray, output: np.ndarray
+) -> None:
+    """Refuse a solution at which the gradient does not vanish, output by output.
+
+    Raises:
+        ModelError: See above.
+    """
+    scale = np.sqrt(np.maximum(np.abs(hessian.diagonal()), 1e-300))
+    size = np.maximum(np.abs(start), np.abs(hessian * theta).max(axis=1)) / scale
+    for i in range(output.max() + 1):
+        own = output == i
+        residual = np.abs(gradient / scale)[own].max() / max(1e-300, size[own].max())
+        if not residual <= QUADRATIC:
+            raise ModelError(
+                f"the objective is not quadratic in the parameters of {model!r}: after the linear solve its gradient is still "
+                f"{residual:.1e} of its size; use ismcore.fit"
+            )
+
+
+def _named(theta: np.ndarray, shapes: dict[str, tuple[int, ...]]) -> Params:
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])
+    parts = np.split(theta, ends[:-1])
+    return {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
 def _flat(tree: Params) -> np.ndarray:
     return np.concatenate([np.ravel(value) for value in tree.values()])
-
-
-def _solved(model: Model, hessian: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    scale = np.sqrt(np.abs(hessian.diagonal()))
-    scale[scale == 0.0] = 1.0
-    values, vectors = np.linalg.eigh(hessian / np.outer(scale, scale))
-    if values.min() <= 1e-13 * max(1.0, values.max()):
-        raise ModelError(
-            f"the samples do not determine the parameters of {model!r}, or the objective is not quadratic in them: the "
-            f"scaled Hessian has an eigenvalue of {values.min():.1e}; use fewer parameters or ismcore.fit"
-        )
-    inverse = (vectors / values) @ vectors.T / np.outer(scale, scale)
-    return -inverse @ gradient, inverse
-
-
-def _row_gradients(at: Callable[[np.ndarray], Evaluation], theta: np.ndarray) -> np.ndarray:
-    """Gradient of every row's term, (n, p): a central difference, which is exact for a quadratic whatever its step."""
-    columns = []
-    for k, value in enumerate(theta):
-        step = np.zeros_like(theta)
-        step[k] = max(1e-3, abs(value))
-        columns.append((at(theta + step).terms - at(theta - step).terms) / (2.0 * step[k]))
-    return np.stack(columns, axis=1)

@@ -84,15 +84,18 @@ def _sliced(objective: Any, formula: Formula, params: Params, x: np.ndarray, dra
 
 
 def _denoising(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: LossInputs) -> np.ndarray:
-    """1/2 |psi(x + s e) + e / s|^2."""
+    """1/2 |psi(x + s e) + e / s|^2; or the mean of it for e and -e, less |e|^2 / (2 s^2)."""
     s, e = objective.noise_scale, draws["noise"] if objective.noise is None else np.asarray(objective.noise)
+    if objective.variance_reduced:
+        gaps = [formula(params, x + sign * s * e)[0] + sign * e / s for sign in (1.0, -1.0)]
+        return np.asarray(sum(0.25 * (gap * gap - e * e / s**2) for gap in gaps).sum(axis=1))
     gap = formula(params, x + s * e)[0] + e / s
     return np.asarray(0.5 * (gap * gap).sum(axis=1))
 
 
 def _noise_conditional(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: LossInputs) -> np.ndarray:
     """s^2 times the denoising term at each row's own s, which the score is told."""
-    s, e = draws["noise_scale"], draws["noise"]
+    s, e = draws["noise_scale"], draws["noise"]  # the kit's samples are not standardised: of units "x" the unit is 1
     gap = formula(params, x + s * e, s)[0] + e / s
     return np.asarray(0.5 * s[:, 0] ** 2 * (gap * gap).sum(axis=1))
 
