@@ -23,6 +23,11 @@ X = correlated(n=50)
 QUICK = {"epochs": 1, "validation": 0, "progress": False}
 
 
+@pytest.fixture(autouse=True)
+def _networks_of_one_seed():
+    torch.manual_seed(0)
+
+
 class Torch(torch.nn.Module):
     """A torch network whose forward pass is a function of it and x, over layers by name."""
 

@@ -79,6 +79,13 @@ def test_loss_of_the_result_continues_its_history(backend):
     assert abs(short.loss(FEW) - longer.history["loss"][5]) < 1e-12
 
 
+def test_loss_of_a_result_knows_the_units_of_an_explicit_target():
+    target = ismcore.targets.GaussianMixture([1.0], [[1.0, -2.0, 30.0]], [np.diag([1.0, 0.1, 9.0])])
+    options = {**PLAIN, "backend": "autograd", "objective": ismcore.ExplicitScoreMatching(target.score), "dtype": "float64"}
+    short, longer = (ismcore.fit(FEW, **options, epochs=n) for n in (5, 6))
+    assert abs(short.loss(FEW) - longer.history["loss"][5]) < 1e-10 * longer.history["loss"][5]
+
+
 def test_snapshots_are_the_parameters_after_that_many_epochs(backend):
     result = ismcore.fit(FEW, **PLAIN, backend=backend, epochs=30, snapshots=4, dtype="float64")
     assert list(result.snapshots) == [0, 10, 20, 30]

@@ -94,6 +94,10 @@ class Objective(ABC):
         """The same objective with this curvature weight, of those that have one."""
         return self
 
+    def standardized(self, standardizer: Standardizer) -> Objective:
+        """The objective that takes standardised samples for what they are, where it holds something in the user's units."""
+        return self
+
     @abstractmethod
     def terms(self, calculus: Calculus, score_fn: ScoreFn, x: Array, inputs: LossInputs) -> Array:
         """The row terms, (n,), whose mean is the loss.

@@ -45,6 +45,10 @@ class ExplicitScoreMatching(Objective):
         target = self.target_score(standardizer.inverse(x))
         return {"target_score": check_shape("what target_score returns", target, x.shape) * standardizer.scale}
 
+    def standardized(self, standardizer: Standardizer) -> ExplicitScoreMatching:
+        """See `Objective.standardized`; the score of z = (x - mean) / scale is scale times the score of x."""
+        return ExplicitScoreMatching(lambda z: np.asarray(self.target_score(standardizer.inverse(z))) * standardizer.scale)
+
     def terms(self, calculus: Calculus, score_fn: ScoreFn, x: Array, inputs: LossInputs) -> Array:
         """See `Objective.terms`."""
         gap = score_fn(x) - inputs["target_score"]

@@ -185,9 +185,7 @@ class FitResult:
         z = self._standardised(x)
         options: dict[str, Any] = {"backend": self.backend, "device": self.device, "allow_nonsmooth": True}
         given = self._context(context, len(z))
-        objective = self.objective
-        if isinstance(objective, NoiseConditionalScoreMatching):
-            objective = objective.standardized(Standardizer(self.mean, self.scale))
+        objective = self.objective.standardized(Standardizer(self.mean, self.scale))
         return evaluate(model, params, z, objective, context=given, **options).loss
 
     def energy(self, x: Any, *, epoch: int | None = None) -> np.ndarray:
