@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from truth import relative_error
+from truth import SMALL_SAMPLE, relative_error
 
 import ismcore
 from ismcore import analytic
@@ -60,6 +60,7 @@ def test_gradients_of_first_weights_are_given_transposed_where_that_is_asked(d, 
     assert plain["layers.0.weight"].shape == (4, d)
 
 
+@pytest.mark.filterwarnings(*SMALL_SAMPLE)
 @pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_weights_that_a_session_keeps_transposed_come_back_as_others_lie(backend):
     x = np.random.default_rng(0).standard_normal((7, 3))
