@@ -48,8 +48,8 @@ FORBIDDEN_ATTRIBUTES = {
 }
 
 IMPORTLIB = {
-    "ismcore/plugins.py": "import_module: the `load` of a BackendInfo, which code of an installed plugin returned",
-    "ismcore/registry.py": "import_module, find_spec: entry points of installed distributions, and our table of bundled ones",
+    "ismcore/plugins/lookup.py": "import_module: the `load` of a BackendInfo, which code of an installed plugin returned",
+    "ismcore/plugins/registry.py": "import_module, find_spec: entry points of installed distributions, and our table of bundled ones",
     "backends/ismcore_autograd/__init__.py": "import_module: its own modules, by a table in the source",
     "backends/ismcore_jax/__init__.py": "import_module: its own modules, by a table in the source",
     "backends/ismcore_torch/__init__.py": "import_module: its own modules, by a table in the source",
@@ -59,7 +59,7 @@ IMPORTLIB = {
 """Where a module is imported by a name that is not in the source, and where that name comes from: never from a file of data."""
 
 SUBPROCESSES = {
-    "ismcore/benchmarks.py": "the benchmark programs of the checkout, by the same Python",
+    "ismcore/cli/benchmarks.py": "the benchmark programs of the checkout, by the same Python",
     "ismcore/testing/checks/process.py": "the backend under test, in a fresh process of the same Python",
 }
 """Where a process is started, and which: never a shell."""
