@@ -49,7 +49,7 @@ FORBIDDEN_ATTRIBUTES = {
 
 IMPORTLIB = {
     "ismcore/plugins/lookup.py": "import_module: the `load` of a BackendInfo, which code of an installed plugin returned",
-    "ismcore/plugins/registry.py": "import_module, find_spec: entry points of installed distributions, and our table of bundled ones",
+    "ismcore/plugins/registry.py": "import_module, find_spec: entry points of distributions, and our table of bundled ones",
     "backends/ismcore_autograd/__init__.py": "import_module: its own modules, by a table in the source",
     "backends/ismcore_jax/__init__.py": "import_module: its own modules, by a table in the source",
     "backends/ismcore_torch/__init__.py": "import_module: its own modules, by a table in the source",
