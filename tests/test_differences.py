@@ -425,10 +425,11 @@ class Recurrent(eqx.Module):
         return self.last(jax.lax.scan(step, jnp.zeros(5), row[:, None])[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [
-        pytest.param(LinenAttention, id="linen attention", marks=pytest.mark.slow),
+        LinenAttention,
         FrozenNnx,
         lambda: Recurrent(eqx.nn.GRUCell(1, 5, key=jax.random.key(0)), eqx.nn.Linear(5, 3, key=jax.random.key(1))),
         lambda: ismcore.Energy(eqx.nn.MLP(3, "scalar", 8, 1, jax.nn.softplus, key=jax.random.key(0))),
@@ -526,6 +527,7 @@ def test_attention_is_differentiated_twice_by_each_route(make, training):
     assert kernels() == before
 
 
+@pytest.mark.slow
 def test_attention_compiles_in_ones_own_loop():
     torch.manual_seed(0)
     net, x = ATTENTION["bare"]().double(), torch.tensor(X[:12])

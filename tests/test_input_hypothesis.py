@@ -61,6 +61,7 @@ def plain(x):
     return np.array([float(value) for value in x.ravel().tolist()], dtype=np.float64).reshape(x.shape)
 
 
+@pytest.mark.slow
 @examples(1300)
 @given(formed(), st.sampled_from(["float32", "float64"]), st.sampled_from(["warn", "raise", "ignore"]))
 def test_samples_in_any_form_are_the_plain_array_or_refused(pair, dtype, care):
