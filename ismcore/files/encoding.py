@@ -27,6 +27,7 @@ from ismcore.ops import Params
 from ismcore.optimizers.rules import SGD, Adam
 from ismcore.optimizers.schedules import Schedule
 from ismcore.plugins.adoption import adopted
+from ismcore.samples.splitting import HoldOut
 from ismcore.training.baseline import Baseline
 from ismcore.training.ledger import Plan
 from ismcore.training.settings import Settings
@@ -41,7 +42,7 @@ OBJECTIVES = (
     NoiseConditionalScoreMatching,
     Hutchinson,
 )
-RUNS = (Adam, SGD, Schedule, Plan, Settings)
+RUNS = (Adam, SGD, Schedule, Plan, Settings, HoldOut)
 TYPES: dict[str, type] = {cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *RUNS, Baseline)}
 """The specifications that a file can name: frozen dataclasses, stored field by field. A name out of this table is refused."""
 

@@ -19,7 +19,9 @@ from ismcore.plugins.adoption import adopted, users_own
 from ismcore.problem import Loss
 from ismcore.results.evaluate import check_model
 from ismcore.results.result import FitResult
-from ismcore.samples.advice import ON_ATOMS, Traits
+from ismcore.samples.diagnosis import Diagnosis
+from ismcore.samples.findings import ON_ATOMS
+from ismcore.samples.splitting import HoldOut
 from ismcore.training.ledger import Plan
 from ismcore.training.settings import Samples, Settings
 
@@ -45,7 +47,7 @@ class Recipe:
     """
 
     model: Callable[[int], Model]
-    objective: Callable[[Traits], Objective]
+    objective: Callable[[Diagnosis], Objective]
     optimizer: Optimizer
     epochs: int
     schedule: Schedule
@@ -57,8 +59,8 @@ class Recipe:
     full_batch_up_to: int = 2**62
 
 
-def _bounded_objective(traits: Traits) -> Objective:
-    return ImplicitScoreMatching(curvature_weight=ON_ATOMS if traits.has_atoms else 0.0)
+def _bounded_objective(diagnosis: Diagnosis) -> Objective:
+    return ImplicitScoreMatching(curvature_weight=ON_ATOMS if diagnosis.has_atoms else 0.0)
 
 
 RECIPES = {
@@ -76,7 +78,7 @@ RECIPES = {
     ),
     "reference": Recipe(
         model=lambda d: MLP((8,), "sigmoid"),
-        objective=lambda traits: ImplicitScoreMatching(),
+        objective=lambda diagnosis: ImplicitScoreMatching(),
         optimizer=Adam(1e-2),
         epochs=500,
         schedule=Schedule(),
@@ -110,6 +112,7 @@ class Request:
     patience: Any
     restarts: Any
     sample_weight: Any
+    groups: Any
     callbacks: Any
     checkpoint: Any
     on_nonfinite: Any
@@ -122,7 +125,7 @@ class Request:
     recipe: Any
 
 
-def loss_of(request: Request, samples: Samples, traits: Traits) -> tuple[Loss, StartingPoint | None]:
+def loss_of(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[Loss, StartingPoint | None]:
     """What is to be minimised, and where to start, if not at parameters drawn from the seed.
 
     Raises:
@@ -132,7 +135,7 @@ def loss_of(request: Request, samples: Samples, traits: Traits) -> tuple[Loss, S
     recipe, start = _recipe(request), request.initial_params
     model = start.model if request.model is None and isinstance(start, FitResult) else request.model
     model = recipe.model(samples.x.shape[1]) if model is None else adopted(model, samples.x, request.objective)
-    objective = recipe.objective(traits) if request.objective is None else request.objective
+    objective = recipe.objective(diagnosis) if request.objective is None else request.objective
     check_model(model, objective, allow_nonsmooth=request.allow_nonsmooth)
     if isinstance(start, FitResult):
         start = StartingPoint(start.model, start.params)
@@ -142,7 +145,7 @@ def loss_of(request: Request, samples: Samples, traits: Traits) -> tuple[Loss, S
 
 
 def settings_of(
-    request: Request, loss: Loss, engine: Backend, backend_reason: str, samples: Samples, traits: Traits
+    request: Request, loss: Loss, engine: Backend, backend_reason: str, samples: Samples, diagnosis: Diagnosis
 ) -> Settings:
     """The settings of a fit: what was asked for, and the recipe's for what was not.
 
@@ -177,7 +180,7 @@ def settings_of(
         compile=request.compile,
         standardize=recipe.standardize if request.standardize is None else bool(request.standardize),
         validation=validation,
-        together=traits.keeps_copies_together,
+        holdout=diagnosis.holdout if samples.groups is None else HoldOut("groups"),
         batch_size=_batch_size(request.batch_size, recipe, round(len(samples.x) * (1.0 - validation))),
         clip_norm=_positive("clip_norm", recipe.clip_norm if request.clip_norm is None else request.clip_norm),
     )
