@@ -115,6 +115,8 @@ class Decoder:
     def _specification(self, name: Any, values: dict[str, Any]) -> Any:
         if not isinstance(name, str) or name not in TYPES:
             raise FileInvalid(f"it names {str(name)[:80]!r}, which this ismcore does not know; it knows {', '.join(TYPES)}")
+        if name == Settings.__name__ and isinstance(values.get("together"), bool):  # as it was in schema 1
+            values["holdout"] = HoldOut("equal rows" if values.pop("together") else "rows")
         return construct(TYPES[name], values)
 
     def _users(self, name: Any, backend: Any) -> Model:

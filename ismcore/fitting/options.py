@@ -180,7 +180,7 @@ def settings_of(
         compile=request.compile,
         standardize=recipe.standardize if request.standardize is None else bool(request.standardize),
         validation=validation,
-        holdout=diagnosis.holdout if samples.groups is None else HoldOut("groups"),
+        holdout=diagnosis.holdout if samples.groups is None else HoldOut("groups", by_weight=diagnosis.effective is not None),
         batch_size=_batch_size(request.batch_size, recipe, round(len(samples.x) * (1.0 - validation))),
         clip_norm=_positive("clip_norm", recipe.clip_norm if request.clip_norm is None else request.clip_norm),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from ismcore.samples.neighbours import Copies, Neighbours, neighbours
 from ismcore.samples.series import Series, series
 from ismcore.samples.splitting import HoldOut
 from ismcore.samples.tails import Tail, tails
-from ismcore.samples.ties import ties
+from ismcore.samples.ties import row_groups, ties
 
 __all__ = ["Diagnosis", "diagnose", "diagnosis_of"]
 
@@ -100,11 +100,12 @@ class Diagnosis:
     @property
     def holdout(self) -> HoldOut:
         """How rows are to be held out, so that those held out are independent of those trained on."""
+        by_weight = self.effective is not None
         if self.series is not None:
-            return HoldOut("blocks", time=self.series.time)
+            return HoldOut("blocks", time=self.series.time, by_weight=by_weight)
         if self.copies is not None:
-            return HoldOut("near-copies", radius=self.copies.radius)
-        return HoldOut("equal rows" if self.keeps_copies_together else "rows")
+            return HoldOut("near-copies", radius=self.copies.radius, by_weight=by_weight)
+        return HoldOut("equal rows" if self.keeps_copies_together else "rows", by_weight=by_weight)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -216,7 +217,7 @@ def diagnosis_of(x: np.ndarray, dtype: str = "float64", weight: np.ndarray | Non
     counters = tuple(int(j) for j in np.flatnonzero(span == n - 1) if _counts_rows(x[:, j]))
     smooth = np.setdiff1d(continuous, [*counters, *(j for j, _, _ in tied.atoms)])
     dependent = dependence(x, dtype)
-    in_order = series(x, np.setdiff1d(spread, counters))
+    in_order = _in_order(x, np.setdiff1d(spread, counters), tied.repeated)
     near = Neighbours()
     if in_order is None and dependent is None and len(smooth):
         near = neighbours(x, smooth)
@@ -236,6 +237,18 @@ def diagnosis_of(x: np.ndarray, dtype: str = "float64", weight: np.ndarray | Non
         effective,
         counters,
     )
+
+
+def _in_order(x: np.ndarray, columns: np.ndarray, repeated: int) -> Series | None:
+    """The dependence of rows on their neighbours, rows that equal an earlier one left out unless most do.
+
+    Equal rows are kept on one side of a split for themselves, wherever they stand.
+    """
+    n = len(x)
+    if not 0 < repeated <= n // 2:
+        return series(x, columns)
+    found = series(x[np.unique(row_groups(x), return_index=True)[1]], columns)
+    return None if found is None else replace(found, time=round(found.time * n / (n - repeated)))
 
 
 def _few_effective(weight: np.ndarray, d: int) -> float | None:

@@ -59,8 +59,8 @@ def bounding(has_atoms: bool, curvature_weight: float) -> str:
 def about_repeats(repeated: int, n: int, cure: str) -> Finding:
     return Finding(
         "repeated rows",
-        "rows repeat an earlier row",
-        f"{repeated} of {n} rows",
+        f"{repeated} of {n} rows repeat an earlier row",
+        f"{repeated / n:.1%} of all",
         "the plain loss falls without bound there, and a held-out row that equals a training row rewards it",
         f"drop the repeats if they are copies; if not, {cure}",
     )
@@ -145,10 +145,10 @@ def about_edges(edges: Sequence[Edge]) -> Finding:
         "hard edges",
         "the density of columns ends at an edge without falling to 0 (positive or bounded values, or an angle that is cut)",
         _listed([f"column {e.column} {'from' if e.lower else 'to'} {e.value:.3g}" for e in edges], 6),
-        "implicit score matching integrates by parts and has a term left at the edge: the score is wrong there and inside, and the "
-        "held-out loss does not show it",
-        "fit the logarithm of what is positive, the logit of what is bounded, and carry the score back by the chain rule; cut "
-        "an angle where it is rare",
+        "implicit score matching integrates by parts and has a term left at the edge: the score is wrong there and inside, and "
+        "the held-out loss does not show it",
+        "fit the logarithm of what is positive, the logit of what is bounded, and carry the score back by the chain rule; "
+        "cut an angle where it is rare",
     )
 
 

@@ -15,13 +15,13 @@ import numpy as np
 
 __all__ = ["Copies", "Neighbours", "neighbours", "rows_within"]
 
-ROWS, DISTANCES = 8000, 600_000
+ROWS, DISTANCES = 6000, 500_000
 """At most so many rows, drawn by a fixed seed, are looked at, and so many distances between them."""
 QUERIES = 400
 """From at most so many rows to all."""
 NEAREST = 18
 """Neighbours of each."""
-FEWEST = 200
+FEWEST = 300
 """Of fewer rows nothing is said."""
 JUMP, BY_CHANCE = 2.0, 8.0
 """A jump at k counts where k E log(r_{k+1} / r_k) is JUMP + BY_CHANCE / sqrt(queries) times its mean over the other k, which
@@ -64,7 +64,7 @@ def neighbours(x: np.ndarray, columns: np.ndarray | None = None) -> Neighbours:
     Exact copies count once. The dimension is that of k = 1, 2, 3, and is said where it is clearly below d - 1/2, or a little
     less for d > 4, as the estimate then comes out low; not where rows are near-copies, or columns more than 10.
 
-    Cost: 600,000 distances.
+    Cost: 500,000 distances.
 
     Example:
         >>> angle = np.random.default_rng(0).uniform(0.0, 6.28, size=1000)

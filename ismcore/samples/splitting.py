@@ -27,11 +27,13 @@ class HoldOut:
             after another.
         time: The correlation time in rows, for blocks.
         radius: What is near, in standard deviations of the columns; see `ismcore.samples.neighbours.rows_within`.
+        by_weight: Whether shares are of the weight of the rows, and not of their number, so that no part is without.
     """
 
     by: str = "rows"
     time: int = 0
     radius: float = 0.0
+    by_weight: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,19 +71,19 @@ def fold_rows(
 
     Args:
         x: Samples, (n, d).
-        share: The share to hold out in each, in (0, 1): of the rows, or of their weight.
+        share: The share to hold out in each, in (0, 1).
         folds: How many.
         seed: Source of the choice.
         how: Which rows stay together; each for itself if None. Rows that are held out beside a copy reward the steep step that
             the fit made there. Not where most rows repeat: the groups are then the points of a lattice, and to hold them out
             whole tears holes into what is trained on; see `ismcore.samples.diagnosis.Diagnosis.holdout`.
-        weight: Row weights, (n,), of sum 1: shares are then of the weight, so that no part is without.
+        weight: Row weights, (n,), of sum 1, for `how.by_weight`.
         groups: Labels, (n,), from 0, for `how.by == "groups"`.
     """
     how = HoldOut() if how is None else how
     if how.by == "blocks":
         return _blocks(len(x), share, folds, seed, how.time)
-    fold = _dealt(_groups(x, how, groups), share, folds, seed, weight)
+    fold = _dealt(_groups(x, how, groups), share, folds, seed, weight if how.by_weight else None)
     return [Split(fold != k, fold == k) for k in range(folds)]
 
 

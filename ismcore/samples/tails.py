@@ -46,7 +46,7 @@ def tails(x: np.ndarray, columns: np.ndarray, span: np.ndarray | None = None) ->
     n = len(x)
     some = x if n <= ROWS else x[np.random.default_rng(4).choice(n, ROWS, replace=False, shuffle=False)]
     quarters = [len(some) // 4, (3 * len(some)) // 4]
-    lower, upper = np.partition(some, quarters, axis=0)[quarters]
+    lower, upper = np.partition(np.ascontiguousarray(some.T), quarters, axis=1)[:, quarters].T
     heavy = []
     with np.errstate(all="ignore"):  # what overflows is refused when it is standardised
         quartiles, span = (upper - lower) / TO_NORMAL, np.ptp(x, axis=0) if span is None else span
