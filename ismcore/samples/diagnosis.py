@@ -14,7 +14,7 @@ from ismcore.samples.dependence import Dependence, dependence
 from ismcore.samples.edges import Edge, edges
 from ismcore.samples.findings import Finding
 from ismcore.samples.gaps import Gap, emptiest_gap
-from ismcore.samples.neighbours import Copies, Neighbours, neighbours
+from ismcore.samples.neighbours import Copies, Neighbours, neighbours, rows_within
 from ismcore.samples.series import Series, series
 from ismcore.samples.splitting import HoldOut
 from ismcore.samples.tails import Tail, tails
@@ -27,6 +27,9 @@ REPEATED_SHARE = 0.01
 
 FEW_SHARE, FEW_A_COLUMN = 0.1, 50.0
 """Effective rows are few below this part of the rows, or so many a column and one, where they are below half of the rows."""
+
+FEWEST_APART = 20
+"""Of fewer independent rows no gap is told."""
 
 FEWEST_COUNTED = 20
 """A column counts rows only where there are so many."""
@@ -221,18 +224,21 @@ def diagnosis_of(x: np.ndarray, dtype: str = "float64", weight: np.ndarray | Non
     near = Neighbours()
     if in_order is None and dependent is None and len(smooth):
         near = neighbours(x, smooth)
+    apart = _independent(x, in_order, near.copies)
+    if apart is not x:
+        continuous = continuous[np.ptp(apart[:, continuous], axis=0) > 0.0]
     return Diagnosis(
         n,
         d,
         tied.repeated,
         tied.atoms,
         tied.steps,
-        emptiest_gap(x, continuous, dtype) if len(continuous) else None,
+        emptiest_gap(apart, continuous, dtype) if len(continuous) and len(apart) >= FEWEST_APART else None,
         dependent,
         in_order,
         near.copies,
         near.dimension,
-        edges(x, smooth),
+        edges(apart, smooth),
         tails(x, smooth, span),
         effective,
         counters,
@@ -249,6 +255,13 @@ def _in_order(x: np.ndarray, columns: np.ndarray, repeated: int) -> Series | Non
         return series(x, columns)
     found = series(x[np.unique(row_groups(x), return_index=True)[1]], columns)
     return None if found is None else replace(found, time=round(found.time * n / (n - repeated)))
+
+
+def _independent(x: np.ndarray, in_order: Series | None, copies: Copies | None) -> np.ndarray:
+    """Rows a correlation time apart, or one of each set of near-copies: what the others add looks like lumps and edges."""
+    if in_order is not None:
+        return x[:: max(1, in_order.time)]
+    return x if copies is None else x[np.unique(rows_within(x, copies.radius), return_index=True)[1]]
 
 
 def _few_effective(weight: np.ndarray, d: int) -> float | None:

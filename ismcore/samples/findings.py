@@ -147,8 +147,8 @@ def about_edges(edges: Sequence[Edge]) -> Finding:
         _listed([f"column {e.column} {'from' if e.lower else 'to'} {e.value:.3g}" for e in edges], 6),
         "implicit score matching integrates by parts and has a term left at the edge: the score is wrong there and inside, and "
         "the held-out loss does not show it",
-        "fit the logarithm of what is positive, the logit of what is bounded, and carry the score back by the chain rule; "
-        "cut an angle where it is rare",
+        "fit z = log x of what is positive, z = logit x of what is bounded: the score of x is z' psi(z) + z'' / z'; cut an angle "
+        "where it is rare",
     )
 
 
@@ -158,7 +158,7 @@ def about_tails(tails: Sequence[Tail]) -> Finding:
         "columns have such heavy tails that a few rows set the standard deviation",
         _listed([f"column {t.column}: {t.deviation:.3g}, and {t.quartiles:.3g} by the quartiles" for t in tails], 6),
         "in this unit the other rows have hardly any spread, and their score is not learned",
-        "fit numpy.arcsinh((x - median) / interquartile range), and carry the score back by the chain rule",
+        "fit z = numpy.arcsinh((x - median) / interquartile range): the score of x is z' psi(z) + z'' / z'",
     )
 
 

@@ -28,6 +28,8 @@ JUMP, BY_CHANCE = 2.0, 8.0
 is 1 / m; independent rows of a score of laws come to 1.4 at 300 queries, clusters of a dozen rows to 2.1."""
 SURELY_COPIES = 0.7
 """A dimension below this is none: copies of several scales."""
+RANK = 1e-10
+"""Columns whose correlation matrix has a smaller eigenvalue, of its largest, are not whitened: that is `dependence`."""
 COLUMNS = 10
 """In more columns no dimension is told: all pairs of rows are about equally far apart."""
 
@@ -38,7 +40,7 @@ class Copies:
 
     Attributes:
         share: Part of the rows that have one.
-        radius: A distance, in standard deviations of the columns, that parts copies from other neighbours.
+        radius: A distance between whitened rows, of covariance 1, that parts copies from other neighbours.
     """
 
     share: float
@@ -73,10 +75,11 @@ def neighbours(x: np.ndarray, columns: np.ndarray | None = None) -> Neighbours:
     """
     some = x if len(x) <= ROWS else x[np.random.default_rng(3).choice(len(x), ROWS, replace=False, shuffle=False)]
     some = some if columns is None else some[:, columns]
-    with np.errstate(all="ignore"):  # what overflows is refused when it is standardised
-        z = (some - some.mean(axis=0)) / some.std(axis=0)
-    n, d = z.shape
-    if n < FEWEST or not np.isfinite(z).all():
+    n, d = some.shape
+    if n < FEWEST:
+        return Neighbours()
+    z = _whitened(some)
+    if not np.isfinite(z).all():
         return Neighbours()
     r = _nearest(z)
     if len(r) < 20:
@@ -90,6 +93,16 @@ def neighbours(x: np.ndarray, columns: np.ndarray | None = None) -> Neighbours:
         return Neighbours(copies=_copies(r, growth))
     low = 1 < d <= COLUMNS and dimension * (1.0 + 2.0 / math.sqrt(3 * len(r))) < _least(d)
     return Neighbours(dimension=dimension if low else None)
+
+
+def _whitened(x: np.ndarray) -> np.ndarray:
+    """Rows of mean 0 and covariance 1, (n, d), so that correlation looks like no lower dimension; or of variances 1 alone."""
+    with np.errstate(all="ignore"):  # what overflows is refused when it is standardised
+        z = np.asarray((x - x.mean(axis=0)) / x.std(axis=0))
+        if z.shape[1] == 1 or not np.isfinite(z).all():
+            return z
+    values, vectors = np.linalg.eigh(z.T @ z / len(z))
+    return np.asarray(z @ (vectors / np.sqrt(values))) if values[0] > RANK * values[-1] else z
 
 
 def _least(d: int) -> float:
@@ -132,11 +145,11 @@ def rows_within(x: np.ndarray, radius: float) -> np.ndarray:
 
     Args:
         x: Samples (n, d).
-        radius: In standard deviations of the columns.
+        radius: Between whitened rows, of covariance 1.
 
     Where one such group would hold more than a tenth of the rows, the radius is halved until none does.
     """
-    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    z = _whitened(x)
     order = np.argsort(z[:, 0], kind="stable")
     ordered = z[order]
     for _ in range(60):

@@ -2,7 +2,7 @@
 
 A row held out at random then lies beside rows that are trained on, and a held-out loss is no judge. A table that is sorted by a
 column or by class has neighbours that are alike too, and yet its rows are independent once they are shuffled: there, a row is
-no closer to the next than to one some twenty rows on.
+no closer to the next than to one some ten rows on.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ CLEAR = 6.0
 """An autocorrelation must be so many times 1 / sqrt(n), its standard error for independent rows: there are many lags."""
 STRONG = 0.2
 """And so large: less leaves a held-out loss a judge."""
-FAR = 23
+FAR = 11
 """How many rows further on a row must be less alike, or n / 30; a prime, as series may have a period."""
+CLOSER = 0.15
+"""By at least this part."""
 KEPT = 0.75
 """Share of the differences that is averaged, the smaller ones: borders between classes make the others large."""
 SORTED = 0.03
@@ -57,7 +59,7 @@ def series(x: np.ndarray, columns: np.ndarray | None = None) -> Series | None:
         r_k = mean_i z_i z_{i+k},    T_k = mean of the smaller 75 % of |z_{i+k} - z_i|,
 
     rows depend on each other at lag k where r_k > max(0.2, 6 / sqrt(n)), which independent rows give at no lag, and where
-    T_k < T_{k+h} (1 - max(0.1, 6 / sqrt(n))), h = 23. Of a sorted table, z = g(place) + noise with a smooth g, or one that
+    T_k < T_{k+h} (1 - max(0.15, 6 / sqrt(n))), h = 11. Of a sorted table, z = g(place) + noise with a smooth g, or one that
     jumps from class to class, the first holds and the second does not; the column that it is sorted by is left out.
 
     Args:
@@ -109,7 +111,7 @@ def _dependence(z: np.ndarray) -> tuple[int, float, int] | None:
     far = min(FAR, max(2, n // 30))
     strong = max(STRONG, CLEAR / math.sqrt(n))
     for lag in dict.fromkeys((1, 1 + int(np.argmax(r[1:])))):
-        if r[lag] > strong and _apart(z, lag) < _apart(z, lag + far) * (1.0 - max(0.1, CLEAR / math.sqrt(n))):
+        if r[lag] > strong and _apart(z, lag) < _apart(z, lag + far) * (1.0 - max(CLOSER, CLEAR / math.sqrt(n))):
             return lag, float(r[lag]), int(np.flatnonzero(r > FORGOTTEN)[-1]) + 1 if lag > 1 else _first_below(r)
     return None
 

@@ -26,7 +26,7 @@ class HoldOut:
         by: "rows", each for itself; "equal rows", "near-copies" and "groups", which stay on one side; or "blocks" of rows one
             after another.
         time: The correlation time in rows, for blocks.
-        radius: What is near, in standard deviations of the columns; see `ismcore.samples.neighbours.rows_within`.
+        radius: What is near, between whitened rows; see `ismcore.samples.neighbours.rows_within`.
         by_weight: Whether shares are of the weight of the rows, and not of their number, so that no part is without.
     """
 
