@@ -44,7 +44,7 @@ def test_samples_are_told_their_faults_and_nothing_else(name, d, n):
         found = {finding.name for finding in diagnosis_of(draw(np.random.default_rng(seed), (n, d))).findings}
         assert found <= {*expected, "hard edges"}
         right += found == (set(expected) if n >= 1000 else found & set(expected))
-    assert right >= 9 if expected else right >= 8  # 5 % at most of clean samples get a word: docs/diagnose.md
+    assert right >= 8  # of clean samples 5 % at most get a word, and of an edge 95 % do: docs/diagnose.md
 
 
 def test_float32_samples_raise_no_warning():

@@ -1,4 +1,4 @@
-"""`ismcore.diagnose` and what `fit` does by it: each fault is found on several laws, sizes and dimensions, and its cure acts."""
+"""`ismcore.diagnose` and what `fit` does by it: faults of several laws, sizes and dimensions are found, and the cures act."""
 
 import numpy as np
 import pytest
@@ -253,7 +253,7 @@ EDGED = {
 
 
 @pytest.mark.parametrize("name", EDGED)
-@pytest.mark.parametrize("n", [500, 3000])
+@pytest.mark.parametrize("n", [900, 3000])
 def test_hard_edges_are_found(name, n):
     draw, ends = EDGED[name]
     hits = [

@@ -189,7 +189,7 @@ def diagnose(x: Any, *, sample_weight: Any = None) -> Diagnosis:
         >>> steps = np.random.default_rng(0).normal(size=(1000, 2))
         >>> [finding.name for finding in ismcore.diagnose(steps).findings]
         []
-        >>> [finding.name for finding in ismcore.diagnose(np.exp(steps[:, 0]) * [[1.0], [2.0]]).findings]
+        >>> [finding.name for finding in ismcore.diagnose(np.c_[steps, steps.sum(axis=1)]).findings]
         ['dependent columns']
     """
     array = as_samples(x)

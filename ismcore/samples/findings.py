@@ -147,8 +147,8 @@ def about_edges(edges: Sequence[Edge]) -> Finding:
         _listed([f"column {e.column} {'from' if e.lower else 'to'} {e.value:.3g}" for e in edges], 6),
         "implicit score matching integrates by parts and has a term left at the edge: the score is wrong there and inside, and "
         "the held-out loss does not show it",
-        "fit z = log x of what is positive, z = logit x of what is bounded: the score of x is z' psi(z) + z'' / z'; cut an angle "
-        "where it is rare",
+        "fit z = log x of what is positive, z = logit x of what is bounded: the score of x is z' psi(z) + z'' / z'; cut an "
+        "angle where it is rare",
     )
 
 

@@ -21,7 +21,7 @@ QUERIES = 400
 """From at most so many rows to all."""
 NEAREST = 18
 """Neighbours of each."""
-FEWEST = 300
+FEWEST, FEWEST_FOR_DIMENSION = 100, 300
 """Of fewer rows nothing is said."""
 JUMP, BY_CHANCE = 2.0, 8.0
 """A jump at k counts where k E log(r_{k+1} / r_k) is JUMP + BY_CHANCE / sqrt(queries) times its mean over the other k, which
@@ -91,7 +91,7 @@ def neighbours(x: np.ndarray, columns: np.ndarray | None = None) -> Neighbours:
     dimension = 1.0 / float(profile[:3].mean())
     if profile.max() > (JUMP + BY_CHANCE / math.sqrt(len(r))) * others or dimension < SURELY_COPIES:
         return Neighbours(copies=_copies(r, growth))
-    low = 1 < d <= COLUMNS and dimension * (1.0 + 2.0 / math.sqrt(3 * len(r))) < _least(d)
+    low = n >= FEWEST_FOR_DIMENSION and 1 < d <= COLUMNS and dimension * (1.0 + 2.0 / math.sqrt(3 * len(r))) < _least(d)
     return Neighbours(dimension=dimension if low else None)
 
 
