@@ -48,6 +48,8 @@ from ismcore.results.evaluate import Evaluation, evaluate
 from ismcore.results.result import FitResult, load
 from ismcore.results.sampling import annealed_langevin
 from ismcore.results.solving import Solution, solve
+from ismcore.samples.diagnosis import Diagnosis, diagnose
+from ismcore.samples.findings import Finding
 from ismcore.training.events import STOP, FitEvent
 from ismcore.training.lbfgs import LBFGS
 
@@ -72,12 +74,14 @@ __all__ = [
     "DenoisingScoreMatching",
     "DensityUnavailable",
     "DeviceUnavailable",
+    "Diagnosis",
     "Diverged",
     "Energy",
     "Evaluation",
     "ExplicitScoreMatching",
     "FileInvalid",
     "FileNotWritten",
+    "Finding",
     "FitEvent",
     "FitResult",
     "Hutchinson",
@@ -105,6 +109,7 @@ __all__ = [
     "compare",
     "datasets",
     "density_from_score",
+    "diagnose",
     "evaluate",
     "fit",
     "hookimpl",

@@ -28,7 +28,7 @@ FEW = {"epochs": 3, "validation": 0.2, "model": ismcore.MLP((5,), "tanh"), "dtyp
 
 def parts(weight=None, x=X, seed=0):
     """Training rows and held-out rows, standardised by the former's mean and standard deviation, and the weights of each."""
-    out = held_out_rows(x, 0.2, seed, together=False)
+    out = held_out_rows(x, 0.2, seed).held_out
     given = np.ones(len(x)) if weight is None else weight
     trained, judging = (given[rows] / given[rows].sum() for rows in (~out, out))
     mean = np.average(x[~out], axis=0, weights=trained)

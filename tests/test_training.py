@@ -17,7 +17,7 @@ from ismcore.fitting.selection import NOISE_DRAWS, _under_common_loss
 from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Loss, Problem
 from ismcore.samples.checks import Standardizer
-from ismcore.samples.splitting import fold_rows, held_out_rows
+from ismcore.samples.splitting import HoldOut, fold_rows, held_out_rows
 from ismcore.testing import oracle
 from ismcore.training import loop as training
 from ismcore.training.run_state import Plan, RunState
@@ -297,7 +297,7 @@ def test_only_the_rows_trained_on_standardise():
 def test_identical_rows_are_never_parted(seed, share):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(40, D))[rng.integers(0, 40, 60)] * np.where(rng.random((60, 1)) < 0.1, -0.0, 1.0)
-    out = held_out_rows(x, share, seed, together=True)
+    out = held_out_rows(x, share, seed, HoldOut("equal rows")).held_out
     assert not {tuple(row) for row in x[out] + 0.0} & {tuple(row) for row in x[~out] + 0.0}
     assert 0 < out.sum() < len(x)
     most = np.unique(x + 0.0, axis=0, return_counts=True)[1].max()
@@ -307,15 +307,15 @@ def test_identical_rows_are_never_parted(seed, share):
 def test_folds_share_no_row_and_leave_none_out():
     x = np.random.default_rng(0).integers(0, 30, (50, 1)).astype(float)
     for folds in (2, 3, 7):
-        out = fold_rows(x, 1.0 / folds, folds, 4, together=True)
+        out = np.stack([split.held_out for split in fold_rows(x, 1.0 / folds, folds, 4, HoldOut("equal rows"))])
         np.testing.assert_array_equal(out.sum(axis=0), 1)
         for fold in out:
             assert not set(x[fold, 0]) & set(x[~fold, 0])
 
 
 def test_rows_that_differ_are_split_by_their_share():
-    np.testing.assert_array_equal(held_out_rows(X, 0.2, 5, together=True), OUT)
-    np.testing.assert_array_equal(held_out_rows(X, 0.2, 5, together=False), OUT)
+    np.testing.assert_array_equal(held_out_rows(X, 0.2, 5, HoldOut("equal rows")).held_out, OUT)
+    np.testing.assert_array_equal(held_out_rows(X, 0.2, 5).held_out, OUT)
 
 
 def test_restarts_report_all_starts_and_give_back_the_best(backend):
@@ -438,7 +438,7 @@ def test_noise_that_dequantises_held_out_rows_is_as_wide_as_the_step_in_the_coor
 def test_one_large_group_of_equal_rows_is_never_held_out_with_all_the_others(share):
     x = np.vstack([np.repeat(X[:1], 19, axis=0), X[1:2]])
     for seed in range(8):
-        out = held_out_rows(x, share, seed, together=True)
+        out = held_out_rows(x, share, seed, HoldOut("equal rows")).held_out
         assert 0 < out.sum() < len(x)
 
 

@@ -27,6 +27,7 @@ from ismcore.ops import Params
 from ismcore.optimizers.rules import SGD, Adam
 from ismcore.optimizers.schedules import Schedule
 from ismcore.plugins.adoption import adopted
+from ismcore.samples.splitting import HoldOut
 from ismcore.training.baseline import Baseline
 from ismcore.training.run_state import Plan
 from ismcore.training.settings import Settings
@@ -41,7 +42,7 @@ OBJECTIVES = (
     NoiseConditionalScoreMatching,
     Hutchinson,
 )
-RUNS = (Adam, SGD, Schedule, Plan, Settings)
+RUNS = (Adam, SGD, Schedule, Plan, Settings, HoldOut)
 TYPES: dict[str, type] = {cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *RUNS, Baseline)}
 """The specifications that a file can name: frozen dataclasses, stored field by field. A name out of this table is refused."""
 
@@ -129,6 +130,8 @@ class Decoder:
     def _specification(self, name: Any, values: dict[str, Any]) -> Any:
         if not isinstance(name, str) or name not in TYPES:
             raise FileInvalid(f"it names {str(name)[:80]!r}, which this ismcore does not know; it knows {', '.join(TYPES)}")
+        if name == Settings.__name__ and isinstance(values.get("together"), bool):  # as it was in schema 1
+            values["holdout"] = HoldOut("equal rows" if values.pop("together") else "rows")
         return construct(TYPES[name], values)
 
     def _users(self, name: Any, backend: Any) -> Model:

@@ -25,8 +25,8 @@ from ismcore.plugins.lookup import choose, load_backend, notify_observers
 from ismcore.problem import Compile
 from ismcore.results.evaluate import check_language
 from ismcore.results.result import FitResult
-from ismcore.samples.advice import traits_of
-from ismcore.samples.checks import as_samples, as_weights, check_spread
+from ismcore.samples.checks import as_groups, as_samples, as_weights, check_spread
+from ismcore.samples.diagnosis import diagnosis_of
 from ismcore.training.events import as_listeners
 from ismcore.training.progress import Progress, reporter
 from ismcore.training.run_state import OnNonfinite, Plan, RunState
@@ -59,6 +59,7 @@ def fit(
     patience: int | None = None,
     restarts: int = 1,
     sample_weight: Any = None,
+    groups: Any = None,
     callbacks: Sequence[Any] = (),
     checkpoint: str | PathLike[str] | Checkpoint | None = None,
     on_nonfinite: OnNonfinite = "raise",
@@ -104,11 +105,14 @@ def fit(
             does for `result.params`; drawn from the seed if None.
         standardize: Shift and scale each column to mean 0 and standard deviation 1 for training. Objective, history and
             curvature weight then refer to the standardised samples; scores that come back do not.
-        validation: Share of the rows to hold out, in (0, 1); 0 or False for none; or validation samples, (m, d). Identical
-            rows are never parted.
+        validation: Share of the rows to hold out, in (0, 1), or of their weight; 0 or False for none; or validation samples,
+            (m, d). Identical rows and near-copies are never parted. Of rows that depend on their neighbours in the order given
+            short blocks are held out, with gaps beside them; see `ismcore.diagnose`.
         patience: End after so many epochs without a better held-out loss; 0 for never.
         restarts: Fit from so many starts, and give back the one with the lowest held-out loss; all are in `result.restarts`.
         sample_weight: Weight of each row in the loss and in the standardising, (n,), from 0; divided by their sum.
+        groups: Label of each row, (n,), numbers or strings: rows of one label, such as those of one subject, are held out
+            together.
         callbacks: Each a function of a `FitEvent`, or an object with some of `on_start`, `on_chunk`, `on_validation`,
             `on_checkpoint`, `on_end`, `on_error`. One that returns `ismcore.STOP` ends the run, one that raises ends it in
             `CallbackFailed`.
@@ -150,21 +154,21 @@ def fit(
     """
     request = Request(**locals())
     stop = StopRequest(as_timeout(timeout))
-    samples = _samples(x, sample_weight, validation)
-    traits = traits_of(samples.x, as_dtype(dtype))
-    loss, start = loss_of(request, samples, traits)
+    samples = _samples(x, sample_weight, validation, groups)
+    diagnosis = diagnosis_of(samples.x, as_dtype(dtype), samples.weight)
+    loss, start = loss_of(request, samples, diagnosis)
     choice = choose(backend, loss.model.backend)
     place = device_for(loss.model, device)
     engine = load_backend(choice.name)(dtype=as_dtype(dtype), device=place, precision=precision)
     check_language(loss.model, engine.name)
-    settings = settings_of(request, loss, engine, choice.reason, samples, traits)
+    settings = settings_of(request, loss, engine, choice.reason, samples, diagnosis)
     check_run(request, settings, samples)
     where, followers = _new_checkpoint(checkpoint), as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
         noticed = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
         settings = replace(settings, warnings=(*settings.warnings, *noticed))
-        settings = choose_curvature(engine, settings, samples, traits, stop)
-        run = Run(engine, settings, samples, traits, stop, [report, notify_observers, *followers], where)
+        settings = choose_curvature(engine, settings, samples, diagnosis, stop)
+        run = Run(engine, settings, samples, diagnosis, stop, [report, notify_observers, *followers], where)
         results = []
         for number in range(restarts):
             run_state = RunState(start_of(settings, run.data.problem, number, start))
@@ -192,6 +196,7 @@ def resume(
     model: Any = None,
     epochs: int | None = None,
     sample_weight: Any = None,
+    groups: Any = None,
     validation: Any = None,
     callbacks: Sequence[Any] = (),
     checkpoint: Checkpoint | None = None,
@@ -213,6 +218,7 @@ def resume(
         model: The model, where a file cannot hold it, as with a `ScoreFunction`.
         epochs: Another number of epochs, at least those that are done. A schedule is stretched to it.
         sample_weight: The same weights, if there were any.
+        groups: The same groups, if there were any.
         validation: The same validation samples, if there were any; rows held out by their share are known.
         callbacks: As for `fit`.
         checkpoint: How to go on writing, if not every 30 seconds into the same file.
@@ -238,7 +244,7 @@ def resume(
     stop = StopRequest(as_timeout(timeout))
     stored, file, passed_over = read_checkpoint(path, model)
     settings, run_state = stored.settings, stored.run_state
-    samples = _samples(x, sample_weight, validation)
+    samples = _samples(x, sample_weight, validation, groups)
     _check_same(file, stored, samples)
     if epochs is not None:
         settings = replace(settings, plan=_longer(settings, run_state, epochs))
@@ -257,7 +263,13 @@ def resume(
     followers = as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
         run = Run(
-            engine, settings, samples, traits_of(samples.x, settings.dtype), stop, [report, notify_observers, *followers], where
+            engine,
+            settings,
+            samples,
+            diagnosis_of(samples.x, settings.dtype, samples.weight),
+            stop,
+            [report, notify_observers, *followers],
+            where,
         )
         return run(run_state)
 
@@ -272,12 +284,12 @@ def _new_checkpoint(checkpoint: Any) -> Checkpoint | None:
     return where
 
 
-def _samples(x: Any, sample_weight: Any, validation: Any) -> Samples:
+def _samples(x: Any, sample_weight: Any, validation: Any, groups: Any) -> Samples:
     array = as_samples(x)
-    check_spread(array)
     weight = None if sample_weight is None else as_weights(sample_weight, len(array))
+    check_spread(array, weight)
     validation_x = None if validation is None or np.ndim(validation) == 0 else as_samples(validation, d=array.shape[1])
-    return Samples(array, weight, validation_x)
+    return Samples(array, weight, validation_x, None if groups is None else as_groups(groups, len(array)))
 
 
 def _check_same(file: Path, stored: Stored, samples: Samples) -> None:
@@ -285,7 +297,7 @@ def _check_same(file: Path, stored: Stored, samples: Samples) -> None:
     if samples.x.shape[1] != d:
         raise CheckpointMismatch(f"{file} is of samples with {d} columns; these have {samples.x.shape[1]}")
     found = samples.fingerprints()
-    other = [name for name in found if found[name] != stored.fingerprints.get(name)]
+    other = [name for name in found if found[name] != stored.fingerprints.get(name, "")]
     if other:
         raise CheckpointMismatch(
             f"{file} is of another {' and '.join(other)}: {'; '.join(_differs(name, found, stored) for name in other)}; pass "

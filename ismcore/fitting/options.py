@@ -19,7 +19,9 @@ from ismcore.plugins.adoption import adopted, users_own
 from ismcore.problem import Loss
 from ismcore.results.evaluate import check_model
 from ismcore.results.result import FitResult
-from ismcore.samples.advice import ON_ATOMS, Traits
+from ismcore.samples.diagnosis import Diagnosis
+from ismcore.samples.findings import ON_ATOMS
+from ismcore.samples.splitting import HoldOut
 from ismcore.training.run_state import Plan
 from ismcore.training.settings import Samples, Settings
 
@@ -46,7 +48,7 @@ class Recipe:
     """
 
     model: Callable[[int], Model]
-    objective: Callable[[Traits], Objective]
+    objective: Callable[[Diagnosis], Objective]
     optimizer: Optimizer
     epochs: int
     schedule: Schedule
@@ -58,8 +60,8 @@ class Recipe:
     full_batch_up_to: int = 2**62
 
 
-def _bounded_objective(traits: Traits) -> Objective:
-    return ImplicitScoreMatching(curvature_weight=ON_ATOMS if traits.has_atoms else 0.0)
+def _bounded_objective(diagnosis: Diagnosis) -> Objective:
+    return ImplicitScoreMatching(curvature_weight=ON_ATOMS if diagnosis.has_atoms else 0.0)
 
 
 RECIPES: dict[RecipeName, Recipe] = {
@@ -77,7 +79,7 @@ RECIPES: dict[RecipeName, Recipe] = {
     ),
     "reference": Recipe(
         model=lambda d: MLP((8,), "sigmoid"),
-        objective=lambda traits: ImplicitScoreMatching(),
+        objective=lambda diagnosis: ImplicitScoreMatching(),
         optimizer=Adam(1e-2),
         epochs=500,
         schedule=Schedule(),
@@ -111,6 +113,7 @@ class Request:
     patience: Any
     restarts: Any
     sample_weight: Any
+    groups: Any
     callbacks: Any
     checkpoint: Any
     on_nonfinite: Any
@@ -123,7 +126,7 @@ class Request:
     recipe: Any
 
 
-def loss_of(request: Request, samples: Samples, traits: Traits) -> tuple[Loss, StartingPoint | None]:
+def loss_of(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[Loss, StartingPoint | None]:
     """What is to be minimised, and where to start, if not at parameters drawn from the seed.
 
     Raises:
@@ -133,7 +136,7 @@ def loss_of(request: Request, samples: Samples, traits: Traits) -> tuple[Loss, S
     recipe, start = _recipe(request), request.initial_params
     model = start.model if request.model is None and isinstance(start, FitResult) else request.model
     model = recipe.model(samples.x.shape[1]) if model is None else adopted(model, samples.x, request.objective)
-    objective = recipe.objective(traits) if request.objective is None else request.objective
+    objective = recipe.objective(diagnosis) if request.objective is None else request.objective
     check_model(model, objective, allow_nonsmooth=request.allow_nonsmooth)
     if isinstance(start, FitResult):
         start = StartingPoint(start.model, start.params)
@@ -143,7 +146,7 @@ def loss_of(request: Request, samples: Samples, traits: Traits) -> tuple[Loss, S
 
 
 def settings_of(
-    request: Request, loss: Loss, engine: Backend, backend_reason: str, samples: Samples, traits: Traits
+    request: Request, loss: Loss, engine: Backend, backend_reason: str, samples: Samples, diagnosis: Diagnosis
 ) -> Settings:
     """The settings of a fit: what was asked for, and the recipe's for what was not.
 
@@ -178,7 +181,7 @@ def settings_of(
         compile=request.compile,
         standardize=recipe.standardize if request.standardize is None else bool(request.standardize),
         validation=validation,
-        together=traits.keeps_copies_together,
+        holdout=diagnosis.holdout if samples.groups is None else HoldOut("groups", by_weight=diagnosis.effective is not None),
         batch_size=_batch_size(request.batch_size, recipe, round(len(samples.x) * (1.0 - validation))),
         clip_norm=_positive("clip_norm", recipe.clip_norm if request.clip_norm is None else request.clip_norm),
     )
@@ -296,7 +299,7 @@ def check_run(request: Request, settings: Settings, samples: Samples) -> None:
         )
     if restarts > 1 and not settings.validation and samples.validation_x is None:
         raise OptionError(
-            "restarts are judged by held-out rows, and none are held out: pass validation=0.2, or samples to judge by"
+            "restarts are judged by held-out rows, and none are held out: pass validation=0.2, or validation samples"
         )
     if restarts > 1 and checkpoint is not None:
         raise OptionError("a checkpoint holds one run: fit once for each seed, each with a checkpoint of its own, not restarts")

@@ -13,7 +13,8 @@ from ismcore.backend.contract import Backend
 from ismcore.errors import CallbackFailed, Diverged
 from ismcore.files.checkpoints import Checkpoint, CheckpointWriter
 from ismcore.results.result import FitResult, versions
-from ismcore.samples.advice import Traits, more_curvature, warnings_for
+from ismcore.samples.advice import more_curvature, warnings_for
+from ismcore.samples.diagnosis import Diagnosis
 from ismcore.training.baseline import compare_with_normal
 from ismcore.training.events import Listener
 from ismcore.training.lbfgs import optimise
@@ -33,14 +34,21 @@ class Run:
         engine: Backend,
         settings: Settings,
         samples: Samples,
-        traits: Traits,
+        diagnosis: Diagnosis,
         stop: StopRequest,
         followers: Sequence[Listener],
         where: Checkpoint | None,
     ) -> None:
         self._began = time.monotonic()
-        self._engine, self._settings, self._traits, self._stop, self._followers = engine, settings, traits, stop, followers
+        self._engine, self._settings, self._diagnosis, self._stop, self._followers = (
+            engine,
+            settings,
+            diagnosis,
+            stop,
+            followers,
+        )
         self.data = Data.of(settings, samples)
+        self._held_out_by = _held_out_by(settings, samples)
         self._versions = versions(engine.packages)
         self._save: CheckpointWriter | None = None
         if where is not None:
@@ -109,16 +117,30 @@ class Run:
         validation = np.array(list(run_state.validation.values()))
         said = warnings_for(
             self.data.problem.x,
-            traits=self._traits,
+            diagnosis=self._diagnosis,
             parameters=sum(np.size(value) for value in result.params.values()),
             curvature_weight=self._settings.objective.least_curvature_weight,
             held_out=self.data.held_out_rows or None,
             validation=validation if len(validation) else None,
+            held_out_by=self._held_out_by,
         )
         said += self._settings.objective.advice(self.data.problem.x, self.data.problem.standardizer, self._settings.dtype)
         baseline, compared = compare_with_normal(self._engine, self.data.problem, self.data.held_out, run_state.params)
         said += (compared,) if compared else ()
         return replace(result, baseline=baseline, warnings=said + result.warnings)
+
+
+def _held_out_by(settings: Settings, samples: Samples) -> str:
+    """How rows are held out where they are not independent, in words; "" where none are, or each for itself."""
+    if samples.validation_x is not None:
+        return "the samples given as validation= judge instead"
+    if not settings.validation:
+        return ""
+    return {
+        "blocks": "short blocks, spread over the rows and apart from those trained on, were therefore held out",
+        "near-copies": "rows near each other were therefore held out together",
+        "groups": "the rows of a group are held out together, as groups= says",
+    }.get(settings.holdout.by, "")
 
 
 def best_of(results: list[FitResult]) -> FitResult:

@@ -14,7 +14,8 @@ from ismcore.models import Model, check_params
 from ismcore.objectives import CurvatureSearch
 from ismcore.optimizers.state import TrainState
 from ismcore.problem import Problem
-from ismcore.samples.advice import ON_ATOMS, Traits
+from ismcore.samples.diagnosis import Diagnosis
+from ismcore.samples.findings import ON_ATOMS
 from ismcore.samples.splitting import fold_rows
 from ismcore.seeds import stream
 from ismcore.training.lbfgs import optimise
@@ -67,7 +68,9 @@ def start_of(settings: Settings, problem: Problem, number: int = 0, start: Start
     return state.astype(settings.dtype)
 
 
-def choose_curvature(engine: Backend, settings: Settings, samples: Samples, traits: Traits, stop: StopRequest) -> Settings:
+def choose_curvature(
+    engine: Backend, settings: Settings, samples: Samples, diagnosis: Diagnosis, stop: StopRequest
+) -> Settings:
     """The settings, with the curvature weight chosen if the objective leaves it to a search.
 
     Each weight of the grid is tried by a fit of its own, which its own held-out loss ends; one loss then compares all, on the
@@ -81,10 +84,10 @@ def choose_curvature(engine: Backend, settings: Settings, samples: Samples, trai
     search = settings.objective.search
     if search is None:
         return settings
-    if traits.atoms and not search.judge_weight:
+    if diagnosis.atoms and not search.judge_weight:
         chosen, text = ON_ATOMS, "as no held-out loss can choose one where many rows share a value of a continuous column"
     else:
-        losses = [_mean_held_out(engine, settings, samples, traits, stop, search, weight) for weight in search.weights]
+        losses = [_mean_held_out(engine, settings, samples, diagnosis, stop, search, weight) for weight in search.weights]
         chosen = search.weights[int(np.argmin(losses))]
         tried = ", ".join(f"{weight:g}: {loss:.5g}" for weight, loss in zip(search.weights, losses, strict=True))
         text = f"by the held-out loss of each that was tried ({tried})"
@@ -96,7 +99,7 @@ def _mean_held_out(
     engine: Backend,
     settings: Settings,
     samples: Samples,
-    traits: Traits,
+    diagnosis: Diagnosis,
     stop: StopRequest,
     search: CurvatureSearch,
     weight: float,
@@ -110,7 +113,7 @@ def _mean_held_out(
         plan = replace(trial.plan, snapshot_epochs=(), on_nonfinite="stop")
         loop = Loop(data.problem, plan, run_state, validation_loss=validation_loss(engine, data.held_out), stop=stop)
         optimise(engine, loop)
-        comparable = _under_common_loss(data.held_out, search.judge_weight, traits.rounding)
+        comparable = _under_common_loss(data.held_out, search.judge_weight, diagnosis.rounding)
         losses.append(validation_loss(engine, comparable)(run_state.params))
     mean = float(np.mean(losses))
     return mean if np.isfinite(mean) else np.inf
@@ -135,5 +138,6 @@ def _parts(settings: Settings, samples: Samples, folds: int) -> list[Data]:
     """The samples laid out once for each fold, or as the settings hold rows out where there are no folds."""
     if not folds:
         return [Data.of(settings, samples)]
-    held_out = fold_rows(samples.x, 1.0 / folds, folds, settings.seed, together=settings.together)
-    return [Data.of(settings, samples, rows) for rows in held_out]
+    about = {"weight": samples.weight, "groups": samples.groups}
+    splits = fold_rows(samples.x, 1.0 / folds, folds, settings.seed, settings.holdout, **about)
+    return [Data.of(settings, samples, split) for split in splits]

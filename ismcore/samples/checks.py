@@ -9,10 +9,13 @@ import numpy as np
 
 from ismcore.errors import SamplesError
 
-__all__ = ["Standardizer", "as_samples", "as_weights", "check_spread"]
+__all__ = ["Standardizer", "as_groups", "as_samples", "as_weights", "check_spread"]
 
 ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
 """A column that spreads by less than this share of its mean takes a few thousand values at most: it is rounding noise."""
+
+FEWEST_EFFECTIVE = 1.5
+"""Fewer effective rows have no spread."""
 
 
 @np.errstate(all="ignore")  # whatever the caller's own setting: what overflows is reported, with its rows
@@ -90,6 +93,25 @@ def as_weights(weights: Any, n: int) -> np.ndarray:
     return np.asarray(array / array.sum())
 
 
+def as_groups(groups: Any, n: int) -> np.ndarray:
+    """Labels of rows, (n,), numbered from 0.
+
+    Raises:
+        SamplesError: Not n labels, or all the same: nothing could be held out.
+    """
+    labels = np.asarray(groups)
+    wanted = f"groups must be {n} labels, one a row, numbers or strings, and not all the same"
+    if labels.shape != (n,):
+        raise SamplesError(f"{wanted}; got shape {labels.shape}")
+    try:
+        found, number = np.unique(labels, return_inverse=True)
+    except TypeError as error:
+        raise SamplesError(f"{wanted}; they cannot be sorted: {error}") from error
+    if len(found) < 2:
+        raise SamplesError(f"{wanted}; all are {found[0]!r}")
+    return np.asarray(number.reshape(-1), dtype=np.int64)
+
+
 def _as_array(x: Any, what: str) -> np.ndarray:
     """An array of the numbers in x, of whatever shape.
 
@@ -117,18 +139,35 @@ def _refuse_text(array: np.ndarray) -> None:
         raise TypeError(f"{text[:40]!r} is text; convert it first")
 
 
-def check_spread(x: np.ndarray) -> None:
+def check_spread(x: np.ndarray, weight: np.ndarray | None = None) -> None:
     """Refuse what no score can be fitted to: a single row, a column that never changes, or by the rounding of its mean alone.
+
+    Args:
+        x: Samples, (n, d).
+        weight: Row weights, (n,), of sum 1: rows of weight 0 do not count.
 
     Raises:
         SamplesError: See above.
     """
     if len(x) < 2:
         raise SamplesError("samples must have at least two rows to fit a score to; got one")
+    among = ""
+    if weight is not None:
+        if weight @ weight > 1.0 / FEWEST_EFFECTIVE:
+            raise SamplesError(
+                f"sample_weight leaves {1.0 / (weight @ weight):.3g} effective rows, (sum w)^2 / sum w^2, of {len(x)}: one has "
+                f"nearly all the weight, the largest at {int(np.argmax(weight))}; cap the largest weights"
+            )
+        x = x[weight > 0.0]
+        among = f" in the {len(x)} rows that have sample_weight" if not weight.all() else ""
     constant = np.flatnonzero(x.max(axis=0) == x.min(axis=0))
     if len(constant):
         numbers, values = ", ".join(map(str, constant)), ", ".join(f"{value:g}" for value in x[0, constant])
-        what = f"column {numbers} of the samples is constant" if len(constant) == 1 else f"columns {numbers} are constant"
+        what = (
+            f"column {numbers} of the samples is constant{among}"
+            if len(constant) == 1
+            else f"columns {numbers} are constant{among}"
+        )
         raise SamplesError(
             f"{what} ({values}): a variable without spread has no density and no score; drop what is constant, for example by "
             "x[:, x.min(axis=0) < x.max(axis=0)]"

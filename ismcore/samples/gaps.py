@@ -74,9 +74,10 @@ def emptiest_gap(x: np.ndarray, columns: np.ndarray, dtype: str = "float64") -> 
     n, d = x.shape
     rows = min(n, ROWS, max(2000, NUMBERS // d))
     some = x if rows == n else x[np.random.default_rng(1).choice(n, rows, replace=False, shuffle=False)]
+    some = some[:, columns]
     found = []
-    for name, axis, origin in _directions(some[:, columns], dtype):
-        emptiness, low, high, share = _emptiest(some[:, columns] @ axis - origin)
+    for name, axis, origin in _directions(some, dtype):
+        emptiness, low, high, share = _emptiest(some @ axis - origin)
         if emptiness < EMPTY:
             found.append((emptiness, name, axis, origin, low, high, share))
     for _, name, axis, origin, low, high, share in sorted(found, key=lambda row: row[0])[:3]:

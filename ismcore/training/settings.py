@@ -14,7 +14,7 @@ from ismcore.objectives import Objective
 from ismcore.optimizers.rules import Optimizer
 from ismcore.problem import Compile, Loss, Problem
 from ismcore.samples.checks import Standardizer, as_samples
-from ismcore.samples.splitting import held_out_rows
+from ismcore.samples.splitting import HoldOut, Split, held_out_rows
 from ismcore.training.run_state import Plan
 
 __all__ = ["Data", "Samples", "Settings"]
@@ -26,7 +26,7 @@ class Settings:
 
     Attributes:
         validation: Share of the rows that is held out; 0 where none is, or where the caller gave validation samples.
-        together: Whether identical rows are held out together.
+        holdout: How rows are held out.
         warnings: What was noticed before training, in words.
 
     The others are as in `fit`.
@@ -45,7 +45,7 @@ class Settings:
     compile: Compile
     standardize: bool
     validation: float
-    together: bool
+    holdout: HoldOut
     batch_size: int | None
     clip_norm: float | None
     warnings: tuple[str, ...] = ()
@@ -53,15 +53,16 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What the caller gave: samples (n, d), row weights (n,) of sum 1, and validation samples (m, d)."""
+    """What the caller gave: samples (n, d), row weights (n,) of sum 1, validation samples (m, d), and groups (n,), from 0."""
 
     x: np.ndarray
     weight: np.ndarray | None = None
     validation_x: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def fingerprints(self) -> dict[str, str]:
         """A hash of every bit of each argument, by which data that changed are noticed; "" for one that was not given."""
-        given = {"x": self.x, "sample_weight": self.weight, "validation": self.validation_x}
+        given = {"x": self.x, "sample_weight": self.weight, "validation": self.validation_x, "groups": self.groups}
         return {name: "" if array is None else _hash(array) for name, array in given.items()}
 
 
@@ -87,17 +88,17 @@ class Data:
         return 0 if self.held_out is None else self.held_out.n
 
     @classmethod
-    def of(cls, settings: Settings, samples: Samples, out: np.ndarray | None = None) -> Data:
-        """Laid out as the settings say, or with the rows held out that `out`, (n,), says.
+    def of(cls, settings: Settings, samples: Samples, split: Split | None = None) -> Data:
+        """Laid out as the settings say, or as a split says.
 
         Raises:
             SamplesError: The rows left to train on, or those held out, cannot be used.
         """
         x, weight = samples.x, samples.weight
-        if out is None:
-            share = settings.validation
-            out = held_out_rows(x, share, settings.seed, together=settings.together) if share else np.zeros(len(x), dtype=bool)
-        trained = np.flatnonzero(~out)
+        if split is None and settings.validation:
+            about = {"weight": weight, "groups": samples.groups}
+            split = held_out_rows(x, settings.validation, settings.seed, settings.holdout, **about)
+        trained = np.arange(len(x)) if split is None else np.flatnonzero(split.trained)
         train_weight = _share(weight, trained, "trained on")
         standardizer = Standardizer.identity(x.shape[1])
         if settings.standardize:
@@ -115,13 +116,13 @@ class Data:
             settings.clip_norm,
             settings.plan.average_decay is not None,
         )
-        if samples.validation_x is not None and not out.any():
+        if split is None and samples.validation_x is not None:
             validation_x = as_samples(standardizer(samples.validation_x), dtype=settings.dtype)
             validation = Problem(loss, settings.optimizer, validation_x, standardizer, seed=settings.seed)
             return cls(whole, validation)
-        if not out.any():
+        if split is None:
             return cls(whole, None)
-        held = np.flatnonzero(out)
+        held = np.flatnonzero(split.held_out)
         _share(weight, held, "held out")
         return cls(whole.take(trained), whole.take(held))
 
@@ -131,5 +132,7 @@ def _share(weight: np.ndarray | None, rows: np.ndarray, what: str) -> np.ndarray
         return None
     total = weight[rows].sum()
     if not total > 0.0:
-        raise SamplesError(f"all {len(rows)} rows {what} have sample_weight 0; give validation=0, or another seed")
+        raise SamplesError(
+            f"all {len(rows)} rows {what} have sample_weight 0: too few rows have weight to be parted; give validation=0"
+        )
     return np.asarray(weight[rows] / total)

@@ -1,0 +1,260 @@
+"""How often `ismcore.diagnose` is right and wrong: on clean samples and on ruined ones. Writes docs/diagnose.md.
+
+    python bench/diagnose.py
+
+Nothing is fitted. The limits of the detectors were chosen on other laws, parameters and seeds than those below.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import ismcore
+
+Draw = Callable[[int, np.random.Generator], np.ndarray]
+PAGE = Path(__file__).parents[1] / "docs" / "diagnose.md"
+CLEAN_SAMPLES, RUINED_SAMPLES = 120, 40
+SIZES = (1000, 5000)
+
+
+def mixture(weights: list[float], means: list[list[float]], scale: float) -> Draw:
+    centres = np.array(means)
+
+    def draw(n: int, rng: np.random.Generator) -> np.ndarray:
+        return centres[rng.choice(len(weights), n, p=weights)] + scale * rng.standard_normal((n, centres.shape[1]))
+
+    return draw
+
+
+def skew_normal(n: int, rng: np.random.Generator) -> np.ndarray:
+    u, v = rng.standard_normal((2, n, 2))
+    return 0.95 * np.abs(u) + math.sqrt(1.0 - 0.95**2) * v
+
+
+def ring(n: int, rng: np.random.Generator) -> np.ndarray:
+    angle = rng.uniform(0.0, 2.0 * np.pi, n)
+    return 3.0 * np.c_[np.cos(angle), np.sin(angle)] + 0.25 * rng.standard_normal((n, 2))
+
+
+def moons(n: int, rng: np.random.Generator) -> np.ndarray:
+    angle, upper = rng.uniform(0.0, np.pi, n), rng.random(n) < 0.5
+    x = np.where(upper, np.cos(angle), 1.0 - np.cos(angle))
+    y = np.where(upper, np.sin(angle), 0.5 - np.sin(angle))
+    return np.c_[x, y] + 0.12 * rng.standard_normal((n, 2))
+
+
+def banana(n: int, rng: np.random.Generator) -> np.ndarray:
+    z = rng.standard_normal((n, 2))
+    return np.c_[z[:, 0], 0.8 * z[:, 0] ** 2 + 0.4 * z[:, 1]]
+
+
+def normal(d: int) -> Draw:
+    return lambda n, rng: rng.standard_normal((n, d))
+
+
+CLEAN: dict[str, Draw] = {
+    "normal, d = 1": normal(1),
+    "normal, d = 2": normal(2),
+    "normal, d = 5": normal(5),
+    "two modes, d = 1": mixture([0.3, 0.7], [[-2.0], [1.5]], 1.0),
+    "three modes, d = 2": mixture([0.2, 0.3, 0.5], [[0.0, 2.5], [-2.0, -1.0], [2.0, -1.0]], 0.9),
+    "four modes, d = 5": mixture([0.25] * 4, (1.5 * np.eye(5)[:4]).tolist(), 0.8),
+    "t, 6 degrees, d = 1": lambda n, rng: rng.standard_t(6.0, (n, 1)),
+    "t, 4 degrees, d = 3": lambda n, rng: rng.standard_t(4.0, (n, 3)),
+    "Gumbel, d = 1": lambda n, rng: rng.gumbel(size=(n, 1)),
+    "skew-normal, d = 2": skew_normal,
+    "ring": ring,
+    "moons": moons,
+    "banana": banana,
+}
+"""Laws of independent rows with a smooth density in all of R^d, tails no longer than t with 4 degrees, modes not far apart."""
+
+EXPECTED: dict[str, tuple[Draw, str]] = {
+    "gamma(2)": (
+        lambda n, rng: rng.gamma(2.0, size=(n, 1)),
+        "its density rises linearly at 0, where the objective still holds",
+    ),
+    "lognormal, sigma 1": (lambda n, rng: rng.lognormal(size=(n, 1)), "a steep rise at 0, and a long tail"),
+    "t, 2 degrees": (lambda n, rng: rng.standard_t(2.0, (n, 1)), "no variance"),
+    "16 squares, blurred by 0.1": (
+        lambda n, rng: 2.0 * rng.integers(0, 4, (n, 2)) + rng.random((n, 2)) + 0.1 * rng.standard_normal((n, 2)),
+        "edges blurred by a tenth, and empty streets between",
+    ),
+    "two modes, 8 standard deviations apart": (mixture([0.5, 0.5], [[0.0], [8.0]], 1.0), "modes far apart are to be told"),
+}
+"""Named beforehand: samples without a fault that may get a word, and why."""
+
+
+def chain(correlation: float, d: int) -> Draw:
+    def draw(n: int, rng: np.random.Generator) -> np.ndarray:
+        x = rng.standard_normal((n, d))
+        for i in range(1, n):
+            x[i] = correlation * x[i - 1] + math.sqrt(1.0 - correlation**2) * x[i]
+        return x
+
+    return draw
+
+
+def copies(of_each: int, jitter: float, d: int) -> Draw:
+    def draw(n: int, rng: np.random.Generator) -> np.ndarray:
+        x = np.repeat(rng.standard_normal((n // of_each, d)), of_each, axis=0)
+        return rng.permutation(x + jitter * rng.standard_normal(x.shape))
+
+    return draw
+
+
+def circle(n: int, rng: np.random.Generator) -> np.ndarray:
+    angle = rng.uniform(0.0, 2.0 * np.pi, n)
+    return np.c_[2.0 * np.cos(angle), np.sin(angle)]
+
+
+def sphere(n: int, rng: np.random.Generator) -> np.ndarray:
+    z = rng.standard_normal((n, 3))
+    return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+
+def plane(n: int, rng: np.random.Generator) -> np.ndarray:
+    z = rng.standard_normal((n, 3))
+    return np.c_[z, z @ [1.0, -2.0, 0.5]]
+
+
+RUINED: dict[str, tuple[Draw, tuple[str, ...]]] = {
+    **{
+        f"AR(1) at {r}, d = {d}": (chain(r, d), ("dependent rows",))
+        for r, d in [(0.9, 2), (0.9, 5), (0.99, 2), (0.99, 5), (0.999, 3)]
+    },
+    **{
+        f"8 copies, jitter {j:g}, d = {d}": (copies(8, j, d), ("near-copies",))
+        for j in (1e-12, 1e-6, 1e-3, 1e-2)
+        for d in (2, 5)
+    },
+    **{f"2 copies, jitter {j:g}, d = 3": (copies(2, j, 3), ("near-copies",)) for j in (1e-6, 1e-3)},
+    "exponential": (lambda n, rng: rng.exponential(size=(n, 1)), ("hard edges",)),
+    "half-normal, d = 3": (lambda n, rng: np.abs(rng.standard_normal((n, 3))), ("hard edges",)),
+    "uniform, d = 2": (lambda n, rng: rng.random((n, 2)), ("hard edges",)),
+    "angle cut at its mode": (lambda n, rng: rng.vonmises(np.pi, 1.5, (n, 1)), ("hard edges",)),
+    "normal, cut at -1 and 1": (
+        lambda n, rng: (lambda z: z[np.abs(z) < 1.0][:n, None])(rng.standard_normal(3 * n)),
+        ("hard edges",),
+    ),
+    "Cauchy, d = 1": (lambda n, rng: rng.standard_cauchy((n, 1)), ("heavy tails",)),
+    "Cauchy, d = 3": (lambda n, rng: rng.standard_cauchy((n, 3)), ("heavy tails",)),
+    "ellipse": (circle, ("fewer dimensions than columns",)),
+    "sphere": (sphere, ("fewer dimensions than columns",)),
+    "hyperplane in d = 4": (plane, ("dependent columns",)),
+    "compositions of 4 parts": (lambda n, rng: rng.dirichlet([2.0, 3.0, 4.0, 5.0], n), ("dependent columns",)),
+}
+"""Kinds of samples whose default fit had a relative error above 0.5 before anything was done about them, and the finding to be
+made; AR(1) at 0.9 came to 0.05 in two columns and 0.47 in five."""
+
+
+def wilson(hits: int, n: int) -> str:
+    """Share and its 95 % interval (Wilson 1927), in per cent."""
+    z, p = 1.96, hits / n
+    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low, high = (100.0 * (middle + sign * half) / (1.0 + z * z / n) for sign in (-1.0, 1.0))
+    return f"{100.0 * p:.1f} ({max(low, 0.0):.1f} to {high:.1f})"
+
+
+def found(draw: Draw, name: str, n: int, samples: int) -> list[tuple[str, ...]]:
+    """The names of the findings in each of some samples; each has a seed of its own."""
+    seeds = (np.random.default_rng([2027, n, k, *name.encode()]) for k in range(samples))
+    return [tuple(finding.name for finding in ismcore.diagnose(draw(n, rng)).findings) for rng in seeds]
+
+
+def clean_table() -> list[str]:
+    lines = ["| law | " + " | ".join(f"n = {n}" for n in SIZES) + " | what was said |", "|---|" + "---|" * (len(SIZES) + 1)]
+    pooled = [0, 0]
+    for name, draw in CLEAN.items():
+        cells, said = [], dict[str, int]()
+        for n in SIZES:
+            all_found = found(draw, name, n, CLEAN_SAMPLES)
+            alarms = sum(map(bool, all_found))
+            pooled = [pooled[0] + alarms, pooled[1] + CLEAN_SAMPLES]
+            cells.append(wilson(alarms, CLEAN_SAMPLES))
+            for word in (word for names in all_found for word in names):
+                said[word] = said.get(word, 0) + 1
+        lines.append(f"| {name} | {' | '.join(cells)} | {', '.join(f'{k} ({v})' for k, v in said.items())} |")
+    return [*lines, "", f"Pooled: any finding at all in {pooled[0]} of {pooled[1]} samples, {wilson(*pooled)} per cent."]
+
+
+def expected_table() -> list[str]:
+    lines = ["| law | " + " | ".join(f"n = {n}" for n in SIZES) + " | why |", "|---|" + "---|" * (len(SIZES) + 1)]
+    for name, (draw, why) in EXPECTED.items():
+        cells = [wilson(sum(map(bool, found(draw, name, n, RUINED_SAMPLES))), RUINED_SAMPLES) for n in SIZES]
+        lines.append(f"| {name} | {' | '.join(cells)} | {why} |")
+    return lines
+
+
+def ruined_table() -> list[str]:
+    sizes = (200, *SIZES)
+    lines = ["| samples | finding | " + " | ".join(f"n = {n}" for n in sizes) + " |", "|---|---|" + "---|" * len(sizes)]
+    pooled = {n: [0, 0] for n in sizes}
+    for name, (draw, wanted) in RUINED.items():
+        cells = []
+        for n in sizes:
+            hits = sum(bool({*wanted} & {*names}) for names in found(draw, name, n, RUINED_SAMPLES))
+            pooled[n] = [pooled[n][0] + hits, pooled[n][1] + RUINED_SAMPLES]
+            cells.append(wilson(hits, RUINED_SAMPLES))
+        lines.append(f"| {name} | {', '.join(wanted)} | {' | '.join(cells)} |")
+    return [*lines, "| **pooled** | | " + " | ".join(f"**{wilson(*pooled[n])}**" for n in sizes) + " |"]
+
+
+def seconds() -> str:
+    x = np.random.default_rng(0).standard_normal((5000, 5))
+    taken = []
+    for _ in range(5):
+        start = time.thread_time()
+        ismcore.diagnose(x)
+        taken.append(time.thread_time() - start)
+    return f"{1e3 * min(taken):.0f} ms"
+
+
+TEXT = """# How often `ismcore.diagnose` is right
+
+Made by `python bench/diagnose.py`. Nothing is fitted: these are the findings alone. Numbers are per cent of samples,
+with Wilson's 95 % interval. The limits of the detectors were chosen on other laws, parameters and seeds.
+5000 rows of 5 columns took {seconds} of processor time.
+
+## Clean samples: any finding at all
+
+{samples} samples for each law and size. To be at most 5 % pooled, and 12 % for each law.
+
+{clean}
+
+Expected exceptions, named beforehand, and not pooled ({few} samples each):
+
+{expected}
+
+## Ruined samples: the finding that names the fault
+
+{few} samples for each kind and size. To be at least 90 % pooled at n = 1000 and 5000.
+
+{ruined}
+
+At n = 200 hard edges and curved sets are not looked for: edges want 800 rows, as in fewer a steep tail and an edge look
+alike, and the intrinsic dimension wants 300.
+
+## What is not seen
+
+- An edge that is no edge of a column: a disc, a triangle, an edge of a combination of columns.
+- Copies whose jitter is as wide as the distance between the originals, which are no copies any more; groups of over 17 rows.
+- Intrinsic dimensions above 5 that are one below the number of columns; any in more than 10 columns.
+- Dependence of rows that do not stand near each other in the order given, such as a chain that was shuffled. Pass `groups=`.
+"""
+
+
+def main() -> None:
+    """Measure, and write the page."""
+    parts = {"clean": clean_table(), "expected": expected_table(), "ruined": ruined_table()}
+    tables = {name: "\n".join(lines) for name, lines in parts.items()}
+    PAGE.write_text(TEXT.format(seconds=seconds(), samples=CLEAN_SAMPLES, few=RUINED_SAMPLES, **tables))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""What a sample can and cannot teach a score: `diagnose`, a table of findings that `ismcore.fit` acts on and repeats."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ismcore.samples import findings
+from ismcore.samples.checks import as_samples, as_weights, check_spread
+from ismcore.samples.dependence import Dependence, dependence
+from ismcore.samples.edges import Edge, edges
+from ismcore.samples.findings import Finding
+from ismcore.samples.gaps import Gap, emptiest_gap
+from ismcore.samples.neighbours import Copies, Neighbours, neighbours, rows_within
+from ismcore.samples.series import Series, series
+from ismcore.samples.splitting import HoldOut
+from ismcore.samples.tails import Tail, tails
+from ismcore.samples.ties import row_groups, ties
+
+__all__ = ["Diagnosis", "diagnose", "diagnosis_of"]
+
+REPEATED_SHARE = 0.01
+"""Repeated rows are worth a word from this part of the rows on."""
+
+FEW_SHARE, FEW_A_COLUMN = 0.1, 50.0
+"""Effective rows are few below this part of the rows, or so many a column and one, where they are below half of the rows."""
+
+FEWEST_APART = 20
+"""Of fewer independent rows no gap is told."""
+
+FEWEST_COUNTED = 20
+"""A column counts rows only where there are so many."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found in a sample of n rows and d columns; prints as a table.
+
+    Attributes:
+        n: Rows that have weight.
+        d: Columns.
+        repeated: Rows that equal an earlier row.
+        atoms: Column, value [x] and share of the rows of each value that many rows have in a column that is not discrete.
+        steps: Column and step [x] of each discrete column; the step is 0 where its values lie on no lattice.
+        gap: The emptiest gap between two clusters of the sample, if score matching cannot see across it.
+        dependence: The linear dependence of columns, if there is one.
+        series: The dependence of rows on their neighbours in the order given, if there is one.
+        copies: Near-copies, if there are any.
+        dimension: The intrinsic dimension, where it is below the number of columns.
+        edges: Ends of columns at which the density does not fall to 0.
+        tails: Columns whose standard deviation is set by a few rows.
+        effective: (sum w)^2 / sum w^2 of the row weights, where that is small.
+        counters: Columns that count the rows.
+    """
+
+    n: int
+    d: int
+    repeated: int = 0
+    atoms: tuple[tuple[int, float, float], ...] = ()
+    steps: tuple[tuple[int, float], ...] = ()
+    gap: Gap | None = None
+    dependence: Dependence | None = None
+    series: Series | None = None
+    copies: Copies | None = None
+    dimension: float | None = None
+    edges: tuple[Edge, ...] = ()
+    tails: tuple[Tail, ...] = ()
+    effective: float | None = None
+    counters: tuple[int, ...] = ()
+
+    @property
+    def has_atoms(self) -> bool:
+        """Whether values repeat so much that only a bounded objective, curvature_weight > 0, has a minimum to find.
+
+        Repeated rows alone do not count: a split that keeps them on one side (`row_groups`) leaves the held-out loss a judge.
+        """
+        return bool(self.atoms or self.steps)
+
+    @property
+    def rounding(self) -> np.ndarray:
+        """Width [x] of the uniform noise that undoes the rounding of each column, (d,): its step, or 0.
+
+        The plain loss of held-out rows so dequantised is a judge where that of the rows as they are is none: noise carries them
+        off a step of psi that is narrower than the rounding.
+        """
+        width = np.zeros(self.d)
+        for column, step in self.steps:
+            width[column] = step
+        return width
+
+    @property
+    def keeps_copies_together(self) -> bool:
+        """Whether a split should deal groups of equal rows (`row_groups`): some rows repeat, and most do not.
+
+        Where most rows repeat, as in a few coarse columns, groups are the lattice's points: to hold them out whole tears holes
+        into the training part, and a normal column rounded to a tenth is fitted ten times worse for it.
+        """
+        return 0 < self.repeated <= self.n // 2
+
+    @property
+    def holdout(self) -> HoldOut:
+        """How rows are to be held out, so that those held out are independent of those trained on."""
+        by_weight = self.effective is not None
+        if self.series is not None:
+            return HoldOut("blocks", time=self.series.time, by_weight=by_weight)
+        if self.copies is not None:
+            return HoldOut("near-copies", radius=self.copies.radius, by_weight=by_weight)
+        return HoldOut("equal rows" if self.keeps_copies_together else "rows", by_weight=by_weight)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All that was found, as it stands before a fit."""
+        return self.findings_for()
+
+    def findings_for(self, curvature_weight: float = 0.0, held_out: str = "") -> tuple[Finding, ...]:
+        """All that was found, with the cures that a fit has applied already told as applied.
+
+        Args:
+            curvature_weight: That of the fit's objective.
+            held_out: How the fit holds rows out, in words.
+        """
+        cure = findings.bounding(self.has_atoms, curvature_weight)
+        found: list[Finding] = []
+        # In one column repeated rows are ties, and told of as atoms or as a discrete column.
+        if self.d > 1 and self.repeated >= max(2.0, REPEATED_SHARE * self.n):
+            found.append(findings.about_repeats(self.repeated, self.n, cure))
+        if self.atoms:
+            found.append(findings.about_atoms(self.atoms, cure))
+        if self.steps:
+            found.append(findings.about_steps(self.steps, cure))
+        if self.dependence is not None:
+            found.append(findings.about_dependence(self.dependence))
+        if self.dimension is not None:
+            found.append(findings.about_dimension(self.dimension, self.d))
+        if self.series is not None:
+            found.append(findings.about_series(self.series, self.n, held_out))
+        if self.copies is not None:
+            found.append(findings.about_copies(self.copies, held_out))
+        if self.edges:
+            found.append(findings.about_edges(self.edges))
+        if self.tails:
+            found.append(findings.about_tails(self.tails))
+        if self.effective is not None:
+            found.append(findings.about_weights(self.effective, self.n))
+        if self.n < self.d:
+            found.append(findings.about_shape(self.n, self.d))
+        if self.counters:
+            found.append(findings.about_counters(self.counters))
+        if self.gap is not None:
+            found.append(findings.about_modes(self.gap))
+        return tuple(found)
+
+    def __str__(self) -> str:
+        found = self.findings
+        head = f"{self.n} rows, {self.d} columns: {len(found) or 'no'} finding{'s' * (len(found) != 1)}"
+        lines = [head]
+        for finding in found:
+            lines.append("")
+            lines.append(finding.name)
+            for label in ("what", "evidence", "effect", "cure"):
+                lines += textwrap.wrap(
+                    getattr(finding, label), 118, initial_indent=f"  {label:<10}", subsequent_indent=" " * 12
+                )
+        return "\n".join(lines)
+
+
+def diagnose(x: Any, *, sample_weight: Any = None) -> Diagnosis:
+    """Look at samples before a score is fitted to them: what stands in the way, what it does to a fit, and the cure.
+
+    `ismcore.fit` does the same: by what is found it holds rows out and bounds its objective, and it says it in
+    `result.warnings`. How often each finding is right and wrong is measured in docs/diagnose.md.
+
+    Args:
+        x: Samples, (n, d) or (n,), in any units [x], in the order in which they came.
+        sample_weight: Weight of each row, (n,), from 0; rows of weight 0 are not looked at.
+
+    Returns:
+        A table of `findings`; it is empty where nothing was found, which does not prove that there is nothing.
+
+    Raises:
+        SamplesError: No score can be fitted at all: no numbers, not finite, a single row, a column without spread.
+
+    Cost: about 30 ms for 5000 rows of 5 columns, and for more rows little more, as parts of them are looked at.
+
+    Example:
+        >>> steps = np.random.default_rng(0).normal(size=(1000, 2))
+        >>> [finding.name for finding in ismcore.diagnose(steps).findings]
+        []
+        >>> [finding.name for finding in ismcore.diagnose(np.c_[steps, steps.sum(axis=1)]).findings]
+        ['dependent columns']
+    """
+    array = as_samples(x)
+    weight = None if sample_weight is None else as_weights(sample_weight, len(array))
+    check_spread(array, weight)
+    return diagnosis_of(array, weight=weight)
+
+
+def diagnosis_of(x: np.ndarray, dtype: str = "float64", weight: np.ndarray | None = None) -> Diagnosis:
+    """The diagnosis of a sample, (n, d), with weights (n,) of sum 1, that a fit in the dtype would be given.
+
+    Cost: a few operations a number for repeated rows; the rest on at most 20,000 rows, drawn by a fixed seed.
+
+    Example:
+        >>> diagnosis_of(np.round(np.random.default_rng(0).normal(size=(1000, 1)), 1)).has_atoms
+        True
+    """
+    effective = None
+    if weight is not None:
+        effective = _few_effective(weight, x.shape[1])
+        x = x[weight > 0.0]
+    n, d = x.shape
+    tied = ties(x)
+    span = x.max(axis=0) - x.min(axis=0)
+    spread = np.flatnonzero(span > 0.0)
+    # Between the values of a lattice every gap is empty, and says nothing of modes.
+    continuous = np.setdiff1d(spread, [j for j, _ in tied.steps])
+    counters = tuple(int(j) for j in np.flatnonzero(span == n - 1) if _counts_rows(x[:, j]))
+    smooth = np.setdiff1d(continuous, [*counters, *(j for j, _, _ in tied.atoms)])
+    dependent = dependence(x, dtype)
+    in_order = _in_order(x, np.setdiff1d(spread, counters), tied.repeated)
+    near = Neighbours()
+    if in_order is None and dependent is None and len(smooth):
+        near = neighbours(x, smooth)
+    apart = _independent(x, in_order, near.copies)
+    if apart is not x:
+        continuous = continuous[np.ptp(apart[:, continuous], axis=0) > 0.0]
+    return Diagnosis(
+        n,
+        d,
+        tied.repeated,
+        tied.atoms,
+        tied.steps,
+        emptiest_gap(apart, continuous, dtype) if len(continuous) and len(apart) >= FEWEST_APART else None,
+        dependent,
+        in_order,
+        near.copies,
+        near.dimension,
+        edges(apart, smooth),
+        tails(x, smooth, span),
+        effective,
+        counters,
+    )
+
+
+def _in_order(x: np.ndarray, columns: np.ndarray, repeated: int) -> Series | None:
+    """The dependence of rows on their neighbours, rows that equal an earlier one left out unless most do.
+
+    Equal rows are kept on one side of a split for themselves, wherever they stand.
+    """
+    n = len(x)
+    if not 0 < repeated <= n // 2:
+        return series(x, columns)
+    found = series(x[np.unique(row_groups(x), return_index=True)[1]], columns)
+    return None if found is None else replace(found, time=round(found.time * n / (n - repeated)))
+
+
+def _independent(x: np.ndarray, in_order: Series | None, copies: Copies | None) -> np.ndarray:
+    """Rows a correlation time apart, or one of each set of near-copies: what the others add looks like clusters and edges."""
+    if in_order is not None:
+        return x[:: max(1, in_order.time)]
+    return x if copies is None else x[np.unique(rows_within(x, copies.radius), return_index=True)[1]]
+
+
+def _few_effective(weight: np.ndarray, d: int) -> float | None:
+    """1 / sum w^2 of weights of sum 1, where that is few."""
+    n, effective = len(weight), 1.0 / float(weight @ weight)
+    few = effective < 0.5 * n and effective < max(FEW_SHARE * n, FEW_A_COLUMN * (d + 1))
+    return effective if few else None
+
+
+def _counts_rows(column: np.ndarray) -> bool:
+    """Whether a column, (n,), that spans n - 1, holds n whole numbers one after another, in any order."""
+    n = len(column)
+    if n < FEWEST_COUNTED or (column != np.round(column)).any():
+        return False
+    return bool((np.bincount((column - column.min()).astype(np.int64), minlength=n) == 1).all())
