@@ -15,6 +15,7 @@ import types
 
 import numpy as np
 import pytest
+from tqdm.auto import tqdm
 from truth import PLAIN, correlated
 
 import ismcore
@@ -31,6 +32,8 @@ BACKWARDS = (0, 10, 5, 20)
 def nothing_set(monkeypatch):
     monkeypatch.delenv("ISMCORE_PROGRESS", raising=False)
     monkeypatch.setattr(progress, "LIVE_SECONDS", 0.0)
+    for bar in list(getattr(tqdm, "_instances", ())):  # a bar of another test, still open, would take the first line
+        bar.close()
 
 
 @pytest.fixture
