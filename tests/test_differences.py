@@ -334,7 +334,7 @@ def test_float32_inside_of_float64_passes():
 
 def test_slopes_below_the_digits_of_a_float32_inside_pass():
     flat = two(lambda net, x: (1.0 + 1e-10 * net.b(torch.tanh(net.a(x)))).float().to(x.dtype))
-    ismcore.fit(X, model=flat, dtype="float64", **QUICK)
+    assert not untrained(ismcore.fit(X, model=flat, dtype="float64", **QUICK))
 
 
 class CutLinen(nn.Module):

@@ -166,7 +166,7 @@ def found(backend, problem, block_bytes=None):
         return [engine.to_numpy(alone), engine.to_numpy(value), *(engine.to_numpy(slopes[name]) for name in params)]
 
 
-def agree(backends, problem, block_bytes=None):
+def assert_agree(backends, problem, block_bytes=None):
     right = found(AutogradBackend, problem, block_bytes)
     for backend in backends:
         for one, other in zip(found(backend, problem, block_bytes), right, strict=True):
@@ -178,21 +178,21 @@ def agree(backends, problem, block_bytes=None):
 def test_every_objective_of_every_model_asks_for_what_the_contract_names(model, objective):
     model, n, d = MODELS[model]
     for weighted in (False, True):
-        agree((StrictBackend, FrozenBackend), problem_of(model, OBJECTIVES[objective](n, d), n, d, weighted))
+        assert_agree((StrictBackend, FrozenBackend), problem_of(model, OBJECTIVES[objective](n, d), n, d, weighted))
 
 
 @pytest.mark.parametrize("backend", [ForwardBackend, ReverseBackend])
 @pytest.mark.parametrize("model", ["residual", "residual energy", "function of columns"])
 def test_each_product_alone_asks_for_what_the_contract_names(model, backend):
     model, n, d = MODELS[model]
-    agree((backend,), problem_of(model, ISM((0.5,) * d), n, d, weighted=True))
+    assert_agree((backend,), problem_of(model, ISM((0.5,) * d), n, d, weighted=True))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_conditional_models_ask_for_what_the_contract_names(weighted):
     ladder = ismcore.NoiseConditionalScoreMatching((1.0, 0.5))
     for net in (MLP((4,), "relu"), ismcore.ResidualMLP(4, 1)):
-        agree((StrictBackend, FrozenBackend), problem_of(ismcore.NoiseConditional(net), ladder, N, D, weighted))
+        assert_agree((StrictBackend, FrozenBackend), problem_of(ismcore.NoiseConditional(net), ladder, N, D, weighted))
 
 
 def test_the_models_cover_every_closed_formula():
@@ -208,7 +208,7 @@ def test_the_models_cover_every_closed_formula():
 def test_blocks_of_rows_ask_for_what_the_contract_names(model, penalty):
     model, _, d = MODELS[model]
     for weighted in (False, True):
-        agree((StrictBackend, FrozenBackend), problem_of(model, ISM(penalty), 1100, d, weighted), block_bytes=1)
+        assert_agree((StrictBackend, FrozenBackend), problem_of(model, ISM(penalty), 1100, d, weighted), block_bytes=1)
 
 
 @pytest.fixture
