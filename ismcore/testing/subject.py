@@ -182,7 +182,9 @@ class Subject:
             psi, diagonal = engine.compiled(both)(params, points, *context)
             return Field(engine.to_numpy(psi), engine.to_numpy(diagonal))
 
-    def close(self, found: Any, expected: Any, tolerance: float, what: str, *, dtype: str = "") -> float:
+    def close(
+        self, found: Any, expected: Any, tolerance: float, what: str, *, dtype: str = "", at: np.ndarray | None = None
+    ) -> float:
         """Error over tolerance of an array, or of a dict of arrays, once dtype and shape are known to be right.
 
         Args:
@@ -191,6 +193,8 @@ class Subject:
             tolerance: Largest error, relative to max(1, largest magnitude of the answer).
             what: What the array is, in a message.
             dtype: The dtype that it must have; the subject's own unless said.
+            at: Where each entry was taken. Entries are then compared one by one, relative to max(1, |answer|), as large ones
+                would hide what is wrong with others; and the message says where it is worst.
 
         Raises:
             CheckFailed: It is no array, has another dtype or shape, is not finite, or is too far off.
@@ -204,7 +208,13 @@ class Subject:
         self.typed(found, what, dtype=dtype)
         if found.shape != expected.shape:
             raise CheckFailed(f"{what} has shape {found.shape}, not {expected.shape}")
-        error = np.max(np.abs(found - expected), initial=0.0) / max(1.0, np.max(np.abs(expected), initial=0.0))
+        errors, scales = np.abs(found - expected), np.maximum(1.0, np.abs(expected))
+        if at is None:
+            error = np.max(errors, initial=0.0) / np.max(scales, initial=1.0)
+        else:
+            ratios = errors / scales
+            worst = int(np.argmax(np.where(np.isnan(ratios), np.inf, ratios)))
+            error, what = ratios.ravel()[worst], f"{what} at {at.ravel()[worst]:g}"
         if not error <= tolerance:
             ratio = float(error / tolerance) if np.isfinite(error) else np.inf
             raise CheckFailed(f"{what}: off by {error:.1e}, {ratio:.2g} times the tolerance {tolerance:.0e}", ratio)

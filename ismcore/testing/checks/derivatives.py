@@ -1,4 +1,4 @@
-"""Operations and derivatives: values, first and second derivatives, and products that nest under `value_and_grad`."""
+"""Derivatives: `value_and_grad`, the products, and products that nest in it and in themselves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from ismcore.backend.contract import Backend
 from ismcore.ops import Array
 from ismcore.testing.kit import check
-from ismcore.testing.operations import ELEMENTWISE, LAYOUT, Elementwise, Layout
 from ismcore.testing.subject import CheckFailed, Subject
 
 Product = Callable[[Backend, Callable[[Array], Array], Array, Array], Array]
@@ -20,68 +19,6 @@ PRODUCTS: dict[str, Product] = {
     "vjp": lambda engine, f, x, v: engine.vjp(f, x)[1](v),
 }
 """J v and v^T J of a function, by the backend; the same where the Jacobian is diagonal."""
-
-
-@check(lambda: ELEMENTWISE)
-def check_op_value(subject: Subject, op: Elementwise) -> float:
-    """An operation gives what NumPy gives."""
-    points = np.array(op.points)[:, None]
-    with subject.working() as engine:
-        found = engine.to_numpy(op.apply(engine.ops, engine.asarray(points)))
-    return subject.close(found, op.value(points), subject.tolerances.value, f"{op.id} at {op.points}")
-
-
-@check(lambda: ELEMENTWISE)
-def check_op_derivative(subject: Subject, op: Elementwise) -> float:
-    """Each declared product gives an operation's first derivative."""
-    points = np.array(op.points)[:, None]
-    with subject.working() as engine:
-        x, one = engine.asarray(points), engine.asarray(np.ones_like(points))
-        found = [
-            engine.to_numpy(PRODUCTS[product](engine, lambda z: op.apply(engine.ops, z), x, one))
-            for product in subject.products
-        ]
-    what = f"derivative of {op.id} at {op.points}"
-    return max(subject.close(one, op.first(points), subject.tolerances.gradient, what) for one in found)
-
-
-@check(lambda: ELEMENTWISE)
-def check_op_second_derivative(subject: Subject, op: Elementwise) -> float:
-    """An operation's second derivative: `value_and_grad` of each declared product."""
-    points = np.array(op.points)[:, None]
-    worst = 0.0
-    with subject.working() as engine:
-        x, one = engine.asarray(points), engine.asarray(np.ones_like(points))
-        for product in subject.products:
-
-            def slope(params: Any, product: str = product) -> Array:
-                f = PRODUCTS[product](engine, lambda z: op.apply(engine.ops, z + params["shift"]), x, one)
-                return engine.ops.sum(f)
-
-            _, gradient = engine.value_and_grad(slope)({"shift": engine.asarray(np.zeros_like(points))})
-            found, what = engine.to_numpy(gradient["shift"]), f"second derivative of {op.id} at {op.points}, by {product},"
-            worst = max(worst, subject.close(found, op.second(points), subject.tolerances.gradient, what))
-    return worst
-
-
-@check(lambda: LAYOUT)
-def check_layout(subject: Subject, op: Layout) -> float:
-    """An operation that moves or adds entries gives what NumPy gives, and a gradient that is its transpose."""
-    array = np.arange(6.0).reshape(2, 3) - 1.5
-    shape = op.expected(array).shape
-    weight = np.cos(np.arange(np.prod(shape, dtype=int))).reshape(shape)
-    with subject.working() as engine:
-        found = engine.to_numpy(op.apply(engine.ops, engine.asarray(array)))
-        _, gradient = engine.value_and_grad(
-            lambda params: engine.ops.sum(op.apply(engine.ops, params["a"]) * engine.asarray(weight))
-        )({"a": engine.asarray(array)})
-    units = np.eye(6).reshape(6, 2, 3)
-    origin = op.expected(np.zeros((2, 3)))
-    transpose = np.array([np.sum(weight * (op.expected(unit) - origin)) for unit in units]).reshape(2, 3)
-    return max(
-        subject.close(found, op.expected(array), subject.tolerances.value, op.id),
-        subject.close(engine.to_numpy(gradient["a"]), transpose, subject.tolerances.gradient, f"gradient through {op.id}"),
-    )
 
 
 @check()
