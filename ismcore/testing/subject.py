@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -155,6 +155,13 @@ class Subject:
         if product not in self.products:
             raise NotDeclared(f"declares no {product}")
 
+    def by_each_product(self) -> tuple[Subject, ...]:
+        """The backend with each declared product alone, and the contract's own use of it; itself where that is all it has."""
+        own_diagonal = self.backend.jacobian_diagonal is not Calculus.jacobian_diagonal
+        if len(self.products) < 2 and not own_diagonal:
+            return (self,)
+        return tuple(replace(self, backend=_alone(self.backend, product), name=None) for product in self.products)
+
     def evaluate(self, scenario: Scenario) -> Outcome:
         """Loss and gradient at the scenario's parameters, by nested differentiation, computed once a subject."""
         return _evaluate(self, scenario)
@@ -273,6 +280,14 @@ class Training:
         for name, value in state.arrays().items():
             self._subject.typed(value, f"{name} in the state")
         return state
+
+
+@cache
+def _alone(backend: type[Backend], product: str) -> type[Backend]:
+    """The backend as if it declared this product alone, and no diagonal of its own."""
+    (other,) = {"jvp", "vjp"} - {product}
+    hidden = {other: getattr(Calculus, other), "jacobian_diagonal": Calculus.jacobian_diagonal}
+    return type(f"{backend.__name__}By{product.capitalize()}", (backend,), hidden)
 
 
 @lru_cache(maxsize=512)

@@ -1,5 +1,31 @@
 """The checks, one promise each. Importing this package fills the list that `ismcore.testing.all_checks` gives."""
 
-from ismcore.testing.checks import arrays, derivatives, objectives, operations, process, routes, sessions, steps, training
+from ismcore.testing.checks import (
+    arrays,
+    derivatives,
+    loop,
+    objectives,
+    operations,
+    process,
+    repeats,
+    routes,
+    scale,
+    sessions,
+    steps,
+    training,
+)
 
-__all__ = ["arrays", "derivatives", "objectives", "operations", "process", "routes", "sessions", "steps", "training"]
+__all__ = [
+    "arrays",
+    "derivatives",
+    "loop",
+    "objectives",
+    "operations",
+    "process",
+    "repeats",
+    "routes",
+    "scale",
+    "sessions",
+    "steps",
+    "training",
+]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from ismcore.calculus import NumpyCalculus
+from ismcore.optimizers.rules import SGD
+from ismcore.backend.programs import energy_on, jacobian_diagonal, score_on
+from ismcore.models import Energy
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import Scenario, all_scenarios, scenario, scored_scenarios
-from ismcore.testing.subject import Subject, identical
+from ismcore.testing.subject import Outcome, Subject, identical, run_at
 
 
 @check(scored_scenarios)
@@ -45,6 +50,27 @@ def check_gradient(subject: Subject, case: Scenario) -> float:
     return subject.close(subject.evaluate(case).gradient, case.answer.gradient, subject.tolerances.gradient, "the gradient in")
 
 
+def _uncompiled(subject: Subject, case: Scenario) -> Outcome:
+    with subject.working() as engine:
+        problem = case.problem(SGD())
+        return run_at(engine, engine.value_and_grad(partial(problem.loss.value, engine)), problem, case)
+
+
+@check(all_scenarios)
+def check_gradient_by_each_product(subject: Subject, case: Scenario) -> float:
+    """Loss and gradient are right by each product that the backend declares, alone, and by d of them where it has a diagonal."""
+    worst, tolerance = 0.0, subject.tolerances
+    for alone in subject.by_each_product():
+        found = subject.evaluate(case) if alone is subject else _uncompiled(alone, case)
+        by = f"by {alone.products[0]},"
+        worst = max(
+            worst,
+            subject.close(found.loss, case.answer.loss, tolerance.value, f"the loss, {by}"),
+            subject.close(found.gradient, case.answer.gradient, tolerance.gradient, f"the gradient, {by} in"),
+        )
+    return worst
+
+
 @check(lambda: (scenario("mlp3-gelu"), scenario("waves")))
 def check_rows_are_independent(subject: Subject, case: Scenario) -> float:
     """Moving one sample changes the score and the Jacobian diagonal of no other, and its own to those of the new place."""
@@ -69,3 +95,23 @@ def check_evaluation_is_deterministic(subject: Subject, case: Scenario) -> float
     one, other = ({"loss": of.loss, **vars(field), **of.gradient} for of, field in found)
     identical(one, other, "two equal evaluations")
     return 0.0
+
+
+@check(lambda: [scenario(id) for id in ("mlp3-gelu", "conditional3-tanh", "residual3-silu", "e2_softplus-reg0.75", "waves")])
+def check_programs_take_their_parameters(subject: Subject, case: Scenario) -> float:
+    """What scores samples after a fit, compiled once a model, takes the parameters and samples of each call."""
+    engine, context, worst = subject.engine(), () if case.context is None else (case.context,), 0.0
+    for factor in (1.0, 0.5):
+        params = {name: factor * value for name, value in case.params.items()}
+        x = case.x * factor
+        psi, jacobian = (np.real(part) for part in case.formula(params, x, *context))
+        found = {
+            "the score": (score_on(engine, case.model, params, x, *context), psi),
+            "the diagonal": (jacobian_diagonal(engine, case.model, params, x, *context), np.einsum("nii->ni", jacobian)),
+        }
+        if isinstance(case.model, Energy):
+            right = case.model.energy(NumpyCalculus(), params, x)
+            found["the energy"] = energy_on(engine, case.model, params, x), right
+        for what, (array, right) in found.items():
+            worst = max(worst, subject.close(array, right, subject.tolerances.value, f"{what} at {factor:g} of the parameters"))
+    return worst

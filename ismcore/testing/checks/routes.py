@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from ismcore.analytic import find_route
 from ismcore.calculus import Calculus
+from ismcore.models import MLP, Energy
 from ismcore.objectives import ImplicitScoreMatching
 from ismcore.objectives.implicit import Divergence
 from ismcore.optimizers.rules import SGD
 from ismcore.testing.kit import check
-from ismcore.testing.scenarios import Scenario, scenario, variant
+from ismcore.testing.scenarios import WEIGHTS, Scenario, drawn, formula_of, scenario, variant
 from ismcore.testing.subject import Subject, Tolerances, run_at
 
 ROUTES = (("e2_softplus-reg0.75", 0.75), ("e5_tanh-ism", 0.0), ("s2_tanh-reg0.75", 0.0), ("mlp3-sigmoid-deep", 0.0))
@@ -59,6 +61,44 @@ def check_analytic_divergence(subject: Subject, case: Scenario) -> float:
 def check_nested_divergence(subject: Subject, case: Scenario) -> float:
     """Loss and gradient by nested differentiation are right where the closed formulas would be there too."""
     return _follows(subject, case, subject.tolerances)
+
+
+NETS = {
+    "mlp": MLP((5,), "silu"),
+    "mlp2": MLP((4, 3), "gelu_tanh"),
+    "mlp3": MLP((3, 3, 3), "gelu"),
+    "mlp-narrow": MLP((2, 3, 3), "tanh"),
+    "energy": Energy(MLP((4,), "silu")),
+    "energy2": Energy(MLP((3, 3), "sigmoid")),
+}
+"""One a formula: with the curvature weights below all of them."""
+BENT = {f"energy-{name}": Energy(MLP((4,), name)) for name in ("sigmoid", "tanh", "softplus", "gelu", "gelu_tanh", "relu")}
+"""Energies take three derivatives of an activation."""
+CURVATURE_WEIGHTS: dict[str, Any] = {"plain": 0.0, "penalised": 0.5, "by-column": (0.5, 0.0, 2.0)}
+
+
+@cache
+def weighted_routes() -> Sequence[Scenario]:
+    """Every closed formula with row weights, one of them 0: with no penalty, with one, and with one weight a column."""
+    cases = [(f"{net}-{kind}", model, weight) for net, model in NETS.items() for kind, weight in CURVATURE_WEIGHTS.items()]
+    cases += [(f"{net}-penalised", model, 0.5) for net, model in BENT.items()]
+    return [
+        variant(drawn(id, model, formula_of(model), 4, 3), "weighted", objective=ImplicitScoreMatching(weight), row_weight=WEIGHTS)
+        for id, model, weight in cases
+    ]
+
+
+@check(weighted_routes)
+def check_weighted_divergence(subject: Subject, case: Scenario) -> float:
+    """By every closed formula, with row weights: loss and gradient are right, and so is the loss alone, as held-out rows have it."""
+    with subject.working() as engine:
+        problem = case.problem(SGD())
+        given = engine.asarrays(problem.inputs())
+        alone = engine.to_numpy(engine.loss(problem.loss)(engine.asarrays(case.params), engine.asarray(problem.x), given))
+    what = "the loss without its gradient"
+    return max(
+        _follows(subject, case, subject.tolerances), subject.close(alone, case.answer.loss, subject.tolerances.value, what)
+    )
 
 
 def _tiled(small: Scenario, dtype: str) -> Scenario:
