@@ -94,7 +94,7 @@ def mlp(activation: str) -> Formula:
         h, jacobian = x, np.broadcast_to(np.eye(x.shape[1]), (len(x), x.shape[1], x.shape[1]))
         for layer in range(layers):
             weight = params[f"layers.{layer}.weight"]
-            z, jacobian = h @ weight.T + params[f"layers.{layer}.bias"], np.einsum("ok,nkj->noj", weight, jacobian)
+            z, jacobian = h @ weight.T + params[f"layers.{layer}.bias"], weight @ jacobian
             if layer < layers - 1:
                 h, derivative = slope(z.astype(complex))
                 jacobian = derivative[:, :, None] * jacobian
@@ -182,16 +182,14 @@ def affine_minimum(x: np.ndarray, curvature_weight: float) -> Params:
 def gradient(loss: Callable[[Params], complex], params: Params) -> Params:
     """Gradient of a loss in every parameter, by complex steps."""
 
-    def slope(name: str, index: tuple[int, ...]) -> float:
-        moved = {key: np.asarray(value, dtype=complex) for key, value in params.items()}
-        moved[name] = moved[name].copy()
-        moved[name][index] += 1j * H
-        return loss(moved).imag / H
-
-    return {
-        name: np.array([slope(name, index) for index in np.ndindex(np.shape(value))]).reshape(np.shape(value))
-        for name, value in params.items()
-    }
+    moved = {name: np.array(value, dtype=complex) for name, value in params.items()}
+    slopes = {name: np.empty(np.shape(value)) for name, value in params.items()}
+    for name, at in moved.items():
+        for index in np.ndindex(at.shape):
+            at[index] += 1j * H
+            slopes[name][index] = loss(moved).imag / H
+            at[index] = at[index].real
+    return slopes
 
 
 def train(
