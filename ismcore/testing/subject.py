@@ -155,12 +155,12 @@ class Subject:
         if product not in self.products:
             raise NotDeclared(f"declares no {product}")
 
-    def by_each_product(self) -> tuple[Subject, ...]:
-        """The backend with each declared product alone, and the contract's own use of it; itself where that is all it has."""
+    def by(self, product: str) -> Subject:
+        """The backend as if it declared this product alone, and no diagonal of its own; itself where that is all it has."""
         own_diagonal = self.backend.jacobian_diagonal is not Calculus.jacobian_diagonal
-        if len(self.products) < 2 and not own_diagonal:
-            return (self,)
-        return tuple(replace(self, backend=_alone(self.backend, product), name=None) for product in self.products)
+        if self.products == (product,) and not own_diagonal:
+            return self
+        return replace(self, backend=_alone(self.backend, product), name=None)
 
     def evaluate(self, scenario: Scenario) -> Outcome:
         """Loss and gradient at the scenario's parameters, by nested differentiation, computed once a subject."""

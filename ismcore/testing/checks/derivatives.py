@@ -223,8 +223,8 @@ def check_gradient_of_energies(subject: Subject) -> float:
     worst = 0.0
     for name, x in SIDES.items():
         w, v = W[0, : x.shape[1]], V[: len(x), : x.shape[1]]
-        for alone in subject.by_each_product():
-            with alone.working() as engine:
+        for product in subject.products:
+            with subject.by(product).working() as engine:
                 points, weight = engine.asarray(x), engine.asarray(v)
 
                 def along(params: Any, x: Array, engine: Backend = engine, weight: Array = weight) -> Array:
@@ -233,7 +233,7 @@ def check_gradient_of_energies(subject: Subject) -> float:
 
                 value, gradient = engine.value_and_grad(along)({"w": engine.asarray(w)}, points)
                 value, slope = engine.to_numpy(value), engine.to_numpy(gradient["w"])
-            what = f"the gradient of an energy, {name}, by {' and '.join(alone.products)},"
+            what = f"the gradient of an energy, {name}, by {product},"
             worst = max(
                 worst,
                 subject.close(value, np.sum(v * w * np.cos(x)), subject.tolerances.value, what),
