@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.backend.contract import Backend
 from ismcore.ops import Array, Params
 from ismcore.testing.checks.derivatives import PRODUCTS
 from ismcore.testing.kit import check
@@ -18,67 +17,79 @@ from ismcore.testing.operations import BINARY, ELEMENTWISE, Binary, Elementwise
 from ismcore.testing.subject import Subject
 
 
+ORDERS = ("value", "derivative", "second derivative", "third derivative")
+
+
+def _curves(subject: Subject, op: Elementwise, orders: Sequence[str]) -> dict[str, np.ndarray]:
+    """An operation at its points, and its derivatives there by each declared product, by one program.
+
+    With P f the product of f with ones: the first is P f, the second the gradient of sum P f in a shift of the points, and the
+    third that of P P f.
+    """
+    points = np.array(op.points)[:, None]
+    with subject.working() as engine:
+        one, zero = engine.asarray(np.ones_like(points)), {"shift": engine.asarray(np.zeros_like(points))}
+
+        def along(product: str, f: Any, x: Array, times: int) -> Array:
+            if times == 0:
+                return f(x)
+            return PRODUCTS[product](engine, lambda z: along(product, f, z, times - 1), x, one)
+
+        def summed(params: Params, x: Array, product: str, times: int) -> Array:
+            return engine.ops.sum(along(product, lambda z: op.apply(engine.ops, z + params["shift"]), x, times))
+
+        def found(x: Array) -> Params:
+            results = {"value": op.apply(engine.ops, x)} if "value" in orders else {}
+            for product in subject.products:
+                if "derivative" in orders:
+                    results[f"derivative by {product}"] = along(product, lambda z: op.apply(engine.ops, z), x, 1)
+                for times, order in enumerate(ORDERS[2:], 1):
+                    if order in orders:
+                        slope = engine.value_and_grad(lambda p, of=(product, times): summed(p, x, *of))
+                        results[f"{order} by {product}"] = slope(zero)[1]["shift"]
+            return results
+
+        return {what: engine.to_numpy(value) for what, value in engine.compiled(found)(engine.asarray(points)).items()}
+
+
+@lru_cache(maxsize=256)
+def _all_curves(subject: Subject, op: Elementwise) -> dict[str, np.ndarray] | None:
+    """All of an operation, which a framework that compiles does once; None where that raises, so that each is asked alone."""
+    try:
+        return _curves(subject, op, ORDERS)
+    except Exception:
+        return None
+
+
+def _order(subject: Subject, op: Elementwise, order: str, right: Callable[[np.ndarray], np.ndarray], tolerance: float) -> float:
+    points = np.array(op.points)[:, None]
+    found = _all_curves(subject, op) or _curves(subject, op, [order])
+    named = {what: value for what, value in found.items() if what.startswith(order)}
+    return max(subject.close(value, right(points), tolerance, f"{op.id}, {what},", at=points) for what, value in named.items())
+
+
 @check(lambda: ELEMENTWISE)
 def check_op_value(subject: Subject, op: Elementwise) -> float:
     """An operation gives what NumPy gives, at 0, near it, in the middle and far out."""
-    points = np.array(op.points)[:, None]
-    with subject.working() as engine:
-        found = engine.to_numpy(op.apply(engine.ops, engine.asarray(points)))
-    return subject.close(found, op.value(points), subject.tolerances.value, op.id, at=points)
+    return _order(subject, op, "value", op.value, subject.tolerances.value)
 
 
 @check(lambda: ELEMENTWISE)
 def check_op_derivative(subject: Subject, op: Elementwise) -> float:
-    """Each declared product gives an operation's first derivative."""
-    points = np.array(op.points)[:, None]
-    with subject.working() as engine:
-        x, one = engine.asarray(points), engine.asarray(np.ones_like(points))
-        found = {
-            product: engine.to_numpy(PRODUCTS[product](engine, lambda z: op.apply(engine.ops, z), x, one))
-            for product in subject.products
-        }
-    tolerance, right = subject.tolerances.gradient, op.first(points)
-    return max(subject.close(v, right, tolerance, f"derivative of {op.id}, by {k},", at=points) for k, v in found.items())
-
-
-def _by_value_and_grad(
-    subject: Subject, op: Elementwise, right: np.ndarray, order: str, nest: Callable[[Backend, str, Any, Any, Any], Array]
-) -> float:
-    """Error of the gradient in a shift of the points of a derivative that `nest` takes by each declared product."""
-    points = np.array(op.points)[:, None]
-    worst = 0.0
-    with subject.working() as engine:
-        x, one = engine.asarray(points), engine.asarray(np.ones_like(points))
-        for product in subject.products:
-
-            def slope(params: Any, product: str = product) -> Array:
-                return engine.ops.sum(nest(engine, product, lambda z: op.apply(engine.ops, z + params["shift"]), x, one))
-
-            _, gradient = engine.compiled(engine.value_and_grad(slope))({"shift": engine.asarray(np.zeros_like(points))})
-            what = f"{order} derivative of {op.id}, by {product},"
-            found = engine.to_numpy(gradient["shift"])
-            worst = max(worst, subject.close(found, right, subject.tolerances.gradient, what, at=points))
-    return worst
-
-
-def _once(engine: Backend, product: str, f: Any, x: Array, one: Array) -> Array:
-    return PRODUCTS[product](engine, f, x, one)
-
-
-def _twice(engine: Backend, product: str, f: Any, x: Array, one: Array) -> Array:
-    return _once(engine, product, lambda z: _once(engine, product, f, z, one), x, one)
+    """Each declared product gives the first derivative of an operation."""
+    return _order(subject, op, "derivative", op.first, subject.tolerances.gradient)
 
 
 @check(lambda: ELEMENTWISE)
 def check_op_second_derivative(subject: Subject, op: Elementwise) -> float:
-    """An operation's second derivative: `value_and_grad` of each declared product."""
-    return _by_value_and_grad(subject, op, op.second(np.array(op.points)[:, None]), "second", _once)
+    """The second derivative of an operation: `value_and_grad` of each declared product."""
+    return _order(subject, op, "second derivative", op.second, subject.tolerances.gradient)
 
 
 @check(lambda: ELEMENTWISE)
 def check_op_third_derivative(subject: Subject, op: Elementwise) -> float:
-    """An operation's third derivative: `value_and_grad` of each declared product of itself, as energies need it."""
-    return _by_value_and_grad(subject, op, op.third(np.array(op.points)[:, None]), "third", _twice)
+    """The third derivative of an operation: `value_and_grad` of each declared product of itself, as energies need it."""
+    return _order(subject, op, "third derivative", op.third, subject.tolerances.gradient)
 
 
 @dataclass(frozen=True, eq=False)
