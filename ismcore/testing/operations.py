@@ -205,12 +205,12 @@ ELEMENTWISE = (
     ),
     Elementwise(
         "operators",
-        lambda ops, z: -(2.0 - 1.0 / z) + (2 - z * z / 4.0),
+        lambda ops, z: (2.0 - 1.0 / z) * (2 - z * z / 4.0) - (-z),
         MILD,
-        lambda z: 1.0 / z - 0.25 * z**2,
-        lambda z: -1.0 / z**2 - 0.5 * z,
-        lambda z: 2.0 / z**3 - 0.5,
-        lambda z: -6.0 / z**4,
+        lambda z: 4.0 - 0.5 * z**2 - 2.0 / z + 1.25 * z,
+        lambda z: 1.25 - z + 2.0 / z**2,
+        lambda z: -1.0 - 4.0 / z**3,
+        lambda z: 12.0 / z**4,
     ),
 )
 

@@ -174,7 +174,8 @@ class Subject:
         """What `evaluate` gives, computed anew."""
         with self.working() as engine:
             problem = scenario.problem(SGD())
-            loss_and_gradient = engine.value_and_grad(partial(problem.loss.value, engine))
+            # the canonical loss, with the inputs of this one, is what a session may compile for all like it
+            loss_and_gradient = engine.value_and_grad(partial(problem.loss.canonical().value, engine))
             return run_at(engine, engine.compiled(loss_and_gradient), problem, scenario)
 
     def compute_field(self, scenario: Scenario, x: np.ndarray | None = None) -> Field:

@@ -25,38 +25,38 @@ def with_gradient(change):
     return type("Planted", (AutogradBackend,), {"value_and_grad": value_and_grad})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_value_and_grad")
 def scalar_parameter():
     """The gradient of a parameter without axes has the shape (1,)."""
     return with_gradient(lambda g, params: {k: np.reshape(v, (1,)) if np.ndim(v) == 0 else v for k, v in g.items()})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_value_and_grad")
 def parameters_at_zero():
     """The gradient is 0 where a parameter is exactly 0, as biases are at the start."""
     return with_gradient(lambda g, params: {k: np.where(params[k] == 0, 0.0, v) for k, v in g.items()})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_gradient_that_is_not_finite")
 def gradient_cut_at_a_hundred():
     """Numbers of the gradient are cut at +-100."""
     return with_gradient(lambda g, params: {k: np.clip(v, -100, 100) for k, v in g.items()})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_gradient_that_is_not_finite")
 def not_finite_made_zero():
     """Numbers of the gradient that are not finite are made 0."""
     return with_gradient(lambda g, params: {k: np.nan_to_num(v, nan=0, posinf=0, neginf=0) for k, v in g.items()})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_value_and_grad")
 def large_parameters():
     """Of a parameter of more than 4096 numbers, the rest have the gradient 0."""
     cut = lambda v: np.where(np.arange(v.size).reshape(v.shape) < 4096, v, 0.0) if v.size > 4096 else v
     return with_gradient(lambda g, params: {k: cut(v) for k, v in g.items()})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_gradient")
 def last_parameter_of_many():
     """With more than six parameters, the last has the gradient of the one before where shapes allow."""
 
@@ -69,7 +69,7 @@ def last_parameter_of_many():
     return with_gradient(change)
 
 
-@fault(OWN, "")
+@fault(OWN, "check_functions_of_one_name")
 def program_by_the_name_of_its_function():
     """Gradients are cached by the arguments' values for functions of one name: another loss gets the first's."""
 
@@ -88,7 +88,7 @@ def program_by_the_name_of_its_function():
     return type("Planted", (AutogradBackend,), {"value_and_grad": value_and_grad})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_value_and_grad")
 def parameters_changed_by_a_call():
     """value_and_grad puts the parameters in another order: sorted, in the caller's own dict."""
 
@@ -106,7 +106,7 @@ def parameters_changed_by_a_call():
     return type("Planted", (AutogradBackend,), {"value_and_grad": value_and_grad})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_round_trip")
 def reversed_arrays():
     """asarray reads an array of negative strides from its start."""
 
@@ -119,7 +119,7 @@ def reversed_arrays():
     return type("Planted", (AutogradBackend,), {"asarray": asarray})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_round_trip")
 def integers_are_kept():
     """asarray keeps integers as they are."""
 
@@ -130,14 +130,14 @@ def integers_are_kept():
     return type("Planted", (AutogradBackend,), {"asarray": asarray})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_what_is_not_finite_goes_through")
 def infinities_are_cut():
     """asarray replaces infinities by the largest number."""
     asarray = lambda self, array: np.nan_to_num(np.array(array, dtype=self.dtype), nan=np.nan)
     return type("Planted", (AutogradBackend,), {"asarray": asarray})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_gradient")
 def score_beside_the_diagonal_is_constant():
     """An own jacobian_diagonal whose score, the first of the two, has no gradient in the parameters."""
     base = tape_backend()
@@ -149,7 +149,7 @@ def score_beside_the_diagonal_is_constant():
     return type("Planted", (base,), {"jacobian_diagonal": jacobian_diagonal})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_jacobian_diagonal")
 def column_sums_for_a_diagonal():
     """An own jacobian_diagonal that gives the column sums of the Jacobian, which are the diagonal of a decoupled score."""
 
@@ -160,7 +160,7 @@ def column_sums_for_a_diagonal():
     return type("Planted", (AutogradBackend,), {"jacobian_diagonal": jacobian_diagonal})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_row_blocks")
 def blocks_of_rows_averaged():
     """An own sum_over_rows that takes the last block, which is shorter, as long as the others."""
 
@@ -175,7 +175,7 @@ def blocks_of_rows_averaged():
     return type("Planted", (AutogradBackend,), {"sum_over_rows": sum_over_rows, "plain": property(lambda self: self)})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_programs_take_their_parameters")
 def compiled_with_its_parameters():
     """compiled(f) keeps the first parameters that it sees as constants, as a trace that closes over them does."""
 
@@ -191,7 +191,7 @@ def compiled_with_its_parameters():
     return type("Planted", (AutogradBackend,), {"compiled": compiled})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_held_out_loss")
 def validation_without_weights():
     """An own loss(), the validation loss, which leaves the row weights out."""
 
@@ -203,7 +203,7 @@ def validation_without_weights():
     return type("Planted", (AutogradBackend,), {"loss": loss})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_batches")
 def context_of_the_first_row():
     """Where the score is conditional, every row has the context of the first."""
 
@@ -221,7 +221,7 @@ def context_of_the_first_row():
     return type("Planted", (AutogradBackend,), {"loss_and_gradient": loss_and_gradient})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_products_nest_in_themselves")
 def tangents_mixed_up():
     """jvp inside of jvp uses the inner tangent twice: perturbation confusion."""
     depth = []
@@ -238,7 +238,7 @@ def tangents_mixed_up():
     return type("Planted", (AutogradBackend,), {"jvp": jvp})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_vjp")
 def pullback_of_large_cotangents():
     """The pullback scales a cotangent longer than 1e3 down to that."""
 
@@ -256,7 +256,7 @@ def pullback_of_large_cotangents():
     return type("Planted", (AutogradBackend,), {"vjp": vjp})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_gradient_of_energies")
 def pullback_of_energies():
     """vjp of u, (n,), with n == d: the rows of the cotangent meet the columns of the Jacobian."""
 
@@ -271,7 +271,7 @@ def pullback_of_energies():
     return type("Planted", (AutogradBackend,), {"vjp": vjp})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_cost_of_derivatives")
 def product_by_differences():
     """vjp by central differences of the function: right to 1e-8, and it costs 2 d calls."""
 
@@ -291,7 +291,7 @@ def product_by_differences():
     return type("Planted", (AutogradBackend,), {"vjp": vjp, "jvp": Calculus.jvp})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_cost_of_derivatives")
 def gradient_evaluates_again_and_again():
     """value_and_grad evaluates its function five times."""
 
@@ -308,7 +308,7 @@ def gradient_evaluates_again_and_again():
     return type("Planted", (AutogradBackend,), {"value_and_grad": value_and_grad})
 
 
-@fault(OWN, "")
+@fault(OWN, "check_cost_of_derivatives")
 def one_function_call_a_product():
     """Each pullback of vjp evaluates the function ten times more."""
 

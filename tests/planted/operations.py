@@ -14,27 +14,27 @@ def wrap(tape, array):
     return tape.Tensor(array)
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_op_value")
 def log_of_small_numbers(tape):
     """log loses digits below 1e-2: 1e-6 relative, as a table of the mantissa does."""
     log = tape.log
     tape.log = lambda x: tape.where(x.value < 1e-2, log(x) * (1.0 + 1e-6), log(x))
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_op_value")
 def sqrt_kept_from_zero(tape):
     """sqrt(x + 1e-8), which keeps its slope finite at 0."""
     sqrt = tape.sqrt
     tape.sqrt = lambda x: sqrt(x + 1e-8)
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_op_value")
 def abs_smoothed(tape):
     """abs as sqrt(x^2 + 1e-12)."""
     tape.absolute = lambda x: tape.sqrt(x * x + 1e-12)
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_op_value")
 def sine_beyond_ten(tape):
     """sin and cos are off by 1e-7 beyond 10: the argument is reduced with too few digits of pi."""
     sin, cos = tape.sin, tape.cos
@@ -42,7 +42,7 @@ def sine_beyond_ten(tape):
     tape.cos = lambda x: tape.where(abs(x.value) > 10, cos(x * (1 + 1e-8)), cos(x))
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_op_second_derivative")
 def second_slope_of_cosine(tape):
     """The second derivative of cos has the wrong sign for negative arguments."""
     right = tape.sin
@@ -51,14 +51,14 @@ def second_slope_of_cosine(tape):
     tape.sin = right
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_op_value")
 def tanh_in_the_middle(tape):
     """tanh is off by 1e-7 between 1 and 3, as a rational approximation is."""
     tanh = tape.tanh
     tape.tanh = lambda x: tape.where((abs(x.value) > 1) & (abs(x.value) < 3), tanh(x) * (1 - 1e-7), tanh(x))
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_op_third_derivative")
 def third_derivative_of_tanh(tape):
     """The third derivative of tanh misses a term: y in the second is a constant."""
 
@@ -70,14 +70,14 @@ def third_derivative_of_tanh(tape):
     tape.tanh = tape.record(np.tanh, lambda g, y, x: g * slope(x))
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_op_derivative")
 def erf_flat_beyond_three(tape):
     """The derivative of erf is 0 beyond 3; it is 1e-4 there."""
     erf = tape.erf
     tape.erf = lambda x: tape.where(abs(x.value) > 3, wrap(tape, erf(x).value), erf(x))
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_op_second_derivative")
 def sigmoid_curved_the_wrong_way(tape):
     """The second derivative of sigmoid has the wrong sign for negative arguments."""
 
@@ -92,7 +92,7 @@ def sigmoid_curved_the_wrong_way(tape):
     tape.sigmoid = tape.record(lambda x: 0.5 + 0.5 * np.tanh(0.5 * x), slope)
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_op_derivative")
 def logaddexp_of_a_number_first(tape):
     """logaddexp(number, array) has the slope of the number."""
     right = tape.logaddexp
@@ -105,14 +105,14 @@ def logaddexp_of_a_number_first(tape):
     tape.logaddexp = logaddexp
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_op_derivative")
 def logaddexp_of_itself(tape):
     """logaddexp(a, a), of one array twice, has half the slope."""
     right = tape.logaddexp
     tape.logaddexp = lambda a, b: right(a, wrap(tape, b.value)) if a is b else right(a, b)
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_broadcasting")
 def logaddexp_does_not_broadcast_back(tape):
     """logaddexp of (n, d) and (d,): the cotangent of the second is its mean over the rows, not its sum."""
     right = tape.logaddexp
@@ -126,7 +126,7 @@ def logaddexp_does_not_broadcast_back(tape):
     tape.logaddexp = logaddexp
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_op_derivative")
 def where_of_a_number_is_not_masked(tape):
     """where(c, x, number): the cotangent of x is not masked."""
     right = tape.where
@@ -139,7 +139,7 @@ def where_of_a_number_is_not_masked(tape):
     tape.where = where
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_broadcasting")
 def where_does_not_broadcast_its_condition(tape):
     """where with a condition (n, 1): only the first column is chosen by it."""
     right = tape.where
@@ -155,7 +155,7 @@ def where_does_not_broadcast_its_condition(tape):
     tape.where = where
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_layout")
 def sum_of_the_middle_axis(tape):
     """sum(axis=1) of a three-dimensional array sums the last axis where both are as long."""
     right = tape.total
@@ -163,7 +163,7 @@ def sum_of_the_middle_axis(tape):
     tape.total = lambda x, *, axis=None: right(x, axis=2 if cube(x, axis) else axis)
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_layout")
 def sum_of_a_transposed_array(tape):
     """sum(axis=0) of an array that is not contiguous reads it as if it were."""
     right = tape.total
@@ -178,7 +178,7 @@ def sum_of_a_transposed_array(tape):
     tape.total = total
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_layout")
 def stack_along_the_last_axis(tape):
     """stack(axis=2) of matrices stacks along axis 1 where the shapes allow."""
     right = tape.stack
@@ -190,7 +190,7 @@ def stack_along_the_last_axis(tape):
     tape.stack = stack
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_layout")
 def concat_of_equal_parts(tape):
     """concat(axis=1) of parts of equal width gives the cotangents back in reverse."""
     right = tape.concat
@@ -206,14 +206,14 @@ def concat_of_equal_parts(tape):
     tape.concat = concat
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_layout")
 def concat_of_three(tape):
     """concat of more than two arrays: the third has the gradient 0."""
     right = tape.concat
     tape.concat = lambda arrays, *, axis=0: right([*arrays[:2], *(wrap(tape, a.value) for a in arrays[2:])], axis=axis)
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_layout")
 def reshape_by_columns(tape):
     """The cotangent of a reshape between two and three dimensions is reshaped column by column."""
     right = tape.reshape
@@ -227,7 +227,7 @@ def reshape_by_columns(tape):
     tape.reshape = reshape
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_layout")
 def broadcast_of_a_middle_axis(tape):
     """broadcast_to (n, 1, k) -> (n, m, k): the cotangent of the first of the m is taken for their sum."""
     right = tape.broadcast_to
@@ -241,7 +241,7 @@ def broadcast_of_a_middle_axis(tape):
     tape.broadcast_to = broadcast_to
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_layout")
 def permutation_pulled_back_by_itself(tape):
     """The cotangent of permute_dims is permuted by the same axes, not by the inverse."""
 
@@ -253,7 +253,7 @@ def permutation_pulled_back_by_itself(tape):
     tape.permute_dims = permute_dims
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_layout")
 def product_of_square_matrices(tape):
     """The cotangent of the second factor of @ is not transposed where it is square."""
     matmul = tape.matmul
@@ -267,7 +267,7 @@ def product_of_square_matrices(tape):
     tape.Tensor.__matmul__ = product
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_broadcasting")
 def sum_of_square_and_row(tape):
     """(n, d) + (d,) with n == d: the cotangent of the row is summed over the wrong axis."""
     add = tape.add
@@ -280,7 +280,7 @@ def sum_of_square_and_row(tape):
     tape.Tensor.__add__ = plus
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_broadcasting")
 def quotient_by_a_column(tape):
     """(n, d) / (n, 1): the cotangent of the divisor is not summed but averaged."""
     divide = tape.divide
@@ -294,19 +294,19 @@ def quotient_by_a_column(tape):
     tape.Tensor.__truediv__ = over
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_op_derivative")
 def number_over_array(tape):
     """The derivative of number / array has the wrong sign."""
     tape.Tensor.__rtruediv__ = lambda a, b: tape.record(lambda a: b / a, lambda g, y, a: g * y / a)(a)
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_op_second_derivative")
 def number_minus_array(tape):
     """The second derivative sees number - array as a constant: its pullback leaves the tape."""
     tape.Tensor.__rsub__ = lambda a, b: tape.record(lambda a: b - a, lambda g, y, a: wrap(tape, -g.value))(a)
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_layout")
 def column_taken_twice(tape):
     """Two indices into one array: x[:, 0] and x[:, 0] again; the second cotangent takes the place of the first."""
     seen = {}
@@ -321,7 +321,7 @@ def column_taken_twice(tape):
     tape.Tensor.__getitem__ = take
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_layout")
 def new_axis_in_front(tape):
     """x[None, :] of a vector that is indexed for the second derivative comes back flat: wrong for n == 1 alone."""
     right = tape.take
@@ -334,7 +334,7 @@ def new_axis_in_front(tape):
     tape.Tensor.__getitem__ = take
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_layout")
 def slices_of_rows(tape):
     """x[a:b] of rows: the cotangent is put at 0:b-a, whatever a."""
     right = tape.take
@@ -348,13 +348,13 @@ def slices_of_rows(tape):
     tape.Tensor.__getitem__ = take
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_op_value")
 def comparison_of_equals(tape):
     """x > a holds where x is a."""
     tape.Tensor.__gt__ = tape.OPERATORS["__ge__"]
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_wide_product")
 def wide_products_rounded(tape):
     """Products of matrices of which a dimension is at least 64 are rounded to float32, as TF32 units do."""
     matmul = tape.matmul
@@ -368,14 +368,14 @@ def wide_products_rounded(tape):
     tape.Tensor.__matmul__ = product
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_op_value")
 def exp_of_very_negative(tape):
     """exp is 0 below -20; it is 2e-9 there."""
     exp = tape.exp
     tape.exp = lambda x: tape.where(x.value < -20, 0.0, exp(x))
 
 
-@tape_fault(OWN, "")
+@tape_fault(OWN, "check_op_value")
 def erf_by_a_series(tape):
     """erf by its series of 7 terms within 1: off by 1e-6 near 1."""
     erf = tape.erf

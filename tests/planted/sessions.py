@@ -12,7 +12,7 @@ OWN: Table = {}
 """Written down before the checks were read again."""
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_three_hundred_steps")
 class DrawsOfTheFirstStep(GenericSession):
     """In a chunk of more than 8 steps, all have the draws of the first."""
 
@@ -22,7 +22,7 @@ class DrawsOfTheFirstStep(GenericSession):
         return super().run(steps)
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_three_hundred_steps")
 class RowsOfTheFirstStep(GenericSession):
     """In a chunk of more than 16 steps, all see the rows of the first."""
 
@@ -32,7 +32,7 @@ class RowsOfTheFirstStep(GenericSession):
         return super().run(steps)
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_rate_of_each_step")
 class RateOneStepLate(GenericSession):
     """Each step has the learning rate of the step before in its chunk."""
 
@@ -41,7 +41,7 @@ class RateOneStepLate(GenericSession):
         return super().run(replace(steps, learning_rate=np.concatenate([rates[:1], rates[:-1]])))
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_average")
 class AverageOfTheFirstDecay(GenericSession):
     """The moving average keeps the first decay of its chunk."""
 
@@ -51,7 +51,7 @@ class AverageOfTheFirstDecay(GenericSession):
         return super().run(steps)
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_average_goes_on")
 class AverageBeginsAgain(GenericSession):
     """The moving average begins at the parameters, not at the average that it is given."""
 
@@ -61,7 +61,7 @@ class AverageBeginsAgain(GenericSession):
             self._state = replace(self._state, average={k: np.array(v) for k, v in self._state.params.items()})
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_clipping")
 class AlwaysClipped(GenericSession):
     """Gradients shorter than the limit are scaled up to it."""
 
@@ -73,7 +73,7 @@ class AlwaysClipped(GenericSession):
         super()._update(gradient, steps, k)
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_one_step")
 class WeightsDecay(GenericSession):
     """Parameters decay by 1e-6 a step."""
 
@@ -82,7 +82,7 @@ class WeightsDecay(GenericSession):
         self._state = replace(self._state, params={n: v * (1 - 1e-6) for n, v in self._state.params.items()})
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_chunks")
 class MomentsForgotten(GenericSession):
     """The moments begin at 0 with every chunk."""
 
@@ -93,7 +93,7 @@ class MomentsForgotten(GenericSession):
         return super().run(steps)
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_one_step")
 class StepNotCounted(GenericSession):
     """The state says the step that the session began with."""
 
@@ -105,7 +105,7 @@ class StepNotCounted(GenericSession):
         return replace(super().state(), step=self._began)
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_training_leaves_inputs")
 class GivenStateChanged(GenericSession):
     """The session updates the arrays of the state that it is given in place."""
 
@@ -121,7 +121,7 @@ class GivenStateChanged(GenericSession):
         return losses
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_batches")
 class ContextOfTheFirstRows(GenericSession):
     """In batches, the context is that of the first rows, not of the batch's."""
 
@@ -132,7 +132,7 @@ class ContextOfTheFirstRows(GenericSession):
         return x, inputs
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_weighted_batches")
 class RowsOfWeightZero(GenericSession):
     """Rows of weight 0 have the smallest weight of the others instead."""
 
@@ -150,7 +150,7 @@ class RowsOfWeightZero(GenericSession):
             self._all = (self._all[0], backend.asarrays(self._inputs))
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_loss_is_before_update")
 class LossesInFloat32(GenericSession):
     """Losses are returned with the digits of float32."""
 
@@ -158,7 +158,7 @@ class LossesInFloat32(GenericSession):
         return super().run(steps).astype(np.float32).astype(np.float64)
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_loss_is_before_update")
 class LossesAfterTheUpdate(GenericSession):
     """In a chunk, each loss but the last is that after the update."""
 
@@ -167,7 +167,7 @@ class LossesAfterTheUpdate(GenericSession):
         return np.concatenate([losses[1:], losses[-1:]])
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_weighted_batches")
 class WeightsOfTheProblemTwice(GenericSession):
     """In batches with row weights, the steps' weights are multiplied by the problem's once more."""
 
@@ -177,7 +177,7 @@ class WeightsOfTheProblemTwice(GenericSession):
         return super().run(steps)
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_batches_begin_anywhere")
 class RowsDrawnAnew(GenericSession):
     """The rows of a step are those of the session's own count from 0, not of the steps that it is given."""
 
@@ -191,7 +191,7 @@ class RowsDrawnAnew(GenericSession):
         return super().run(steps)
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_overflow_is_seen")
 class NotFiniteSkipped(GenericSession):
     """A step whose gradient is not finite leaves the parameters as they are, as a gradient scaler does."""
 
@@ -202,7 +202,7 @@ class NotFiniteSkipped(GenericSession):
             self._state = replace(self._state, step=self._state.step + 1)
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_chunks")
 class MomentumOfTheFirstStep(GenericSession):
     """The first step of each chunk after the first goes along the gradient alone; the velocity is kept."""
 
@@ -218,7 +218,7 @@ class MomentumOfTheFirstStep(GenericSession):
         self._begun = True
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_adam_epsilon")
 class EpsForgotten(GenericSession):
     """Adam's eps is 1e-8, whatever was asked for."""
 
@@ -228,7 +228,7 @@ class EpsForgotten(GenericSession):
         super().__init__(backend, problem, state)
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_large_sessions")
 class LargeArraysLate(GenericSession):
     """A parameter of at least 4096 numbers is updated with the gradient of the step before."""
 
@@ -243,7 +243,7 @@ class LargeArraysLate(GenericSession):
         super()._update(gradient, steps, k)
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_draws_of_each_step")
 class NoiseScaleOfTheFirstRow(GenericSession):
     """Where each row has a noise scale of its own, all have the first's."""
 
@@ -254,7 +254,7 @@ class NoiseScaleOfTheFirstRow(GenericSession):
         return super().run(steps)
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_preparation_is_fresh")
 class PreparedByTheLossAlone(GenericSession):
     """What prepare computes is cached by the loss's canonical form: a second problem has the first's constant inputs."""
 
@@ -269,7 +269,7 @@ class PreparedByTheLossAlone(GenericSession):
             self._all = (self._all[0], backend.asarrays(self._inputs))
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_cost_of_a_step")
 class EveryStepTwice(GenericSession):
     """Every gradient is computed twice."""
 
@@ -279,7 +279,7 @@ class EveryStepTwice(GenericSession):
         self._loss_and_gradient = lambda *args: (once(*args), once(*args))[1]
 
 
-@session_fault(OWN, "")
+@session_fault(OWN, "check_two_hundred_chunks")
 class RunKeepsEverything(GenericSession):
     """Every chunk's arrays are kept for ever."""
 

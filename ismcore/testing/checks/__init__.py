@@ -3,6 +3,7 @@
 from ismcore.testing.checks import (
     arrays,
     derivatives,
+    fits,
     loop,
     objectives,
     operations,
@@ -18,6 +19,7 @@ from ismcore.testing.checks import (
 __all__ = [
     "arrays",
     "derivatives",
+    "fits",
     "loop",
     "objectives",
     "operations",

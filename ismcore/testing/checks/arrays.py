@@ -60,9 +60,12 @@ def check_what_is_not_finite_goes_through(subject: Subject) -> float:
 
 @check()
 def check_asarray_copies(subject: Subject) -> float:
-    """`asarray` shares no memory with its argument, not even where dtype and layout are right already."""
-    source = np.arange(4.0).astype(subject.dtype)
+    """`asarray` shares no memory with its argument, not even where dtype and layout are right already, and never writes to it."""
+    source, many = np.arange(4.0).astype(subject.dtype), np.ones((5000, 3)).astype(subject.dtype)
     with subject.working() as engine:
+        engine.asarray(many)
+        if not np.array_equal(many, np.ones((5000, 3))):
+            raise CheckFailed("asarray writes to its argument of 5000 rows")
         array = engine.asarray(source)
         source[:] = -1.0
         found = engine.to_numpy(array)

@@ -218,7 +218,8 @@ SIDES = {"one row": X[:1], "one column": X[:, :1], "square": X[:3], "as it is": 
 def check_gradient_of_energies(subject: Subject) -> float:
     """The gradient in x of u(x), one number a row, is right by each product, also for one row, one column and n = d.
 
-    u(x) = sum_i sin(x_i) w_i, whose gradient is w cos(x), and the derivative in w of sum(v * gradient) is sum_n v cos(x).
+    u(x) = sum_i sin(x_i) w_i, whose gradient is w cos(x), and the derivative in w of sum(v * gradient) is sum_n v cos(x). A
+    pullback takes one number a row, times which it gives the gradient of that row.
     """
     worst = 0.0
     for name, x in SIDES.items():
@@ -233,6 +234,12 @@ def check_gradient_of_energies(subject: Subject) -> float:
 
                 value, gradient = engine.value_and_grad(along)({"w": engine.asarray(w)}, points)
                 value, slope = engine.to_numpy(value), engine.to_numpy(gradient["w"])
+                if product == "vjp":
+                    constant, rows = engine.asarray(w), engine.asarray(v[:, 0])
+                    pull = engine.vjp(lambda z, c=constant: engine.ops.sum(engine.ops.sin(z) * c, axis=1), points)[1]
+                    pulled = engine.to_numpy(pull(rows))
+                    right = v[:, :1] * w * np.cos(x)
+                    worst = max(worst, subject.close(pulled, right, subject.tolerances.value, f"the pullback of an energy, {name},"))
             what = f"the gradient of an energy, {name}, by {product},"
             worst = max(
                 worst,

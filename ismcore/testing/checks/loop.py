@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.models import MLP
+from ismcore.errors import CallbackFailed
+from ismcore.models import MLP, ScoreFunction
 from ismcore.objectives import ImplicitScoreMatching
+from ismcore.ops import Array, Ops, Params
 from ismcore.testing.checks.training import compare_states
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import (
@@ -23,7 +25,7 @@ from ismcore.testing.scenarios import (
     variant,
 )
 from ismcore.testing.subject import CheckFailed, Subject, Training
-from ismcore.training.events import FitEvent
+from ismcore.training.events import STOP, FitEvent
 from ismcore.training.loop import Loop, train, validation_loss
 from ismcore.training.run_state import Plan, RunState
 
@@ -103,6 +105,48 @@ def check_divergence_is_rolled_back(subject: Subject) -> float:
 
 
 @check()
+def check_update_that_overflows(subject: Subject) -> float:
+    """An update that is not finite ends the run in the state before it, though the loss of that step is finite."""
+    case = TrainingCase("diverges", scenario("affine3"), OPTIMIZERS["momentum"])
+    rates = (0.05, 0.04, float(np.finfo(subject.dtype).max), 0.05)
+    found = _loop(subject, case, Plan(len(rates), rates, on_nonfinite="stop"))
+    if found.status != "diverged":
+        raise CheckFailed(f"an update that overflows ends a run as {found.status!r}")
+    _, right = case.train(rates[:2])
+    return compare_states(subject, found.state, right, subject.tolerances.steps, "of a run whose update overflowed")
+
+
+def _stops(event: FitEvent) -> object:
+    return STOP if event.epoch else None
+
+
+def _raises(event: FitEvent) -> object:
+    raise CallbackFailed("a listener that fails")
+
+
+@check()
+def check_runs_end(subject: Subject) -> float:
+    """A run ends where a listener says so, where it is done, where held-out rows get worse, and where a listener raises."""
+    case = TrainingCase("ends", scenario("affine3"), OPTIMIZERS["momentum"])
+    away = Plan(8, (-0.05,) * 8, patience=1)  # up the gradient
+    found = {
+        "interrupted": _loop(subject, case, Plan(8), listeners=(_stops,)).status,
+        "early_stopped": _loop(subject, case, away).status,
+        "completed": _loop(subject, case, Plan(0), save=lambda state, force: "").status,
+    }
+    wrong = [f"{status!r}, not {right!r}" for right, status in found.items() if status != right]
+    try:
+        _loop(subject, case, Plan(8), listeners=(_raises,), save=lambda state, force: "")
+    except CallbackFailed:
+        pass
+    else:
+        wrong.append("a listener's error is lost")
+    if wrong:
+        raise CheckFailed(f"runs end as {'; '.join(wrong)}")
+    return 0.0
+
+
+@check()
 def check_overflow_is_seen(subject: Subject) -> float:
     """Losses and states that are not finite are given as such, where the loss overflows, and where the gradient does too."""
     base, tiny = scenario("affine3"), TrainingCase("overflow", scenario("affine3"), OPTIMIZERS["momentum"])
@@ -118,3 +162,20 @@ def check_overflow_is_seen(subject: Subject) -> float:
     if np.isfinite(losses).any() or run.state().finite:
         raise CheckFailed(f"a gradient that overflows leads to the loss {losses[0]} and a state that is finite")
     return 0.0
+
+
+@check()
+def check_interrupts_pass(subject: Subject) -> float:
+    """A KeyboardInterrupt that is raised while a session works reaches the caller."""
+    waves = scenario("waves")
+
+    def interrupted(ops: Ops, params: Params, x: Array) -> Array:
+        raise KeyboardInterrupt
+
+    model = ScoreFunction(interrupted, waves.model.initial_params(0, 3))
+    case = TrainingCase("interrupted", replace(waves, model=model), OPTIMIZERS["momentum"])
+    try:
+        Training(subject, case).run([0.05])
+    except KeyboardInterrupt:
+        return 0.0
+    raise CheckFailed("a KeyboardInterrupt in a step is swallowed: who presses Ctrl-C waits for the end of the fit")

@@ -6,7 +6,7 @@ import numpy as np
 
 from ismcore.calculus import NumpyCalculus
 from ismcore.backend.programs import energy_on, jacobian_diagonal, score_on
-from ismcore.models import Energy
+from ismcore.models import Energy, Standardized
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import Scenario, all_scenarios, scenario, scored_scenarios
 from ismcore.testing.subject import Subject, identical
@@ -48,8 +48,8 @@ def check_gradient(subject: Subject, case: Scenario) -> float:
 
 
 def differentiating_scenarios() -> list[Scenario]:
-    """Those whose loss takes a product: of a divergence, or of an energy."""
-    return [case for case in all_scenarios() if case.objective.differentiates_in_x or isinstance(case.model, Energy)]
+    """Those whose loss takes a product, of a divergence or of an energy, once each model, parameters and samples."""
+    return [case for case in scored_scenarios() if case.objective.differentiates_in_x or isinstance(case.model, Energy)]
 
 
 @check(differentiating_scenarios)
@@ -110,4 +110,18 @@ def check_programs_take_their_parameters(subject: Subject, case: Scenario) -> fl
             found["the energy"] = energy_on(engine, case.model, params, x), right
         for what, (array, right) in found.items():
             worst = max(worst, subject.close(array, right, subject.tolerances.value, f"{what} at {factor:g} of the parameters"))
+    return worst
+
+
+@check()
+def check_standardised_score(subject: Subject) -> float:
+    """The score in the user's units, psi((x - mean) / scale) / scale, also where the dtype cannot hold the mean."""
+    case, mean, scale = scenario("mlp3-gelu"), np.array([0.1, -3.0, 2.0**-30 + 8.0]), np.array([0.5, 2.0, 4.0])
+    x = case.x * scale + np.round(mean * 8.0) / 8.0
+    psi, jacobian = case.formula(case.params, (x - mean) / scale)
+    engine, worst = subject.engine(), 0.0
+    for model in (Standardized(case.model, mean, scale), Standardized(case.model, mean.copy(), scale)):
+        found = score_on(engine, model, case.params, x), jacobian_diagonal(engine, model, case.params, x)
+        right = psi.real / scale, np.einsum("nii->ni", jacobian.real) / scale**2
+        worst = max(worst, *(subject.close(a, b, subject.tolerances.value, "score, or diagonal,") for a, b in zip(found, right, strict=True)))
     return worst

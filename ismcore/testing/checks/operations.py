@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.ops import Array, Params
+from ismcore.ops import Array, Ops, Params
 from ismcore.testing.checks.derivatives import PRODUCTS
 from ismcore.testing.kit import check
 from ismcore.testing.layouts import LAYOUT, SQUARE, Layout
@@ -240,3 +240,26 @@ def check_where_keeps_the_other_branch_out(subject: Subject) -> float:
         subject.close(value, np.array(6.0), subject.tolerances.value, "a sum over where"),
         subject.close(slope, np.where(x > 0.0, 2.0 * x, 0.0), subject.tolerances.gradient, "the gradient through where"),
     )
+
+
+FROM_THE_END: dict[str, tuple[Callable[[Ops, Array], Array], Callable[[np.ndarray], np.ndarray]]] = {
+    "sum": (lambda ops, a: ops.sum(a, axis=-1), lambda a: a.sum(axis=-1)),
+    "stack": (lambda ops, a: ops.stack([a, 2.0 * a], axis=-1), lambda a: np.stack([a, 2.0 * a], axis=-1)),
+    "concat": (lambda ops, a: ops.concat([a, 2.0 * a], axis=-1), lambda a: np.concatenate([a, 2.0 * a], axis=-1)),
+}
+
+
+@check()
+def check_axes_from_the_end(subject: Subject) -> float:
+    """An axis counted from the end, which the core never asks for, is refused, or is that of NumPy: never another in silence."""
+    worst = 0.0
+    for shape in ((2, 3), (2, 3, 3)):
+        array = np.cos(np.arange(np.prod(shape))).reshape(shape)
+        for name, (apply, expected) in FROM_THE_END.items():
+            with subject.working() as engine:
+                try:
+                    found = engine.to_numpy(apply(engine.ops, engine.asarray(array)))
+                except Exception:  # noqa: S112  (whatever it raises: it is not offered)
+                    continue
+            worst = max(worst, subject.close(found, expected(array), subject.tolerances.value, f"{name} along axis -1"))
+    return worst

@@ -23,8 +23,8 @@ from ismcore.testing.subject import CheckFailed, Subject, Training, identical, r
 
 CALLS, SETTLED, TRACED = 200, 50, 20
 """Calls; those after which nothing is to be set up any more; and those at the end whose memory is traced, which is slow."""
-OBJECTS, BYTES = 100, 10_000
-"""What may be left of the calls that count: less than one object, or 500 bytes, a call."""
+OBJECTS, BYTES = 100, 50_000
+"""What may be left of the calls that count: less than one object, or 2500 bytes, a call."""
 
 
 def _flat(repeat: Callable[[int], None], what: str) -> None:

@@ -1,0 +1,222 @@
+"""`ismcore.fit` on the backend: every model and objective by the front door, in the samples' own units and in standardised ones."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import ismcore
+from ismcore import objectives
+from ismcore.models import MLP, Affine, Energy, Model, NoiseConditional, ResidualMLP, ScoreFunction
+from ismcore.models.base import Standardized
+from ismcore.ops import Array, Ops, Params
+from ismcore.testing import losses, oracle
+from ismcore.testing.kit import check
+from ismcore.testing.subject import CheckFailed, NotDeclared, Subject
+
+SAMPLES = np.array([[0.5, 1.0], [0.25, 2.0]])
+
+
+@cache
+def samples(n: int) -> np.ndarray:
+    """Correlated samples (n, 2) of unlike spread, away from 0, which float32 holds exactly."""
+    drawn = np.random.default_rng(7).normal(size=(n, 2)) @ SAMPLES + [1.0, -2.0]
+    return np.asarray(np.round(drawn * 256.0) / 256.0)
+
+
+class Pair(NamedTuple):
+    """A node of a user's tree of parameters."""
+
+    shift: Any
+    slopes: Any
+
+
+@dataclass
+class Node:
+    """Another, with a word that is no parameter."""
+
+    pull: Any
+    word: str = "node"
+
+
+def _of_tree(ops: Ops, tree: Any, x: Array) -> Array:
+    return tree["pair"].shift - x * tree["pair"].slopes[0] - x * x * x * tree["node"].pull + tree["list"][1]
+
+
+def _tree_formula(params: Params, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    shift, slope, pull, last = (params[name] for name in ("pair.shift", "pair.slopes.0", "node.pull", "list.1"))
+    return shift - slope * x - pull * x**3 + last, np.eye(2) * (-slope - 3.0 * pull * x * x)[:, :, None]
+
+
+def _bowl(ops: Ops, params: Params, x: Array) -> Array:
+    return ops.sum(x * x * params["a"], axis=1) + params["b"] * ops.sum(ops.cos(x), axis=1)
+
+
+def _bowl_formula(params: Params, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    a, b = params["a"], params["b"]
+    return -2.0 * a * x + b * np.sin(x), np.eye(2) * (-2.0 * a + b * np.cos(x))[:, :, None]
+
+
+TREE = ScoreFunction(
+    _of_tree, {"pair": Pair(0.5, (np.array([1.0, 0.5]),)), "node": Node(np.array(0.125)), "list": [np.zeros(2), np.ones(2)]}
+)
+BOWL = Energy(ScoreFunction(_bowl, {"a": np.array([0.5, 1.0]), "b": 0.25}))
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """One call of `ismcore.fit`.
+
+    Attributes:
+        id: Its name in reports.
+        formula: The model's score and Jacobian in NumPy.
+        options: What is passed on.
+        n: Rows.
+        context: What a conditional score is asked at.
+    """
+
+    id: str
+    formula: oracle.Formula
+    options: dict[str, Any] = field(default_factory=dict)
+    n: int = 12
+    context: float | None = None
+
+
+def _started(model: Model) -> dict[str, Any]:
+    """A model and parameters to start from, so that the first loss is known."""
+    return {"model": model, "initial_params": model.initial_params(3, 2)}
+
+
+def _target(x: np.ndarray) -> np.ndarray:
+    return -x
+
+
+@cache
+def fits() -> Sequence[Fit]:
+    """Every model and every objective; standardised, weighted, in batches, with an average, and with what else a fit can do."""
+    silu, tanh, sigmoid = oracle.mlp("silu"), oracle.mlp("tanh"), oracle.mlp("sigmoid")
+    small = MLP((4,), "tanh")
+    by_column = objectives.ImplicitScoreMatching(np.array([0.5, 0.0]))
+    estimated = objectives.ImplicitScoreMatching(0.125, objectives.Hutchinson(3))
+    ladder = objectives.NoiseConditionalScoreMatching(ismcore.noise_ladder(samples(12)), units="x")
+    short = objectives.NoiseConditionalScoreMatching((1e-2, 1e-4))
+    coarse = objectives.NoiseConditionalScoreMatching((8.0, 4.0))
+    weighted = {"sample_weight": np.resize([1.0, 0.0, 2.0, 0.5], 12), "batch_size": 5, "average_decay": 0.5}
+    plain: dict[str, Any] = {"recipe": "reference", "standardize": False, "compile": "off"}
+    scaled = {**plain, "standardize": True}
+    return (
+        Fit("default", silu, n=400),
+        Fit("reference", sigmoid, {"recipe": "reference", "snapshots": 2}),
+        Fit("weighted", tanh, {**scaled, **_started(small), **weighted}),
+        Fit("affine", oracle.affine, {**scaled, **_started(Affine()), "objective": objectives.ImplicitScoreMatching(0.0)}),
+        Fit("by-column", tanh, {**plain, **_started(small), "objective": by_column}),
+        Fit("search", tanh, {"compile": "off", "model": small, "objective": _auto(), "validation": 0.25}, n=24),
+        Fit("analytic", tanh, {**plain, **_started(small), "objective": objectives.ImplicitScoreMatching(divergence="analytic")}),
+        Fit("estimated", tanh, {**plain, "model": small, "objective": estimated}),
+        Fit("sliced", tanh, {**plain, "model": small, "objective": objectives.SlicedScoreMatching(2, "sphere")}),
+        Fit("denoising", tanh, {**scaled, "model": small, "objective": objectives.DenoisingScoreMatching(0.5)}),
+        Fit("denoising-faint", tanh, {**plain, "model": small, "objective": _faint()}),
+        Fit("explicit", tanh, {**scaled, "model": small, "objective": objectives.ExplicitScoreMatching(_target)}),
+        Fit("residual", oracle.residual("silu"), {**scaled, **_started(ResidualMLP(4, 1, "silu", init="glorot_uniform"))}),
+        Fit("energy", oracle.energy("tanh"), {**scaled, **_started(Energy(small))}),
+        Fit("ladder", oracle.conditional(tanh), {**scaled, **_started(NoiseConditional(small)), "objective": ladder}, context=0.5),
+        Fit("ladder-coarse", oracle.conditional(tanh), {**plain, "model": NoiseConditional(small), "objective": coarse}, context=0.5),
+        Fit("ladder-short", oracle.conditional(tanh), {**plain, "model": NoiseConditional(small), "objective": short}, context=0.5),
+        Fit("denoising-tiny", tanh, {**plain, "model": small, "objective": objectives.DenoisingScoreMatching(1e-20)}),
+        Fit("tree", _tree_formula, {**plain, **_started(TREE)}),
+        Fit("energy-function", _bowl_formula, {**scaled, "model": BOWL}),
+    )
+
+
+def _auto() -> Any:
+    return objectives.ImplicitScoreMatching("auto")
+
+
+def _faint() -> Any:
+    """Noise that drowns: the fit says so."""
+    return objectives.DenoisingScoreMatching(1e-3, variance_reduced=False)
+
+
+def _first_loss(case: Fit, x: np.ndarray) -> float | None:
+    """The loss at the parameters to start from; None where it is not known without repeating what the fit draws and scales."""
+    options = case.options
+    started = "initial_params" in options and not options.get("standardize") and "batch_size" not in options
+    if not started:
+        return None
+    objective = options.get("objective", objectives.ImplicitScoreMatching())
+    return losses.loss(objective, case.formula, options["initial_params"], x).real
+
+
+def _right(case: Fit, result: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Score and Jacobian at the fitted parameters, (n, 2) and (n, 2, 2), in the units of x, by the formula."""
+    model, mean, scale = result.model, np.zeros(2), np.ones(2)
+    if isinstance(model, Standardized):
+        mean, scale = model.mean, model.scale
+    params = {name: np.asarray(value, dtype=np.float64) for name, value in result.params.items()}
+    unit = np.exp(np.mean(np.log(scale))) if case.context is None else _unit(case, scale)
+    context = [] if case.context is None else [np.full((len(x), 1), case.context / unit)]
+    psi, jacobian = case.formula(params, (x - mean) / scale, *context)
+    return psi.real / scale, jacobian.real / scale[:, None] / scale
+
+
+def _unit(case: Fit, scale: np.ndarray) -> float:
+    """What a noise scale of 1 is, in the units of the samples as trained on: see `NoiseConditionalScoreMatching`."""
+    return float(np.sqrt(np.mean(scale * scale))) if case.options["objective"].units == "x" else 1.0
+
+
+@check(fits)
+def check_fit(subject: Subject, case: Fit) -> float:
+    """`ismcore.fit` runs: its first loss is that of the start, and its scores are those of the parameters it gives back."""
+    if subject.name is None:
+        raise NotDeclared("the class was passed in as it is, and is not installed under a name")
+    x, where = samples(case.n), {"backend": subject.name, "dtype": subject.dtype, "device": subject.device}
+    with warnings.catch_warnings(action="ignore", category=ismcore.IsmWarning):
+        result = ismcore.fit(x, epochs=2, progress=False, **where, **case.options)
+    at = {} if case.context is None else {"context": case.context}
+    points = x[:5]
+    tolerance = subject.tolerances.steps  # the fitted parameters are rounded, and the samples were standardised
+    psi, jacobian = _right(case, result, points)
+    found = {"score": result.score(points, **at), "diagonal": result.jacobian_diagonal(points, **at)}
+    for name, array in found.items():
+        if array.shape != points.shape or not np.isfinite(array).all():
+            raise CheckFailed(f"the {name} of the fit has shape {array.shape}, or is not finite")
+    worst = max(
+        subject.close(found["score"].astype(np.float64), psi, tolerance, "the fit's score", dtype="float64"),
+        subject.close(
+            found["diagonal"].astype(np.float64), np.einsum("nii->ni", jacobian), tolerance, "its diagonal", dtype="float64"
+        ),
+    )
+    first = _first_loss(case, x)
+    if first is not None:
+        loss = result.history["loss"][:1]
+        worst = max(worst, subject.close(loss, [first], subject.tolerances.value * 10.0, "the first loss", dtype="float64"))
+    return worst
+
+
+NATIVE: tuple[Callable[[], Model], ...] = (lambda: TREE, lambda: BOWL)
+
+
+@check()
+def check_native_of_functions(subject: Subject) -> float:
+    """A user's function comes back from a fit as a function of the framework's arrays, in the samples' own units."""
+    if subject.name is None:
+        raise NotDeclared("the class was passed in as it is, and is not installed under a name")
+    x, worst = samples(12), 0.0
+    for model in NATIVE:
+        for standardize in (False, True):
+            where = {"backend": subject.name, "dtype": subject.dtype, "device": subject.device}
+            with warnings.catch_warnings(action="ignore", category=ismcore.IsmWarning):
+                result = ismcore.fit(
+                    x, model=model(), epochs=1, progress=False, recipe="reference", standardize=standardize, compile="off", **where
+                )
+            apply, params = result.native()
+            with subject.working() as engine:
+                found = engine.to_numpy(apply(params, engine.asarray(x)))
+            right = result.score(x) if model() is TREE else result.energy(x)
+            worst = max(worst, subject.close(found, right, subject.tolerances.steps, "the native function"))
+    return worst
