@@ -55,6 +55,7 @@ class AutogradBackend(Backend):
 
     def value_and_grad(self, f: Callable[..., Array], /) -> Callable[..., tuple[Array, Params]]:
         """See `Backend.value_and_grad`."""
+
         def tied(params: Params, *args: Array) -> Array:
             return _tied(f(params, *args), next(iter(params.values())))
 

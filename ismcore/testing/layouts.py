@@ -81,14 +81,29 @@ def _joins() -> Iterator[Layout]:
 
 
 def _shapes() -> Iterator[Layout]:
-    for old, new in (((2, 3), (3, 2)), ((4,), (2, 2)), ((3, 3), (9,)), ((2, 3, 3), (6, 3)), ((6, 3), (3, 2, 3)), ((1, 4), (4, 1))):
+    for old, new in (
+        ((2, 3), (3, 2)),
+        ((4,), (2, 2)),
+        ((3, 3), (9,)),
+        ((2, 3, 3), (6, 3)),
+        ((6, 3), (3, 2, 3)),
+        ((1, 4), (4, 1)),
+    ):
         yield Layout(
             f"reshape-{'x'.join(map(str, old))}-{'x'.join(map(str, new))}",
             old,
             lambda ops, a, m, new=new: ops.reshape(a, new),  # type: ignore[misc]
             lambda a, new=new: a.reshape(new),  # type: ignore[misc]
         )
-    for old, new in (((), (3, 3)), ((3,), (3, 3)), ((1, 3), (3, 3)), ((3, 1), (3, 3)), ((3,), (4, 3)), ((2, 1, 3), (2, 3, 3)), ((3, 3), (3, 3, 3))):
+    for old, new in (
+        ((), (3, 3)),
+        ((3,), (3, 3)),
+        ((1, 3), (3, 3)),
+        ((3, 1), (3, 3)),
+        ((3,), (4, 3)),
+        ((2, 1, 3), (2, 3, 3)),
+        ((3, 3), (3, 3, 3)),
+    ):
         yield Layout(
             f"broadcast-{'x'.join(map(str, old)) or 'number'}-{'x'.join(map(str, new))}",
             old,
@@ -109,9 +124,16 @@ def _shapes() -> Iterator[Layout]:
 INDEXED = (
     Layout("index", (2, 3), lambda ops, a, m: a[1, 1:] - a[0, 0], lambda a: a[1, 1:] - a[0, 0]),
     Layout("index-twice", (2, 3), lambda ops, a, m: a[:, 0] + 2.0 * a[:, 0] - a[:, 1], lambda a: 3.0 * a[:, 0] - a[:, 1]),
-    Layout("index-rows", (6, 3), lambda ops, a, m: a[0:2] - 2.0 * a[2:4] + 3.0 * a[4:6], lambda a: a[:2] - 2.0 * a[2:4] + 3.0 * a[4:]),
+    Layout(
+        "index-rows",
+        (6, 3),
+        lambda ops, a, m: a[0:2] - 2.0 * a[2:4] + 3.0 * a[4:6],
+        lambda a: a[:2] - 2.0 * a[2:4] + 3.0 * a[4:],
+    ),
     Layout("index-matrix", (2, 3, 3), lambda ops, a, m: a[1] - a[:, :, 2][0], lambda a: a[1] - a[0, :, 2]),
-    Layout("new-axes", (2, 3), lambda ops, a, m: a[:, None, :] - a[1][None, :2, None], lambda a: a[:, None, :] - a[1, :2, None]),
+    Layout(
+        "new-axes", (2, 3), lambda ops, a, m: a[:, None, :] - a[1][None, :2, None], lambda a: a[:, None, :] - a[1, :2, None]
+    ),
     Layout("new-axis-first", (3,), lambda ops, a, m: a[None, :], lambda a: a[None, :]),
     Layout("new-axis-last", (3,), lambda ops, a, m: a[:, None], lambda a: a[:, None]),
 )

@@ -71,7 +71,9 @@ def _zero(z: np.ndarray) -> np.ndarray:
 # All grids are of one length: a framework that compiles each operation for each shape compiles it once.
 _TAIL = np.arange(13.0, 40.0)
 _TINY = np.array([2.0**-4, 2.0**-10, 2.0**-20])
-GRID = np.sort(np.concatenate([np.arange(-97, 98) / 8.0, [2.0**-6], *(s * part for s in (-1.0, 1.0) for part in (_TAIL, _TINY))]))
+GRID = np.sort(
+    np.concatenate([np.arange(-97, 98) / 8.0, [2.0**-6], *(s * part for s in (-1.0, 1.0) for part in (_TAIL, _TINY))])
+)
 """Every eighth up to 12, 0 among them, small numbers, and every whole number up to 39: beyond 20 and 32 some frameworks turn
 softplus into something simpler."""
 POSITIVE = (2.0 ** np.arange(-20.0, 12.0)[:, None] * (1.0 + np.arange(8.0) / 8.0)).ravel()

@@ -181,7 +181,6 @@ def affine_minimum(x: np.ndarray, curvature_weight: float) -> Params:
 
 def gradient(loss: Callable[[Params], complex], params: Params) -> Params:
     """Gradient of a loss in every parameter, by complex steps."""
-
     moved = {name: np.array(value, dtype=complex) for name, value in params.items()}
     slopes = {name: np.empty(np.shape(value)) for name, value in params.items()}
     for name, at in moved.items():

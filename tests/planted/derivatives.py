@@ -52,7 +52,10 @@ def not_finite_made_zero():
 @fault(OWN, "check_value_and_grad")
 def large_parameters():
     """Of a parameter of more than 4096 numbers, the rest have the gradient 0."""
-    cut = lambda v: np.where(np.arange(v.size).reshape(v.shape) < 4096, v, 0.0) if v.size > 4096 else v
+
+    def cut(v):
+        return np.where(np.arange(v.size).reshape(v.shape) < 4096, v, 0.0) if v.size > 4096 else v
+
     return with_gradient(lambda g, params: {k: cut(v) for k, v in g.items()})
 
 
@@ -133,7 +136,10 @@ def integers_are_kept():
 @fault(OWN, "check_what_is_not_finite_goes_through")
 def infinities_are_cut():
     """asarray replaces infinities by the largest number."""
-    asarray = lambda self, array: np.nan_to_num(np.array(array, dtype=self.dtype), nan=np.nan)
+
+    def asarray(self, array):
+        return np.nan_to_num(np.array(array, dtype=self.dtype), nan=np.nan)
+
     return type("Planted", (AutogradBackend,), {"asarray": asarray})
 
 
@@ -197,7 +203,10 @@ def validation_without_weights():
 
     def loss(self, loss):
         right = AutogradBackend.loss(self, loss)
-        drop = lambda inputs: {k: v for k, v in inputs.items() if k != "row_weight"}
+
+        def drop(inputs):
+            return {k: v for k, v in inputs.items() if k != "row_weight"}
+
         return lambda params, x, inputs: right(params, x, drop(inputs))
 
     return type("Planted", (AutogradBackend,), {"loss": loss})

@@ -159,7 +159,10 @@ def where_does_not_broadcast_its_condition(tape):
 def sum_of_the_middle_axis(tape):
     """sum(axis=1) of a three-dimensional array sums the last axis where both are as long."""
     right = tape.total
-    cube = lambda x, axis: axis == 1 and len(x.shape) == 3 and x.shape[1] == x.shape[2]
+
+    def cube(x, axis):
+        return axis == 1 and len(x.shape) == 3 and x.shape[1] == x.shape[2]
+
     tape.total = lambda x, *, axis=None: right(x, axis=2 if cube(x, axis) else axis)
 
 
@@ -198,7 +201,10 @@ def concat_of_equal_parts(tape):
     def concat(arrays, *, axis=0):
         if axis == 1 and len({a.shape for a in arrays}) == 1:
             width = arrays[0].shape[1]
-            part = lambda k: lambda g, y, *xs: tape.take(g, (slice(None), slice(k * width, (k + 1) * width)))
+
+            def part(k):
+                return lambda g, y, *xs: tape.take(g, (slice(None), slice(k * width, (k + 1) * width)))
+
             pulls = [part(k) for k in reversed(range(len(arrays)))]
             return tape.record(lambda *xs: np.concatenate(xs, axis=1), *pulls)(*arrays)
         return right(arrays, axis=axis)
@@ -220,7 +226,10 @@ def reshape_by_columns(tape):
 
     def reshape(x, shape):
         if {len(x.shape), len(shape)} == {2, 3}:
-            turned = lambda g, y, x: tape.record(lambda g: np.reshape(g, x.shape, order="F"), lambda h, y, g: h)(g)
+
+            def turned(g, y, x):
+                return tape.record(lambda g: np.reshape(g, x.shape, order="F"), lambda h, y, g: h)(g)
+
             return tape.record(lambda x: np.reshape(x, shape), turned)(x)
         return right(x, shape)
 
@@ -234,7 +243,10 @@ def broadcast_of_a_middle_axis(tape):
 
     def broadcast_to(x, shape):
         if len(shape) == 3 and len(x.shape) == 3 and x.shape[1] == 1 != shape[1]:
-            first = lambda g, y, x: tape.take(g, (slice(None), slice(0, 1)))
+
+            def first(g, y, x):
+                return tape.take(g, (slice(None), slice(0, 1)))
+
             return tape.record(lambda x: np.broadcast_to(x, shape), first)(x)
         return right(x, shape)
 
@@ -260,7 +272,10 @@ def product_of_square_matrices(tape):
 
     def product(a, b):
         if b.shape[0] == b.shape[1] and a.shape[0] == b.shape[1] and a.shape[0] > 1:
-            other = lambda g, y, a, b: tape.transpose(g) @ a
+
+            def other(g, y, a, b):
+                return tape.transpose(g) @ a
+
             return tape.record(np.matmul, lambda g, y, a, b: g @ tape.transpose(b), other)(a, b)
         return matmul(a, b)
 

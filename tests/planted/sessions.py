@@ -1,6 +1,7 @@
 """Faults of a backend's own session, planted in HIPS-autograd: its plain loop is right, its fast loop is not."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -258,7 +259,7 @@ class NoiseScaleOfTheFirstRow(GenericSession):
 class PreparedByTheLossAlone(GenericSession):
     """What prepare computes is cached by the loss's canonical form: a second problem has the first's constant inputs."""
 
-    cache = {}
+    cache: ClassVar = {}
 
     def __init__(self, backend, problem, state):
         super().__init__(backend, problem, state)
@@ -283,7 +284,7 @@ class EveryStepTwice(GenericSession):
 class RunKeepsEverything(GenericSession):
     """Every chunk's arrays are kept for ever."""
 
-    kept = []
+    kept: ClassVar = []
 
     def run(self, steps):
         self.kept.append((steps, np.zeros(200_000)))

@@ -1,6 +1,7 @@
 """The faults of a trial with frameworks unknown to the kit, all of which it once let pass."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 from ismcore_autograd.backend import AutogradBackend
@@ -48,7 +49,7 @@ def sum_of_last_axis(tape):
 @fault(TRIAL, "check_two_hundred_calls")
 def leak():
     """Every gradient is kept for ever."""
-    kept = []
+    kept: ClassVar = []
     return with_gradient(lambda g, params: (kept.append((g, np.zeros(100_000))), g)[1])
 
 
@@ -140,7 +141,10 @@ def where_by_arithmetic(tape):
 @fault(TRIAL, "check_value_and_grad")
 def three_dimensional_parameter():
     """The gradient in a parameter of three dimensions is transposed where it can be."""
-    turn = lambda g: g.transpose(0, 2, 1) if g.ndim == 3 and g.shape[1] == g.shape[2] else g
+
+    def turn(g):
+        return g.transpose(0, 2, 1) if g.ndim == 3 and g.shape[1] == g.shape[2] else g
+
     return with_gradient(lambda g, params: {k: turn(v) for k, v in g.items()})
 
 
@@ -242,7 +246,7 @@ class NotFiniteHidden(GenericSession):
 class SamplesCached(GenericSession):
     """Samples are cached by shape and sum."""
 
-    cache = {}
+    cache: ClassVar = {}
 
     def __init__(self, backend, problem, state):
         super().__init__(backend, problem, state)
@@ -302,7 +306,7 @@ class BiasFromAThousand(GenericSession):
 class ChunksKept(GenericSession):
     """What each chunk returned is kept for ever."""
 
-    kept = []
+    kept: ClassVar = []
 
     def run(self, steps):
         losses = super().run(steps)
@@ -319,4 +323,3 @@ class InterruptsSwallowed(GenericSession):
             return super().run(steps)
         except KeyboardInterrupt:
             return np.zeros(steps.count)
-

@@ -60,7 +60,7 @@ def check_what_is_not_finite_goes_through(subject: Subject) -> float:
 
 @check()
 def check_asarray_copies(subject: Subject) -> float:
-    """`asarray` shares no memory with its argument, not even where dtype and layout are right already, and never writes to it."""
+    """`asarray` shares no memory with its argument, not even where dtype and layout are right, nor writes to it."""
     source, many = np.arange(4.0).astype(subject.dtype), np.ones((5000, 3)).astype(subject.dtype)
     with subject.working() as engine:
         engine.asarray(many)

@@ -32,7 +32,7 @@ PARAMS = {
     "large": np.arange(4900.0).reshape(70, 70) % 5.0 - 2.0,
     "last": np.array([4.0, 0.25, -0.75]),
 }
-"""Parameters of every shape, three axes among them; of equal shape in an order that is not sorted; zeros; many numbers in one."""
+"""Parameters of every shape, three axes among them; of equal shape in no sorted order; zeros; many numbers in one."""
 CONSTANTS = {name: np.cos(1.0 + np.arange(value.size)).reshape(value.shape) for name, value in PARAMS.items()}
 
 
@@ -48,7 +48,9 @@ def check_value_and_grad(subject: Subject) -> float:
         ops, constants = engine.ops, engine.asarrays(CONSTANTS)
 
         def f(p: Any, c: Any) -> Array:
-            return sum((ops.sum(c[name] * p[name] * (1.0 + p[name])) for name in used[1:]), ops.sum(c["z"] * p["z"] * (1.0 + p["z"])))
+            return sum(
+                (ops.sum(c[name] * p[name] * (1.0 + p[name])) for name in used[1:]), ops.sum(c["z"] * p["z"] * (1.0 + p["z"]))
+            )
 
         at = engine.asarrays(PARAMS)
         before = list(at.items())
@@ -157,7 +159,7 @@ def check_jvp(subject: Subject) -> float:
 
 @check()
 def check_vjp(subject: Subject) -> float:
-    """`vjp` gives f(x) and v^T J, for a Jacobian that is far from symmetric, as often as the pullback is called, linear in v."""
+    """`vjp` gives f(x) and v^T J, for a Jacobian far from symmetric, as often as the pullback is called, linear in v."""
     return _product(subject, "vjp")
 
 
@@ -239,7 +241,9 @@ def check_gradient_of_energies(subject: Subject) -> float:
                     pull = engine.vjp(lambda z, c=constant: engine.ops.sum(engine.ops.sin(z) * c, axis=1), points)[1]
                     pulled = engine.to_numpy(pull(rows))
                     right = v[:, :1] * w * np.cos(x)
-                    worst = max(worst, subject.close(pulled, right, subject.tolerances.value, f"the pullback of an energy, {name},"))
+                    worst = max(
+                        worst, subject.close(pulled, right, subject.tolerances.value, f"the pullback of an energy, {name},")
+                    )
             what = f"the gradient of an energy, {name}, by {product},"
             worst = max(
                 worst,

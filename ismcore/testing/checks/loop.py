@@ -22,7 +22,6 @@ from ismcore.testing.scenarios import (
     drawn,
     formula_of,
     scenario,
-    variant,
 )
 from ismcore.testing.subject import CheckFailed, Subject, Training
 from ismcore.training.events import STOP, FitEvent
@@ -42,13 +41,13 @@ def held_out_cases() -> tuple[Scenario, ...]:
     )
 
 
-def _loop(subject: Subject, case: TrainingCase, plan: Plan, **watched: Any) -> RunState:
-    """What a run of the core's loop comes to; the rows held out are those trained on."""
+def _loop(subject: Subject, case: TrainingCase, plan: Plan, begun: RunState | None = None, **watched: Any) -> RunState:
+    """What a run of the core's loop comes to, from its start or a state; the rows held out are those trained on."""
     engine, problem = subject.engine(), case.problem()
     loop = Loop(
         problem,
         plan,
-        RunState(case.start().astype(subject.dtype)),
+        RunState(case.start().astype(subject.dtype)) if begun is None else begun,
         validation_loss=validation_loss(engine, replace(problem, row_weight=WEIGHTS)),
         **watched,
     )
@@ -95,12 +94,18 @@ def check_divergence_is_seen(subject: Subject) -> float:
 
 @check()
 def check_divergence_is_rolled_back(subject: Subject) -> float:
-    """A run that diverges, and is to go back, does so from the last epoch that was finite, at half the rate, ten times at most."""
+    """A run that diverges and is to go back does so to the last epoch that was finite, at half the rate, ten times at most."""
     case = TrainingCase("diverges", scenario("affine3"), OPTIMIZERS["momentum"])
     rates = (0.05, _far(subject), 0.05)
     found = _loop(subject, case, Plan(len(rates), rates, on_nonfinite="rollback"))
+    begun = _loop(subject, case, Plan(1, rates[:1], on_nonfinite="rollback"))
+    again = _loop(subject, case, Plan(len(rates), rates, on_nonfinite="rollback"), replace(begun, status=""))
+    if (again.status, again.rollbacks, again.rollback_point and again.rollback_point.epoch) != ("diverged", 10, 1):
+        raise CheckFailed(f"a run that goes on ends as {again.status!r} after {again.rollbacks} rollbacks")
     if (found.status, found.rollbacks, found.rate_factor) != ("diverged", 10, 0.5**10):
-        raise CheckFailed(f"a run ends as {found.status!r} after {found.rollbacks} rollbacks, at {found.rate_factor} of its rate")
+        raise CheckFailed(
+            f"a run ends as {found.status!r} after {found.rollbacks} rollbacks, at {found.rate_factor} of its rate"
+        )
     return 0.0
 
 
@@ -121,7 +126,9 @@ def _stops(event: FitEvent) -> object:
 
 
 def _raises(event: FitEvent) -> object:
-    raise CallbackFailed("a listener that fails")
+    if event.epoch:
+        raise CallbackFailed("a listener that fails")
+    return None
 
 
 @check()

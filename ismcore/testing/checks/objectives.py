@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ismcore.calculus import NumpyCalculus
 from ismcore.backend.programs import energy_on, jacobian_diagonal, score_on
+from ismcore.calculus import NumpyCalculus
 from ismcore.models import Energy, Standardized
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import Scenario, all_scenarios, scenario, scored_scenarios
@@ -123,5 +123,8 @@ def check_standardised_score(subject: Subject) -> float:
     for model in (Standardized(case.model, mean, scale), Standardized(case.model, mean.copy(), scale)):
         found = score_on(engine, model, case.params, x), jacobian_diagonal(engine, model, case.params, x)
         right = psi.real / scale, np.einsum("nii->ni", jacobian.real) / scale**2
-        worst = max(worst, *(subject.close(a, b, subject.tolerances.value, "score, or diagonal,") for a, b in zip(found, right, strict=True)))
+        worst = max(
+            worst,
+            *(subject.close(a, b, subject.tolerances.value, "score, or diagonal,") for a, b in zip(found, right, strict=True)),
+        )
     return worst

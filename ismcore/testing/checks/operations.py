@@ -16,7 +16,6 @@ from ismcore.testing.layouts import LAYOUT, SQUARE, Layout
 from ismcore.testing.operations import BINARY, ELEMENTWISE, Binary, Elementwise
 from ismcore.testing.subject import Subject
 
-
 ORDERS = ("value", "derivative", "second derivative", "third derivative")
 
 
@@ -202,7 +201,7 @@ def _pairs(subject: Subject, op: Binary) -> dict[tuple[str, bool, str], tuple[np
 
 @check(lambda: BINARY)
 def check_broadcasting(subject: Subject, op: Binary) -> float:
-    """An operation of two arrays is right in two derivatives, whichever is broadcast: the cotangent is summed over those axes."""
+    """An operation of two arrays is right in two derivatives, whichever is broadcast: its cotangent is summed to its shape."""
     worst = 0.0
     for (name, turned, way), (value, slopes) in _pairs(subject, op).items():
         partner = PARTNERS[name]
@@ -251,7 +250,7 @@ FROM_THE_END: dict[str, tuple[Callable[[Ops, Array], Array], Callable[[np.ndarra
 
 @check()
 def check_axes_from_the_end(subject: Subject) -> float:
-    """An axis counted from the end, which the core never asks for, is refused, or is that of NumPy: never another in silence."""
+    """An axis counted from the end, which the core never asks for, is refused, or is NumPy's: never another in silence."""
     worst = 0.0
     for shape in ((2, 3), (2, 3, 3)):
         array = np.cos(np.arange(np.prod(shape))).reshape(shape)

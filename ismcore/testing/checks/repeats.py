@@ -28,12 +28,11 @@ OBJECTS, BYTES = 100, 50_000
 
 
 def _flat(repeat: Callable[[int], None], what: str) -> None:
-    """Repeat something 200 times, and insist on flat memory from the 50th on: of Python's objects, and of what it and NumPy took.
+    """Repeat something 200 times, and insist on flat memory from the 50th on: Python's objects, and what it and NumPy took.
 
     Raises:
         CheckFailed: It grows.
     """
-
     for k in range(SETTLED):
         repeat(k)
     objects = _objects()

@@ -106,7 +106,7 @@ def large_cases() -> tuple[TrainingCase, ...]:
 
 @check(large_cases)
 def check_large_sessions(subject: Subject, case: TrainingCase) -> float:
-    """A session trains on all of many rows, all units of a wide layer, and all numbers of a large parameter, by this step's gradient."""
+    """A session trains on all of many rows, all units of a wide layer, all numbers of a large parameter."""
     return follow(subject, case, (0.05, 0.02), subject.tolerances.steps)
 
 
@@ -133,7 +133,7 @@ def check_three_hundred_steps(subject: Subject, case: TrainingCase) -> float:
 
 @check()
 def check_a_run_goes_on_after_a_thousand_steps(subject: Subject) -> float:
-    """Steps from the thousandth on: Adam corrects its moments by the number of the step, and the draws are those of that step."""
+    """Steps from the thousandth on: Adam corrects its moments by the number of the step, whose draws they are."""
     case = replace(long_cases()[1], id="late", average=False)
     params = case.scenario.params
     first = {name: 0.25 * value for name, value in params.items()}
