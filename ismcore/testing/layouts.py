@@ -80,30 +80,35 @@ def _joins() -> Iterator[Layout]:
     yield Layout("stack-columns", (2, 3), lambda ops, a, m: ops.stack([a[:, 2], a[:, 0]], axis=1), lambda a: a[:, [2, 0]])
 
 
+RESHAPED: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
+    ((2, 3), (3, 2)),
+    ((4,), (2, 2)),
+    ((3, 3), (9,)),
+    ((2, 3, 3), (6, 3)),
+    ((6, 3), (3, 2, 3)),
+    ((1, 4), (4, 1)),
+)
+
+BROADCAST: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
+    ((), (3, 3)),
+    ((3,), (3, 3)),
+    ((1, 3), (3, 3)),
+    ((3, 1), (3, 3)),
+    ((3,), (4, 3)),
+    ((2, 1, 3), (2, 3, 3)),
+    ((3, 3), (3, 3, 3)),
+)
+
+
 def _shapes() -> Iterator[Layout]:
-    for old, new in (
-        ((2, 3), (3, 2)),
-        ((4,), (2, 2)),
-        ((3, 3), (9,)),
-        ((2, 3, 3), (6, 3)),
-        ((6, 3), (3, 2, 3)),
-        ((1, 4), (4, 1)),
-    ):
+    for old, new in RESHAPED:
         yield Layout(
             f"reshape-{'x'.join(map(str, old))}-{'x'.join(map(str, new))}",
             old,
             lambda ops, a, m, new=new: ops.reshape(a, new),  # type: ignore[misc]
             lambda a, new=new: a.reshape(new),  # type: ignore[misc]
         )
-    for old, new in (
-        ((), (3, 3)),
-        ((3,), (3, 3)),
-        ((1, 3), (3, 3)),
-        ((3, 1), (3, 3)),
-        ((3,), (4, 3)),
-        ((2, 1, 3), (2, 3, 3)),
-        ((3, 3), (3, 3, 3)),
-    ):
+    for old, new in BROADCAST:
         yield Layout(
             f"broadcast-{'x'.join(map(str, old)) or 'number'}-{'x'.join(map(str, new))}",
             old,
