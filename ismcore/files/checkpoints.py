@@ -16,16 +16,16 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from ismcore.errors import FileInvalid, FileNotWritten, IsmError, ModelError, OptionError, ParameterError
+from ismcore.errors import FileInvalid, FileNotWritten, IsmError, ModelError, OptionError, ParameterError, printable
 from ismcore.files import tensorfile
-from ismcore.files.atomic import check_target, newest_valid, write_kept
+from ismcore.files.atomic import check_kept, newest_valid, write_kept
 from ismcore.files.encoding import Decoder, adopted_for, encode
 from ismcore.models import Model, check_params
 from ismcore.ops import Params
@@ -34,6 +34,9 @@ from ismcore.samples.checks import Standardizer
 from ismcore.training.run_state import Best, RollbackPoint, RunState, Status
 from ismcore.training.settings import Settings
 from ismcore.training.warning import warn_now
+
+FIRST_AFTER = 1.0
+"""Seconds from the start of a run to its first checkpoint, at most."""
 
 __all__ = ["Checkpoint", "CheckpointWriter", "Stored", "as_checkpoint", "decode_checkpoint", "read_checkpoint"]
 
@@ -44,7 +47,7 @@ class Checkpoint:
 
     Args:
         path: The file. The one before it stays as `PATH.previous1`, and so on.
-        every: Seconds from one to the next, from 0: after every chunk of steps.
+        every: Seconds from one to the next, from 0: after every chunk of steps. The first comes within a second.
         keep: How many files to keep, from 1.
 
     Raises:
@@ -74,8 +77,7 @@ def as_checkpoint(checkpoint: Any) -> Checkpoint | None:
     if checkpoint is None:
         return None
     found = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
-    check_target(found.path)
-    return found
+    return replace(found, path=check_kept(found.path))  # once: a change of folder on the way changes nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +115,8 @@ class CheckpointWriter:
         self._checkpoint = checkpoint
         self._settings, self._standardizer = settings, standardizer
         self._about = {"fingerprints": fingerprints, "held_out": held_out, "versions": versions}
-        self._last = time.monotonic()
+        self._last = time.monotonic() - max(0.0, checkpoint.every - FIRST_AFTER)
+        self._newest_is_good = False
 
     def check(self, run_state: RunState) -> None:
         """Find out before the run whether it can be written at all.
@@ -128,7 +131,9 @@ class CheckpointWriter:
         if not force and time.monotonic() - self._last < self._checkpoint.every:
             return ""
         try:
-            write_kept(self._checkpoint.path, self._pack(run_state), self._checkpoint.keep)
+            good = self._newest_is_good or _is_whole(self._checkpoint.path)
+            write_kept(self._checkpoint.path, self._pack(run_state), self._checkpoint.keep, keep_newest=good)
+            self._newest_is_good = True
         except FileNotWritten as error:
             self._say(run_state, f"the checkpoint {error}")
             return ""
@@ -160,6 +165,15 @@ class CheckpointWriter:
             "timings": dict(run_state.timings),
         }
         return tensorfile.pack("checkpoint", content, tensors)
+
+
+def _is_whole(path: str | PathLike[str]) -> bool:
+    """Whether a file is worth to be kept: one that cannot be read shall not displace one that can."""
+    try:
+        tensorfile.read_any(os.fspath(path))
+    except (IsmError, OSError):
+        return False
+    return True
 
 
 def _tensors(run_state: RunState) -> Params:
@@ -235,7 +249,15 @@ def decode_checkpoint(content: dict[str, Any], tensors: Params, model: Any) -> S
             raise
         raise FileInvalid(f"it lacks or misplaces {error}") from error
     decoder.check_all_taken()
+    stored.run_state.check(settings.plan, settings.optimizer)
+    if stored.held_out < 0 or not _are_units(standardizer):
+        raise FileInvalid("its shift and scale of columns, or its number of held-out rows, cannot be")
     return stored
+
+
+def _are_units(standardizer: Standardizer) -> bool:
+    mean, scale = standardizer.mean, standardizer.scale
+    return mean.ndim == 1 and mean.shape == scale.shape and bool(np.all(np.isfinite(mean) & np.isfinite(scale) & (scale > 0)))
 
 
 def _words(content: Any) -> dict[str, str]:
@@ -256,7 +278,9 @@ def _run_state(content: dict[str, Any], decoder: Decoder, model: Model, d: int) 
         for name, array in decoder.take_group(group).items():
             part, _, parameter = name.partition(".")
             parts[part][parameter] = array
-        return TrainState(int(step), **{part: tree(found) for part, found in parts.items() if found or part == "params"})
+        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+            raise FileInvalid(f"its number of steps is {step!r:.80}")
+        return TrainState(step, **{part: tree(found) for part, found in parts.items() if found or part == "params"})
 
     history = decoder.take_group("history")
     rollback_point, best = content["anchor"], content["best"]
@@ -280,7 +304,7 @@ def _run_state(content: dict[str, Any], decoder: Decoder, model: Model, d: int) 
         if rollback_point is None
         else RollbackPoint(int(rollback_point[0]), state(rollback_point[1], "anchor")),
         status=content["status"],
-        failure=str(content["failure"]),
-        warnings=tuple(map(str, content["warnings"])),
+        failure=printable(str(content["failure"])),
+        warnings=tuple(printable(str(text)) for text in content["warnings"]),
         timings={str(name): float(value) for name, value in content["timings"].items()},
     )

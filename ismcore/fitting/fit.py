@@ -323,4 +323,5 @@ def _longer(settings: Settings, run_state: RunState, epochs: int) -> Plan:
         why = f"it has begun {begun}"
     if why:
         raise CheckpointMismatch(f"the run cannot be given epochs={epochs}: {why}")
-    return replace(settings.plan, epochs=epochs)
+    kept = tuple(epoch for epoch in settings.plan.snapshot_epochs if epoch <= epochs)
+    return replace(settings.plan, epochs=epochs, snapshot_epochs=kept)

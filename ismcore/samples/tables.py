@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import math
 import os
 import re
@@ -89,9 +90,13 @@ def memory() -> int | None:
 def _regular(path: str) -> Iterator[BinaryIO]:
     """A regular file, opened once; opening a pipe would wait, and a device has no end."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        raise SamplesError("it is no regular file, but a pipe or a device; write the samples to a file first")
     with open(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise SamplesError("it is no regular file, but a pipe, a device or a folder; write the samples to a file first")
         yield stream
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ismcore.backend.contract import Dtype, Precision
-from ismcore.errors import SamplesError
+from ismcore.errors import OptionError, SamplesError
 from ismcore.models import Model
 from ismcore.objectives import Objective
 from ismcore.optimizers.rules import Optimizer
@@ -49,6 +49,14 @@ class Settings:
     batch_size: int | None
     clip_norm: float | None
     warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.validation < 1.0:
+            raise OptionError(f"validation must be a share in [0, 1), not {self.validation!r}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise OptionError(f"batch_size must be a whole number from 1, not {self.batch_size!r}")
+        if self.clip_norm is not None and not self.clip_norm > 0.0:
+            raise OptionError(f"clip_norm must be a positive number, not {self.clip_norm!r}")
 
 
 @dataclass(frozen=True, eq=False)
