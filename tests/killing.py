@@ -130,7 +130,7 @@ def at_random(folder, seed):
 
         child = fork(save)
         os.close(writing)
-        time.sleep(draw.uniform(0.0, 0.02))
+        time.sleep(draw.uniform(0.0, 0.03))
         os.kill(child, signal.SIGKILL)
         assert wait(child) == -signal.SIGKILL
         done = last + len(os.read(reading, 100_000))

@@ -146,7 +146,11 @@ OBJECTS = np.array([{}, 1], dtype=object)
         ("x.npy", bytes_of(np.save, OBJECTS, allow_pickle=True), "no plain numbers"),
         ("x.npz", bytes_of(np.savez, OBJECTS, allow_pickle=True), "no plain numbers"),
         ("x.npy", NPY.replace(b"(3, 3)", b"(3,-3)"), "damaged"),
-        ("x.npy", NPY.replace(b"(3, 3), }     ", b"(3, 3333333), }")[: len(NPY)], "header claims 79999992 bytes of numbers, and it holds 200"),
+        (
+            "x.npy",
+            NPY.replace(b"(3, 3), }     ", b"(3, 3333333), }")[: len(NPY)],
+            "header claims 79999992 bytes of numbers, and it holds 200",
+        ),
         ("x.npy", NPY[:-1], "damaged"),
         ("x.npy", NPY[:30], "damaged"),
         ("x.npy", b"", "no .npy"),
@@ -232,7 +236,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
 
 @pytest.mark.parametrize("cell", ["1_0", "-3_1.5", "1e-330", "0.002e-4000", "\uff11", "\u0967.5"])
 def test_what_python_alone_takes_for_a_number_is_refused(tmp_path, cell):
-    with pytest.raises(SamplesError, match="line 2, column 1.*digits 0 to 9"):
+    with pytest.raises(SamplesError, match=r"line 2, column 1.*digits 0 to 9"):
         read_samples(written(tmp_path, f"1,2\n3,{cell}\n"))
 
 

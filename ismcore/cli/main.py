@@ -20,7 +20,16 @@ from ismcore import __version__
 from ismcore.cli.benchmarks import add_bench
 from ismcore.cli.files import AddCommand, Unheard, add_inspect, add_score, say
 from ismcore.cli.fit import INTERRUPTED, Terminated, add_fit, add_resume
-from ismcore.errors import BackendUnavailable, DeviceUnavailable, Diverged, FileInvalid, IsmError, IsmWarning, PlottingMissing, printable
+from ismcore.errors import (
+    BackendUnavailable,
+    DeviceUnavailable,
+    Diverged,
+    FileInvalid,
+    IsmError,
+    IsmWarning,
+    PlottingMissing,
+    printable,
+)
 from ismcore.plugins.lookup import BackendStatus, backends, choose
 
 __all__ = ["main"]
@@ -95,7 +104,7 @@ def _open_closed_streams() -> None:
     """Have output go nowhere where there is none to go to: a service or `>&-` starts a process with streams closed."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # as long as the process lasts
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # as long as the process lasts
 
 
 def _no_more_output() -> None:

@@ -118,7 +118,9 @@ def check_kept(path: str | PathLike[str]) -> Path:
     target = check_target(path)
     for name in previous_files(target):
         if name.is_dir():
-            raise _not_written(path, errno.EISDIR, f"{name.name} beside it is a folder, and the name of a file to be kept; move it")
+            raise _not_written(
+                path, errno.EISDIR, f"{name.name} beside it is a folder, and the name of a file to be kept; move it"
+            )
     return target
 
 

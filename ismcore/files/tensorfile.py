@@ -174,7 +174,9 @@ def _entries(header: dict[str, Any], held: int) -> dict[str, tuple[np.dtype[Any]
     found, end = {}, 0
     for name, entry in sorted(((n, e) for n, e in header.items() if n != "__metadata__"), key=_begin):
         if not NAME.fullmatch(name) or entry.keys() != {"dtype", "shape", "data_offsets"} or entry["dtype"] not in DTYPES:
-            raise FileInvalid(f"it holds a tensor {name[:80]!r} of dtype {entry.get('dtype')!r:.40}, which ismcore never writes")
+            raise FileInvalid(
+                f"it holds a tensor {name[:80]!r} of dtype {entry.get('dtype')!r:.40}, which ismcore never writes"
+            )
         dtype, shape, offsets = np.dtype(DTYPES[entry["dtype"]]), entry["shape"], entry["data_offsets"]
         if not isinstance(shape, list) or len(shape) > 32 or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
             raise FileInvalid(f"it is truncated or altered: the shape of {name[:80]!r} is {shape!r:.80}")

@@ -145,7 +145,9 @@ def _read_array(stream: IO[bytes], size: int) -> np.ndarray:
     while left:
         part = stream.read(min(len(left), PIECE))
         if not part:
-            raise SamplesError(f"it is damaged, or was being written: {len(left)} of its {claimed} bytes of numbers are missing")
+            raise SamplesError(
+                f"it is damaged, or was being written: {len(left)} of its {claimed} bytes of numbers are missing"
+            )
         left[: len(part)] = part
         left = left[len(part) :]
     return found.T if fortran else found
@@ -219,7 +221,7 @@ def _table(rows: Iterator[_Row], columns: Sequence[int] | None) -> np.ndarray:
 
 
 def _finite(cell: str) -> float:
-    """The cell's number; NaN if it is none, not finite, or one that only Python reads: 1_000, digits other than 0 to 9, 1e-400."""
+    """The cell's number; NaN if it is none, not finite, or read by Python alone: 1_000, other digits than 0 to 9, 1e-400."""
     try:
         value = float(cell)
     except ValueError:

@@ -172,7 +172,8 @@ class RunState:
             raise OptionError(f"{done} epochs are done of {plan.epochs}")
         steps = self.state.step - begun
         # A run that diverged goes back to its last finite state, and keeps the losses of the epochs that were not.
-        if self.status != "diverged" and (steps < done or (steps % done if done else steps)):
+        uneven = steps < done or (steps % done or begun >= max(steps // done, 1) if done else steps)
+        if self.status != "diverged" and uneven:
             raise OptionError(f"{self.state.step} steps are no {done} epochs and {begun} steps of the next")
         epochs = list(self.validation)
         if epochs != sorted(set(epochs)) or not all(1 <= epoch <= done for epoch in epochs):
