@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 
 from ismcore.backend.contract import Backend, Precision
+from ismcore.coordinates import Coordinates, Standardize
 from ismcore.errors import OptionError
 from ismcore.fitting.selection import StartingPoint
 from ismcore.models import MLP, Model, Standardized
@@ -109,6 +110,7 @@ class Request:
     device: object
     initial_params: Any
     standardize: Any
+    transform: Any
     validation: Any
     patience: Any
     restarts: Any
@@ -179,12 +181,31 @@ def settings_of(
         device=engine.device,
         precision=engine.precision,
         compile=request.compile,
-        standardize=recipe.standardize if request.standardize is None else bool(request.standardize),
+        standardize=_standardize(request.standardize, recipe, diagnosis),
+        transform=request.transform,
+        coordinates=_kept_coordinates(request, samples.x.shape[1]),
         validation=validation,
         holdout=diagnosis.holdout if samples.groups is None else HoldOut("groups", by_weight=diagnosis.effective is not None),
         batch_size=_batch_size(request.batch_size, recipe, round(len(samples.x) * (1.0 - validation))),
         clip_norm=_positive("clip_norm", recipe.clip_norm if request.clip_norm is None else request.clip_norm),
     )
+
+
+def _standardize(standardize: Any, recipe: Recipe, diagnosis: Diagnosis) -> Standardize:
+    """How to shift and scale: as asked for; else as the recipe has it, robustly where a few rows set the standard deviation."""
+    if standardize is None:
+        return "robust" if recipe.standardize and diagnosis.tails else recipe.standardize
+    found: Standardize = bool(standardize) if isinstance(standardize, np.bool_ | int) else standardize
+    return found
+
+
+def _kept_coordinates(request: Request, d: int) -> Coordinates | None:
+    """The coordinates of the result to start from, where its parameters mean the same in no others."""
+    start = request.initial_params
+    if not isinstance(start, FitResult) or start.d != d or start.coordinates.transform != request.transform:
+        return None
+    tied = request.transform is not None or (users_own(start.model)[0] is not None and request.standardize is not False)
+    return start.coordinates if tied else None
 
 
 def _recipe(request: Request) -> Recipe:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ismcore.backend.contract import Dtype, Precision
-from ismcore.coordinates import Coordinates
-from ismcore.errors import SamplesError
+from ismcore.coordinates import Coordinates, Standardize, check_options
+from ismcore.errors import OptionError, SamplesError
 from ismcore.models import Model
 from ismcore.objectives import Objective
 from ismcore.optimizers.rules import Optimizer
@@ -28,6 +28,7 @@ class Settings:
     Attributes:
         validation: Share of the rows that is held out; 0 where none is, or where the caller gave validation samples.
         holdout: How rows are held out.
+        coordinates: Those to train in, where a start brings its own; None for those that `standardize` and `transform` say.
         warnings: What was noticed before training, in words.
 
     The others are as in `fit`.
@@ -44,12 +45,19 @@ class Settings:
     device: str
     precision: Precision
     compile: Compile
-    standardize: bool
+    standardize: Standardize
     validation: float
     holdout: HoldOut
     batch_size: int | None
     clip_norm: float | None
     warnings: tuple[str, ...] = ()
+    transform: str | None = None
+    coordinates: Coordinates | None = None
+
+    def __post_init__(self) -> None:
+        check_options(self.standardize, self.transform)
+        if not isinstance(self.coordinates, Coordinates | None):
+            raise OptionError(f"coordinates must be Coordinates, not {self.coordinates!r:.80}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +81,7 @@ def _hash(array: np.ndarray) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """The samples, split and standardised.
+    """The samples, split and in the coordinates to train in.
 
     Attributes:
         problem: What is trained on.
@@ -101,9 +109,9 @@ class Data:
             split = held_out_rows(x, settings.validation, settings.seed, settings.holdout, **about)
         trained = np.arange(len(x)) if split is None else np.flatnonzero(split.trained)
         train_weight = _share(weight, trained, "trained on")
-        coordinates = Coordinates.identity(x.shape[1])
-        if settings.standardize:
-            coordinates = Coordinates.standardizing(x[trained], train_weight)
+        coordinates = settings.coordinates
+        if coordinates is None:
+            coordinates = Coordinates.by(settings.standardize, settings.transform, x[trained], train_weight)
         loss = Loss(settings.model.canonical(), settings.objective)
         whole = Problem(
             loss,
