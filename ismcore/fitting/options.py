@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeGuard
+from uuid import uuid4
 
 import numpy as np
 
@@ -184,6 +185,8 @@ def settings_of(
         standardize=_standardize(request.standardize, recipe, diagnosis),
         transform=request.transform,
         coordinates=_kept_coordinates(request, samples.x.shape[1]),
+        run_id=uuid4().hex,
+        feature_names=_feature_names(request.x),
         validation=validation,
         holdout=diagnosis.holdout if samples.groups is None else HoldOut("groups", by_weight=diagnosis.effective is not None),
         batch_size=_batch_size(request.batch_size, recipe, round(len(samples.x) * (1.0 - validation))),
@@ -206,6 +209,13 @@ def _kept_coordinates(request: Request, d: int) -> Coordinates | None:
         return None
     tied = request.transform is not None or (users_own(start.model)[0] is not None and request.standardize is not False)
     return start.coordinates if tied else None
+
+
+def _feature_names(x: Any) -> tuple[str, ...] | None:
+    """The names of a table's columns, where all of them are text."""
+    columns = getattr(x, "columns", None)
+    names = tuple(columns) if isinstance(columns, Iterable) else ()
+    return tuple(map(str, names)) if names and all(isinstance(name, str) for name in names) else None
 
 
 def _recipe(request: Request) -> Recipe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from ismcore.samples.checks import as_samples
 from ismcore.samples.splitting import HoldOut, Split, held_out_rows
 from ismcore.training.run_state import Plan
 
-__all__ = ["Data", "Samples", "Settings"]
+__all__ = ["Data", "Samples", "Settings", "check_names"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Settings:
     Attributes:
         validation: Share of the rows that is held out; 0 where none is, or where the caller gave validation samples.
         holdout: How rows are held out.
+        run_id: 32 hexadecimal digits, drawn once a fit and kept by `resume`; "" in files of schema 1.
+        feature_names: Names of the columns, where the samples have them.
         coordinates: Those to train in, where a start brings its own; None for those that `standardize` and `transform` say.
         warnings: What was noticed before training, in words.
 
@@ -53,11 +56,14 @@ class Settings:
     warnings: tuple[str, ...] = ()
     transform: str | None = None
     coordinates: Coordinates | None = None
+    run_id: str = ""
+    feature_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_options(self.standardize, self.transform)
         if not isinstance(self.coordinates, Coordinates | None):
             raise OptionError(f"coordinates must be Coordinates, not {self.coordinates!r:.80}")
+        check_names(self.run_id, self.feature_names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +79,21 @@ class Samples:
         """A hash of every bit of each argument, by which data that changed are noticed; "" for one that was not given."""
         given = {"x": self.x, "sample_weight": self.weight, "validation": self.validation_x, "groups": self.groups}
         return {name: "" if array is None else _hash(array) for name, array in given.items()}
+
+
+def check_names(run_id: object, feature_names: object, d: int | None = None) -> None:
+    """Refuse a run id that is none, and names of columns that are no strings, or not as many as the d columns.
+
+    Raises:
+        OptionError: See above.
+    """
+    if not isinstance(run_id, str) or not re.fullmatch(r"[0-9a-f]{32}|", run_id):
+        raise OptionError(f"run_id must be 32 hexadecimal digits, not {run_id!r:.80}")
+    names = feature_names if isinstance(feature_names, tuple) else (None,)
+    bad = not all(isinstance(name, str) for name in names) or (d is not None and len(names) != d)
+    if feature_names is not None and bad:
+        count = "strings" if d is None else f"{d} strings"
+        raise OptionError(f"feature_names must be {count}, one a column, not {feature_names!r:.80}")
 
 
 def _hash(array: np.ndarray) -> str:
