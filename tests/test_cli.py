@@ -191,13 +191,13 @@ def test_inspect_shows_what_a_file_holds_in_words_and_in_json(capsys):
     code, out, err = run(capsys, "inspect", golden("mlp"))
     assert (code, err) == (0, "")
     said = {line[:16].strip(): line[17:] for line in out.splitlines() if not line.startswith("array")}
-    assert said["holds"] == "a result, in schema ismcore/2"
+    assert said["holds"] == "a result, in schema ismcore/1"
     assert said["model"] == "MLP(activation=softplus, hidden=(4, 2), init=kaiming_uniform)"
     assert said["warnings"] == "(values repeat; ü, 数)"
     assert "array            params.layers.0.weight, float64 (4, 3)" in out.splitlines()
     code, out, _ = run(capsys, "inspect", golden("mlp"), "--json")
     found = json.loads(out)
-    assert (code, found["kind"], found["schema"], found["needs"]) == (0, "result", 2, "")
+    assert (code, found["kind"], found["schema"], found["needs"]) == (0, "result", 1, "")
     assert found["size"] == golden("mlp").stat().st_size
     assert said["verified"] == f"sha256 {found['sha256']}"
     assert found["content"]["model"]["hidden"] == [4, 2]
