@@ -492,8 +492,8 @@ PLAN, WEIGHTS = "settings/plan", "layers.0.weight"
         array("history.losses", lambda a: a - np.inf),
         array("history.open_losses", lambda a: np.zeros(5)),
         array("history.validation_epochs", lambda a: a[::-1]),
-        array("coordinates.scale", lambda a: -a),
-        array("coordinates.mean", lambda a: a * np.nan),
+        array("standardize.scale", lambda a: -a),
+        array("standardize.mean", lambda a: a * np.nan),
         array(f"state.second_moment.{WEIGHTS}", lambda a: a - 1.0),
         array(f"state.average.{WEIGHTS}", lambda a: a * np.inf),
         dropped("state.second_moment"),
@@ -562,7 +562,7 @@ def test_a_long_run_is_on_disk_after_a_second(tmp_path, monkeypatch, single_step
     assert all(seen[5:])
 
 
-@pytest.mark.parametrize("array", ["state.params.layers.0.bias", "history.losses", "history.rates", "coordinates.mean"])
+@pytest.mark.parametrize("array", ["state.params.layers.0.bias", "history.losses", "history.rates", "standardize.mean"])
 def test_a_checkpoint_that_lacks_an_array_is_refused(stopped, array):
     found = tensorfile.read_any(str(stopped))
     left = {name: value for name, value in found.tensors.items() if name != array}

@@ -6,7 +6,7 @@ A file in the format of `ismcore.tensorfile`, of kind "checkpoint":
     best.<name>, snapshots.<epoch>.<name>           parameters
     history.losses, .rates, .open_losses            see `ismcore.training.RunState`
     history.validation_epochs, .validation_losses
-    coordinates.mean, .scale, ...                   see `ismcore.coordinates.Coordinates`
+    standardize.mean, .scale, ...                   the coordinates; see `ismcore.coordinates.Coordinates`
 
 Its content holds the settings of the fit, the rest of the run_state, versions, and fingerprints of the samples. Nothing random
 needs to be in it: every draw is a function of the seed and the number of its step or epoch.
@@ -150,7 +150,7 @@ class CheckpointWriter:
         tensors = _tensors(run_state)
         content = {
             "settings": encode(self._settings, "settings", tensors),
-            "coordinates": encode(self._coordinates, "coordinates", tensors),
+            "coordinates": encode(self._coordinates, "standardize", tensors),
             **self._about,
             "step": run_state.state.step,
             "anchor": None

@@ -212,7 +212,7 @@ def adopted_for(model: Any, objective: Any, tensors: Params) -> Model | None:
         objective: The file's objective, as JSON.
         tensors: The file's.
     """
-    sample = tensors.get("coordinates.mean", tensors.get("standardize.mean"))
+    sample = tensors.get("standardize.mean")
     if model is None or sample is None or sample.ndim != 1:
         return None  # the decoder says what is missing
     is_conditional = isinstance(objective, dict) and objective.get("$type") == NoiseConditionalScoreMatching.__name__

@@ -4,7 +4,7 @@ Tensors:
 
     params.<name>                           fitted parameters, in their own dtype, bit for bit
     history.<name>                          one entry an epoch
-    coordinates.mean, .scale, ...           see `ismcore.coordinates.Coordinates`
+    standardize.mean, .scale, ...           the coordinates; see `ismcore.coordinates.Coordinates`
     snapshots.<epoch>.<name>                parameters on the way
     <field>.<name>                          other arrays, such as model.coordinates.mean of a model that standardises
 
@@ -29,6 +29,7 @@ from ismcore.files.encoding import Decoder, adopted_for, construct, encode, put
 from ismcore.models import Standardized, check_params
 from ismcore.ops import Params
 from ismcore.training.baseline import Baseline
+from ismcore.training.settings import check_names
 
 __all__ = ["load", "save"]
 
@@ -67,7 +68,7 @@ def save(result: Any, path: str | PathLike[str]) -> None:
         for name, array in arrays.items():
             put(tensors, f"{group}.{name}", array)
     stored = [f.name for f in fields(result) if f.name not in TENSORS]
-    content = {name: encode(getattr(result, name), name, tensors) for name in stored}
+    content = {name: encode(getattr(result, name), "standardize" if name == "coordinates" else name, tensors) for name in stored}
     write_whole(path, tensorfile.pack("result", content, tensors))
 
 
@@ -134,5 +135,6 @@ def _check_arrays(result: Any) -> None:
         raise FileInvalid("its history lacks epochs or losses, or does not have one of each an epoch")
     if not isinstance(result.baseline, Baseline | None):
         raise FileInvalid(f"its baseline is {str(result.baseline)[:80]!r}")
+    check_names(result.run_id, result.feature_names, result.d)
     if result.dtype not in ("float32", "float64"):
         raise FileInvalid(f"its dtype is {result.dtype!r}, neither 'float32' nor 'float64'")
