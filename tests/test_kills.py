@@ -261,9 +261,8 @@ def test_where_the_group_cannot_be_kept_its_rights_are_not_given_to_another(tmp_
     path.write_bytes(b"1")
     path.chmod(0o664)
     monkeypatch.setattr(os, "fchown", refused)
-    monkeypatch.setattr(os, "stat", lambda path, real=os.stat: Foreign(real(path)))
+    monkeypatch.setattr("ismcore.files.tempfiles._stat", lambda path: Foreign(os.stat(path)))
     write_whole(path, b"2")
-    monkeypatch.undo()
     assert stat.S_IMODE(path.stat().st_mode) == 0o604
 
 

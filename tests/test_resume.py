@@ -16,7 +16,7 @@ from truth import SMALL_SAMPLE, correlated
 import ismcore
 from ismcore.errors import printable
 from ismcore.files import tensorfile
-from ismcore.files.atomic import previous_files
+from ismcore.files.atomic import previous_files, write_first
 from ismcore.files.encoding import TYPES
 from ismcore.training import loop as training
 
@@ -549,17 +549,60 @@ def test_a_relative_path_is_where_it_was_when_the_run_began(tmp_path, monkeypatc
     assert not os.listdir(tmp_path / "two")
 
 
-def test_a_long_run_is_on_disk_after_a_second(tmp_path, monkeypatch, single_steps):
+def test_a_run_is_on_disk_from_its_start_and_once_more_after_a_second(tmp_path, monkeypatch, single_steps):
     now, seen = [0.0], []
     monkeypatch.setattr("ismcore.files.checkpoints.time.monotonic", lambda: now[0])
 
     def tick(event):
         now[0] += 0.4
-        seen.append((tmp_path / "run").exists())
+        seen.append(len(ismcore.load(tmp_path / "run").history["loss"]))
 
     ismcore.fit(X, backend="autograd", checkpoint=tmp_path / "run", callbacks=[tick], **EVERYTHING)
-    assert not any(seen[:2])
-    assert all(seen[5:])
+    assert seen[:3] == [0, 0, 0]
+    assert seen[-1] > 0
+
+
+def test_a_run_that_is_killed_before_its_first_step_is_gone_on_with(tmp_path):
+    def stop(event):
+        raise RuntimeError
+
+    path = tmp_path / "run"
+    with pytest.raises(ismcore.CallbackFailed):
+        ismcore.fit(X, backend="autograd", checkpoint=path, callbacks=[stop], **EVERYTHING)
+    assert len(ismcore.load(path).history["loss"]) == 0
+    assert_same(ismcore.resume(path, X, sample_weight=WEIGHT), ismcore.fit(X, backend="autograd", **EVERYTHING))
+
+
+def test_older_files_of_another_run_are_set_aside_and_never_taken_for_this_one_s(tmp_path, single_steps):
+    path = tmp_path / "run"
+    for seed, said in ((1, 0), (2, 1), (3, 1)):
+        where = ismcore.Checkpoint(path, every=0.0, keep=2)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "older checkpoints of another run")
+            found = ismcore.fit(X, backend="autograd", seed=seed, checkpoint=where, **EVERYTHING)
+        assert sum("older checkpoints of another run" in text for text in found.warnings) == said
+        path.unlink()
+    assert sorted(os.listdir(tmp_path)) == ["run.1.previous1", "run.2.previous1", "run.previous1"]
+    assert [ismcore.load(tmp_path / name).seed for name in sorted(os.listdir(tmp_path))] == [1, 2, 3]
+    with pytest.warns(ismcore.IsmWarning, match=r"run is missing: the older .*run\.previous1 was taken"):
+        assert ismcore.resume(path, X, sample_weight=WEIGHT).seed == 3
+
+
+def test_of_two_runs_on_one_path_the_second_is_refused_at_its_start(tmp_path):
+    path, inner = tmp_path / "run", []
+
+    def another(event):
+        if not inner:
+            inner.append("began")
+            with pytest.raises(ismcore.OptionError, match="is there already"):
+                ismcore.fit(X, backend="autograd", seed=2, checkpoint=path, **EVERYTHING)
+            inner.append("refused")
+
+    ismcore.fit(X, backend="autograd", seed=1, checkpoint=path, callbacks=[another], **EVERYTHING)
+    assert inner == ["began", "refused"]
+    assert ismcore.load(path).seed == 1
+    with pytest.raises(FileExistsError):  # also where both have looked before one has written
+        write_first(path, b"2")
 
 
 @pytest.mark.parametrize("array", ["state.params.layers.0.bias", "history.losses", "history.rates", "standardize.mean"])

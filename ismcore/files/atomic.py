@@ -22,7 +22,7 @@ from typing import Generic, TypeVar
 from ismcore.errors import FileInvalid, FileNotWritten, OptionError
 from ismcore.files.tempfiles import Temporary, remove_litter, second_name
 
-__all__ = ["Newest", "check_kept", "check_target", "newest_valid", "previous_files", "write_kept", "write_whole"]
+__all__ = ["Newest", "check_kept", "check_target", "newest_valid", "previous_files", "write_first", "write_kept", "write_whole"]
 
 T = TypeVar("T")
 
@@ -124,6 +124,58 @@ def check_kept(path: str | PathLike[str]) -> Path:
     return target
 
 
+def write_first(path: str | PathLike[str], data: bytes) -> list[Path]:
+    """Write a file where none is, so that of several processes one does; files that `write_kept` left there are set aside.
+
+    Args:
+        path: The file; its folder must be there.
+        data: What it shall hold.
+
+    Returns:
+        The new names of those set aside, `PATH.<number>.previous1`, ..., where nothing takes them for this file's.
+
+    Raises:
+        FileExistsError: There is one.
+        FileNotWritten: As of `write_kept`.
+    """
+    target = check_kept(path)
+    try:
+        remove_litter(target)
+        with Temporary(target, private=True) as temporary:
+            temporary.write(data)
+            try:
+                os.link(temporary.path, target)
+            except FileExistsError:
+                raise
+            except OSError:  # a file system without hard links
+                os.close(os.open(target, os.O_CREAT | os.O_EXCL, 0o600))
+                os.replace(temporary.path, target)
+        aside = _set_aside(target)
+        _sync_folder(target.parent)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise _not_written(path, error.errno, (error.strerror or str(error)) + _advice(error)) from error
+    return aside
+
+
+def _set_aside(target: Path) -> list[Path]:
+    """Rename the files kept beside a target, all by the first number that is free."""
+    kept, moved = previous_files(target), []
+    number = 1
+    while any(os.path.lexists(target.with_name(f"{target.name}.{number}{_ending(name, target)}")) for name in kept):
+        number += 1
+    for name in kept:
+        with suppress(FileNotFoundError):
+            os.replace(name, target.with_name(f"{target.name}.{number}{_ending(name, target)}"))
+            moved.append(target.with_name(f"{target.name}.{number}{_ending(name, target)}"))
+    return moved
+
+
+def _ending(name: Path, target: Path) -> str:
+    return name.name.removeprefix(target.name)
+
+
 @dataclass(frozen=True)
 class Newest(Generic[T]):
     """What `newest_valid` found.
@@ -131,7 +183,7 @@ class Newest(Generic[T]):
     Attributes:
         value: What was read.
         path: The file that it was read from.
-        refused: Newer files that could not be read, with the reasons; empty where the newest is well.
+        refused: Newer files that could not be read, or are missing, with the reasons; empty where the newest is well.
     """
 
     value: T
@@ -155,11 +207,12 @@ def newest_valid(path: str | PathLike[str], read: Callable[[Path], T]) -> Newest
     for candidate in (target, *previous_files(target)):
         try:
             return Newest(read(candidate), candidate, refused)
-        except FileNotFoundError:
-            continue
+        except FileNotFoundError as error:
+            if candidate == target:
+                refused[candidate] = error
         except (FileInvalid, OSError) as error:
             refused[candidate] = error
-    if not refused:
+    if isinstance(refused.get(target), FileNotFoundError) and len(refused) == 1:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
     reasons = "; ".join(f"{candidate}: {error}" for candidate, error in refused.items())
     raise FileInvalid(f"none of the {len(refused)} files kept can be read: {reasons}")

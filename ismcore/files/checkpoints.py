@@ -26,7 +26,7 @@ import numpy as np
 from ismcore.coordinates import Coordinates
 from ismcore.errors import FileInvalid, FileNotWritten, IsmError, ModelError, OptionError, ParameterError, printable
 from ismcore.files import tensorfile
-from ismcore.files.atomic import check_kept, newest_valid, write_kept
+from ismcore.files.atomic import check_kept, newest_valid, write_first, write_kept
 from ismcore.files.encoding import Decoder, adopted_for, encode
 from ismcore.models import Model, check_params
 from ismcore.ops import Params
@@ -38,7 +38,15 @@ from ismcore.training.warning import warn_now
 FIRST_AFTER = 1.0
 """Seconds from the start of a run to its first checkpoint, at most."""
 
-__all__ = ["Checkpoint", "CheckpointWriter", "Stored", "as_checkpoint", "decode_checkpoint", "read_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointWriter",
+    "Stored",
+    "as_checkpoint",
+    "decode_checkpoint",
+    "is_there_already",
+    "read_checkpoint",
+]
 
 
 @dataclass(frozen=True)
@@ -116,7 +124,7 @@ class CheckpointWriter:
         self._settings, self._coordinates = settings, coordinates
         self._about = {"fingerprints": fingerprints, "held_out": held_out, "versions": versions}
         self._last = time.monotonic() - max(0.0, checkpoint.every - FIRST_AFTER)
-        self._newest_is_good = False
+        self._newest_is_good, self._is_start = False, False
 
     def check(self, run_state: RunState) -> None:
         """Find out before the run whether it can be written at all.
@@ -126,14 +134,29 @@ class CheckpointWriter:
         """
         self._pack(run_state)
 
+    def reserve(self, run_state: RunState) -> None:
+        """Write the start of a new run, so that its path is its own from then on; older files of other runs are set aside.
+
+        Raises:
+            OptionError: There is a file already, as of a run that began at the same time.
+            FileNotWritten: It cannot be written.
+        """
+        try:
+            aside = write_first(self._checkpoint.path, self._pack(run_state))
+        except FileExistsError:
+            raise OptionError(is_there_already(self._checkpoint.path)) from None
+        if aside:
+            self._say(run_state, f"older checkpoints of another run at this path were renamed to {', '.join(map(str, aside))}")
+        self._newest_is_good, self._is_start = True, True
+
     def __call__(self, run_state: RunState, force: bool) -> str:
         """See `ismcore.training.Saver`."""
         if not force and time.monotonic() - self._last < self._checkpoint.every:
             return ""
         try:
-            good = self._newest_is_good or _is_whole(self._checkpoint.path)
+            good = not self._is_start and (self._newest_is_good or _is_whole(self._checkpoint.path))
             write_kept(self._checkpoint.path, self._pack(run_state), self._checkpoint.keep, keep_newest=good)
-            self._newest_is_good = True
+            self._newest_is_good, self._is_start = True, False
         except FileNotWritten as error:
             self._say(run_state, f"the checkpoint {error}")
             return ""
@@ -165,6 +188,11 @@ class CheckpointWriter:
             "timings": dict(run_state.timings),
         }
         return tensorfile.pack("checkpoint", content, tensors)
+
+
+def is_there_already(path: str | PathLike[str]) -> str:
+    """Why a new run cannot begin at a path, and what to do."""
+    return f"{path} is there already: go on with it by ismcore.resume({os.fspath(path)!r}, x), remove it, or name another file"
 
 
 def _is_whole(path: str | PathLike[str]) -> bool:
@@ -207,8 +235,14 @@ def read_checkpoint(path: str | PathLike[str], model: Any = None) -> tuple[Store
         ModelError: The model must be passed, or is another one.
     """
     found = newest_valid(path, lambda candidate: _read(candidate, model))
-    refused = tuple(f"{name} was passed over: {error}" for name, error in found.refused.items())
+    refused = tuple(_passed_over(name, error, found.path) for name, error in found.refused.items())
     return found.value, found.path, refused
+
+
+def _passed_over(name: Path, error: Exception, taken: Path) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{name} is missing: the older {taken} was taken"
+    return f"{name} was passed over: {error}"
 
 
 def _read(path: Path, model: Any) -> Stored:

@@ -68,7 +68,9 @@ def save(result: Any, path: str | PathLike[str]) -> None:
         for name, array in arrays.items():
             put(tensors, f"{group}.{name}", array)
     stored = [f.name for f in fields(result) if f.name not in TENSORS]
-    content = {name: encode(getattr(result, name), "standardize" if name == "coordinates" else name, tensors) for name in stored}
+    content = {
+        name: encode(getattr(result, name), "standardize" if name == "coordinates" else name, tensors) for name in stored
+    }
     write_whole(path, tensorfile.pack("result", content, tensors))
 
 
