@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -330,3 +331,48 @@ def test_a_folder_with_the_name_of_a_file_to_be_kept_is_named_before_anything_is
     with pytest.raises(FileNotWritten, match=r"run\.previous1 beside it is a folder"):
         write_kept(tmp_path / "run", b"1", 2)
     assert os.listdir(tmp_path) == ["run.previous1"]
+
+
+class Recorder:
+    """The names that each call of a save gives to files or takes from them, as a disk may come to hold them in any order."""
+
+    def __init__(self, monkeypatch):
+        self.changes, self.before_sync = [], None
+        for name in ("link", "replace", "unlink", "fsync"):
+            monkeypatch.setattr(os, name, self.recorded(name, getattr(os, name)))
+
+    def recorded(self, name, call):
+        def recorded(*arguments):
+            if name == "fsync":
+                is_folder = stat.S_ISDIR(os.fstat(arguments[0]).st_mode)
+                self.before_sync = len(self.changes) if is_folder else self.before_sync
+                if not is_folder:
+                    self.changes.clear()  # nothing that matters has happened before the content is on the disk
+            else:
+                content = Path(arguments[0]).read_bytes()
+                given = {str(arguments[1]): content} if name != "unlink" else {}
+                self.changes.append({**given, **({str(arguments[0]): None} if name != "link" else {})})
+            return call(*arguments)
+
+        return recorded
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_whichever_of_its_changes_a_power_cut_leaves_in_whichever_order_a_whole_file_is_there(tmp_path, monkeypatch, keep):
+    path = tmp_path / "run"
+    for number in range(1, keep + 1):
+        write_kept(path, b"%d" % number, keep)
+    start = {str(name): name.read_bytes() for name in (path, *previous_files(path))}
+    recorder = Recorder(monkeypatch)
+    write_kept(path, b"new", keep)
+    changes = recorder.changes[: recorder.before_sync]
+    assert len(changes) == 2 * keep - 1
+    for count in range(len(changes) + 1):
+        for left in permutations(changes, count):
+            names = dict(start)
+            for change in left:
+                names.update(change)
+            there = {name: content for name, content in names.items() if content is not None and not name.endswith(".tmp")}
+            assert there[str(path)] in (b"new", b"%d" % keep)
+            kept = [there.get(f"{path}.previous{number}") for number in range(1, keep)]
+            assert all(content is not None for content in kept)

@@ -573,13 +573,12 @@ def test_a_run_that_is_killed_before_its_first_step_is_gone_on_with(tmp_path):
     assert_same(ismcore.resume(path, X, sample_weight=WEIGHT), ismcore.fit(X, backend="autograd", **EVERYTHING))
 
 
+@pytest.mark.filterwarnings("ignore:older checkpoints of another run:ismcore.IsmWarning")
 def test_older_files_of_another_run_are_set_aside_and_never_taken_for_this_one_s(tmp_path, single_steps):
     path = tmp_path / "run"
     for seed, said in ((1, 0), (2, 1), (3, 1)):
         where = ismcore.Checkpoint(path, every=0.0, keep=2)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "older checkpoints of another run")
-            found = ismcore.fit(X, backend="autograd", seed=seed, checkpoint=where, **EVERYTHING)
+        found = ismcore.fit(X, backend="autograd", seed=seed, checkpoint=where, **EVERYTHING)
         assert sum("older checkpoints of another run" in text for text in found.warnings) == said
         path.unlink()
     assert sorted(os.listdir(tmp_path)) == ["run.1.previous1", "run.2.previous1", "run.previous1"]

@@ -138,6 +138,8 @@ class Decoder:
         if name == Settings.__name__ and isinstance(values.get("together"), bool):  # as it was in schema 1
             values["holdout"] = HoldOut("equal rows" if values.pop("together") else "rows")
         self._check_counts(name, values)
+        if name == Energy.__name__ and not isinstance(values.get("net"), Model):  # whose field takes foreign modules too
+            raise FileInvalid(f"its {name} is of {str(values.get('net'))[:80]!r}, which is no network")
         if name == Standardized.__name__ and {"mean", "scale"} <= values.keys():  # likewise
             values["coordinates"] = construct(Coordinates, {"mean": values.pop("mean"), "scale": values.pop("scale")})
         return construct(TYPES[name], values)
