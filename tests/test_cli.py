@@ -452,7 +452,7 @@ def test_signals_in_quick_succession_lose_nothing(folder):
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             process.send_signal(number)
         out, _ = process.communicate(timeout=30)
-    assert process.returncode == 143
+    assert process.returncode in (129, 143)  # which of those that wait is heard first, Python says
     assert json.loads(out)["status"] == "interrupted"
     np.testing.assert_array_equal(ismcore.load("c").score(X), ismcore.load("r").score(X))
 
@@ -488,7 +488,7 @@ def test_an_error_that_nobody_can_read_has_its_exit_code(folder, streams):
 
 
 def test_a_path_drives_no_terminal(capsys, folder):
-    assert fit(capsys, "--out", "\x1b[31mr")[0] == 0
+    assert "\x1b" not in fit(capsys, WINE, "--out", "\x1b[31mr")[1]
     code, out, err = run(capsys, "inspect", "\x1b[31mnone")
     assert (code, out) == (5, "")
     assert "\x1b" not in err
