@@ -39,7 +39,7 @@ def _bound_caches(shape: tuple[int, ...]) -> None:
     """
     _seen.add(shape)
     if len(_seen) > SHAPES:
-        jax.clear_caches()
+        jax.clear_caches()  # type: ignore[no-untyped-call]
         _seen.clear()
         _seen.add(shape)
 

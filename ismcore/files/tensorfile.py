@@ -80,7 +80,7 @@ def _digest(metadata: Mapping[str, Any], tensors: Params) -> str:
     digest = hashlib.sha256(_canonical(metadata).encode())
     for name, array in sorted(tensors.items()):
         digest.update(_canonical([name, array.dtype.str, array.shape]).encode())
-        digest.update(_bytes(np.ascontiguousarray(array)))
+        digest.update(_bytes(np.ascontiguousarray(array)).data)
     return digest.hexdigest()
 
 

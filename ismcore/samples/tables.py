@@ -141,7 +141,7 @@ def _read_array(stream: IO[bytes], size: int) -> np.ndarray:
     if room is not None and claimed > room // 2:
         raise SamplesError(f"its {claimed} bytes of numbers, and a copy, do not fit into the {room} bytes of memory here")
     found = np.empty(shape[::-1] if fortran else shape, dtype)
-    left = memoryview(found.reshape(-1).view(np.uint8)) if claimed else memoryview(b"")
+    left = memoryview(found.reshape(-1).view(np.uint8).data) if claimed else memoryview(b"")
     while left:
         part = stream.read(min(len(left), PIECE))
         if not part:
