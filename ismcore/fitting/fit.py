@@ -279,7 +279,6 @@ def resume(
             [report, notify_observers, *followers],
             where,
         )
-        _check_steps(file, run_state, run.data.problem.batches)
         return run(run_state)
 
 
@@ -308,14 +307,6 @@ def _check_same(file: Path, stored: Stored, samples: Samples) -> None:
         raise CheckpointMismatch(
             f"{file} is of another {' and '.join(other)}: {'; '.join(_differs(name, found, stored) for name in other)}; pass "
             f"what the run began with, or begin a new fit with initial_params=ismcore.load({os.fspath(file)!r})"
-        )
-
-
-def _check_steps(file: Path, run_state: RunState, batches: int) -> None:
-    begun = len(run_state.open_losses)
-    if run_state.status != "diverged" and (begun >= batches or run_state.state.step != run_state.epoch * batches + begun):
-        raise CheckpointMismatch(
-            f"{file} has taken {run_state.state.step} steps, which are no {run_state.epoch} epochs of {batches}, and {begun}"
         )
 
 
