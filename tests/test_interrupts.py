@@ -56,6 +56,7 @@ print(json.dumps(seen))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("autograd", 12), ("torch", 3), ("jax", 3)])
 def test_ctrl_c_at_random_moments_gives_a_usable_result_and_a_checkpoint(name, count, tmp_path):
     delays = [random.Random(count + k).uniform(0.0, 0.4) for k in range(count)]  # noqa: S311
@@ -74,6 +75,7 @@ def test_ctrl_c_at_random_moments_gives_a_usable_result_and_a_checkpoint(name, c
             assert seen == {"status": "interrupted", "last": "end", "usable": True, "stored": True, "restored": True}
 
 
+@pytest.mark.slow
 def test_a_timeout_at_random_moments_gives_a_usable_result_and_a_checkpoint(tmp_path):
     for number in range(8):
         timeout = random.Random(number).uniform(1e-6, 0.3)  # noqa: S311
@@ -139,9 +141,16 @@ def test_the_first_ctrl_c_ends_after_the_steps_in_progress():
     assert is_restored()
 
 
-def test_a_second_ctrl_c_ends_at_once():
+def test_a_second_ctrl_c_ends_at_once(monkeypatch):
+    monkeypatch.setattr("ismcore.training.stopping.SAME", 0.0)
     with pytest.raises(KeyboardInterrupt):
         ismcore.fit(X, **SHORT, callbacks=[press(times=2)])
+    assert is_restored()
+
+
+def test_a_second_ctrl_c_of_the_same_moment_is_the_first():
+    """As where a terminal and a supervisor both pass one key press on."""
+    assert ismcore.fit(X, **SHORT, callbacks=[press(times=3)]).status == "interrupted"
     assert is_restored()
 
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import pytest
 import safetensors.numpy
-from saved_results import FOLDER, RESULTS
+from saved_results import DATA, FILES
 from saved_results import OWN as OWN_SAVED
 from saved_results import path as golden
 
 import ismcore
 from ismcore import MLP, Affine, FileInvalid, FileNotWritten, ImplicitScoreMatching, ModelError, ParameterError, ScoreFunction
+from ismcore.coordinates import Coordinates
 from ismcore.files.results import save
 from ismcore.files.tensorfile import pack
 from ismcore.models import Standardized
@@ -54,8 +55,7 @@ def made(model=Affine(), dtype="float32", **changes):  # noqa: B008 (frozen)
         device="cpu",
         dtype=dtype,
         seed=1,
-        mean=np.zeros(D),
-        scale=np.ones(D),
+        coordinates=Coordinates.identity(D),
         timings={"total": 0.25},
     )
     return replace(result, **changes)
@@ -106,7 +106,8 @@ def test_a_result_comes_back_to_the_bit(tmp_path, model, dtype, standardize, sna
 
 
 def test_a_standardised_model_keeps_its_own_shift_and_scale(tmp_path):
-    model = Standardized(Standardized(Affine(), np.full(D, 2.0), np.full(D, 4.0)), np.arange(1.0, 4.0), np.full(D, 8.0))
+    model = Standardized(Affine(), Coordinates(np.full(D, 2.0), np.full(D, 4.0)))
+    model = Standardized(model, Coordinates(np.arange(1.0, 4.0), np.full(D, 8.0)))
     result = made(model)
     save(result, tmp_path / "fit")
     found = load(tmp_path / "fit")
@@ -169,7 +170,7 @@ def test_any_safetensors_reader_finds_the_parameters_under_their_names(tmp_path)
     assert list(metadata) == ["ismcore"]
     content = json.loads(metadata["ismcore"])
     assert json.dumps(content, sort_keys=True, separators=(",", ":")) == metadata["ismcore"]
-    assert (content["schema"], content["kind"]) == ("ismcore/1", "result")
+    assert (content["schema"], content["kind"]) == ("ismcore/2", "result")
 
 
 def test_numbers_of_numpy_are_stored_as_numbers(tmp_path):
@@ -192,7 +193,7 @@ def test_a_function_of_ones_own_must_be_given_again(tmp_path):
     "wrong",
     [
         MLP((4,)),
-        Standardized(OWN, np.zeros(D), np.ones(D)),
+        Standardized(OWN, Coordinates.identity(D)),
         ScoreFunction(apply, OWN.params, backend="torch"),
         "apply",
     ],
@@ -359,7 +360,7 @@ def claim(**entry):
     [
         ({}, f"claims {TERABYTE} bytes of arrays, and it holds 64"),
         ({"data_offsets": [0, 64]}, "truncated or altered"),
-        ({"data_offsets": [TERABYTE - 64, TERABYTE]}, "claims"),
+        ({"data_offsets": [TERABYTE - 64, TERABYTE]}, "lies at"),
         ({"data_offsets": [64 - TERABYTE, 64]}, "truncated or altered"),
         ({"data_offsets": [0, 64.0]}, "does not say where"),
         ({"data_offsets": [0, [64]]}, "does not say where"),
@@ -422,7 +423,7 @@ F8 = {"dtype": "F64", "shape": [1], "data_offsets": [0, 8]}
         (framed({"__metadata__": {"ismcore": META}, "a": {**F8, "shape": [2]}}, bytes(8)), "truncated or altered"),
         (framed({"__metadata__": {"ismcore": META}, "a": {**F8, "shape": [-1]}}, bytes(8)), "truncated or altered"),
         (framed({"__metadata__": {"ismcore": META}, "a": {**F8, "data_offsets": [8, 16]}}, bytes(8)), "truncated or altered"),
-        (framed({"__metadata__": {"ismcore": META}, "a": {**F8, "dtype": "F99"}}, bytes(8)), "truncated or altered"),
+        (framed({"__metadata__": {"ismcore": META}, "a": {**F8, "dtype": "F99"}}, bytes(8)), "F99.*never writes"),
         (framed({"__metadata__": {"ismcore": META}, "a": {**F8, "dtype": "F16", "shape": [4]}}, bytes(8)), "F16"),
         (framed({"__metadata__": {"ismcore": META}, "\0../../x": F8}, bytes(8)), "which ismcore never writes"),
         (framed({"__metadata__": {"ismcore": META}, "a": F8, "b": F8}, bytes(8)), "truncated or altered"),
@@ -458,6 +459,14 @@ def put(path, value):
     return change
 
 
+def put_matrix(matrix):
+    def change(content, tensors):
+        content["coordinates"]["matrix"] = {"$tensor": "coordinates.matrix"}
+        tensors["coordinates.matrix"] = matrix
+
+    return change
+
+
 def nested(depth):
     spec = {"$type": "Affine"}
     for _ in range(depth):
@@ -475,12 +484,12 @@ def nested(depth):
         (put("model", None), "model = 'None'"),
         (put("model", {"$type": "ImplicitScoreMatching"}), "must be of type .*Model"),
         (put("objective", {"$type": "Affine"}), "must be of type .*Objective"),
-        (put("model", {"$type": "Standardized", "inner": 5}), "lacks 'mean'"),
-        (put("model", nested(9)), "lacks 'mean'"),
+        (put("model", {"$type": "Standardized", "inner": 5}), "lacks 'coordinates'"),
+        (put("model", nested(9)), "lacks 'coordinates'"),
         (put("model/hidden", [4, -1]), "widths from 1"),
-        (put("model/hidden", ["4"]), "widths from 1"),
+        (put("model/hidden", ["4"]), "must be of type tuple"),
         (put("model/hidden", 4), "must be of type tuple"),
-        (put("model/hidden", [10**15]), "must have shape"),
+        (put("model/hidden", [10**15]), "larger than the 72 numbers"),
         (put("model/activation", "exec"), "exec"),
         (put("model/activation", {}), "activation"),
         (put("model/__class__", "x"), "'__class__', which this ismcore does not know"),
@@ -489,7 +498,7 @@ def nested(depth):
         (put("objective/divergence", "fast"), "divergence"),
         (put("status", {"$tensor": "params.layers.0.bias"}), "used twice"),
         (put("seed", "0"), "seed = '0'"),
-        (put("dtype", "object"), "'object', neither"),
+        (put("dtype", "object"), "'object', which must be of type"),
         (put("params", {}), "holds params where only arrays"),
         (put("later", 1), "'later', which this ismcore does not know: update"),
         (lambda content, tensors: content.pop("backend"), "lacks 'backend'"),
@@ -501,8 +510,21 @@ def nested(depth):
         (lambda content, tensors: tensors.update({"params.layers.0.bias": np.zeros(9)}), "must have shape"),
         (lambda content, tensors: tensors.update({"params.layers.0.bias": np.full(4, np.nan)}), "finite"),
         (lambda content, tensors: tensors.update({"snapshots.x.layers.0.bias": np.zeros(4)}), "snapshot after 'x' epochs"),
-        (lambda content, tensors: tensors.update({"standardize.scale": np.zeros(3)}), "no shift and scale"),
-        (lambda content, tensors: tensors.update({"standardize.mean": np.zeros((3, 1))}), "no shift and scale"),
+        (lambda content, tensors: tensors.update({"standardize.scale": np.zeros(3)}), "must be positive"),
+        (lambda content, tensors: tensors.update({"standardize.mean": np.zeros((3, 1))}), "mean of coordinates must be"),
+        (lambda content, tensors: tensors.update({"standardize.mean": np.full(3, np.nan)}), "mean of coordinates must be"),
+        (lambda content, tensors: tensors.update({"standardize.mean": np.zeros(3, "float32")}), "mean of coordinates must be"),
+        (put("coordinates", {"$type": "Affine"}), "its coordinates are"),
+        (put("coordinates/transform", "exec"), "transform must be None or 'asinh'"),
+        (put("coordinates/transform", []), "must be of type str"),
+        (put("coordinates/shift", [0.0, 0.0, 0.0]), "must be of type numpy.ndarray"),
+        (put_matrix(np.ones((2, 2))), "matrix of coordinates must be"),
+        (put_matrix(np.ones((3, 3))), "matrix of coordinates has no inverse"),
+        (put("run_id", "$(reboot)"), "run_id must be 32 hexadecimal digits"),
+        (put("run_id", 5), "run_id = '5'"),
+        (put("feature_names", ["a", "b"]), "feature_names must be 3 strings"),
+        (put("feature_names", ["a", "b", 3]), "must be of type tuple"),
+        (put("feature_names", "abc"), "must be of type tuple"),
     ],
 )
 def test_a_forged_content_is_refused(tmp_path, monkeypatch, change, words):
@@ -533,7 +555,7 @@ def test_a_newer_schema_is_refused_with_both_versions(tmp_path, monkeypatch):
     with monkeypatch.context() as later:
         later.setattr("ismcore.files.tensorfile.SCHEMA", 12)
         save(made(), tmp_path / "fit")
-    with pytest.raises(FileInvalid, match=r"ismcore/12.*up to ismcore/1: update"):
+    with pytest.raises(FileInvalid, match=r"ismcore/12.*up to ismcore/2: update"):
         load(tmp_path / "fit")
 
 
@@ -630,10 +652,10 @@ def test_an_energy_of_one_s_own_comes_back_with_the_model(tmp_path):
 # Files that older versions wrote.
 
 
-@pytest.mark.parametrize("name", RESULTS)
-def test_a_file_of_schema_1_gives_for_ever_what_was_saved(name):
-    expected = RESULTS[name]
-    found = load(golden(name), model=OWN_SAVED if name == "own" else None)
+@pytest.mark.parametrize(("schema", "name"), FILES)
+def test_a_file_of_any_schema_gives_for_ever_what_was_saved(schema, name):
+    expected = FILES[schema, name]
+    found = load(golden(name, schema), model=OWN_SAVED if name == "own" else None)
     assert_same(replace(found, objective=None), replace(expected, objective=None))
     assert repr(found.objective) == repr(expected.objective)
     assert repr(found.model) == repr(expected.model)
@@ -643,4 +665,4 @@ def test_a_file_of_schema_1_gives_for_ever_what_was_saved(name):
 
 
 def test_every_file_that_was_ever_written_is_tested():
-    assert {path.name for path in FOLDER.glob("result-*")} == {golden(name).name for name in RESULTS}
+    assert set(DATA.glob("schema-*/result-*")) == {golden(name, schema) for schema, name in FILES}

@@ -7,14 +7,16 @@ In the JSON {"$type": "MLP", ...} is a specification from `TYPES`, {"$tensor": n
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import MISSING, fields
 from functools import cache
 from types import UnionType
-from typing import Any, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from ismcore.errors import FileInvalid, ModelError, ParameterError
+from ismcore.coordinates import Coordinates
+from ismcore.errors import FileInvalid, ModelError, ParameterError, printable
 from ismcore.models import MLP, Affine, Energy, Model, NoiseConditional, ResidualMLP, Standardized
 from ismcore.objectives import (
     DenoisingScoreMatching,
@@ -43,7 +45,7 @@ OBJECTIVES = (
     Hutchinson,
 )
 RUNS = (Adam, SGD, Schedule, Plan, Settings, HoldOut)
-TYPES: dict[str, type] = {cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *RUNS, Baseline)}
+TYPES: dict[str, type] = {cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *RUNS, Baseline, Coordinates)}
 """The specifications that a file can name: frozen dataclasses, stored field by field. A name out of this table is refused."""
 
 
@@ -84,6 +86,7 @@ class Decoder:
 
     def __init__(self, tensors: Params, model: Model | None) -> None:
         self.left = dict(tensors)
+        self._arrays, self._numbers = len(tensors), sum(array.size for array in tensors.values())
         self.model = model
         self.model_used = False
 
@@ -118,6 +121,8 @@ class Decoder:
         """The value that `encode` was given, but tuples for lists."""
         if isinstance(value, list):
             return tuple(self.decode(item) for item in value)
+        if isinstance(value, str):
+            return printable(value)
         if not isinstance(value, dict):
             return value
         if "$tensor" in value:
@@ -132,7 +137,36 @@ class Decoder:
             raise FileInvalid(f"it names {str(name)[:80]!r}, which this ismcore does not know; it knows {', '.join(TYPES)}")
         if name == Settings.__name__ and isinstance(values.get("together"), bool):  # as it was in schema 1
             values["holdout"] = HoldOut("equal rows" if values.pop("together") else "rows")
+        self._check_counts(name, values)
+        if name == Energy.__name__ and not isinstance(values.get("net"), Model):  # whose field takes foreign modules too
+            raise FileInvalid(f"its {name} is of {str(values.get('net'))[:80]!r}, which is no network")
+        if name == Standardized.__name__ and {"mean", "scale"} <= values.keys():  # likewise
+            values["coordinates"] = construct(Coordinates, {"mean": values.pop("mean"), "scale": values.pop("scale")})
         return construct(TYPES[name], values)
+
+    def _check_counts(self, name: str, values: dict[str, Any]) -> None:
+        """Refuse a model that is larger than the file, before it is asked for its shapes."""
+        if TYPES[name] not in MODELS:
+            return
+        counts = [value for given in values.values() for value in (given if isinstance(given, tuple) else (given,))]
+        most = max((value for value in counts if isinstance(value, int)), default=0)
+        blocks = values.get("blocks", 0)
+        if most > self._numbers or (isinstance(blocks, int) and blocks > self._arrays):
+            raise FileInvalid(f"its {name} is larger than the {self._numbers} numbers in {self._arrays} arrays that it holds")
+
+    def coordinates(self, value: Any) -> Coordinates:
+        """The coordinates of a fit, which in schema 1 were two arrays.
+
+        Raises:
+            FileInvalid: They are none.
+        """
+        if value is None:
+            mean, scale = self.take("standardize.mean"), self.take("standardize.scale")
+            value = {"$type": Coordinates.__name__, "mean": mean, "scale": scale}
+        found = self.decode(value)
+        if not isinstance(found, Coordinates):
+            raise FileInvalid(f"its coordinates are {str(found)[:80]!r}")
+        return found
 
     def _users(self, name: Any, backend: Any) -> Model:
         if self.model is None:
@@ -162,7 +196,7 @@ def construct(cls: type, values: dict[str, Any]) -> Any:
             raise FileInvalid(f"its {cls.__name__} has {name} = {str(value)[:80]!r}, which must be of type {hints[name]}")
     try:
         return cls(**values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, AttributeError, MemoryError) as error:
         raise FileInvalid(f"its {cls.__name__} cannot be: {error}") from error
 
 
@@ -180,12 +214,12 @@ def adopted_for(model: Any, objective: Any, tensors: Params) -> Model | None:
         objective: The file's objective, as JSON.
         tensors: The file's.
     """
-    if model is None or "standardize.mean" not in tensors:
+    sample = tensors.get("standardize.mean")
+    if model is None or sample is None or sample.ndim != 1:
         return None  # the decoder says what is missing
     is_conditional = isinstance(objective, dict) and objective.get("$type") == NoiseConditionalScoreMatching.__name__
-    sample = tensors["standardize.mean"][None]
     try:
-        found = adopted(model, sample, NoiseConditionalScoreMatching((1.0,)) if is_conditional else None)
+        found = adopted(model, sample[None], NoiseConditionalScoreMatching((1.0,)) if is_conditional else None)
     except ModelError:
         if not isinstance(model, Model):
             raise
@@ -194,8 +228,19 @@ def adopted_for(model: Any, objective: Any, tensors: Params) -> Model | None:
 
 
 def _is_a(value: Any, hint: Any) -> bool:
-    """Whether a value is of an annotated type, as far as the outermost type goes; unions are left to the constructor."""
-    if hint is float:
-        return isinstance(value, int | float)
-    kind = get_origin(hint) or hint
-    return kind in (Any, UnionType) or not isinstance(kind, type) or isinstance(value, kind)
+    """Whether a value is of an annotated type, through unions, literals, tuples and dicts."""
+    kind, parts = get_origin(hint) or hint, get_args(hint)
+    if kind in (Union, UnionType):
+        return any(_is_a(value, part) for part in parts)
+    if kind is Literal:
+        return any(value == part and type(value) is type(part) for part in parts)
+    if kind is tuple and parts and isinstance(value, tuple):
+        each = parts[:1] * len(value) if parts[1:] == (Ellipsis,) else parts
+        return len(each) == len(value) and all(map(_is_a, value, each))
+    if kind is dict and parts and isinstance(value, dict):
+        return all(_is_a(key, parts[0]) and _is_a(item, parts[1]) for key, item in value.items())
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    return kind is Any or not isinstance(kind, type) or isinstance(value, kind)

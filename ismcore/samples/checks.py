@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ismcore.errors import SamplesError
 
-__all__ = ["Standardizer", "as_groups", "as_samples", "as_weights", "check_spread"]
+__all__ = ["as_groups", "as_samples", "as_weights", "check_spread"]
 
 ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
 """A column that spreads by less than this share of its mean takes a few thousand values at most: it is rounding noise."""
@@ -19,7 +18,7 @@ FEWEST_EFFECTIVE = 1.5
 
 
 @np.errstate(all="ignore")  # whatever the caller's own setting: what overflows is reported, with its rows
-def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None) -> np.ndarray:
+def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None, copy: bool = True) -> np.ndarray:
     """Samples as a float64 array (n, d) of its own.
 
     Takes anything that NumPy can make an array of: lists, data frames, tensors on the CPU, memory maps; one-dimensional
@@ -29,6 +28,7 @@ def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None) -> np.nd
         x: The samples, (n, d) or (n,), in the user's units [x].
         dtype: The dtype that the computation will run in; the samples must be finite there too.
         d: The dimension that they must have, where it is already known.
+        copy: Whether to copy what is such an array already; not where nobody else holds it.
 
     Raises:
         SamplesError: Not numbers, complex, masked, wrong rank or dimension, no rows, or a value that is NaN or infinite.
@@ -52,7 +52,7 @@ def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None) -> np.nd
     if d is not None and array.shape[1] != d:
         raise SamplesError(f"samples must have {d} columns, as the model has; got shape {given.shape}{_one_point(given, d)}")
     # Narrowing to float32 may overflow, as may that of a long double to float64.
-    finite = np.isfinite(array.astype(np.float64).astype(dtype)).all(axis=1)
+    finite = np.isfinite(array.astype(np.float64, copy=False).astype(dtype, copy=False)).all(axis=1)
     if not finite.all():
         rows = np.flatnonzero(~finite)
         what = "NaN or infinite values" if not np.isfinite(array).all() else f"values beyond the range of {dtype}"
@@ -60,7 +60,7 @@ def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None) -> np.nd
             f"samples hold {what} in {len(rows)} of {len(array)} rows, the first at {rows[:5].tolist()}: "
             "drop or mend these rows, for example x[numpy.isfinite(x).all(axis=1)]"
         )
-    return np.array(array, dtype=np.float64, order="C")
+    return np.array(array, dtype=np.float64, order="C", copy=True if copy else None)
 
 
 def _one_point(given: np.ndarray, d: int) -> str:
@@ -182,54 +182,3 @@ def check_spread(x: np.ndarray, weight: np.ndarray | None = None) -> None:
             f"columns of the samples are constant but for the rounding of their mean: {named}{more}; drop them, or subtract "
             "what they have in common where they still have their digits"
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Standardizer:
-    """Shift and scale of each column: z = (x - mean) / scale.
-
-    Attributes:
-        mean: (d,), in units [x].
-        scale: (d,), in units [x]: the standard deviation, divided by n.
-    """
-
-    mean: np.ndarray
-    scale: np.ndarray
-
-    @classmethod
-    def of(cls, x: np.ndarray, weight: np.ndarray | None = None) -> Standardizer:
-        """The one that gives the columns of x, with row weights (n,) of sum 1, mean 0 and standard deviation 1.
-
-        Raises:
-            SamplesError: The values spread so far that their squares overflow, or so little that these underflow.
-        """
-        limits = np.finfo(np.float64)
-        with np.errstate(all="ignore"):
-            mean = np.average(x, axis=0, weights=weight)
-            scale = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weight))
-        # Below this, the squares have lost digits.
-        bad = np.flatnonzero(~np.isfinite(scale) | (scale < np.sqrt(limits.tiny / limits.eps)))
-        if len(bad):
-            raise SamplesError(
-                f"column {bad[0]} of the samples spans {x[:, bad[0]].min():g} to {x[:, bad[0]].max():g}, which is too wide "
-                "or too narrow to standardise in float64; rescale it first"
-            )
-        return cls(mean, scale)
-
-    @classmethod
-    def identity(cls, d: int) -> Standardizer:
-        """The one that changes nothing."""
-        return cls(np.zeros(d), np.ones(d))
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether it changes nothing."""
-        return bool(np.all(self.mean == 0.0) and np.all(self.scale == 1.0))
-
-    def inverse(self, z: np.ndarray) -> np.ndarray:
-        """The samples in the user's units, (n, d), in [x]."""
-        return np.asarray(z * self.scale + self.mean)
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """The standardised samples, (n, d), without a unit."""
-        return np.asarray((x - self.mean) / self.scale)
