@@ -6,10 +6,10 @@ from typing import ClassVar
 import numpy as np
 
 from ismcore.calculus import Calculus, ScoreFn
+from ismcore.coordinates import Coordinates
 from ismcore.models import ScoreFunction
 from ismcore.objectives import LossInputs, Objective
 from ismcore.ops import Array, Ops, Params
-from ismcore.samples.checks import Standardizer
 
 __all__ = [
     "COLUMNS",
@@ -110,7 +110,7 @@ class Conditional(Objective):
     differentiates_in_x = True
     row_axes: ClassVar[dict[str, int]] = {"context": 0}
 
-    def inputs(self, x: np.ndarray, standardizer: Standardizer) -> LossInputs:
+    def inputs(self, x: np.ndarray, coordinates: Coordinates) -> LossInputs:
         """See `Objective.inputs`."""
         return {"context": self.context}
 

@@ -100,10 +100,10 @@ def check_gradient_that_is_not_finite(subject: Subject) -> float:
 
         _, gradient = engine.value_and_grad(f)({"p": engine.asarray(p)})
         _, large = engine.value_and_grad(g)({"p": engine.asarray(p)})
-        found, large = engine.to_numpy(gradient["p"]), engine.to_numpy(large["p"])
+        found, far_out = engine.to_numpy(gradient["p"]), engine.to_numpy(large["p"])
     if np.isfinite(found[:2]).any():
         raise CheckFailed(f"a gradient that overflows is given as {found[:2]}")
-    return subject.close(large / 2.0**60, [2.0**40, 1.0, 2.0**-60], subject.tolerances.gradient, "a large gradient")
+    return subject.close(far_out / 2.0**60, [2.0**40, 1.0, 2.0**-60], subject.tolerances.gradient, "a large gradient")
 
 
 # psi(x) = sin(P x), row by row: its Jacobian diag(cos(P x)) P is as far from symmetric as P is.

@@ -175,7 +175,7 @@ def _right(case: Fit, result: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """Score and Jacobian at the fitted parameters, (n, 2) and (n, 2, 2), in the units of x, by the formula."""
     model, mean, scale = result.model, np.zeros(2), np.ones(2)
     if isinstance(model, Standardized):
-        mean, scale = model.mean, model.scale
+        mean, scale = model.coordinates.mean, model.coordinates.scale
     params = {name: np.asarray(value, dtype=np.float64) for name, value in result.params.items()}
     unit = np.exp(np.mean(np.log(scale))) if case.context is None else _unit(case, scale)
     context = [] if case.context is None else [np.full((len(x), 1), case.context / unit)]
@@ -188,15 +188,24 @@ def _unit(case: Fit, scale: np.ndarray) -> float:
     return float(np.sqrt(np.mean(scale * scale))) if case.options["objective"].units == "x" else 1.0
 
 
+def _where(subject: Subject) -> dict[str, Any]:
+    """The options of `fit` that name the subject.
+
+    Raises:
+        NotDeclared: It has no name.
+    """
+    if subject.name is None:
+        raise NotDeclared("the class was passed in as it is, and is not installed under a name")
+    return {"backend": subject.name, "dtype": subject.dtype, "device": subject.device}
+
+
 @check(fits)
 def check_fit(subject: Subject, case: Fit) -> float:
     """`ismcore.fit` runs: its first loss is that of the start, and its scores are those of the parameters it gives back."""
-    if subject.name is None:
-        raise NotDeclared("the class was passed in as it is, and is not installed under a name")
-    x, where = samples(case.n), {"backend": subject.name, "dtype": subject.dtype, "device": subject.device}
+    x, where = samples(case.n), _where(subject)
     with warnings.catch_warnings(action="ignore", category=ismcore.IsmWarning):
         result = ismcore.fit(x, epochs=2, progress=False, **where, **case.options)
-    at = {} if case.context is None else {"context": case.context}
+    at: dict[str, Any] = {} if case.context is None else {"context": case.context}
     points = x[:5]
     tolerance = subject.tolerances.steps  # the fitted parameters are rounded, and the samples were standardised
     psi, jacobian = _right(case, result, points)
@@ -220,9 +229,7 @@ def check_fit(subject: Subject, case: Fit) -> float:
 @check(lambda: [case for case in fits() if case.id in ("affine", "energy")])
 def check_fitted_model(subject: Subject, case: Fit) -> float:
     """What a fit gives back is a model in the samples' own units, which `ismcore.evaluate` takes on the backend."""
-    if subject.name is None:
-        raise NotDeclared("the class was passed in as it is, and is not installed under a name")
-    x, where = samples(case.n), {"backend": subject.name, "dtype": subject.dtype, "device": subject.device}
+    x, where = samples(case.n), _where(subject)
     with warnings.catch_warnings(action="ignore", category=ismcore.IsmWarning):
         result = ismcore.fit(x, epochs=1, progress=False, **where, **case.options)
     found = ismcore.evaluate(result.model, result.params, x, objectives.ImplicitScoreMatching(), **where)
@@ -237,12 +244,9 @@ NATIVE: tuple[Callable[[], Model], ...] = (lambda: TREE, lambda: BOWL)
 @check()
 def check_native_of_functions(subject: Subject) -> float:
     """A user's function comes back from a fit as a function of the framework's arrays, in the samples' own units."""
-    if subject.name is None:
-        raise NotDeclared("the class was passed in as it is, and is not installed under a name")
-    x, worst = samples(12), 0.0
+    x, where, worst = samples(12), _where(subject), 0.0
     for model in NATIVE:
         for standardize in (False, True):
-            where = {"backend": subject.name, "dtype": subject.dtype, "device": subject.device}
             with warnings.catch_warnings(action="ignore", category=ismcore.IsmWarning):
                 result = ismcore.fit(
                     x,

@@ -135,11 +135,12 @@ def _raises(event: FitEvent) -> object:
 def check_runs_end(subject: Subject) -> float:
     """A run ends where a listener says so, where it is done, where held-out rows get worse, and where a listener raises."""
     case = TrainingCase("ends", scenario("affine3"), OPTIMIZERS["momentum"])
-    away = Plan(8, (-0.05,) * 8, patience=1)  # up the gradient
+    away = Plan(8, (4.0,) * 8, patience=1)  # each step goes further beyond the minimum
+    done = _loop(subject, case, Plan(1))
     found = {
         "interrupted": _loop(subject, case, Plan(8), listeners=(_stops,)).status,
         "early_stopped": _loop(subject, case, away).status,
-        "completed": _loop(subject, case, Plan(0), save=lambda state, force: "").status,
+        "completed": _loop(subject, case, Plan(1), replace(done, status=""), save=lambda state, force: "").status,
     }
     wrong = [f"{status!r}, not {right!r}" for right, status in found.items() if status != right]
     try:

@@ -6,6 +6,7 @@ import numpy as np
 
 from ismcore.backend.programs import energy_on, jacobian_diagonal, score_on
 from ismcore.calculus import NumpyCalculus
+from ismcore.coordinates import Coordinates
 from ismcore.models import Energy, Standardized
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import Scenario, all_scenarios, scenario, scored_scenarios
@@ -120,7 +121,10 @@ def check_standardised_score(subject: Subject) -> float:
     x = case.x * scale + np.round(mean * 8.0) / 8.0
     psi, jacobian = case.formula(case.params, (x - mean) / scale)
     engine, worst = subject.engine(), 0.0
-    for model in (Standardized(case.model, mean, scale), Standardized(case.model, mean.copy(), scale)):
+    for model in (
+        Standardized(case.model, Coordinates(mean, scale)),
+        Standardized(case.model, Coordinates(mean.copy(), scale)),
+    ):
         found = score_on(engine, model, case.params, x), jacobian_diagonal(engine, model, case.params, x)
         right = psi.real / scale, np.einsum("nii->ni", jacobian.real) / scale**2
         worst = max(

@@ -165,7 +165,7 @@ PARTNERS = {"matrix": B, "row": B[0], "column": B[:, :1], "number": B[0, 0]}
 def _summed_to(array: Any, shape: tuple[int, ...]) -> np.ndarray:
     """An array (3, 3) summed over the axes along which one of the shape was broadcast to it."""
     full = np.broadcast_to(array, (3, 3))
-    return {(3, 3): full, (3,): full.sum(axis=0), (3, 1): full.sum(axis=1, keepdims=True), (): full.sum()}[shape]
+    return np.asarray({(3, 3): full, (3,): full.sum(axis=0), (3, 1): full.sum(axis=1, keepdims=True), (): full.sum()}[shape])
 
 
 def _pairs(subject: Subject, op: Binary) -> dict[tuple[str, bool, str], tuple[np.ndarray, Params]]:

@@ -39,7 +39,7 @@ def _flat(repeat: Callable[[int], None], what: str) -> None:
     for k in range(SETTLED, CALLS - TRACED):
         repeat(k)
     objects = _objects() - objects
-    size = _traced(lambda: [repeat(k) for k in range(CALLS - TRACED, CALLS)])
+    size = _traced(repeat)
     if objects > OBJECTS:
         raise CheckFailed(f"{CALLS - TRACED - SETTLED} times {what} leave {objects} objects behind")
     if size > BYTES:
@@ -51,14 +51,15 @@ def _objects() -> int:
     return len(gc.get_objects())
 
 
-def _traced(call: Callable[[], object]) -> int:
-    """Bytes that a call leaves allocated in Python and NumPy."""
+def _traced(repeat: Callable[[int], None]) -> int:
+    """Bytes that the last calls leave allocated in Python and NumPy."""
     begun = tracemalloc.is_tracing()
     if not begun:
         tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        call()
+        for k in range(CALLS - TRACED, CALLS):
+            repeat(k)
         gc.collect()
         return tracemalloc.get_traced_memory()[0] - before
     finally:
@@ -145,9 +146,10 @@ STEPS = 8
 @check()
 def check_cost_of_a_step(subject: Subject) -> float:
     """A session evaluates the model about as often as the plain loop over the backend's own gradient does, or traces it."""
+    ways: tuple[Compile, ...] = ("auto", "off")
     calls: dict[str, int] = {}
-    for compile in ("auto", "off"):
-        calls[compile] = _calls_of_a_run(subject, compile)  # type: ignore[arg-type]
+    for compile in ways:
+        calls[compile] = _calls_of_a_run(subject, compile)
     most = 1.5 * calls["off"] + 2
     if calls["auto"] > most:
         raise CheckFailed(f"{STEPS} steps evaluate the model {calls['auto']} times; the plain loop does {calls['off']} times")
