@@ -235,7 +235,7 @@ def test_report_prints_one_traceback_a_place_and_stays_a_table(monkeypatch, caps
         *(f"FAILED check_op_value[{id}]" for id in ("sin", "sin-far", "where")),
     }
     (head,) = (line for line in lines if line.startswith("at test_kit.py:"))
-    assert head.endswith(f"in ran_out: {len(failed)} failed; this is check_op_value[sin]")
+    assert head.endswith(f"in ran_out: {len(failed)} failed; this is check_vjp")
     assert any(line.startswith("autograd in float64 on cpu: ") for line in lines[-1:])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
@@ -96,75 +96,69 @@ def _target(x: np.ndarray) -> np.ndarray:
     return -x
 
 
+PLAIN: dict[str, Any] = {"recipe": "reference", "standardize": False, "compile": "off"}
+SCALED: dict[str, Any] = {**PLAIN, "standardize": True}
+SMALL = MLP((4,), "tanh")
+
+
+def _by_model() -> Iterator[Fit]:
+    """Every model, and the ways of fitting: standardised, weighted, in batches, with an average."""
+    weighted = {"sample_weight": np.resize([1.0, 0.0, 2.0, 0.5], 12), "batch_size": 5, "average_decay": 0.5}
+    residual = ResidualMLP(4, 1, "silu", init="glorot_uniform")
+    yield Fit("default", oracle.mlp("silu"), n=400)
+    yield Fit("reference", oracle.mlp("sigmoid"), {"recipe": "reference", "snapshots": 2})
+    yield Fit("weighted", oracle.mlp("tanh"), {**SCALED, **_started(SMALL), **weighted})
+    yield Fit("affine", oracle.affine, {**SCALED, **_started(Affine()), "objective": objectives.ImplicitScoreMatching(0.0)})
+    yield Fit("residual", oracle.residual("silu"), {**SCALED, **_started(residual)})
+    yield Fit("energy", oracle.energy("tanh"), {**SCALED, **_started(Energy(SMALL))})
+    yield Fit("tree", _tree_formula, {**PLAIN, **_started(TREE)})
+    yield Fit("energy-function", _bowl_formula, {**SCALED, "model": BOWL})
+
+
+def _by_objective() -> Iterator[Fit]:
+    """Every objective of a small network."""
+    implicit, denoising, tanh = objectives.ImplicitScoreMatching, objectives.DenoisingScoreMatching, oracle.mlp("tanh")
+    started = {
+        "by-column": implicit(np.array([0.5, 0.0])),
+        "penalised": implicit(np.array(0.125)),
+        "analytic": implicit(divergence="analytic"),
+    }
+    drawing = {
+        "estimated": (PLAIN, implicit(0.125, objectives.Hutchinson(3))),
+        "sliced": (PLAIN, objectives.SlicedScoreMatching(2, "sphere")),
+        "denoising": (SCALED, denoising(0.5)),
+        "denoising-faint": (PLAIN, denoising(1e-3, variance_reduced=False)),
+        "denoising-tiny": (PLAIN, denoising(1e-20)),
+        "explicit": (SCALED, objectives.ExplicitScoreMatching(_target)),
+    }
+    yield from (Fit(id, tanh, {**PLAIN, **_started(SMALL), "objective": each}) for id, each in started.items())
+    yield from (Fit(id, tanh, {**how, "model": SMALL, "objective": each}) for id, (how, each) in drawing.items())
+    yield Fit("search", tanh, {"compile": "off", "model": SMALL, "objective": implicit("auto"), "validation": 0.25}, n=24)
+
+
+def _by_ladder() -> Iterator[Fit]:
+    """A score at every noise scale, by a ladder of the samples' own, and by ladders that a fit warns of."""
+    model, formula = NoiseConditional(SMALL), oracle.conditional(oracle.mlp("tanh"))
+    conditional = objectives.NoiseConditionalScoreMatching
+    ladders = {
+        "ladder": (SCALED, conditional(ismcore.noise_ladder(samples(12)), units="x")),
+        "ladder-coarse": (PLAIN, conditional((8.0, 4.0))),
+        "ladder-short": (PLAIN, conditional((1e-2, 1e-4))),
+    }
+    for id, (how, ladder) in ladders.items():
+        yield Fit(id, formula, {**how, **_started(model), "objective": ladder}, context=0.5)
+
+
 @cache
 def fits() -> Sequence[Fit]:
-    """Every model and every objective; standardised, weighted, in batches, with an average, and with what else a fit can do."""
-    silu, tanh, sigmoid = oracle.mlp("silu"), oracle.mlp("tanh"), oracle.mlp("sigmoid")
-    small = MLP((4,), "tanh")
-    penalised = objectives.ImplicitScoreMatching(np.array(0.125))
-    by_column = objectives.ImplicitScoreMatching(np.array([0.5, 0.0]))
-    estimated = objectives.ImplicitScoreMatching(0.125, objectives.Hutchinson(3))
-    ladder = objectives.NoiseConditionalScoreMatching(ismcore.noise_ladder(samples(12)), units="x")
-    short = objectives.NoiseConditionalScoreMatching((1e-2, 1e-4))
-    coarse = objectives.NoiseConditionalScoreMatching((8.0, 4.0))
-    weighted = {"sample_weight": np.resize([1.0, 0.0, 2.0, 0.5], 12), "batch_size": 5, "average_decay": 0.5}
-    plain: dict[str, Any] = {"recipe": "reference", "standardize": False, "compile": "off"}
-    scaled = {**plain, "standardize": True}
-    return (
-        Fit("default", silu, n=400),
-        Fit("reference", sigmoid, {"recipe": "reference", "snapshots": 2}),
-        Fit("weighted", tanh, {**scaled, **_started(small), **weighted}),
-        Fit("affine", oracle.affine, {**scaled, **_started(Affine()), "objective": objectives.ImplicitScoreMatching(0.0)}),
-        Fit("by-column", tanh, {**plain, **_started(small), "objective": by_column}),
-        Fit("penalised", tanh, {**plain, **_started(small), "objective": penalised}),
-        Fit("search", tanh, {"compile": "off", "model": small, "objective": _auto(), "validation": 0.25}, n=24),
-        Fit(
-            "analytic", tanh, {**plain, **_started(small), "objective": objectives.ImplicitScoreMatching(divergence="analytic")}
-        ),
-        Fit("estimated", tanh, {**plain, "model": small, "objective": estimated}),
-        Fit("sliced", tanh, {**plain, "model": small, "objective": objectives.SlicedScoreMatching(2, "sphere")}),
-        Fit("denoising", tanh, {**scaled, "model": small, "objective": objectives.DenoisingScoreMatching(0.5)}),
-        Fit("denoising-faint", tanh, {**plain, "model": small, "objective": _faint()}),
-        Fit("explicit", tanh, {**scaled, "model": small, "objective": objectives.ExplicitScoreMatching(_target)}),
-        Fit("residual", oracle.residual("silu"), {**scaled, **_started(ResidualMLP(4, 1, "silu", init="glorot_uniform"))}),
-        Fit("energy", oracle.energy("tanh"), {**scaled, **_started(Energy(small))}),
-        Fit(
-            "ladder",
-            oracle.conditional(tanh),
-            {**scaled, **_started(NoiseConditional(small)), "objective": ladder},
-            context=0.5,
-        ),
-        Fit(
-            "ladder-coarse",
-            oracle.conditional(tanh),
-            {**plain, "model": NoiseConditional(small), "objective": coarse},
-            context=0.5,
-        ),
-        Fit(
-            "ladder-short",
-            oracle.conditional(tanh),
-            {**plain, "model": NoiseConditional(small), "objective": short},
-            context=0.5,
-        ),
-        Fit("denoising-tiny", tanh, {**plain, "model": small, "objective": objectives.DenoisingScoreMatching(1e-20)}),
-        Fit("tree", _tree_formula, {**plain, **_started(TREE)}),
-        Fit("energy-function", _bowl_formula, {**scaled, "model": BOWL}),
-    )
-
-
-def _auto() -> Any:
-    return objectives.ImplicitScoreMatching("auto")
-
-
-def _faint() -> Any:
-    """Noise that drowns: the fit says so."""
-    return objectives.DenoisingScoreMatching(1e-3, variance_reduced=False)
+    """Every model and every objective."""
+    return (*_by_model(), *_by_objective(), *_by_ladder())
 
 
 def _first_loss(case: Fit, x: np.ndarray) -> float | None:
     """The loss at the parameters to start from; None where it is not known without repeating what the fit draws and scales."""
     options = case.options
-    started = "initial_params" in options and not options.get("standardize") and "batch_size" not in options
+    started = "initial_params" in options and not options.get("standardize") and case.context is None
     if not started:
         return None
     objective = options.get("objective", objectives.ImplicitScoreMatching())
