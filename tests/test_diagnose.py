@@ -225,14 +225,37 @@ def test_rows_of_a_group_are_held_out_together(monkeypatch):
 def test_groups_win_over_what_was_found_and_are_asked_for_again_on_resuming(tmp_path):
     x = autoregressive(0.95, 600, 2)
     label = np.arange(600) // 100
-    with pytest.warns(ismcore.IsmWarning, match="as groups= says"):
-        first = ismcore.fit(x, groups=label, checkpoint=tmp_path / "run", **QUICK)
+    first = ismcore.fit(x, groups=label, checkpoint=tmp_path / "run", **QUICK)
+    assert [text for text in first.notes if "rows depend on their neighbours" in text and "as groups= says" in text]
     assert first.held_out in (100, 200)
     with pytest.raises(ismcore.CheckpointMismatch, match="groups"):
         ismcore.resume(tmp_path / "run", x)
-    with pytest.warns(ismcore.IsmWarning):
-        again = ismcore.resume(tmp_path / "run", x, groups=label, epochs=3)
+    again = ismcore.resume(tmp_path / "run", x, groups=label, epochs=3)
+    assert again.notes[0] == first.notes[0]
     assert again.held_out == first.held_out
+
+
+@OTHERS
+@pytest.mark.parametrize("name", ["neighbours", "near-copies"])
+def test_groups_that_part_what_depends_cure_nothing(name):
+    if name == "neighbours":
+        x, right = autoregressive(0.9, 900, 2), np.arange(900) // 90
+    else:
+        x = jittered(150, 6, 3, 1e-8)
+        right = rows_within(x, 1e-4)
+    cured = ismcore.fit(x, groups=right, **QUICK)
+    assert not [text for text in cured.warnings if "depend" in text or "nearly equal" in text]
+    assert [text for text in cured.notes if "as groups= says" in text]
+    parted = ismcore.fit(x, groups=np.arange(900), **QUICK)
+    assert [text for text in parted.warnings if "groups=, which part those" in text]
+    assert parted.notes == ()
+
+
+@OTHERS
+def test_validation_samples_cure_a_chain():
+    result = ismcore.fit(autoregressive(0.9, 900, 2), validation=autoregressive(0.9, 200, 2, 1), **QUICK)
+    assert not [text for text in result.warnings if "depend" in text]
+    assert [text for text in result.notes if "the samples given as validation= judge instead" in text]
 
 
 @pytest.mark.parametrize("groups", [np.zeros(50), np.arange(49), np.zeros((50, 2)), [None] * 25 + [1] * 25])

@@ -249,6 +249,7 @@ def _summary(x: np.ndarray, result: FitResult, out: Path) -> dict[str, Any]:
         "seconds": float(result.timings["total"]),
         "status": result.status,
         "warnings": list(result.warnings),
+        "notes": list(result.notes),
         "file": str(out),
     }
 
@@ -263,6 +264,7 @@ def _in_words(summary: dict[str, Any]) -> str:
         f"loss     {loss}{summary['epochs']} epochs, {summary['seconds']:.1f} s",
         *([] if best is None else [f"held out {best:.6g} by {summary['held_out']} rows, after {summary['best_epoch']} epochs"]),
         f"status   {summary['status'].replace('_', ' ')}",
+        *(f"note     {text}" for text in summary["notes"]),
         f"file     {summary['file']}",
     ]
     return "\n".join(lines) + "\n"

@@ -29,6 +29,7 @@ class Finding:
         evidence: The numbers that show it.
         effect: What it does to a fit.
         cure: What to do, or what has been done.
+        cured: Whether arguments of the fit have applied the cure, so that the fit tells it as a note and not as a warning.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Finding:
     evidence: str
     effect: str
     cure: str
+    cured: bool = False
 
     def __str__(self) -> str:
         return f"{self.what}: {self.evidence}; {self.effect}; {self.cure}"
@@ -46,43 +48,46 @@ def _listed(items: Sequence[str], most: int) -> str:
     return ", ".join(items[:most]) + more
 
 
-def bounding(has_atoms: bool, curvature_weight: float) -> str:
+def bounding(curvature_weight: float, by_recipe: bool) -> str:
     """What to do where the loss falls without bound; what has been done already is told as done."""
     dequantise = "dequantise: add noise as wide as the rounding"
-    if curvature_weight == ON_ATOMS and has_atoms:
+    if by_recipe:
         return f"a curvature weight of {curvature_weight:g} was therefore used, which bounds it; you may also {dequantise}"
     if curvature_weight > 0.0:
         return f"the curvature weight of {curvature_weight:g} bounds it; you may also {dequantise}"
     return f"set a curvature_weight, such as {ON_ATOMS:g}, or {dequantise}"
 
 
-def about_repeats(repeated: int, n: int, cure: str) -> Finding:
+def about_repeats(repeated: int, n: int, cure: str, cured: bool = False) -> Finding:
     return Finding(
         "repeated rows",
         f"{repeated} of {n} rows repeat an earlier row",
         f"{repeated / n:.1%} of all",
         "the plain loss falls without bound there, and a held-out row that equals a training row rewards it",
         f"drop the repeats if they are copies; if not, {cure}",
+        cured,
     )
 
 
-def about_atoms(atoms: Sequence[tuple[int, float, float]], cure: str) -> Finding:
+def about_atoms(atoms: Sequence[tuple[int, float, float]], cure: str, cured: bool = False) -> Finding:
     return Finding(
         "atoms",
         "the samples have atoms, values that repeat",
         _listed([f"{value:g} in column {j} ({share:.0%} of the rows)" for j, value, share in atoms], 5),
         "the plain loss, held-out too, falls without bound there",
         cure,
+        cured,
     )
 
 
-def about_steps(steps: Sequence[tuple[int, float]], cure: str) -> Finding:
+def about_steps(steps: Sequence[tuple[int, float]], cure: str, cured: bool = False) -> Finding:
     return Finding(
         "discrete columns",
         "discrete columns, whose few values repeat (atoms)",
         _listed([f"{j} (step {step:g})" if step else f"{j} (uneven steps)" for j, step in steps], 12),
         "the plain loss, held-out too, falls without bound there",
         cure,
+        cured,
     )
 
 
@@ -119,7 +124,7 @@ def about_modes(gap: Gap) -> Finding:
     )
 
 
-def about_series(found: Series, n: int, held_out: str) -> Finding:
+def about_series(found: Series, n: int, held_out: str, cured: bool = False) -> Finding:
     return Finding(
         "dependent rows",
         "rows depend on their neighbours in the order given, as in a chain or a series",
@@ -127,16 +132,18 @@ def about_series(found: Series, n: int, held_out: str) -> Finding:
         f"correlation time is {found.time} rows of {n}",
         "the rows tell less than as many independent ones, and one held out at random beside its neighbours judges nothing",
         held_out or "fit holds out short blocks, spread over the rows; or pass validation=, rows of another chain",
+        cured,
     )
 
 
-def about_copies(found: Copies, held_out: str) -> Finding:
+def about_copies(found: Copies, held_out: str, cured: bool = False) -> Finding:
     return Finding(
         "near-copies",
         "rows nearly equal other rows, as copies with jitter do",
         f"{found.share:.0%} of the rows have another within {found.radius:.2g} standard deviations, the next lie far beyond",
         "the loss rewards a steep step at each, and a held-out row beside its copies rewards it too",
         f"keep one row of each; {held_out or 'or name the rows that belong together by groups='}",
+        cured,
     )
 
 

@@ -28,6 +28,8 @@ class Settings:
         validation: Share of the rows that is held out; 0 where none is, or where the caller gave validation samples.
         holdout: How rows are held out.
         warnings: What was noticed before training, in words.
+        notes: What was chosen before training, in words.
+        bounded_by_recipe: Whether the recipe gave the objective its curvature weight, because values repeat.
 
     The others are as in `fit`.
     """
@@ -49,6 +51,8 @@ class Settings:
     batch_size: int | None
     clip_norm: float | None
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    bounded_by_recipe: bool = False
 
 
 @dataclass(frozen=True, eq=False)
