@@ -142,6 +142,10 @@ RUINED: dict[str, tuple[Draw, tuple[str, ...]]] = {
         lambda n, rng: (lambda z: z[np.abs(z) < 1.0][:n, None])(rng.standard_normal(3 * n)),
         ("hard edges",),
     ),
+    "rounded to 1.7 standard deviations, dequantised": (
+        lambda n, rng: np.round(0.6 * rng.standard_normal((n, 2)) + 0.2) + rng.random((n, 2)),
+        ("noise wider than the samples",),
+    ),
     "Cauchy, d = 1": (lambda n, rng: rng.standard_cauchy((n, 1)), ("heavy tails",)),
     "Cauchy, d = 3": (lambda n, rng: rng.standard_cauchy((n, 3)), ("heavy tails",)),
     "ellipse": (circle, ("fewer dimensions than columns",)),

@@ -9,6 +9,7 @@ from ismcore.samples.edges import edges
 from ismcore.samples.neighbours import neighbours, rows_within
 from ismcore.samples.series import series
 from ismcore.samples.splitting import HoldOut, fold_rows, held_out_rows
+from ismcore.samples.stairs import stairs
 
 OTHERS = pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
 QUICK = {"backend": "autograd", "epochs": 2, "progress": False}
@@ -290,6 +291,48 @@ def test_a_column_alone_is_named_with_its_end():
     (edge,) = edges(np.c_[rng(3).normal(size=1000), 3.0 + rng(4).exponential(size=1000)], np.arange(2))
     assert (edge.column, edge.lower) == (1, True)
     assert edge.value == pytest.approx(3.0, abs=0.02)
+
+
+# Rounded values to which noise was added.
+
+
+@pytest.mark.parametrize(
+    ("deviation", "shift", "step"), [(0.5, 0.0, 1.0), (0.6, 0.3, 1.0), (0.65, 0.0, 25.0), (0.55, 0.2, 1e-3)]
+)
+def test_noise_wider_than_the_samples_is_found(deviation, shift, step):
+    hits = 0
+    for seed in range(10):
+        source = rng(seed)
+        rounded = step * np.round(shift + deviation * source.logistic(scale=np.sqrt(3.0) / np.pi, size=6000))
+        x = np.c_[source.normal(size=6000), rounded + step * source.random(6000)]
+        found = stairs(x, np.arange(2))
+        assert {one.column for one in found} <= {1}
+        hits += len(found) == 1 and found[0].step == pytest.approx(step, rel=0.02)
+    assert hits >= 8
+
+
+@pytest.mark.parametrize("deviation", [0.85, 1.0, 2.0])
+def test_noise_that_is_narrower_is_none(deviation):
+    for seed in range(10):
+        x = np.round(deviation * rng(seed).normal(size=(6000, 1))) + rng(seed + 30).random((6000, 1))
+        assert stairs(x, np.arange(1)) == ()
+
+
+@pytest.mark.parametrize("draw", ["normal", "laplace", "gumbel", "uniform", "exponential", "logistic"])
+def test_other_laws_have_no_stairs(draw):
+    for seed in range(5):
+        assert stairs(getattr(rng(seed), draw)(size=(5000, 4)), np.arange(4)) == ()
+
+
+@OTHERS
+def test_the_advice_to_dequantise_holds_where_it_is_given():
+    x = np.round(rng().normal(size=(5000, 2)) * [0.6, 1.5])
+    assert diagnosis_of(x).coarse == (0,)
+    with pytest.warns(ismcore.IsmWarning, match="normal noise of half a step to column 0, whose step is wider"):
+        ismcore.fit(x, **QUICK)
+    with pytest.warns(ismcore.IsmWarning, match="columns are stairs.*column 0: step 1,"):
+        ismcore.fit(x + rng(1).random(x.shape), **QUICK)
+    assert "noise wider than the samples" not in names(x + 0.5 * rng(1).normal(size=x.shape))
 
 
 # Fewer dimensions than columns.

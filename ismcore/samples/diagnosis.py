@@ -17,6 +17,7 @@ from ismcore.samples.gaps import Gap, emptiest_gap
 from ismcore.samples.neighbours import Copies, Neighbours, neighbours, rows_within
 from ismcore.samples.series import Series, series
 from ismcore.samples.splitting import HoldOut
+from ismcore.samples.stairs import Stairs, is_coarse, stairs
 from ismcore.samples.tails import Tail, tails
 from ismcore.samples.ties import row_groups, ties
 
@@ -54,6 +55,8 @@ class Diagnosis:
         tails: Columns whose standard deviation is set by a few rows.
         effective: (sum w)^2 / sum w^2 of the row weights, where that is small.
         counters: Columns that count the rows.
+        coarse: Discrete columns whose step is wider than their spread.
+        stairs: Columns that are constant on cells wider than their spread.
     """
 
     n: int
@@ -70,6 +73,8 @@ class Diagnosis:
     tails: tuple[Tail, ...] = ()
     effective: float | None = None
     counters: tuple[int, ...] = ()
+    coarse: tuple[int, ...] = ()
+    stairs: tuple[Stairs, ...] = ()
 
     @property
     def has_atoms(self) -> bool:
@@ -144,7 +149,8 @@ class Diagnosis:
             parted: Whether arguments of the fit, `groups` or `validation`, part the rows that depend on each other from those
                 that judge them.
         """
-        cure, bounded = findings.bounding(curvature_weight, bounded_by_recipe), curvature_weight > 0.0 and not bounded_by_recipe
+        cure = findings.bounding(curvature_weight, bounded_by_recipe, self.coarse)
+        bounded = curvature_weight > 0.0 and not bounded_by_recipe
         found: list[Finding] = []
         # In one column repeated rows are ties, and told of as atoms or as a discrete column.
         if self.d > 1 and self.repeated >= max(2.0, REPEATED_SHARE * self.n):
@@ -165,6 +171,8 @@ class Diagnosis:
             found.append(findings.about_edges(self.edges))
         if self.tails:
             found.append(findings.about_tails(self.tails))
+        if self.stairs:
+            found.append(findings.about_stairs(self.stairs))
         if self.effective is not None:
             found.append(findings.about_weights(self.effective, self.n))
         if self.n < self.d:
@@ -264,6 +272,8 @@ def diagnosis_of(x: np.ndarray, dtype: str = "float64", weight: np.ndarray | Non
         tails(x, smooth, span),
         effective,
         counters,
+        tuple(j for j, step in tied.steps if is_coarse(step, float(x[:, j].std()))),
+        stairs(x, smooth),
     )
 
 

@@ -10,6 +10,7 @@ from ismcore.samples.edges import Edge
 from ismcore.samples.gaps import Gap
 from ismcore.samples.neighbours import Copies
 from ismcore.samples.series import Series
+from ismcore.samples.stairs import Stairs
 from ismcore.samples.tails import Tail
 
 __all__ = ["ON_ATOMS", "Finding"]
@@ -48,9 +49,21 @@ def _listed(items: Sequence[str], most: int) -> str:
     return ", ".join(items[:most]) + more
 
 
-def bounding(curvature_weight: float, by_recipe: bool) -> str:
-    """What to do where the loss falls without bound; what has been done already is told as done."""
+def bounding(curvature_weight: float, by_recipe: bool, coarse: Sequence[int] = ()) -> str:
+    """What to do where the loss falls without bound; what has been done already is told as done.
+
+    Args:
+        curvature_weight: That of the fit's objective.
+        by_recipe: Whether the recipe gave it that.
+        coarse: Discrete columns that uniform noise leaves stairs of.
+    """
     dequantise = "dequantise: add noise as wide as the rounding"
+    if coarse:
+        columns = _listed([str(column) for column in coarse], 12)
+        dequantise += (
+            f", but normal noise of half a step to column {columns}, whose step is wider than its spread: uniform noise "
+            "would leave stairs, with a score of 0 between jumps"
+        )
     if by_recipe:
         return f"a curvature weight of {curvature_weight:g} was therefore used, which bounds it; you may also {dequantise}"
     if curvature_weight > 0.0:
@@ -166,6 +179,16 @@ def about_tails(tails: Sequence[Tail]) -> Finding:
         _listed([f"column {t.column}: {t.deviation:.3g}, and {t.quartiles:.3g} by the quartiles" for t in tails], 6),
         "in this unit the other rows have hardly any spread, and their score is not learned",
         "fit z = numpy.arcsinh((x - median) / interquartile range): the score of x is z' psi(z) + z'' / z'",
+    )
+
+
+def about_stairs(found: Sequence[Stairs]) -> Finding:
+    return Finding(
+        "noise wider than the samples",
+        "columns are stairs, as rounded values are to which uniform noise was added, of steps wider than their spread",
+        _listed([f"column {s.column}: step {s.step:.3g}, standard deviation {s.deviation:.3g}" for s in found], 6),
+        "the score of the stairs is learned, which is 0 on each and a jump between them, and not that of what was rounded",
+        "add normal noise of half a step instead, which smooths them and adds its variance to the law, or measure finer",
     )
 
 
