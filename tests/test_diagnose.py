@@ -1,5 +1,7 @@
 """`ismcore.diagnose` and what `fit` does by it: faults of several laws, sizes and dimensions are found, and the cures act."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -459,3 +461,108 @@ def test_findings_are_the_warnings_of_a_fit():
     with pytest.warns(ismcore.IsmWarning, match="z = log x"):
         result = ismcore.fit(x, **QUICK)
     assert str(ismcore.diagnose(x).findings[0]) in result.warnings
+
+
+# What fits come to; of 20 samples each, and beside the normal law: `python bench/diagnose.py --fits 20`.
+
+
+def error_at(result, at):
+    """Relative error of a score whose truth is that of N(0, I)."""
+    return np.mean((result.score(at) + at) ** 2) / np.mean(at**2)
+
+
+def normal_chain(correlation, n, d, seed):
+    x = rng(seed).normal(size=(n, d))
+    for i in range(1, n):
+        x[i] = correlation * x[i - 1] + np.sqrt(1.0 - correlation**2) * x[i]
+    return x
+
+
+def normal_copies(n, seed):
+    x = np.repeat(rng(seed).normal(size=(n // 6, 3)), 6, axis=0)
+    return rng(seed + 1).permutation(x + 1e-5 * rng(seed + 2).normal(size=x.shape))
+
+
+@OTHERS
+@pytest.mark.parametrize("name", ["chain", "copies"])
+def test_fits_of_dependent_rows_are_far_better_than_where_each_row_is_held_out_for_itself(name):
+    x = normal_chain(0.985, 2500, 3, 8) if name == "chain" else normal_copies(1500, 8)
+    at = rng(9).normal(size=(3000, x.shape[1]))
+    found, by_row = (
+        error_at(ismcore.fit(x, backend="autograd", progress=False, **more), at) for more in ({}, {"groups": np.arange(len(x))})
+    )
+    assert found < 0.25 * by_row
+
+
+@pytest.mark.parametrize("name", ["sorted", "classes", "a distance"])
+def test_rows_in_an_order_that_means_nothing_are_held_out_as_shuffled_ones_are(name):
+    x = {
+        "sorted": lambda: sorted_by(lambda x: x[:, 2], 900),
+        "classes": lambda: in_classes(3, 900),
+        "a distance": lambda: sorted_by(lambda x: (x**2).sum(axis=1), 900),
+    }[name]()
+    assert diagnosis_of(x).holdout == diagnosis_of(rng(3).permutation(x)).holdout == HoldOut("rows")
+    place = np.flatnonzero(held_out_rows(x, 0.2, 0, HoldOut("rows")).held_out)
+    assert np.histogram(place, 9, (0, 900))[0].min() > 8  # 20 each in the mean, 4 its deviation
+
+
+# Warnings as errors; of 20 samples each: the same command.
+
+
+def ring(n, seed):
+    angle = rng(seed).uniform(0.0, 2.0 * np.pi, n)
+    return 2.0 * np.c_[np.cos(angle), np.sin(angle)] + 0.3 * rng(seed + 1).normal(size=(n, 2))
+
+
+def moons(n, seed):
+    angle, upper = rng(seed).uniform(0.0, np.pi, n), rng(seed + 1).random(n) < 0.5
+    arc = np.where(upper, [np.cos(angle), np.sin(angle)], [1.0 - np.cos(angle), 0.5 - np.sin(angle)]).T
+    return arc + 0.2 * rng(seed + 2).normal(size=(n, 2))
+
+
+def mixture(n, seed):
+    centres = np.array([[0.0, 0.0, 2.0], [2.0, 0.0, 0.0], [0.0, -2.0, 0.0]])
+    return centres[rng(seed).integers(0, 3, n)] + 0.8 * rng(seed + 1).normal(size=(n, 3))
+
+
+CLEAN = {
+    "normal": lambda seed: rng(seed).normal(size=(800, 3)) @ rng(1).normal(size=(3, 3)),
+    "mixture": lambda seed: mixture(1200, seed),
+    "ring": lambda seed: ring(1200, seed),
+    "moons": lambda seed: moons(1200, seed),
+}
+
+
+@pytest.mark.parametrize("name", CLEAN)
+def test_clean_samples_raise_nothing_where_warnings_are_errors(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ismcore.IsmWarning)
+        ismcore.fit(CLEAN[name](60), backend="autograd", progress=False)
+
+
+RUIN = {
+    "chain": lambda: autoregressive(0.9, 700, 3),
+    "near-copies": lambda: jittered(200, 4, 2, 1e-4),
+    "copies": lambda: np.repeat(rng().normal(size=(200, 2)), 3, axis=0),
+    "edge": lambda: rng().exponential(size=(1000, 1)),
+    "angle": lambda: rng().vonmises(np.pi, 1.0, 1200),
+    "tails": lambda: rng().standard_cauchy(1000),
+    "curve": lambda: ellipse(rng().uniform(0.0, 6.3, 800)),
+    "collinear": lambda: rng().normal(size=(400, 2)) @ [[1.0, 0.0, 2.0], [0.0, 1.0, -1.0]],
+    "compositions": lambda: rng().dirichlet([2.0, 3.0, 4.0], 500),
+    "rounded": lambda: np.round(rng().normal(size=(600, 2))),
+    "row numbers": lambda: np.c_[rng().normal(size=400), np.arange(400)],
+    "transposed": lambda: rng().normal(size=(2, 60)),
+    "modes far apart": lambda: np.r_[rng().normal(size=500), 12.0 + rng(1).normal(size=300)],
+    "noise wider than the samples": lambda: np.round(0.6 * rng().normal(size=5000)) + rng(1).random(5000),
+}
+
+
+@pytest.mark.parametrize("name", RUIN)
+def test_ruined_samples_raise_where_warnings_are_errors(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ismcore.IsmWarning)
+        with pytest.raises(ismcore.IsmWarning) as raised:
+            ismcore.fit(RUIN[name](), **QUICK)
+    assert raised.value.result.warnings[0] == str(raised.value)
+    assert "the baseline" not in str(raised.value)
