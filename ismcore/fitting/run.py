@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from ismcore.backend.contract import Backend
+from ismcore.coordinates import Coordinates
 from ismcore.errors import CallbackFailed, Diverged
 from ismcore.files.checkpoints import Checkpoint, CheckpointWriter
 from ismcore.results.result import FitResult, versions
@@ -50,12 +51,12 @@ class Run:
             followers,
         )
         self.data = Data.of(settings, samples)
-        self._findings = _findings(settings, samples, diagnosis)
+        self._findings = _findings(settings, samples, diagnosis, self.data.problem.coordinates)
         self._versions = versions(engine.packages)
         self._save: CheckpointWriter | None = None
         if where is not None:
             about = samples.fingerprints(), self.data.held_out_rows, self._versions
-            self._save = CheckpointWriter(where, settings, self.data.problem.standardizer, *about)
+            self._save = CheckpointWriter(where, settings, self.data.problem.coordinates, *about)
 
     def __call__(self, run_state: RunState, *, alone: bool = True) -> FitResult:
         """Take the steps, unless the run has ended already.
@@ -110,7 +111,7 @@ class Run:
     def _result(self, run_state: RunState) -> FitResult:
         result = FitResult.of(
             self._settings,
-            self.data.problem.standardizer,
+            self.data.problem.coordinates,
             run_state,
             self.data.held_out_rows,
             timings={"total": time.monotonic() - self._began},
@@ -129,18 +130,24 @@ class Run:
             training=run_state.losses[0 if run_state.best is None else run_state.best.epoch - 1 :],
             standard_error=0.0 if baseline is None else baseline.standard_error,
         )
-        said += self._settings.objective.advice(self.data.problem.x, self.data.problem.standardizer, self._settings.dtype)
+        said += self._settings.objective.advice(self.data.problem.x, self.data.problem.coordinates, self._settings.dtype)
         beside = compare_with_kernel(self._engine, self.data.problem, self.data.held_out, run_state.params, self._diagnosis)
         said += tuple(text for text in (compared, beside) if text)
         noted = notes_for(self._findings, validation, weight)
         return replace(result, baseline=baseline, warnings=said + result.warnings, notes=result.notes + noted)
 
 
-def _findings(settings: Settings, samples: Samples, diagnosis: Diagnosis) -> tuple[Finding, ...]:
+def _findings(settings: Settings, samples: Samples, diagnosis: Diagnosis, coordinates: Coordinates) -> tuple[Finding, ...]:
     """What was found in the samples, with the cures that the fit has applied told as applied."""
     held_out, parted = _held_out_by(settings, samples, diagnosis)
-    weight, recipe = settings.objective.least_curvature_weight, settings.bounded_by_recipe
-    return diagnosis.findings_for(weight, held_out, bounded_by_recipe=recipe, parted=parted)
+    return diagnosis.findings_for(
+        settings.objective.least_curvature_weight,
+        held_out,
+        _scaled_by(coordinates, settings),
+        bounded_by_recipe=settings.bounded_by_recipe,
+        parted=parted,
+        drawn_in=coordinates.transform is not None,
+    )
 
 
 def _held_out_by(settings: Settings, samples: Samples, diagnosis: Diagnosis) -> tuple[str, bool]:
@@ -161,6 +168,15 @@ def _held_out_by(settings: Settings, samples: Samples, diagnosis: Diagnosis) -> 
         "blocks": "short blocks, spread over the rows and apart from those trained on, were therefore held out",
         "near-copies": "rows near each other were therefore held out together",
     }.get(settings.holdout.by, ""), False
+
+
+def _scaled_by(coordinates: Coordinates, settings: Settings) -> str:
+    """How columns are scaled where tails are heavy, in words; "" by their standard deviations, or not."""
+    if coordinates.transform is not None:
+        return f"transform={coordinates.transform!r} was applied, around the median, in units of the interquartile range"
+    if settings.standardize == "robust":
+        return 'the columns were scaled by their interquartile range; transform="asinh" would draw in the tails too'
+    return ""
 
 
 def best_of(results: list[FitResult]) -> FitResult:

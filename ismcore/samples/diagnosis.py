@@ -138,16 +138,25 @@ class Diagnosis:
         return self.findings_for()
 
     def findings_for(
-        self, curvature_weight: float = 0.0, held_out: str = "", *, bounded_by_recipe: bool = False, parted: bool = False
+        self,
+        curvature_weight: float = 0.0,
+        held_out: str = "",
+        scaled: str = "",
+        *,
+        bounded_by_recipe: bool = False,
+        parted: bool = False,
+        drawn_in: bool = False,
     ) -> tuple[Finding, ...]:
         """All that was found, with the cures that a fit has applied already told as applied.
 
         Args:
             curvature_weight: That of the fit's objective.
             held_out: How the fit holds rows out, in words.
+            scaled: How the fit scales columns because of heavy tails, in words.
             bounded_by_recipe: Whether the recipe gave it that weight, and not the user.
             parted: Whether arguments of the fit, `groups` or `validation`, part the rows that depend on each other from those
                 that judge them.
+            drawn_in: Whether an argument of the fit, `transform`, draws the tails in.
         """
         cure = findings.bounding(curvature_weight, bounded_by_recipe, self.coarse)
         bounded = curvature_weight > 0.0 and not bounded_by_recipe
@@ -170,7 +179,7 @@ class Diagnosis:
         if self.edges:
             found.append(findings.about_edges(self.edges))
         if self.tails:
-            found.append(findings.about_tails(self.tails))
+            found.append(findings.about_tails(self.tails, scaled, drawn_in))
         if self.stairs:
             found.append(findings.about_stairs(self.stairs))
         if self.effective is not None:

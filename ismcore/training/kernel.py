@@ -11,11 +11,11 @@ import math
 import numpy as np
 
 from ismcore.backend.contract import Backend
+from ismcore.coordinates import Coordinates
 from ismcore.errors import SamplesError
 from ismcore.objectives import DenoisingScoreMatching, NoiseConditionalScoreMatching
 from ismcore.ops import Params
 from ismcore.problem import Problem
-from ismcore.samples.checks import Standardizer
 from ismcore.samples.diagnosis import Diagnosis
 from ismcore.seeds import stream
 from ismcore.training.baseline import compared_rows, score_and_diagonal
@@ -59,7 +59,7 @@ def compare_with_kernel(
     if held_out is None or unjudged or blurred or min(problem.n, held_out.n) < FEWEST:
         return ""
     try:
-        units = Standardizer.of(problem.x, problem.row_weight)
+        units = Coordinates.standardizing(problem.x, problem.row_weight)
     except SamplesError:  # not standardised for training either
         return ""
     held_out = compared_rows(held_out)  # which the backend has a compiled program for
