@@ -375,11 +375,12 @@ def raised_table(samples: int) -> list[str]:
     return [*lines, f"| ruined, one of each kind above | {sum(ruined)} of {len(ruined)} | |"]
 
 
+FITS_BEGIN = "\n## Fits of such samples\n"
 FITS = """
 ## Fits of such samples
 
-Made by `python bench/diagnose.py --fits {samples}`: default fits on autograd, {samples} samples each. The error is relative,
-E |psi - score|^2 / E |score|^2 at fresh points.
+Made by `python bench/diagnose.py --fits {samples}`: default fits on autograd, {samples} samples each. The error is relative, E |psi - score|^2 /
+E |score|^2 at fresh points.
 
 Rows that depend on each other: N(0, I), n = 5000, beside the normal law in closed form on the same rows. To be at most 3 times
 its error in the median, each warned of.
@@ -401,14 +402,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fits", type=int, default=0, metavar="N", help="measure fits of N samples each, and not the findings")
     samples = parser.parse_args().fits
-    findings, mark, fits = PAGE.read_text().partition("\n## Fits of such samples\n")
     if samples:
-        parts = {"dependent": dependent_table(samples), "order": order_table(samples), "raised": raised_table(samples)}
-        PAGE.write_text(findings + FITS.format(samples=samples, **{name: "\n".join(lines) for name, lines in parts.items()}))
+        fits = {"dependent": dependent_table(samples), "order": order_table(samples), "raised": raised_table(samples)}
+        part = FITS.format(samples=samples, **{name: "\n".join(lines) for name, lines in fits.items()})
+        PAGE.write_text(PAGE.read_text().partition(FITS_BEGIN)[0] + part)
         return
     parts = {"clean": clean_table(), "expected": expected_table(), "ruined": ruined_table()}
     tables = {name: "\n".join(lines) for name, lines in parts.items()}
-    PAGE.write_text(TEXT.format(seconds=seconds(), samples=CLEAN_SAMPLES, few=RUINED_SAMPLES, **tables) + mark + fits)
+    page = TEXT.format(seconds=seconds(), samples=CLEAN_SAMPLES, few=RUINED_SAMPLES, **tables)
+    PAGE.write_text(page + "".join(PAGE.read_text().partition(FITS_BEGIN)[1:]))
 
 
 if __name__ == "__main__":
