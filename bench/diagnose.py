@@ -379,8 +379,8 @@ FITS_BEGIN = "\n## Fits of such samples\n"
 FITS = """
 ## Fits of such samples
 
-Made by `python bench/diagnose.py --fits {samples}`: default fits on autograd, {samples} samples each. The error is relative, E |psi - score|^2 /
-E |score|^2 at fresh points.
+Made by `python bench/diagnose.py --fits {samples}`: default fits on autograd, {samples} samples each.
+The error is relative, E |psi - score|^2 / E |score|^2 at fresh points.
 
 Rows that depend on each other: N(0, I), n = 5000, beside the normal law in closed form on the same rows. To be at most 3 times
 its error in the median, each warned of.

@@ -566,3 +566,21 @@ def test_ruined_samples_raise_where_warnings_are_errors(name):
             ismcore.fit(RUIN[name](), **QUICK)
     assert raised.value.result.warnings[0] == str(raised.value)
     assert "the baseline" not in str(raised.value)
+
+
+# What a fit says of its end.
+
+
+@OTHERS
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"epochs": 4}, "the held-out loss was still falling at the last epoch"),
+        ({"optimizer": ismcore.Adam(30.0), "epochs": 60, "schedule": "constant"}, "learning rate"),
+        ({"optimizer": ismcore.Adam(8.0), "epochs": 60, "batch_size": 64}, "learning rate"),
+    ],
+)
+def test_a_fit_that_is_not_done_or_takes_wild_steps_says_so(options, said):
+    x = mixture(1000, 3)
+    result = ismcore.fit(x, backend="autograd", progress=False, **options)
+    assert [text for text in result.warnings if said in text]
