@@ -28,18 +28,23 @@ class InUnits(nn.Module):
     Its variables are those of `inner`, under the same names. An energy is not divided.
     """
 
-    inner: nn.Module
+    ismcore_network: nn.Module  # its submodules share our scope, so that no name of theirs may be one of ours
     mean: tuple[float, ...]
     scale: tuple[float, ...]
     energy: bool = False
 
     def setup(self) -> None:
         """See `flax.linen.Module.setup`."""
-        nn.share_scope(self, self.inner)
+        nn.share_scope(self, self.ismcore_network)
+
+    @property
+    def inner(self) -> nn.Module:
+        """The network of standardised samples."""
+        return self.ismcore_network
 
     def __call__(self, x: Array, *context: Array) -> Array:
         """The score in 1/[x], or the energy, at x in [x]."""
-        return in_units(self.inner, self.mean, self.scale, x, *context, energy=self.energy)
+        return in_units(self.ismcore_network, self.mean, self.scale, x, *context, energy=self.energy)
 
 
 @dataclass(frozen=True, eq=False)
