@@ -11,10 +11,11 @@ import numpy as np
 
 from ismcore import Hutchinson
 from ismcore.calculus import ScoreFn
-from ismcore.errors import SamplesError
+from ismcore.errors import IsmError, ModelError, SamplesError
 from ismcore.losses import CallerCalculus
 from ismcore.ops import Array, Ops
 from ismcore_jax.ops import JaxOps
+from ismcore_jax.reasons import reason
 
 __all__ = ["ArrayCalculus", "Divergence", "Score", "Weight", "calculus_at", "vjp"]
 
@@ -57,7 +58,13 @@ class ArrayCalculus(CallerCalculus[jax.Array]):
 
     def compute(self, quantity: Callable[[], Array], /) -> jax.Array:
         """See `CallerCalculus.compute`."""
-        value: jax.Array = quantity()
+        try:
+            value: jax.Array = quantity()
+        except Exception as error:  # whatever JAX raises of a function that it traces
+            words = None if isinstance(error, IsmError) else reason(error)
+            if words is None:
+                raise
+            raise ModelError(f"score_fn cannot be differentiated: {words}") from error
         return value if self.differentiable else jax.lax.stop_gradient(value)
 
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
@@ -134,7 +141,9 @@ def _axes(array: Array) -> frozenset[str]:
 
 def _varying(x: Array, axes: frozenset[str]) -> Array:
     new = tuple(sorted(axes - _axes(x)))
-    return jax.lax.pcast(x, new, to="varying") if hasattr(jax.lax, "pcast") else jax.lax.pvary(x, new)
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(x, new, to="varying")
+    return getattr(jax.lax, "pvary")(x, new)  # noqa: B009  (its name before 0.8, which newer stubs do not have)
 
 
 def _unit(i: Any, like: jax.Array) -> jax.Array:

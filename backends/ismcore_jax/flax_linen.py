@@ -11,14 +11,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
 
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.models import Frame
 from ismcore.ops import Array
 from ismcore.seeds import stream
-from ismcore_jax.forms import Form, JaxModel, adopt_tree, digest, in_units, layout_of, rows_of, widened
+from ismcore_jax.forms import Form, JaxModel, adopt_tree, digest, in_units, layout_of, path_name, rows_of, widened
 
 __all__ = ["InUnits", "LinenForm", "adopt_linen"]
 
@@ -92,7 +91,9 @@ def adopt_linen(model: Any, sample: tuple[np.ndarray, ...], trained: Any = None)
     try:
         if variables is None:
             if trained is not None:
-                raise ModelError(f"{title} has no parameters yet, so none can be held: bind it, or pass a pair (module, params)")
+                raise ModelError(
+                    f"{title} has no parameters yet, so none can be held: bind it, or pass a pair (module, params)"
+                )
             return _drawn(module, title, sample)
         constants = {name: value for name, value in variables.items() if name != "params"}
         return adopt_tree(LinenForm(module, title, constants, as_pair), variables["params"], sample, trained=trained)
@@ -154,7 +155,7 @@ def _check_initialisers(title: str, start: _Initialisers, initial: Any) -> None:
     """Refuse initialisers that look at x, as those of Glow's ActNorm: here they would see a few numbers, not the samples."""
     moved = _Initialisers(start.module, tuple(2.0 * batch + 1.0 for batch in start.arguments)).variables(jax.random.key(0))
     same = jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b, equal_nan=True)), initial, moved)
-    names = [".".join(path[1:]) for path, equal in flatten_dict(same).items() if not equal]
+    names = [path_name(path[1:]) for path, equal in jax.tree_util.tree_leaves_with_path(same) if not equal]
     if names:
         raise ModelError(
             f"{title} draws {', '.join(names)} from the rows that it is first called with: call module.init(key, x) with your "

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ismcore.backend import DTYPES
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.models import Frame, UserModel, takes_rows
@@ -22,8 +23,21 @@ from ismcore.models.trees import as_array, is_leaf_list, named
 from ismcore.ops import Array, Params
 from ismcore_jax.backend import _name as device_name
 from ismcore_jax.pickling import pickled
+from ismcore_jax.reasons import reason
 
-__all__ = ["Form", "JaxModel", "Layout", "adopt_tree", "brief", "digest", "in_units", "layout_of", "rows_of", "widened"]
+__all__ = [
+    "Form",
+    "JaxModel",
+    "Layout",
+    "adopt_tree",
+    "brief",
+    "digest",
+    "in_units",
+    "layout_of",
+    "path_name",
+    "rows_of",
+    "widened",
+]
 
 
 class Form(ABC):
@@ -192,9 +206,20 @@ class JaxModel(UserModel):
         """See `UserModel.output`."""
         arguments = (x,) if context is None else (x, context)
         found: Array = self.layout.call(partial(self.form.call, self.tree(params)), *arguments)
-        # the 64-bit scope makes plain constants float64, which the network did not ask for; what is narrower stays, to be seen
-        wider = jnp.promote_types(found.dtype, x.dtype) != x.dtype
-        return found.astype(x.dtype) if wider else found
+        # the 64-bit scope makes plain constants float64, which the network did not ask for
+        if jnp.promote_types(found.dtype, x.dtype) != x.dtype:
+            return found.astype(x.dtype)
+        if found.dtype != x.dtype:
+            instead = f", or fit with dtype={found.dtype.name!r}" if found.dtype.name in DTYPES else ""
+            raise ModelError(
+                f"{self.title} returns {found.dtype} for samples of {x.dtype}, so something in it is fixed to {found.dtype}: "
+                f"let it follow its input (Flax: dtype=None){instead}"
+            )
+        return found
+
+    def explained(self, error: BaseException) -> str:
+        """See `UserModel.explained`."""
+        return reason(error) or super().explained(error)
 
     def native(self, engine: Calculus, params: Params, frame: Frame, into: Any = None) -> Any:
         """See `UserModel.native`."""
@@ -237,7 +262,7 @@ def adopt_tree(
         tree, frozen = _parted(form.title, tree, trained)
         form = PartForm(form, frozen)
     leaves, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf_list)
-    found = named([(_name(path), leaf) for path, leaf in leaves])
+    found = named([(path_name(path), leaf) for path, leaf in leaves])
     if not found:
         which = " that the filter selects" if isinstance(form, PartForm) else ""
         raise ModelError(f"{form.title} has no parameters{which}, so there is nothing to fit")
@@ -270,7 +295,10 @@ def layout_of(
 
     try:
         return found(flat_context=False)
-    except ModelError:
+    except ModelError as error:
+        words = reason(error.__cause__)
+        if words is not None:
+            raise ModelError(f"{title} cannot be traced: {words}") from error.__cause__
         if len(sample) == 2 and sample[1].shape[1] == 1:
             with suppress(ModelError):
                 return found(flat_context=True)
@@ -312,7 +340,7 @@ def _abstract(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jnp.zeros(0).dtype)  # type: ignore[no-untyped-call]
 
 
-def _name(path: tuple[Any, ...]) -> str:
+def path_name(path: tuple[Any, ...]) -> str:
     """A leaf's path, joined by dots."""
     return ".".join(_steps(path)) or "params"
 

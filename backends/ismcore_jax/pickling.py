@@ -18,8 +18,8 @@ _PUBLIC = ("jax.numpy", "jax.nn", "jax.scipy.special", "jax.lax", "jax.nn.initia
 class _Pickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
         """A function that a public module has, by its name there."""
-        name = getattr(value, "__name__", None) if callable(value) else None
-        for module in _PUBLIC if isinstance(name, str) else ():
+        name = getattr(value, "__name__", "") if callable(value) else ""
+        for module in _PUBLIC if name else ():
             if getattr(sys.modules.get(module), name, None) is value:
                 return _found, (module, name)
         return NotImplemented

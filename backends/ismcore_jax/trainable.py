@@ -15,12 +15,12 @@ class Trainable:
         ismcore.fit(x, model=ismcore_jax.Trainable(net, filter_spec))
 
     Args:
-        model: A network of Flax or Equinox, or a `ScoreFunction` of JAX, that has its parameters: a linen module comes bound, or
-            as a pair.
+        model: A network of Flax or Equinox, or a `ScoreFunction` of JAX, that has its parameters: a linen module comes bound,
+            or as a pair.
         filter_spec: What is trained, as the network's framework says it:
 
-            - Equinox: what `equinox.partition` takes, a tree of booleans or of functions (leaf) -> bool in the network's form, or a
-              beginning of it. Of what it selects, the arrays of floats are trained.
+            - Equinox: what `equinox.partition` takes, a tree of booleans or of functions (leaf) -> bool in its form, or
+              a beginning of it. Of what it selects, the arrays of floats are trained.
             - NNX: a filter as of `nnx.split` and `nnx.DiffState`: a type of variable (`nnx.LoRAParam`), a function
               (path, variable) -> bool, `nnx.PathContains("head")`, `nnx.All(...)`, ...
             - linen and functions: a tree of booleans in the form of the params, or a beginning of it, as a mask of optax; or a

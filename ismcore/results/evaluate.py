@@ -16,7 +16,7 @@ from ismcore.models import Model, NoiseConditional, Standardized, check_params
 from ismcore.models.conditional import as_context
 from ismcore.objectives import ImplicitScoreMatching, LossInputs, NoiseConditionalScoreMatching, Objective
 from ismcore.ops import Params
-from ismcore.plugins.adoption import adopted, device_for, no_model
+from ismcore.plugins.adoption import adopted, device_for, failures_named, no_model
 from ismcore.plugins.lookup import choose, load_backend
 from ismcore.problem import Loss
 from ismcore.samples.checks import Standardizer, as_samples, as_weights
@@ -148,7 +148,7 @@ def evaluate(
     given = None if context is None else context_for(model, objective, context, len(samples))
     if given is not None:
         inputs["noise_scale" if isinstance(objective, NoiseConditionalScoreMatching) else "context"] = given
-    with engine.scope():
+    with failures_named(model), engine.scope():
         at, points = engine.asarrays(checked), engine.asarray(samples)
         value, gradient = engine.loss_and_gradient(loss)(at, points, engine.asarrays(inputs))
         found = Evaluation(
@@ -184,5 +184,5 @@ def check_language(model: Model, backend: str) -> None:
 
 
 def _terms(engine: Backend, loss: Loss, params: Params, x: np.ndarray, inputs: LossInputs) -> np.ndarray:
-    with engine.scope():
+    with failures_named(loss.model), engine.scope():
         return engine.to_numpy(loss.terms(engine, engine.asarrays(params), engine.asarray(x), engine.asarrays(inputs)))
