@@ -1,7 +1,8 @@
-"""torch under ismcore's contract: torch.func for tier 0, double backward and torch.optim for the loop."""
+"""torch under ismcore's contract: double backward on the tape, and under a transform of torch.func, torch.func."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from ismcore.calculus import ScoreFn
 from ismcore.ops import Array, Ops, Params
 from ismcore.optimizers.state import TrainState
 from ismcore.problem import Problem
-from ismcore_torch.calculus import vjp
+from ismcore_torch.calculus import is_recorded, value_and_grad, vjp
 from ismcore_torch.ops import TorchOps
 from ismcore_torch.session import TorchSession
 
@@ -89,17 +90,11 @@ class TorchBackend(Backend):
 
     def value_and_grad(self, f: Callable[..., Array], /) -> Callable[..., tuple[Array, Params]]:
         """See `Backend.value_and_grad`."""
-        together = torch.func.grad_and_value(f)
-
-        def swapped(*args: Array) -> tuple[Array, Params]:
-            gradient, value = together(*args)
-            return value, gradient
-
-        return swapped
+        return partial(value_and_grad, f)
 
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         """See `Calculus.vjp`."""
-        return vjp(f, x)
+        return vjp(f, x, keep_graph=is_recorded() or x.requires_grad)
 
     def synchronize(self) -> None:
         """See `Backend.synchronize`."""
