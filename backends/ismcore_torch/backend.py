@@ -12,8 +12,10 @@ from ismcore.backend.forks import is_forked
 from ismcore.calculus import ScoreFn
 from ismcore.ops import Array, Ops, Params
 from ismcore.optimizers.state import TrainState
-from ismcore.problem import Problem
+from ismcore.objectives import LossInputs
+from ismcore.problem import Loss, Problem
 from ismcore_torch.calculus import is_recorded, value_and_grad, vjp
+from ismcore_torch.faults import in_words
 from ismcore_torch.ops import TorchOps
 from ismcore_torch.session import TorchSession
 
@@ -95,6 +97,14 @@ class TorchBackend(Backend):
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         """See `Calculus.vjp`."""
         return vjp(f, x, keep_graph=is_recorded() or x.requires_grad)
+
+    def loss_and_gradient(self, loss: Loss) -> Callable[[Params, Array, LossInputs], tuple[Array, Params]]:
+        """See `Backend.loss_and_gradient`."""
+        return in_words(loss.model, super().loss_and_gradient(loss))
+
+    def loss(self, loss: Loss) -> Callable[[Params, Array, LossInputs], Array]:
+        """See `Backend.loss`."""
+        return in_words(loss.model, super().loss(loss))
 
     def synchronize(self) -> None:
         """See `Backend.synchronize`."""
