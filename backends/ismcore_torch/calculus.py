@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ __all__ = [
     "calculus_at",
     "in_transform",
     "is_recorded",
-    "math_attention",
+    "twice_differentiable",
     "value_and_grad",
     "vjp",
 ]
@@ -52,15 +53,33 @@ def _set_kernels(enabled: tuple[bool, ...]) -> None:
 _ATTENTION = SharedSetting("torch's attention kernels", _kernels, _set_kernels, exclusive=False)
 
 
-def math_attention() -> AbstractContextManager[object]:
-    """Attention by products and a softmax, as torch's fused kernels have no second derivative; afterwards as before.
+def _stance() -> Any:
+    return torch._dynamo.eval_frame._stance
 
-    What is computed inside can be differentiated again, inside or later: the kernel is chosen when the function is called, not
-    when its derivative is taken.
+
+def _set_stance(stance: Any) -> None:
+    torch._dynamo.eval_frame._set_stance(stance)
+
+
+_UNCOMPILED = SharedSetting("torch's compiled functions", _stance, _set_stance, exclusive=False)
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Attention by products and a softmax, and compiled parts called uncompiled, as neither else has a second derivative.
+
+    Afterwards all is as before. What is computed inside can be differentiated again, inside or later: the kernel is chosen
+    when the function is called, not when its derivative is taken.
     """
     if torch.compiler.is_compiling():
-        return sdpa_kernel(SDPBackend.MATH)
-    return _ATTENTION.hold((False, False, False, True))
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+        return
+    with ExitStack() as held:
+        held.enter_context(_ATTENTION.hold((False, False, False, True)))
+        if "torch._dynamo" in sys.modules:  # else nobody has compiled anything
+            held.enter_context(_UNCOMPILED.hold(torch._dynamo.eval_frame.DynamoStance("force_eager")))
+        yield
 
 
 def in_transform() -> bool:
@@ -80,10 +99,10 @@ def vjp(f: ScoreFn, x: Array, *, keep_graph: bool) -> tuple[Array, Callable[[Arr
         keep_graph: Whether the results can be differentiated again on the tape, in x and in what f holds.
     """
     if in_transform():
-        with math_attention():
+        with twice_differentiable():
             psi, pull, *_ = torch.func.vjp(f, x)
         return psi, lambda v: pull(v)[0]
-    with torch.inference_mode(False), torch.enable_grad(), math_attention():
+    with torch.inference_mode(False), torch.enable_grad(), twice_differentiable():
         # a node of its own: what f holds of x beside its argument is a constant here
         at = x.view_as(x) if x.requires_grad else (x.clone() if x.is_inference() else x.detach()).requires_grad_()
         psi = f(at)

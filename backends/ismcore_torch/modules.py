@@ -5,18 +5,19 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from ismcore.calculus import Calculus
+from ismcore.coordinates import Coordinates
 from ismcore.errors import ModelError
 from ismcore.models import Frame, UserModel
 from ismcore.models.trees import as_array
 from ismcore.ops import Array, Params
-from ismcore_torch.calculus import in_transform
+from ismcore_torch.calculus import ArrayCalculus, in_transform
 from ismcore_torch.checks import (
     check_apart,
     check_copyable,
@@ -87,15 +88,16 @@ class TorchModule(UserModel):
 
     def output(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
         """See `UserModel.output`."""
-        found: torch.Tensor = self._called(self._caller(params, x.dtype, x.device), x, context)
+        found: torch.Tensor = self._called(self._caller(params, x), x, context)
         return found
 
     def _called(self, call: Callable[..., Any], x: Array, context: Array | None) -> Any:
         arguments = (x,) if context is None else (x, context[:, 0] if self.flat_context else context)
         return torch.func.vmap(call)(*arguments) if self.per_row else call(*arguments)
 
-    def _caller(self, params: Params, dtype: torch.dtype, device: torch.device) -> Callable[..., Any]:
+    def _caller(self, params: Params, x: Array) -> Callable[..., Any]:
         """The module at parameters; they stay in it until others come, except where torch.func or a compiler is at work."""
+        dtype, device = x.dtype, x.device
         if torch.compiler.is_compiling():
             return lambda *arguments: torch.func.functional_call(self._placed[dtype, device], params, arguments)
         if in_transform():
@@ -103,7 +105,10 @@ class TorchModule(UserModel):
         key = dtype, device, threading.get_ident()
         if key not in self._held:
             self._held[key] = _Holder.of(self._at(dtype, device), self.spec)
-        return self._held[key].with_params(params)
+        # on a tape they are leaves of it, as in a loop of one's own: a backward pass may ask for their gradients
+        plain = x.requires_grad and torch.is_grad_enabled()
+        leaves = {k: v.detach().requires_grad_() if plain and not v.requires_grad else v for k, v in params.items()}
+        return self._held[key].with_params(leaves)
 
     def _at(self, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
         """The copy with constants of the dtype on the device; made outside of any transform, which would claim them."""
@@ -116,10 +121,7 @@ class TorchModule(UserModel):
         """See `UserModel.native`."""
         values = engine.asarrays(params)
         trained = self._filled(engine, values) if into is None else _written(into, values, self.title)
-        if frame.mean is None or frame.scale is None:
-            return trained
-        mean, scale = (torch.tensor(value, dtype=torch.float64, device=engine.device) for value in (frame.mean, frame.scale))
-        return InUnits(trained, mean, scale, energy=frame.energy)
+        return trained if frame.coordinates is None else InUnits(trained, frame.coordinates, energy=frame.energy)
 
     def _filled(self, engine: Calculus, values: Params) -> torch.nn.Module:
         """The module with these parameters, once it gives what this model gives."""
@@ -148,7 +150,7 @@ class _Holder:
 
     @staticmethod
     def of(placed: torch.nn.Module, names: Mapping[str, Any]) -> _Holder:
-        module = eager(copy.deepcopy(placed, {id(value): value for value in placed.buffers()}))
+        module = eager(copy.deepcopy(placed, {id(value): value for value in (*placed.parameters(), *placed.buffers())}))
         known = {id(value): name for name, value in module.named_parameters()}
         places: dict[str, list[tuple[dict[str, Any], str]]] = {name: [] for name in names}
         for layer in module.modules():
@@ -182,11 +184,14 @@ def filled(
         if value.is_meta:
             place = values[name] if name in values else torch.zeros((), dtype=dtype, device=device).expand(value.shape)
         else:
-            place = value.detach().to(device, dtype if value.is_floating_point() else None)
+            place = _moved(value, dtype, device)
         memo[id(value)] = torch.nn.Parameter(place, value.requires_grad)
-    for constant in constants_of(template):
-        memo[id(constant)] = constant.detach().to(device, dtype if constant.is_floating_point() else None)
+    memo |= {id(constant): _moved(constant, dtype, device) for constant in constants_of(template)}
     return copy.deepcopy(template, memo)
+
+
+def _moved(value: torch.Tensor, dtype: torch.dtype | None, device: torch.device | None) -> torch.Tensor:
+    return value.detach().to(device=device, dtype=dtype if value.is_floating_point() else None, copy=True)
 
 
 def eager(module: torch.nn.Module) -> torch.nn.Module:
@@ -213,40 +218,42 @@ def _written(into: Any, values: Params, title: str) -> torch.nn.Module:
 
 
 class InUnits(torch.nn.Module):
-    """A module of standardised samples, seen in the user's units: score(x) = inner((x - mean) / scale) / scale.
+    """A module of samples in other coordinates, seen in the user's units: score(x) = inner((x - mean) / scale) / scale.
 
-    Shift and scale are applied in float64, whatever the dtype of x and of the module, and stay so when the module is moved:
-    in float32 the difference of x and a mean far from 0 has lost its digits.
+    The coordinates are applied in float64, whatever the dtype of x and of the module: in float32 the difference of x and a mean
+    far from 0 has lost its digits. They are part of the `state_dict`, as its extra state.
 
     Args:
         inner: The module, a score, or an energy, whose value has no unit: energy(x) = inner((x - mean) / scale).
-        mean: (d,), float64, in [x].
-        scale: (d,), float64, in [x].
+        coordinates: Those that it was trained in; see `ismcore.coordinates.Coordinates`.
         energy: Whether it is an energy.
     """
 
-    mean: torch.Tensor
-    scale: torch.Tensor
-
-    def __init__(self, inner: torch.nn.Module, mean: torch.Tensor, scale: torch.Tensor, *, energy: bool = False) -> None:
+    def __init__(self, inner: torch.nn.Module, coordinates: Coordinates, *, energy: bool = False) -> None:
         super().__init__()
-        self.inner, self.energy = inner, energy
-        self.register_buffer("mean", mean)
-        self.register_buffer("scale", scale)
+        self.inner, self.coordinates, self.energy = inner, coordinates, energy
 
     def forward(self, x: torch.Tensor, *context: torch.Tensor) -> torch.Tensor:
         """The score in 1/[x], or the energy, at x in [x]."""
-        like = next(self.inner.parameters(), x)
-        z = ((x.to(torch.float64) - self.mean) / self.scale).to(like.dtype)
-        found: torch.Tensor = self.inner(z, *(value.to(like.dtype) for value in context))
-        return (found if self.energy else found / self.scale).to(x.dtype)
+        like, wide = next(self.inner.parameters(), x), x.to(torch.float64)
+        calculus = ArrayCalculus(wide)
+        z = self.coordinates.of(calculus, wide).to(like.dtype)
+        found: torch.Tensor = self.inner(z, *(value.to(like.dtype) for value in context)).to(torch.float64)
+        in_units = self.coordinates.energy_of if self.energy else self.coordinates.score_of
+        values: torch.Tensor = in_units(calculus, wide, found)
+        return values.to(x.dtype)
 
-    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> InUnits:
-        """What `to`, `cuda`, `float` call: shift and scale follow to the device, and keep their dtype."""
-        mean, scale = self.mean, self.scale
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.mean, self.scale = mean.to(self.mean.device), scale.to(self.scale.device)
-        return self
+    def get_extra_state(self) -> dict[str, Any]:
+        """The coordinates, for `state_dict`."""
+        found = asdict(self.coordinates)
+        return {name: torch.tensor(value) if isinstance(value, np.ndarray) else value for name, value in found.items()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """The coordinates, from `load_state_dict`."""
+        found: dict[str, Any] = {
+            name: value.cpu().numpy() if isinstance(value, torch.Tensor) else value for name, value in state.items()
+        }
+        self.coordinates = Coordinates(**found)
 
 
 def adopt_module(model: torch.nn.Module, sample: tuple[np.ndarray, ...]) -> TorchModule:
