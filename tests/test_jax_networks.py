@@ -114,7 +114,7 @@ class Named(nn.Module):
 
 
 def test_a_layer_of_linen_may_have_any_name():
-    module = Named(("inner", "mean", "scale", "energy", "network", "InUnits_0"))
+    module = Named(("inner", "mean", "scale", "energy", "network", "coordinates", "InUnits_0"))
     result = ismcore.fit(X, model=(module, module.init(jax.random.key(0), jnp.zeros((1, 3)))), **QUICK)
     native, variables = result.native()
     np.testing.assert_allclose(native.apply(variables, jnp.asarray(X, "float32")), result.score(X), rtol=1e-5, atol=1e-5)
