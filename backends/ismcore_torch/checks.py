@@ -68,9 +68,7 @@ def takes_one_row(title: str, call: Callable[..., Any], rows: list[torch.Tensor]
             try:
                 return _tried(title, call, [rows[0], rows[1][:, 0]]), True
             except ModelError:
-                raise ModelError(
-                    f"{error}. It is called as (x, t), the samples first, and t second, as (n, 1) or (n,)"
-                ) from error
+                raise ModelError(f"{error}. It is called as (x, t), the samples first, and t second, as (n, 1) or (n,)") from error
 
 
 def _tried(title: str, call: Callable[..., Any], rows: list[torch.Tensor]) -> bool:
@@ -118,7 +116,7 @@ def _same(found: torch.Tensor, right: torch.Tensor) -> bool:
 
 @contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Torch's generators are afterwards as before."""
+    """torch's generators are afterwards as before."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=list(devices)):
         yield

@@ -293,11 +293,11 @@ def adopt_module(model: torch.nn.Module, sample: tuple[np.ndarray, ...]) -> Torc
 
 def _copied(title: str, module: torch.nn.Module, trained: dict[str, torch.Tensor]) -> torch.nn.Module:
     """A copy that shares nothing with the caller's module and holds no storage for the parameters to be trained."""
-    memo: dict[int, Any] = {id(value): torch.nn.Parameter(torch.empty_like(value, device="meta")) for value in trained.values()}
+    memo: dict[int, Any] = {
+        id(value): torch.nn.Parameter(torch.empty_like(value, device="meta")) for value in trained.values()
+    }
     for value in constants_of(module):
-        if (
-            not value.is_leaf
-        ):  # computed from parameters before each call, as by weight_norm and prune; torch copies leaves alone
+        if not value.is_leaf:  # computed from parameters before each call, as by weight_norm and prune; torch copies leaves alone
             memo[id(value)] = value.detach().clone()
     try:
         return copy.deepcopy(module, memo)
