@@ -4,9 +4,10 @@
     python bench/networks.py torch            # those of one framework, printed
     python bench/networks.py torch lstm       # those whose name has that word
 
-The networks of a framework are in `bench/networks_<framework>.py`, which holds five names:
+The networks of a framework are in `bench/networks_<framework>.py`, which holds six names:
 
     CASES       a tuple of `Case`
+    made        (make) -> what `Case.make` makes, always with the same random weights
     right       (model, x) -> loss, gradient by name, Jacobian diagonal: by Jacobians of one row after the other, or differences
     own_loss    (model, x) -> loss, gradient by name: by the framework's `implicit_score_matching` in a loop of one's own
     parameters  (model) -> what it starts from, by name
@@ -70,12 +71,10 @@ def samples(n: int, d: int) -> np.ndarray:
 
 def judge(case: Case, framework: Any) -> str:
     """What became of it: "exact", "refused: " and the message, or what is off and by how much."""
-    x = samples(6, case.d)
-    model = case.make()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            errors = _errors(case, framework, model, x)
+            errors = _errors(case, framework, samples(6, case.d))
     except ismcore.ModelError as error:
         return f"refused: {error}"
     except Exception as error:
@@ -84,15 +83,16 @@ def judge(case: Case, framework: Any) -> str:
     return "exact" if not wrong else f"off: {', '.join(f'{route} by {error:.1e}' for route, error in wrong.items())}"
 
 
-def _errors(case: Case, framework: Any, model: Any, x: np.ndarray) -> dict[str, float]:
-    """The relative error of each route; the caller's own model is called first, and again last, when nothing has changed."""
+def _errors(case: Case, framework: Any, x: np.ndarray) -> dict[str, float]:
+    """The relative error of each route; the network is evaluated first, and again last, when nothing may have changed."""
+    model = framework.made(case.make)
     plain = {"progress": False, "objective": ismcore.ImplicitScoreMatching(), **case.options}
     trained = ismcore.fit(samples(40, case.d), model=model, epochs=2, standardize=False, seed=3, **plain)
     at = ismcore.evaluate(model, None, x)
     once = ismcore.fit(
         x, model=model, epochs=1, optimizer=ismcore.SGD(RATE, momentum=0.0), recipe="reference", dtype="float64", **plain
     )
-    loss, gradient, diagonal = framework.right(model, x)
+    loss, gradient, diagonal = framework.right(framework.made(case.make), x)
     assert set(at.gradient) == set(gradient), f"names {sorted(at.gradient)}, right {sorted(gradient)}"
     size = max(1.0, abs(loss), *(float(np.abs(g).max()) for g in gradient.values()))
     start = ismcore.evaluate(model, None, x).gradient
@@ -101,14 +101,14 @@ def _errors(case: Case, framework: Any, model: Any, x: np.ndarray) -> dict[str, 
         "evaluate's gradient": _gap(at.gradient, gradient) / size,
         "the Jacobian": float(np.abs(at.jacobian_diagonal - diagonal).max() / max(1.0, np.abs(diagonal).max())),
         "fit's loss": abs(float(once.history["loss"][0]) - loss) / size,
-        "fit's gradient": _step_gap(once.params, framework, model, gradient) / size,
+        "fit's gradient": _step_gap(once.params, framework.parameters(framework.made(case.make)), gradient) / size,
         "the caller's network": _gap(start, at.gradient) / size,
     }
     native, score = framework.called(trained.native(), x.astype(np.float32)), trained.score(x.astype(np.float32))
     if native.shape == score.shape:  # an energy comes back as an energy
         errors["native()"] = 1e-6 * float(np.abs(native - score).max() / (1e-3 * max(1.0, np.abs(score).max())))
     if case.own_loop:
-        loss_there, gradient_there = framework.own_loss(model, x)
+        loss_there, gradient_there = framework.own_loss(framework.made(case.make), x)
         errors["one's own loop"] = max(abs(loss_there - loss), _gap(gradient_there, gradient)) / size
     return errors
 
@@ -117,9 +117,8 @@ def _gap(found: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> float:
     return max(float(np.abs(np.asarray(found[name]) - right[name]).max()) for name in right)
 
 
-def _step_gap(params: dict[str, np.ndarray], framework: Any, model: Any, gradient: dict[str, np.ndarray]) -> float:
+def _step_gap(params: dict[str, np.ndarray], before: dict[str, np.ndarray], gradient: dict[str, np.ndarray]) -> float:
     """The error of the gradient that one step of rate RATE took."""
-    before = framework.parameters(model)
     return max(float(np.abs((before[name] - params[name]) / RATE - g).max()) for name, g in gradient.items())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import ismcore_torch
@@ -14,18 +13,26 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import ismcore
 
 
+def made(make: Any) -> Any:
+    torch.manual_seed(0)
+    return make()
+
+
 def _score(model: Any) -> tuple[torch.nn.Module, Any]:
-    """A float64 copy of the network, and the score of one batch."""
-    energy = isinstance(model, ismcore.Energy)
-    net = copy.deepcopy(model.net if energy else model).double()
+    """The network, made float64, and the score of a batch."""
+    is_energy = isinstance(model, ismcore.Energy)
+    net = (model.net if is_energy else model).double()
+    inner = getattr(net, "_orig_mod", net)
 
     def score(x: torch.Tensor) -> torch.Tensor:
-        if not energy:
+        if not is_energy:
             return net(x)
         at = x if x.requires_grad else x.detach().requires_grad_()
         return -torch.autograd.grad(net(at).sum(), at, create_graph=True)[0]
 
-    return net, score
+    if type(inner) is OneRow:
+        return inner, torch.func.vmap(inner)
+    return inner, score
 
 
 def _trained(net: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -38,7 +45,7 @@ def parameters(model: Any) -> dict[str, np.ndarray]:
 
 def right(model: Any, x: np.ndarray) -> tuple[float, dict[str, np.ndarray], np.ndarray]:
     net, score = _score(model)
-    with sdpa_kernel(SDPBackend.MATH):
+    with sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"):
         rows = torch.tensor(x)
         jacobians = [torch.autograd.functional.jacobian(lambda r: score(r[None])[0], row, create_graph=True) for row in rows]
         diagonal = torch.stack([jacobian.diagonal() for jacobian in jacobians])
@@ -58,7 +65,9 @@ def own_loss(model: Any, x: np.ndarray) -> tuple[float, dict[str, np.ndarray]]:
 
 
 def called(native: torch.nn.Module, x: np.ndarray) -> np.ndarray:
-    return native(torch.tensor(x)).detach().numpy()
+    call = torch.func.vmap(native) if type(native) is OneRow else native
+    with torch.compiler.set_stance("force_eager"):
+        return call(torch.tensor(x)).detach().numpy()
 
 
 def linear(a: int, b: int) -> torch.nn.Linear:
@@ -80,6 +89,10 @@ class Net(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.step(self, x)
+
+
+class OneRow(Net):
+    """A function of one row."""
 
 
 def two(step: Any, **parts: Any) -> torch.nn.Module:
@@ -666,16 +679,16 @@ CASES = (
     Case("state", "AveragedModel", lambda: torch.optim.swa_utils.AveragedModel(mlp(torch.nn.Tanh()))),
     Case("state", "on the meta device", lambda: torch.nn.Linear(3, 3, device="meta"), "refused: meta"),
     Case("state", "bfloat16", lambda: mlp(torch.nn.Tanh()).to(torch.bfloat16)),
-    Case("compiled", "torch.compile", lambda: torch.compile(mlp(torch.nn.Tanh())), own_loop=False),
+    Case("compiled", "torch.compile", lambda: torch.compile(mlp(torch.nn.Tanh()))),
     Case("compiled", "a compiled part", lambda: two(lambda net, x: net.b(net.m(net.a(x))), m=torch.compile(torch.nn.Sequential(
-        torch.nn.Tanh(), linear(8, 8)))), own_loop=False),
+        torch.nn.Tanh(), linear(8, 8))))),
     Case("compiled", "a scripted activation", lambda: two(lambda net, x: net.b(scripted_gelu(net.a(x))))),
     Case("compiled", "a scripted layer", lambda: with_layer(torch.jit.script(mlp(torch.nn.Tanh(), out=8)[1:])), "refused: scripted"),
     Case("compiled", "scripted", lambda: torch.jit.script(mlp(torch.nn.Tanh())), "refused: scripted"),
     Case("compiled", "traced", lambda: torch.jit.trace(mlp(torch.nn.Tanh()), torch.zeros(2, 3)), "refused: traced"),
     Case("compiled", "DataParallel", lambda: torch.nn.DataParallel(mlp(torch.nn.Tanh())), "refused: its .module"),
-    Case("one row", "a function of one row", lambda: Net(lambda net, x: net.b @ torch.tanh(net.a @ x), a=torch.nn.Parameter(
-        torch.randn(8, 3)), b=torch.nn.Parameter(torch.randn(3, 8))), own_loop=False),
+    Case("one row", "a function of one row", lambda: OneRow(
+        lambda net, x: net.b @ torch.tanh(net.a @ x), a=torch.nn.Parameter(torch.randn(8, 3)), b=torch.nn.Parameter(torch.randn(3, 8)))),
     Case("one row", "a function of one row that takes a batch too", lambda: two(
         lambda net, x: plain(net, x) * torch.exp(-x.square().sum() / 8)), "refused: mixes the rows"),
     Case("one row", "a tuple", lambda: two(lambda net, x: (plain(net, x), x)), "refused: tuple"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,8 @@ def _stance() -> Any:
 
 
 def _set_stance(stance: Any) -> None:
-    torch._dynamo.eval_frame._set_stance(stance)
+    with suppress(RuntimeError):  # inside of a compiled function, between two of its graphs, torch lets nobody set it
+        torch._dynamo.eval_frame._set_stance(stance)
 
 
 _UNCOMPILED = SharedSetting("torch's compiled functions", _stance, _set_stance, exclusive=False)

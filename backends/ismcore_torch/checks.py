@@ -15,6 +15,7 @@ from ismcore.errors import ModelError
 from ismcore.models import takes_rows
 
 __all__ = [
+    "as_called",
     "check_apart",
     "check_copyable",
     "check_layers",
@@ -53,37 +54,56 @@ def constants_of(module: torch.nn.Module) -> Iterator[torch.Tensor]:
         yield from (value for value in vars(layer).values() if isinstance(value, torch.Tensor))
 
 
-def takes_one_row(title: str, call: Callable[..., Any], rows: list[torch.Tensor]) -> tuple[bool, bool]:
+def takes_one_row(
+    title: str, call: Callable[..., Any], rows: list[torch.Tensor], called: Callable[[], None] = lambda: None
+) -> tuple[bool, bool]:
     """Whether it is a function of one row, and whether it takes its context, (n, 1), as (n,).
+
+    Args:
+        title: What it is called in an error.
+        call: The function.
+        rows: What it is called with, (n, d), and (n, c) where it takes a context.
+        called: Looks at what is left of it once it was called; before what it gave is looked at.
 
     Raises:
         ModelError: It gives no score a row, writes into its input, or draws random numbers.
     """
-    with random_state_kept(), torch.inference_mode(False), torch.enable_grad():
-        try:
-            return _tried(title, call, rows), False
-        except ModelError as error:
-            if len(rows) < 2 or rows[1].shape[1] != 1:
-                raise
-            try:
-                return _tried(title, call, [rows[0], rows[1][:, 0]]), True
-            except ModelError:
-                raise ModelError(f"{error}. It is called as (x, t), the samples first, and t second, as (n, 1) or (n,)") from error
-
-
-def _tried(title: str, call: Callable[..., Any], rows: list[torch.Tensor]) -> bool:
-    mapped = torch.func.vmap(call, randomness="different")
     before = rows[0].clone()
-    per_row = takes_rows(title, lambda: call(*rows), lambda: mapped(*rows), len(rows[0]))
-    first, second = ((mapped if per_row else call)(*rows).nan_to_num() for _ in range(2))
-    if not torch.equal(rows[0], before):
-        raise ModelError(f"{title} writes to its input when it is called: let it work on a copy")
+    with random_state_kept(), torch.inference_mode(False), torch.enable_grad():
+        per_row, flat = _shapes(title, call, rows)
+        called()
+        if not torch.equal(rows[0], before):
+            raise ModelError(f"{title} writes to its input when it is called: let it work on a copy")
+        given, mapped = as_called(rows, flat), torch.func.vmap(call, randomness="different")
+        first, second = ((mapped if per_row else call)(*given).nan_to_num() for _ in range(2))
     if not torch.equal(first, second):
         raise ModelError(
             f"{title} gives different scores for the same samples, so it draws random numbers, as dropout does: call "
             "module.eval() first, or take that out"
         )
-    return per_row
+    return per_row, flat
+
+
+def as_called(rows: list[torch.Tensor], flat_context: bool) -> list[torch.Tensor]:
+    """Samples and context as a module is called with them."""
+    return [rows[0], rows[1][:, 0]] if flat_context else rows
+
+
+def _shapes(title: str, call: Callable[..., Any], rows: list[torch.Tensor]) -> tuple[bool, bool]:
+    mapped = torch.func.vmap(call, randomness="different")
+
+    def tried(given: list[torch.Tensor]) -> bool:
+        return takes_rows(title, lambda: call(*given), lambda: mapped(*given), len(given[0]))
+
+    try:
+        return tried(rows), False
+    except ModelError as error:
+        if len(rows) < 2 or rows[1].shape[1] != 1:
+            raise
+        try:
+            return tried(as_called(rows, True)), True
+        except ModelError:
+            raise ModelError(f"{error}. It is called as (x, t): the samples first, t second, as (n, 1) or (n,)") from error
 
 
 def check_unwritten(title: str, called: torch.nn.Module, original: torch.nn.Module, trained: dict[str, torch.Tensor]) -> None:

@@ -19,6 +19,7 @@ from ismcore.models.trees import as_array
 from ismcore.ops import Array, Params
 from ismcore_torch.calculus import ArrayCalculus, in_transform
 from ismcore_torch.checks import (
+    as_called,
     check_apart,
     check_copyable,
     check_layers,
@@ -273,9 +274,8 @@ def adopt_module(model: torch.nn.Module, sample: tuple[np.ndarray, ...]) -> Torc
     rows = [torch.tensor(a, dtype=place.dtype, device=place.device) for a in sample]
     holder = _Holder.of(eager(filled(template, values, None, None)), trained)
     call = holder.with_params(values)
-    per_row, flat = takes_one_row(title, call, rows)
-    check_unwritten(title, call, inner, trained)
-    given = [rows[0], rows[1][:, 0]] if flat else rows
+    per_row, flat = takes_one_row(title, call, rows, lambda: check_unwritten(title, call, inner, trained))
+    given = as_called(rows, flat)
     check_apart(title, inner, call, [a[0] for a in given] if per_row else given)
     kink = first_kink(inner)
     return TorchModule(

@@ -86,11 +86,11 @@ def failures_named(model: Model, what: str = "fails when it is differentiated") 
     """Whatever the user's module raises inside becomes an error that names it, says what it does and why.
 
     Raises:
-        ModelError: See above. Errors of the library's, and of its own models, stay as they are.
+        ModelError: See above. Errors of the library's and of its own models stay as they are, and a lack of memory.
     """
     try:
         yield
-    except IsmError:
+    except (IsmError, MemoryError):
         raise
     except Exception as error:  # whatever a user's own code raises
         own = users_own(model)[0]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 
@@ -129,10 +130,11 @@ class _Step:
         self.v = self.rng.choice([-1.0, 1.0], (n, d)) * np.where(spread > 0.0, spread, spread.mean() or 1.0)
         self.in_x = problem.objective.differentiates_in_x
         objective = SlicedScoreMatching(probes=self.v[None]) if self.in_x else problem.objective
-        inputs: LossInputs | None = None
-        if not self.in_x:
-            inputs = problem.inputs()
-            inputs.pop("row_weight", None)
+        inputs = problem.inputs()
+        inputs.pop("row_weight", None)
+        if self.in_x:
+            about = {"context": inputs["context"]} if "context" in inputs else {}
+            inputs = cast(LossInputs, {**objective.inputs(problem.x, Coordinates.identity(d)), **about})
         self.problem = Problem(
             replace(problem.loss, objective=objective),
             SGD(0.0, momentum=0.9),
