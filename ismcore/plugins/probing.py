@@ -132,7 +132,8 @@ def _check_rows(title: str, score: Callable[[np.ndarray], np.ndarray], x: np.nda
             raise ModelError(
                 f"{title} mixes the rows of a batch: scores change {what}, by {np.abs(gap).max():.2g}. A score is a function "
                 "of one point; BatchNorm in training mode, or a mean, maximum or softmax over axis 0, is not. Use evaluation "
-                "mode, or LayerNorm, or pass a function of one row"
+                "mode, or LayerNorm; a function of one row that takes a batch too is to be mapped in its forward pass "
+                "(torch.func.vmap, jax.vmap)"
             )
 
 
