@@ -139,6 +139,11 @@ def chosen(framework: Any, words: list[str]) -> list[Case]:
     return [case for case in framework.CASES if all(word in f"{case.family} {case.name}" for word in words)]
 
 
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def main() -> int:
     """Judge the networks, print each, and write the table if all were judged."""
     names, words = sys.argv[1:2] or list(FRAMEWORKS), sys.argv[2:]
@@ -147,14 +152,14 @@ def main() -> int:
         framework = import_module(f"networks_{name}")
         for case in chosen(framework, words):
             if not installed(case):
-                print(f"{'not here':9} {name:6} {case.family}: {case.name} (no {case.needs})", flush=True)
+                say(f"{'not here':9} {name:6} {case.family}: {case.name} (no {case.needs})")
                 continue
             found = judge(case, framework)
             good = as_expected(case, found)
             wrong += not good
             rows.append((name, case, found))
-            print(f"{'' if good else 'WRONG':9} {name:6} {case.family}: {case.name}: {found[:300]}", flush=True)
-    print(f"{len(rows)} networks, {wrong} not as expected")
+            say(f"{'' if good else 'WRONG':9} {name:6} {case.family}: {case.name}: {found[:300]}")
+    say(f"{len(rows)} networks, {wrong} not as expected")
     if not sys.argv[1:] and not wrong:
         _write(rows)
     return 1 if wrong else 0

@@ -24,7 +24,7 @@ _REMEDIES = {
     "unpack hook": "use torch.utils.checkpoint.checkpoint(..., use_reentrant=False) outside of functions that torch.func maps",
     "donated buffers": "a compiled part is differentiated once at most: pass the module before torch.compile",
     "does not currently support double backward": (
-        "a compiled part is differentiated once at most: pass the module before torch.compile, and compile=\"on\" to fit"
+        'a compiled part is differentiated once at most: pass the module before torch.compile, and compile="on" to fit'
     ),
     "setup_context": "give that autograd.Function a setup_context, or let the module take a batch and not one row",
     "is not implemented": (
