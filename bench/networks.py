@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,6 @@ import ismcore
 
 PAGE = Path(__file__).parents[1] / "docs" / "networks.md"
 FRAMEWORKS = ("torch", "jax")
-BEGIN, END = "<!-- made by bench/networks.py -->", "<!-- end -->"
 NEAR = 1e-8
 """Largest error of an exact one, relative to the size of what is compared, in float64."""
 RATE = 1e-3
@@ -139,39 +139,48 @@ def chosen(framework: Any, words: list[str]) -> list[Case]:
     return [case for case in framework.CASES if all(word in f"{case.family} {case.name}" for word in words)]
 
 
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def main() -> int:
-    """Judge the networks, print each, and write the table if all were judged."""
-    names, words = sys.argv[1:2] or list(FRAMEWORKS), sys.argv[2:]
-    rows, wrong = [], 0
+    """Judge the networks, print each, and write the table of a framework of which all were judged as expected."""
+    names, words = sys.argv[1:2] or [name for name in FRAMEWORKS if find_spec(f"networks_{name}")], sys.argv[2:]
+    missed = 0
     for name in names:
         framework = import_module(f"networks_{name}")
+        rows, wrong = [], 0
         for case in chosen(framework, words):
             if not installed(case):
-                print(f"{'not here':9} {name:6} {case.family}: {case.name} (no {case.needs})", flush=True)
+                say(f"{'not here':9} {name:6} {case.family}: {case.name} (no {case.needs})")
                 continue
             found = judge(case, framework)
             good = as_expected(case, found)
             wrong += not good
-            rows.append((name, case, found))
-            print(f"{'' if good else 'WRONG':9} {name:6} {case.family}: {case.name}: {found[:300]}", flush=True)
-    print(f"{len(rows)} networks, {wrong} not as expected")
-    if not sys.argv[1:] and not wrong:
-        _write(rows)
-    return 1 if wrong else 0
+            rows.append((case, found))
+            say(f"{'' if good else 'WRONG':9} {name:6} {case.family}: {case.name}: {found[:300]}")
+        say(f"{len(rows)} networks of {name}, {wrong} not as expected")
+        missed += wrong
+        if not words and not wrong:
+            _write(name, rows)
+    return 1 if missed else 0
 
 
-def _write(rows: list[tuple[str, Case, str]]) -> None:
-    """The table of all networks, a line for each family and verdict."""
-    lines: dict[tuple[str, str, str], list[str]] = {}
-    for framework, case, found in rows:
-        reason = "exact" if found == "exact" else f"refused: {case.expected.removeprefix('refused: ')}"
-        lines.setdefault((framework, case.family, reason), []).append(case.name)
-    table = [f"{len(rows)} networks, of which none is trained to anything else:", ""]
-    table += ["| framework | kind | networks | verdict |", "|---|---|---|---|"]
-    table += [f"| {framework} | {kind} | {', '.join(names)} | {reason} |" for (framework, kind, reason), names in lines.items()]
+def _write(framework: str, rows: list[tuple[Case, str]]) -> None:
+    """The table of a framework's networks, a line for each family and verdict."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for case, found in rows:
+        verdict = "exact" if found == "exact" else f"refused: {case.expected.removeprefix('refused: ')}"
+        lines.setdefault((case.family, verdict), []).append(case.name)
+    exact = sum(found == "exact" for _, found in rows)
+    table = [f"{exact} networks are exact, and {len(rows) - exact} are refused, by a message with these words:", ""]
+    table += ["| kind | networks | verdict |", "|---|---|---|"]
+    table += [f"| {kind} | {', '.join(names)} | {verdict} |" for (kind, verdict), names in lines.items()]
+    begin, end = f"<!-- networks of {framework}, by bench/networks.py -->", f"<!-- end of {framework} -->"
     text = PAGE.read_text()
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    PAGE.write_text(before + BEGIN + "\n" + "\n".join(table) + "\n" + END + after)
+    before, rest = text.split(begin)
+    PAGE.write_text(before + begin + "\n\n" + "\n".join(table) + "\n\n" + end + rest.split(end)[1])
 
 
 if __name__ == "__main__":

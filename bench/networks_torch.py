@@ -539,26 +539,35 @@ FLOAT32 = 1e-5
 
 CASES = (
     *(Case("activations", name, lambda make=make: mlp(make())) for name, make in SMOOTH.items()),
-    *(
-        Case("activations", name, lambda make=make: mlp(make()), f"refused: {words}")
-        for name, (make, words) in KINKED.items()
-    ),
+    *(Case("activations", name, lambda make=make: mlp(make()), f"refused: {words}") for name, (make, words) in KINKED.items()),
     Case("activations", "Softplus as an energy", lambda: energy(mlp(torch.nn.Softplus(), out=1))),
     Case("activations", "SiLU as an energy", lambda: energy(mlp(torch.nn.SiLU(), out=1))),
     Case("norms", "LayerNorm", lambda: mlp(torch.nn.Tanh(), torch.nn.LayerNorm(8))),
     Case("norms", "RMSNorm", lambda: mlp(torch.nn.Tanh(), torch.nn.RMSNorm(8))),
     Case("norms", "GroupNorm", lambda: mlp(torch.nn.Tanh(), torch.nn.GroupNorm(2, 8))),
     Case("norms", "GroupNorm in an energy", lambda: energy(mlp(torch.nn.Tanh(), torch.nn.GroupNorm(1, 8), out=1))),
-    Case("norms", "LayerNorm in an energy", lambda: energy(mlp(torch.nn.Tanh(), torch.nn.LayerNorm(8), out=1)), "refused: GroupNorm(1, n)"),
-    Case("norms", "InstanceNorm", lambda: Net(
-        lambda net, x: net.o(torch.tanh(net.n(net.c(x[:, None])))).flatten(1)[:, :3],
-        c=torch.nn.Conv1d(1, 4, 1), n=torch.nn.InstanceNorm1d(4), o=torch.nn.Conv1d(4, 1, 1),
-    )),
+    Case(
+        "norms",
+        "LayerNorm in an energy",
+        lambda: energy(mlp(torch.nn.Tanh(), torch.nn.LayerNorm(8), out=1)),
+        "refused: GroupNorm(1, n)",
+    ),
+    Case(
+        "norms",
+        "InstanceNorm",
+        lambda: Net(
+            lambda net, x: net.o(torch.tanh(net.n(net.c(x[:, None])))).flatten(1)[:, :3],
+            c=torch.nn.Conv1d(1, 4, 1),
+            n=torch.nn.InstanceNorm1d(4),
+            o=torch.nn.Conv1d(4, 1, 1),
+        ),
+    ),
     Case("norms", "BatchNorm in evaluation mode", lambda: mlp(torch.nn.Tanh(), torch.nn.BatchNorm1d(8)).eval()),
-    Case("norms", "BatchNorm in training mode", lambda: mlp(torch.nn.Tanh(), torch.nn.BatchNorm1d(8)), "refused: mixes the rows"),
+    Case(
+        "norms", "BatchNorm in training mode", lambda: mlp(torch.nn.Tanh(), torch.nn.BatchNorm1d(8)), "refused: mixes the rows"
+    ),
     Case("norms", "RMSNorm in float32", lambda: two(rms, g=parameter(8)), near=FLOAT32),
-    Case("norms", "normalised to length 1", lambda: two(
-        lambda net, x: net.b(torch.nn.functional.normalize(net.a(x), dim=-1)))),
+    Case("norms", "normalised to length 1", lambda: two(lambda net, x: net.b(torch.nn.functional.normalize(net.a(x), dim=-1)))),
     Case("attention", "MultiheadAttention", lambda: tokens(heads(need_weights=False), m=multihead())),
     Case("attention", "MultiheadAttention with weights", lambda: tokens(heads(need_weights=True), m=multihead())),
     Case("attention", "by hand", lambda: tokens(by_hand, q=linear(8, 24))),
@@ -566,131 +575,340 @@ CASES = (
     Case("attention", "causal", lambda: tokens(causal, q=linear(8, 24))),
     Case("attention", "softmax in float32", lambda: tokens(float32_softmax, q=linear(8, 24)), near=FLOAT32),
     Case("attention", "TransformerEncoderLayer", lambda: tokens(lambda net, h: net.t(h), t=encoder_layer())),
-    Case("attention", "norm_first, evaluation mode", lambda: tokens(lambda net, h: net.t(h), t=encoder_layer(norm_first=True)).eval()),
-    Case("attention", "TransformerEncoder", lambda: tokens(lambda net, h: net.t(h), t=torch.nn.TransformerEncoder(
-        encoder_layer(), 2, enable_nested_tensor=False))),
-    Case("attention", "TransformerDecoderLayer", lambda: tokens(
-        lambda net, h: net.t(h, h[:, :2]),
-        t=torch.nn.TransformerDecoderLayer(8, 2, 16, dropout=0.0, activation="gelu", batch_first=True))),
+    Case(
+        "attention",
+        "norm_first, evaluation mode",
+        lambda: tokens(lambda net, h: net.t(h), t=encoder_layer(norm_first=True)).eval(),
+    ),
+    Case(
+        "attention",
+        "TransformerEncoder",
+        lambda: tokens(lambda net, h: net.t(h), t=torch.nn.TransformerEncoder(encoder_layer(), 2, enable_nested_tensor=False)),
+    ),
+    Case(
+        "attention",
+        "TransformerDecoderLayer",
+        lambda: tokens(
+            lambda net, h: net.t(h, h[:, :2]),
+            t=torch.nn.TransformerDecoderLayer(8, 2, 16, dropout=0.0, activation="gelu", batch_first=True),
+        ),
+    ),
     Case("attention", "cross-attention to latents", lambda: tokens(perceiver, m=multihead(), latent=parameter(1, 2, 8))),
-    Case("attention", "an encoder with dropout", lambda: tokens(
-        lambda net, h: net.t(h), t=torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation="gelu")), "refused: Dropout"),
+    Case(
+        "attention",
+        "an encoder with dropout",
+        lambda: tokens(
+            lambda net, h: net.t(h), t=torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation="gelu")
+        ),
+        "refused: Dropout",
+    ),
     Case("attention", "rotary, a complex buffer", complex_buffer, near=1e-6),
-    Case("attention", "softmax over rows", lambda: two(lambda net, x: torch.softmax(plain(net, x), 0) * x), "refused: mixes the rows"),
+    Case(
+        "attention",
+        "softmax over rows",
+        lambda: two(lambda net, x: torch.softmax(plain(net, x), 0) * x),
+        "refused: mixes the rows",
+    ),
     Case("attention", "Hugging Face Llama", llama, near=FLOAT32, needs="transformers"),
     Case("attention", "Hugging Face Bert (eager)", bert("eager"), needs="transformers"),
     Case("attention", "Hugging Face Bert (sdpa)", bert("sdpa"), needs="transformers"),
     Case("convolutions", "Conv2d", lambda: image(conv(1, 4), torch.nn.SiLU(), conv(4, 1)), d=16),
-    Case("convolutions", "Conv2d with GroupNorm", lambda: image(conv(1, 4), torch.nn.GroupNorm(2, 4), torch.nn.SiLU(), conv(4, 1)), d=16),
-    Case("convolutions", "dilated, grouped", lambda: image(conv(1, 4), torch.nn.Tanh(), torch.nn.Conv2d(
-        4, 4, 3, padding=2, dilation=2, groups=4), torch.nn.Tanh(), conv(4, 1)), d=16),
-    Case("convolutions", "circular padding", lambda: image(conv(1, 4, padding_mode="circular"), torch.nn.SiLU(), conv(4, 1)), d=16),
-    Case("convolutions", "ConvTranspose2d", lambda: image(
-        torch.nn.Conv2d(1, 4, 2, stride=2), torch.nn.SiLU(), torch.nn.ConvTranspose2d(4, 1, 2, stride=2)), d=16),
-    Case("convolutions", "average pooling", lambda: image(conv(1, 4), torch.nn.SiLU(), torch.nn.AvgPool2d(2), torch.nn.Flatten(), linear(16, 16)), d=16),
-    Case("convolutions", "PixelShuffle", lambda: image(torch.nn.Conv2d(1, 4, 2, stride=2), torch.nn.SiLU(), torch.nn.PixelShuffle(2)), d=16),
+    Case(
+        "convolutions",
+        "Conv2d with GroupNorm",
+        lambda: image(conv(1, 4), torch.nn.GroupNorm(2, 4), torch.nn.SiLU(), conv(4, 1)),
+        d=16,
+    ),
+    Case(
+        "convolutions",
+        "dilated, grouped",
+        lambda: image(
+            conv(1, 4), torch.nn.Tanh(), torch.nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=4), torch.nn.Tanh(), conv(4, 1)
+        ),
+        d=16,
+    ),
+    Case(
+        "convolutions",
+        "circular padding",
+        lambda: image(conv(1, 4, padding_mode="circular"), torch.nn.SiLU(), conv(4, 1)),
+        d=16,
+    ),
+    Case(
+        "convolutions",
+        "ConvTranspose2d",
+        lambda: image(torch.nn.Conv2d(1, 4, 2, stride=2), torch.nn.SiLU(), torch.nn.ConvTranspose2d(4, 1, 2, stride=2)),
+        d=16,
+    ),
+    Case(
+        "convolutions",
+        "average pooling",
+        lambda: image(conv(1, 4), torch.nn.SiLU(), torch.nn.AvgPool2d(2), torch.nn.Flatten(), linear(16, 16)),
+        d=16,
+    ),
+    Case(
+        "convolutions",
+        "PixelShuffle",
+        lambda: image(torch.nn.Conv2d(1, 4, 2, stride=2), torch.nn.SiLU(), torch.nn.PixelShuffle(2)),
+        d=16,
+    ),
     Case("convolutions", "U-Net, nearest", lambda: UNet(mode="nearest"), d=16),
     Case("convolutions", "U-Net, bilinear", lambda: UNet(mode="bilinear"), d=16),
     Case("convolutions", "U-Net, bicubic", lambda: UNet(mode="bicubic"), d=16),
-    Case("convolutions", "Conv1d in an energy", lambda: energy(Net(
-        lambda net, x: net.body(x[:, None]).flatten(1).sum(1),
-        body=torch.nn.Sequential(torch.nn.Conv1d(1, 4, 3, padding=1), torch.nn.Softplus(), torch.nn.Conv1d(4, 1, 3))))),
+    Case(
+        "convolutions",
+        "Conv1d in an energy",
+        lambda: energy(
+            Net(
+                lambda net, x: net.body(x[:, None]).flatten(1).sum(1),
+                body=torch.nn.Sequential(torch.nn.Conv1d(1, 4, 3, padding=1), torch.nn.Softplus(), torch.nn.Conv1d(4, 1, 3)),
+            )
+        ),
+    ),
     Case("convolutions", "filters in Fourier space", lambda: two(in_fourier_space, filter=parameter(5))),
-    Case("convolutions", "bilinear sampling of a table (kinks)", lambda: Net(
-        warped, a=linear(3, 8), b=linear(8, 3), table=parameter(1, 2, 4, 4)), "refused: not smooth"),
+    Case(
+        "convolutions",
+        "bilinear sampling of a table (kinks)",
+        lambda: Net(warped, a=linear(3, 8), b=linear(8, 3), table=parameter(1, 2, 4, 4)),
+        "refused: not smooth",
+    ),
     Case("recurrent", "LSTM", lambda: recurrent(torch.nn.LSTM)),
     Case("recurrent", "GRU", lambda: recurrent(torch.nn.GRU)),
     Case("recurrent", "RNN", lambda: recurrent(torch.nn.RNN)),
     Case("recurrent", "GRUCell in a loop", lambda: two(cell, r=torch.nn.GRUCell(3, 8))),
     Case("recurrent", "a layer called four times", lambda: two(looped, m=linear(8, 8))),
-    Case("recurrent", "GRU in an energy", lambda: energy(Net(
-        lambda net, x: net.o(net.r(x[..., None])[0][:, -1]).sum(1), r=torch.nn.GRU(1, 5, batch_first=True), o=linear(5, 1)))),
+    Case(
+        "recurrent",
+        "GRU in an energy",
+        lambda: energy(
+            Net(
+                lambda net, x: net.o(net.r(x[..., None])[0][:, -1]).sum(1),
+                r=torch.nn.GRU(1, 5, batch_first=True),
+                o=linear(5, 1),
+            )
+        ),
+    ),
     Case("implicit", "SIREN", lambda: two(siren(6.0), m=linear(8, 8))),
     Case("implicit", "SIREN, w0 = 30", lambda: two(siren(30.0), m=linear(8, 8))),
-    Case("implicit", "Fourier features, a buffer", lambda: Net(
-        fourier, b=linear(16, 8), c=linear(8, 3), waves=torch.nn.Buffer(torch.randn(3, 8)))),
-    Case("implicit", "Fourier features, a frozen parameter", lambda: Net(
-        fourier, b=linear(16, 8), c=linear(8, 3), waves=torch.nn.Parameter(torch.randn(3, 8), requires_grad=False))),
-    Case("implicit", "embedding of columns, an integer buffer", lambda: with_buffer(
-        chosen_columns, "columns", torch.tensor([0, 2, 1]), table=torch.nn.Embedding(3, 8))),
-    Case("implicit", "a mask, a boolean buffer", lambda: with_buffer(
-        lambda net, x: net.b(torch.where(net.mask, torch.tanh(net.a(x)), net.a(x))), "mask", torch.arange(8) % 2 == 0)),
+    Case(
+        "implicit",
+        "Fourier features, a buffer",
+        lambda: Net(fourier, b=linear(16, 8), c=linear(8, 3), waves=torch.nn.Buffer(torch.randn(3, 8))),
+    ),
+    Case(
+        "implicit",
+        "Fourier features, a frozen parameter",
+        lambda: Net(fourier, b=linear(16, 8), c=linear(8, 3), waves=torch.nn.Parameter(torch.randn(3, 8), requires_grad=False)),
+    ),
+    Case(
+        "implicit",
+        "embedding of columns, an integer buffer",
+        lambda: with_buffer(chosen_columns, "columns", torch.tensor([0, 2, 1]), table=torch.nn.Embedding(3, 8)),
+    ),
+    Case(
+        "implicit",
+        "a mask, a boolean buffer",
+        lambda: with_buffer(
+            lambda net, x: net.b(torch.where(net.mask, torch.tanh(net.a(x)), net.a(x))), "mask", torch.arange(8) % 2 == 0
+        ),
+    ),
     Case("flows", "affine coupling as an energy", lambda: energy(flow())),
-    Case("flows", "mixture of normal laws as an energy", lambda: energy(Net(
-        mixture, means=torch.nn.Parameter(torch.randn(4, 3)), log_scales=torch.nn.Parameter(0.1 * torch.randn(4, 3)), logits=parameter(4)))),
-    Case("flows", "input-convex energy", lambda: energy(Net(convex, a=linear(3, 8), c=linear(3, 5), w=torch.nn.Parameter(0.3 * torch.randn(8, 5))))),
-    Case("flows", "MultivariateNormal as an energy", lambda: energy(Net(gaussian, mean=parameter(3), factor=torch.nn.Parameter(0.3 * torch.randn(3, 3))))),
+    Case(
+        "flows",
+        "mixture of normal laws as an energy",
+        lambda: energy(
+            Net(
+                mixture,
+                means=torch.nn.Parameter(torch.randn(4, 3)),
+                log_scales=torch.nn.Parameter(0.1 * torch.randn(4, 3)),
+                logits=parameter(4),
+            )
+        ),
+    ),
+    Case(
+        "flows",
+        "input-convex energy",
+        lambda: energy(Net(convex, a=linear(3, 8), c=linear(3, 5), w=torch.nn.Parameter(0.3 * torch.randn(8, 5)))),
+    ),
+    Case(
+        "flows",
+        "MultivariateNormal as an energy",
+        lambda: energy(Net(gaussian, mean=parameter(3), factor=torch.nn.Parameter(0.3 * torch.randn(3, 3)))),
+    ),
     Case("flows", "Runge-Kutta steps", lambda: two(rk4)),
-    Case("flows", "kernels by cdist of products", lambda: Net(kernels, centres=torch.nn.Parameter(torch.randn(6, 3)), l=linear(6, 3))),
-    Case("flows", "kernels by cdist", lambda: Net(few_kernels, centres=torch.nn.Parameter(torch.randn(6, 3)), l=linear(6, 3)), "refused: use_mm_for_euclid_dist"),
+    Case(
+        "flows",
+        "kernels by cdist of products",
+        lambda: Net(kernels, centres=torch.nn.Parameter(torch.randn(6, 3)), l=linear(6, 3)),
+    ),
+    Case(
+        "flows",
+        "kernels by cdist",
+        lambda: Net(few_kernels, centres=torch.nn.Parameter(torch.randn(6, 3)), l=linear(6, 3)),
+        "refused: use_mm_for_euclid_dist",
+    ),
     Case("flows", "eigenvalues", lambda: Net(spectrum, a=linear(3, 8), c=linear(2, 3))),
     Case("parametrised", "weight_norm", parametrized(P.weight_norm)),
     Case("parametrised", "spectral_norm in evaluation mode", parametrized(P.spectral_norm)),
     Case("parametrised", "orthogonal", parametrized(P.orthogonal)),
     Case("parametrised", "a parametrization of one's own", parametrized(symmetric)),
-    Case("parametrised", "spectral_norm in training mode", lambda: with_layer(P.spectral_norm(linear(8, 8))), "refused: module.eval()"),
+    Case(
+        "parametrised",
+        "spectral_norm in training mode",
+        lambda: with_layer(P.spectral_norm(linear(8, 8))),
+        "refused: module.eval()",
+    ),
     Case("parametrised", "old spectral_norm in evaluation mode", parametrized(lambda layer: U.spectral_norm(layer))),
     Case("parametrised", "old weight_norm", parametrized(lambda layer: U.weight_norm(layer))),
     Case("parametrised", "pruned", parametrized(pruned)),
-    Case("parametrised", "tied weights", lambda: Net(
-        lambda net, x: torch.nn.functional.linear(torch.tanh(net.a(x)), net.a.weight.T), a=linear(3, 8))),
+    Case(
+        "parametrised",
+        "tied weights",
+        lambda: Net(lambda net, x: torch.nn.functional.linear(torch.tanh(net.a(x)), net.a.weight.T), a=linear(3, 8)),
+    ),
     Case("parametrised", "a frozen layer", changed(lambda: mlp(torch.nn.Tanh()), frozen)),
-    Case("parametrised", "ParameterList and ModuleDict", lambda: Net(
-        lambda net, x: net.m["b"](net.g[0] * torch.tanh(net.m["a"](x)) + net.g[1]),
-        m=torch.nn.ModuleDict({"a": linear(3, 8), "b": linear(8, 3)}), g=torch.nn.ParameterList([parameter(8), parameter(8)]))),
-    Case("parametrised", "a complex parameter", lambda: two(
-        lambda net, x: plain(net, x) * net.c.abs(), c=torch.nn.Parameter(torch.tensor(1.0 + 1.0j))), "refused: complex"),
+    Case(
+        "parametrised",
+        "ParameterList and ModuleDict",
+        lambda: Net(
+            lambda net, x: net.m["b"](net.g[0] * torch.tanh(net.m["a"](x)) + net.g[1]),
+            m=torch.nn.ModuleDict({"a": linear(3, 8), "b": linear(8, 3)}),
+            g=torch.nn.ParameterList([parameter(8), parameter(8)]),
+        ),
+    ),
+    Case(
+        "parametrised",
+        "a complex parameter",
+        lambda: two(lambda net, x: plain(net, x) * net.c.abs(), c=torch.nn.Parameter(torch.tensor(1.0 + 1.0j))),
+        "refused: complex",
+    ),
     Case("computed again", "checkpoint", lambda: two(checkpointed(use_reentrant=False), m=linear(8, 8))),
-    Case("computed again", "checkpoint, reentrant", lambda: two(checkpointed(use_reentrant=True), m=linear(8, 8)), "refused: use_reentrant=False"),
-    Case("computed again", "checkpoint in an energy", lambda: energy(two(
-        lambda net, x: checkpointed(use_reentrant=False)(net, x).sum(1), m=linear(8, 8)))),
-    Case("computed again", "reversible layers", lambda: Net(
-        lambda net, x: Reversed.apply(x, net.m, *net.m.parameters()), m=mlp(torch.nn.Tanh()))),
+    Case(
+        "computed again",
+        "checkpoint, reentrant",
+        lambda: two(checkpointed(use_reentrant=True), m=linear(8, 8)),
+        "refused: use_reentrant=False",
+    ),
+    Case(
+        "computed again",
+        "checkpoint in an energy",
+        lambda: energy(two(lambda net, x: checkpointed(use_reentrant=False)(net, x).sum(1), m=linear(8, 8))),
+    ),
+    Case(
+        "computed again",
+        "reversible layers",
+        lambda: Net(lambda net, x: Reversed.apply(x, net.m, *net.m.parameters()), m=mlp(torch.nn.Tanh())),
+    ),
     Case("computed again", "save_on_cpu", lambda: two(offloaded)),
     Case("own backward", "autograd.Function", lambda: two(lambda net, x: net.b(NewTanh.apply(net.a(x))))),
     Case("own backward", "autograd.Function, old style", lambda: two(lambda net, x: net.b(OldTanh.apply(net.a(x))))),
-    Case("own backward", "straight-through", lambda: two(lambda net, x: net.b(StraightThrough.apply(net.a(x)))), "refused: cut off"),
+    Case(
+        "own backward",
+        "straight-through",
+        lambda: two(lambda net, x: net.b(StraightThrough.apply(net.a(x)))),
+        "refused: cut off",
+    ),
     Case("own backward", "backward hook", lambda: hooked(full_backward_hook=lambda *_: None)),
     Case("own backward", "forward hook", lambda: hooked(forward_hook=lambda module, inputs, output: output * 1.5)),
     Case("own backward", "forward pre-hook", lambda: hooked(forward_pre_hook=lambda module, inputs: (inputs[0] * 0.7,))),
-    Case("own backward", "a hook that halves gradients", lambda: hooked(
-        full_backward_hook=lambda module, before, after: tuple(None if g is None else 0.5 * g for g in before)), "refused: differen"),
+    Case(
+        "own backward",
+        "a hook that halves gradients",
+        lambda: hooked(full_backward_hook=lambda module, before, after: tuple(None if g is None else 0.5 * g for g in before)),
+        "refused: differen",
+    ),
     Case("own backward", "gradient of a parameter masked", masked_gradient, "refused: register_hook"),
     Case("own gradient", "torch.func.grad", lambda: Net(own_gradient, a=linear(3, 8))),
-    Case("own gradient", "autograd.grad at a view of x", lambda: Net(
-        slope_of(lambda x: x.view_as(x) if x.requires_grad else x.detach().requires_grad_()), a=linear(3, 8))),
-    Case("own gradient", "autograd.grad after x.requires_grad_()", lambda: Net(slope_of(lambda x: x.requires_grad_()), a=linear(3, 8))),
-    Case("own gradient", "autograd.grad at a detached x", lambda: Net(
-        slope_of(lambda x: x.detach().requires_grad_()), a=linear(3, 8)), "refused: cut off"),
-    Case("cut off", "no_grad", lambda: two(lambda net, x: net.b(torch.tanh(net.a(x) * torch.no_grad()(torch.sin)(x[:, :1])))), "refused: cut off"),
-    Case("cut off", "a detached norm", lambda: two(
-        lambda net, x: plain(net, x / (1 + x.detach().square().sum(1, keepdim=True)))), "refused: cut off"),
-    Case("cut off", "weights copied once", changed(
-        lambda: two(lambda net, x: torch.tanh(x @ net.w.to(x.dtype))), lambda net: setattr(net, "w", net.a.weight.detach()[:3].clone().T)),
-        "refused: no parameter has any effect"),
+    Case(
+        "own gradient",
+        "autograd.grad at a view of x",
+        lambda: Net(slope_of(lambda x: x.view_as(x) if x.requires_grad else x.detach().requires_grad_()), a=linear(3, 8)),
+    ),
+    Case(
+        "own gradient",
+        "autograd.grad after x.requires_grad_()",
+        lambda: Net(slope_of(lambda x: x.requires_grad_()), a=linear(3, 8)),
+    ),
+    Case(
+        "own gradient",
+        "autograd.grad at a detached x",
+        lambda: Net(slope_of(lambda x: x.detach().requires_grad_()), a=linear(3, 8)),
+        "refused: cut off",
+    ),
+    Case(
+        "cut off",
+        "no_grad",
+        lambda: two(lambda net, x: net.b(torch.tanh(net.a(x) * torch.no_grad()(torch.sin)(x[:, :1])))),
+        "refused: cut off",
+    ),
+    Case(
+        "cut off",
+        "a detached norm",
+        lambda: two(lambda net, x: plain(net, x / (1 + x.detach().square().sum(1, keepdim=True)))),
+        "refused: cut off",
+    ),
+    Case(
+        "cut off",
+        "weights copied once",
+        changed(
+            lambda: two(lambda net, x: torch.tanh(x @ net.w.to(x.dtype))),
+            lambda net: setattr(net, "w", net.a.weight.detach()[:3].clone().T),
+        ),
+        "refused: no parameter has any effect",
+    ),
     Case("cut off", "a closure over the module", changed(lambda: two(plain), closure), "refused: by a closure"),
-    Case("random", "dropout in training mode", lambda: mlp(torch.nn.Tanh(), torch.nn.Dropout(0.2)), "refused: in training mode"),
+    Case(
+        "random", "dropout in training mode", lambda: mlp(torch.nn.Tanh(), torch.nn.Dropout(0.2)), "refused: in training mode"
+    ),
     Case("random", "dropout in evaluation mode", lambda: mlp(torch.nn.Tanh(), torch.nn.Dropout(0.2)).eval()),
-    Case("random", "F.dropout", lambda: two(lambda net, x: torch.nn.functional.dropout(plain(net, x), 0.1)), "refused: draws random numbers"),
+    Case(
+        "random",
+        "F.dropout",
+        lambda: two(lambda net, x: torch.nn.functional.dropout(plain(net, x), 0.1)),
+        "refused: draws random numbers",
+    ),
     Case("state", "ActNorm at its first call", lambda: with_layer(ActNorm()), "refused: initialisation from the first"),
     Case("state", "a buffer made at the first call", lambda: with_layer(LazyBuffer()), "refused: call it once"),
-    Case("state", "lazy layers", lambda: torch.nn.Sequential(torch.nn.LazyLinear(8), torch.nn.Tanh(), torch.nn.LazyLinear(3)), "refused: call it once"),
+    Case(
+        "state",
+        "lazy layers",
+        lambda: torch.nn.Sequential(torch.nn.LazyLinear(8), torch.nn.Tanh(), torch.nn.LazyLinear(3)),
+        "refused: call it once",
+    ),
     Case("state", "a counter of calls", lightning_like),
     Case("state", "AveragedModel", lambda: torch.optim.swa_utils.AveragedModel(mlp(torch.nn.Tanh()))),
     Case("state", "on the meta device", lambda: torch.nn.Linear(3, 3, device="meta"), "refused: meta"),
     Case("state", "bfloat16", lambda: mlp(torch.nn.Tanh()).to(torch.bfloat16)),
     Case("compiled", "torch.compile", lambda: torch.compile(mlp(torch.nn.Tanh()))),
-    Case("compiled", "a compiled part", lambda: two(lambda net, x: net.b(net.m(net.a(x))), m=torch.compile(torch.nn.Sequential(
-        torch.nn.Tanh(), linear(8, 8))))),
+    Case(
+        "compiled",
+        "a compiled part",
+        lambda: two(lambda net, x: net.b(net.m(net.a(x))), m=torch.compile(torch.nn.Sequential(torch.nn.Tanh(), linear(8, 8)))),
+    ),
     Case("compiled", "a scripted activation", lambda: two(lambda net, x: net.b(scripted_gelu(net.a(x))))),
-    Case("compiled", "a scripted layer", lambda: with_layer(torch.jit.script(mlp(torch.nn.Tanh(), out=8)[1:])), "refused: scripted"),
+    Case(
+        "compiled",
+        "a scripted layer",
+        lambda: with_layer(torch.jit.script(mlp(torch.nn.Tanh(), out=8)[1:])),
+        "refused: scripted",
+    ),
     Case("compiled", "scripted", lambda: torch.jit.script(mlp(torch.nn.Tanh())), "refused: scripted"),
     Case("compiled", "traced", lambda: torch.jit.trace(mlp(torch.nn.Tanh()), torch.zeros(2, 3)), "refused: traced"),
     Case("compiled", "DataParallel", lambda: torch.nn.DataParallel(mlp(torch.nn.Tanh())), "refused: its .module"),
-    Case("one row", "a function of one row", lambda: OneRow(
-        lambda net, x: net.b @ torch.tanh(net.a @ x), a=torch.nn.Parameter(torch.randn(8, 3)), b=torch.nn.Parameter(torch.randn(3, 8)))),
-    Case("one row", "a function of one row that takes a batch too", lambda: two(
-        lambda net, x: plain(net, x) * torch.exp(-x.square().sum() / 8)), "refused: mixes the rows"),
+    Case(
+        "one row",
+        "a function of one row",
+        lambda: OneRow(
+            lambda net, x: net.b @ torch.tanh(net.a @ x),
+            a=torch.nn.Parameter(torch.randn(8, 3)),
+            b=torch.nn.Parameter(torch.randn(3, 8)),
+        ),
+    ),
+    Case(
+        "one row",
+        "a function of one row that takes a batch too",
+        lambda: two(lambda net, x: plain(net, x) * torch.exp(-x.square().sum() / 8)),
+        "refused: mixes the rows",
+    ),
     Case("one row", "a tuple", lambda: two(lambda net, x: (plain(net, x), x)), "refused: tuple"),
     Case("one row", "an energy where a score is wanted", lambda: mlp(torch.nn.Tanh(), out=1), "refused: Energy"),
 )

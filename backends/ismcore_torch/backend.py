@@ -10,9 +10,9 @@ import torch
 from ismcore.backend import Backend, GenericSession, Session, SharedSetting
 from ismcore.backend.forks import is_forked
 from ismcore.calculus import ScoreFn
+from ismcore.objectives import LossInputs
 from ismcore.ops import Array, Ops, Params
 from ismcore.optimizers.state import TrainState
-from ismcore.objectives import LossInputs
 from ismcore.problem import Loss, Problem
 from ismcore_torch.calculus import is_recorded, value_and_grad, vjp
 from ismcore_torch.faults import in_words

@@ -136,7 +136,7 @@ def _same(found: torch.Tensor, right: torch.Tensor) -> bool:
 
 @contextmanager
 def random_state_kept() -> Iterator[None]:
-    """torch's generators are afterwards as before."""
+    """Torch's generators are afterwards as before."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=list(devices)):
         yield

@@ -24,14 +24,14 @@ _REMEDIES = {
     "unpack hook": "use torch.utils.checkpoint.checkpoint(..., use_reentrant=False) outside of functions that torch.func maps",
     "donated buffers": "a compiled part is differentiated once at most: pass the module before torch.compile",
     "does not currently support double backward": (
-        "a compiled part is differentiated once at most: pass the module before torch.compile, and compile=\"on\" to fit"
+        'a compiled part is differentiated once at most: pass the module before torch.compile, and compile="on" to fit'
     ),
     "setup_context": "give that autograd.Function a setup_context, or let the module take a batch and not one row",
     "is not implemented": (
         "torch has no second derivative of that operation: use another, or an objective that does not differentiate in x, such "
         "as ismcore.DenoisingScoreMatching"
     ),
-    "_cudnn_rnn": "cuDNN has no second derivative: call it inside of torch.backends.cudnn.flags(enabled=False), or fit on the CPU",
+    "_cudnn_rnn": "cuDNN has no second derivative: call it under torch.backends.cudnn.flags(enabled=False), or fit on the CPU",
 }
 """What to do, by a part of torch's text; the first that is found."""
 
@@ -55,11 +55,9 @@ def in_words(model: Model, f: Callable[P, T]) -> Callable[P, T]:
         except (IsmError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            text = str(error).strip()
-            remedy = next((cure for part, cure in _REMEDIES.items() if part in text), "")
-            raise ModelError(
-                f"{own.title} fails when it is differentiated: {type(error).__name__}: {text.splitlines()[0][:300] if text else ''}"
-                f"{'. ' + remedy if remedy else ''}"
-            ) from error
+            text, name = str(error).strip(), type(error).__name__
+            remedy = next((f". Remedy: {cure}" for part, cure in _REMEDIES.items() if part in text), "")
+            first = text.splitlines()[0].rstrip(".")[:300] if text else "no message"
+            raise ModelError(f"{own.title} fails when it is differentiated: {name}: {first}{remedy}") from error
 
     return called

@@ -17,7 +17,7 @@ from ismcore.errors import ModelError
 from ismcore.models import Frame, UserModel
 from ismcore.models.trees import as_array
 from ismcore.ops import Array, Params
-from ismcore_torch.calculus import ArrayCalculus, in_transform
+from ismcore_torch.calculus import ArrayCalculus, in_transform, twice_differentiable
 from ismcore_torch.checks import (
     as_called,
     check_apart,
@@ -129,9 +129,9 @@ class TorchModule(UserModel):
         module = filled(self.template, values, getattr(torch, engine.dtype), torch.device(engine.device)).to(engine.device)
         rows = [engine.asarray(a) for a in self.sample]
         x, context = rows[0], rows[1] if len(rows) > 1 else None
-        with random_state_kept():
+        with random_state_kept(), twice_differentiable():  # where compiled parts are called uncompiled
             score = self.output(engine, values, x, context).detach()
-            found = self._called(eager(copy.deepcopy(module)), x, context).detach()
+            found = self._called(module, x, context).detach()
         gap = (found - score).abs().nan_to_num().max()
         if not gap <= _NEAR[engine.dtype] * score.abs().nan_to_num().max():
             raise ModelError(
@@ -198,8 +198,9 @@ def _moved(value: torch.Tensor, dtype: torch.dtype | None, device: torch.device 
 def eager(module: torch.nn.Module) -> torch.nn.Module:
     """The module itself, in which compiled parts are called uncompiled: a compiled part has no second derivative."""
     for layer in module.modules():
-        if hasattr(layer, "_orig_mod"):
-            layer.forward = layer._orig_mod.__call__
+        original = getattr(layer, "_orig_mod", None)
+        if isinstance(original, torch.nn.Module):
+            layer.forward = original.__call__
     return module
 
 
@@ -293,11 +294,11 @@ def adopt_module(model: torch.nn.Module, sample: tuple[np.ndarray, ...]) -> Torc
 
 def _copied(title: str, module: torch.nn.Module, trained: dict[str, torch.Tensor]) -> torch.nn.Module:
     """A copy that shares nothing with the caller's module and holds no storage for the parameters to be trained."""
-    memo: dict[int, Any] = {
-        id(value): torch.nn.Parameter(torch.empty_like(value, device="meta")) for value in trained.values()
-    }
+    memo: dict[int, Any] = {id(value): torch.nn.Parameter(torch.empty_like(value, device="meta")) for value in trained.values()}
     for value in constants_of(module):
-        if not value.is_leaf:  # computed from parameters before each call, as by weight_norm and prune; torch copies leaves alone
+        if (
+            not value.is_leaf
+        ):  # computed from parameters before each call, as by weight_norm and prune; torch copies leaves alone
             memo[id(value)] = value.detach().clone()
     try:
         return copy.deepcopy(module, memo)

@@ -153,8 +153,9 @@ def _check_smooth(title: str, score: Callable[[np.ndarray], np.ndarray], x: np.n
 
 
 def _rounding(score: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> float:
-    """The rounding error of single scores, relative to the largest: second differences over a step so small that nothing
-    else is in them, at the median row, as a kink lies near few rows.
+    """The rounding error of single scores, relative to the largest.
+
+    By second differences over a step so small that nothing else is in them, at the median row, as a kink lies near few rows.
     """
     step = JITTER * x.std(axis=0) * np.random.default_rng(0).choice([-1.0, 1.0], x.shape)
     around, psi = score(np.concatenate([x + step, x - step])), score(np.concatenate([x, x]))[: len(x)]
