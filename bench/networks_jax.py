@@ -229,39 +229,78 @@ LINEN = (
     Case("norms", "WeightNorm", lambda: linen(between(lambda: nn.WeightNorm(nn.Dense(8)), tanh))),
     Case("norms", "BatchNorm, running mean", lambda: linen(between(lambda: nn.BatchNorm(use_running_average=True), tanh))),
     Case("norms", "BatchNorm, training", lambda: linen(between(lambda: nn.BatchNorm(False), tanh)), "refused: mixes the rows"),
-    Case("norms", "SpectralNorm, vectors not converged", lambda: linen(
-        between(lambda: partial(nn.SpectralNorm(nn.Dense(8)), update_stats=False), tanh)),
-        "refused: another gradient than its loss"),  # it stops the gradient at a power iteration of the weights
+    Case(
+        "norms",
+        "SpectralNorm, vectors not converged",
+        lambda: linen(between(lambda: partial(nn.SpectralNorm(nn.Dense(8)), update_stats=False), tanh)),
+        "refused: another gradient than its loss",
+    ),  # it stops the gradient at a power iteration of the weights
     Case("random", "Dropout, deterministic", lambda: linen(between(tanh, lambda: nn.Dropout(0.5, deterministic=True)))),
-    Case("random", "Dropout, training", lambda: linen(
-        between(tanh, lambda: nn.Dropout(0.5, deterministic=False))), "refused: draws random numbers"),
+    Case(
+        "random",
+        "Dropout, training",
+        lambda: linen(between(tanh, lambda: nn.Dropout(0.5, deterministic=False))),
+        "refused: draws random numbers",
+    ),
     Case("attention", "MultiHeadDotProductAttention", lambda: linen(on_tokens(linen_attention))),
-    Case("attention", "causal mask", lambda: linen(
-        on_tokens(lambda h: linen_attention(h, mask=nn.make_causal_mask(h[..., 0]))))),
-    Case("convolutions", "Conv, avg_pool", lambda: linen(
-        on_images(lambda h: nn.avg_pool(jnp.tanh(nn.Conv(4, (3, 3))(h)), (2, 2))), 16), d=16),
-    Case("convolutions", "Conv with strides, ConvTranspose", lambda: linen(on_images(
-        lambda h: nn.ConvTranspose(1, (2, 2), strides=(2, 2))(jnp.tanh(nn.Conv(4, (2, 2), strides=2)(h)))), 16), d=16),
-    Case("convolutions", "max_pool", lambda: linen(
-        on_images(lambda h: nn.max_pool(jnp.tanh(nn.Conv(4, (3, 3))(h)), (2, 2))), 16), "refused: not smooth in x", d=16),
+    Case(
+        "attention", "causal mask", lambda: linen(on_tokens(lambda h: linen_attention(h, mask=nn.make_causal_mask(h[..., 0]))))
+    ),
+    Case(
+        "convolutions",
+        "Conv, avg_pool",
+        lambda: linen(on_images(lambda h: nn.avg_pool(jnp.tanh(nn.Conv(4, (3, 3))(h)), (2, 2))), 16),
+        d=16,
+    ),
+    Case(
+        "convolutions",
+        "Conv with strides, ConvTranspose",
+        lambda: linen(
+            on_images(lambda h: nn.ConvTranspose(1, (2, 2), strides=(2, 2))(jnp.tanh(nn.Conv(4, (2, 2), strides=2)(h)))), 16
+        ),
+        d=16,
+    ),
+    Case(
+        "convolutions",
+        "max_pool",
+        lambda: linen(on_images(lambda h: nn.max_pool(jnp.tanh(nn.Conv(4, (3, 3))(h)), (2, 2))), 16),
+        "refused: not smooth in x",
+        d=16,
+    ),
     Case("recurrent", "RNN of LSTMCell", lambda: linen(on_tokens(lambda h: nn.RNN(nn.LSTMCell(8))(h)))),
-    Case("recurrent", "RNN of GRUCell, both ways", lambda: linen(
-        on_tokens(lambda h: nn.Bidirectional(nn.RNN(nn.GRUCell(4)), nn.RNN(nn.GRUCell(4)))(h)))),
+    Case(
+        "recurrent",
+        "RNN of GRUCell, both ways",
+        lambda: linen(on_tokens(lambda h: nn.Bidirectional(nn.RNN(nn.GRUCell(4)), nn.RNN(nn.GRUCell(4)))(h))),
+    ),
     Case("structure", "scan over layers", lambda: linen(between(lambda: linen_scan))),
     Case("structure", "remat", lambda: linen(between(lambda: linen_remat))),
     Case("structure", "sow", lambda: linen(between(lambda: sown))),
     Case("structure", "one layer thrice", lambda: linen(tied)),
-    Case("structure", "DenseGeneral", lambda: linen(
-        lambda x: nn.DenseGeneral(3, axis=(-2, -1))(jnp.tanh(nn.DenseGeneral((2, 4))(x))))),
+    Case(
+        "structure",
+        "DenseGeneral",
+        lambda: linen(lambda x: nn.DenseGeneral(3, axis=(-2, -1))(jnp.tanh(nn.DenseGeneral((2, 4))(x)))),
+    ),
     Case("parts", "the last layer alone (Trainable)", lambda: part("Dense_1", linen(between(tanh)))),
-    Case("dtypes", "param_dtype bfloat16", lambda: linen(
-        lambda x: nn.Dense(3, param_dtype=jnp.bfloat16)(jnp.tanh(nn.Dense(8, param_dtype=jnp.bfloat16)(x))))),
-    Case("dtypes", "dtype bfloat16", lambda: linen(
-        lambda x: nn.Dense(3, dtype=jnp.bfloat16)(x)), "refused: fixed to bfloat16: let it follow its input"),
+    Case(
+        "dtypes",
+        "param_dtype bfloat16",
+        lambda: linen(lambda x: nn.Dense(3, param_dtype=jnp.bfloat16)(jnp.tanh(nn.Dense(8, param_dtype=jnp.bfloat16)(x)))),
+    ),
+    Case(
+        "dtypes",
+        "dtype bfloat16",
+        lambda: linen(lambda x: nn.Dense(3, dtype=jnp.bfloat16)(x)),
+        "refused: fixed to bfloat16: let it follow its input",
+    ),
     Case("energies", "(n, 1)", lambda: ismcore.Energy(linen(lambda x: nn.Dense(1)(nn.softplus(nn.Dense(8)(x)))))),
-    Case("energies", "(n,), LayerNorm", lambda: ismcore.Energy(
-        linen(lambda x: nn.Dense(1)(nn.LayerNorm()(nn.softplus(nn.Dense(8)(x))))[:, 0]))),
-)  # fmt: skip
+    Case(
+        "energies",
+        "(n,), LayerNorm",
+        lambda: ismcore.Energy(linen(lambda x: nn.Dense(1)(nn.LayerNorm()(nn.softplus(nn.Dense(8)(x))))[:, 0])),
+    ),
+)
 
 
 # NNX: named parts, and a function of them
@@ -330,30 +369,60 @@ NNX = (
     Case("activations", "tanh", lambda: nnx_between(tanh)),
     Case("norms", "LayerNorm", lambda: nnx_between(nnx.LayerNorm(8, rngs=nnx.Rngs(2)), tanh)),
     Case("norms", "RMSNorm", lambda: nnx_between(nnx.RMSNorm(8, rngs=nnx.Rngs(2)), tanh)),
-    Case("norms", "BatchNorm, running mean", lambda: nnx_between(
-        nnx.BatchNorm(8, use_running_average=True, rngs=nnx.Rngs(2)), tanh)),
-    Case("norms", "BatchNorm, training", lambda: nnx_between(nnx.BatchNorm(8, rngs=nnx.Rngs(2)), tanh), "refused: mixes the rows"),
+    Case(
+        "norms",
+        "BatchNorm, running mean",
+        lambda: nnx_between(nnx.BatchNorm(8, use_running_average=True, rngs=nnx.Rngs(2)), tanh),
+    ),
+    Case(
+        "norms", "BatchNorm, training", lambda: nnx_between(nnx.BatchNorm(8, rngs=nnx.Rngs(2)), tanh), "refused: mixes the rows"
+    ),
     Case("random", "Dropout, eval()", lambda: nnx_between(tanh, nnx.Dropout(0.5, deterministic=True, rngs=nnx.Rngs(2)))),
-    Case("random", "Dropout, training", lambda: nnx_between(tanh, nnx.Dropout(0.5, rngs=nnx.Rngs(2))), "refused: module.eval()"),
+    Case(
+        "random", "Dropout, training", lambda: nnx_between(tanh, nnx.Dropout(0.5, rngs=nnx.Rngs(2))), "refused: module.eval()"
+    ),
     Case("attention", "MultiHeadAttention (softmax in float32)", nnx_attention, near=1e-5),
     Case("attention", "MultiHeadAttention, attention_fn of one's own", lambda: nnx_attention(attention_fn=exact_attention)),
-    Case("convolutions", "Conv", lambda: Nnx(
-        lambda net, x: net.b(jnp.tanh(net.c(x.reshape(-1, 4, 4, 1))).reshape(len(x), -1)),
-        c=nnx.Conv(1, 2, (3, 3), rngs=nnx.Rngs(0)), b=linear(32, 16)), d=16),
-    Case("recurrent", "RNN of GRUCell", lambda: nnx_tokens(lambda net, h: net.r(h), r=nnx.RNN(nnx.GRUCell(8, 8, rngs=nnx.Rngs(2))))),
+    Case(
+        "convolutions",
+        "Conv",
+        lambda: Nnx(
+            lambda net, x: net.b(jnp.tanh(net.c(x.reshape(-1, 4, 4, 1))).reshape(len(x), -1)),
+            c=nnx.Conv(1, 2, (3, 3), rngs=nnx.Rngs(0)),
+            b=linear(32, 16),
+        ),
+        d=16,
+    ),
+    Case(
+        "recurrent",
+        "RNN of GRUCell",
+        lambda: nnx_tokens(lambda net, h: net.r(h), r=nnx.RNN(nnx.GRUCell(8, 8, rngs=nnx.Rngs(2)))),
+    ),
     Case("structure", "scan over layers", stacked_layers),
-    Case("structure", "remat", lambda: Nnx(
-        lambda net, x: nnx.remat(lambda net, x: net.b(jnp.tanh(net.a(x))))(net, x), a=linear(3, 8), b=linear(8, 3, 1))),
+    Case(
+        "structure",
+        "remat",
+        lambda: Nnx(
+            lambda net, x: nnx.remat(lambda net, x: net.b(jnp.tanh(net.a(x))))(net, x), a=linear(3, 8), b=linear(8, 3, 1)
+        ),
+    ),
     Case("structure", "one layer twice", lambda: Nnx(lambda net, x: net.a(jnp.tanh(net.a(x))), a=linear(3, 3))),
-    Case("structure", "a list of layers", lambda: Nnx(
-        lambda net, x: net.layers[1](jnp.tanh(net.layers[0](x))), layers=nnx.List([linear(3, 8), linear(8, 3, 1)]))),
-    Case("structure", "a variable that counts calls", lambda: Nnx(
-        counting, a=linear(3, 3), count=nnx.Variable(jnp.zeros(()))), "refused: changes a variable of its own"),
+    Case(
+        "structure",
+        "a list of layers",
+        lambda: Nnx(lambda net, x: net.layers[1](jnp.tanh(net.layers[0](x))), layers=nnx.List([linear(3, 8), linear(8, 3, 1)])),
+    ),
+    Case(
+        "structure",
+        "a variable that counts calls",
+        lambda: Nnx(counting, a=linear(3, 3), count=nnx.Variable(jnp.zeros(()))),
+        "refused: changes a variable of its own",
+    ),
     Case("parts", "features as nnx.Variable", frozen_features),
     Case("parts", "LoRA, all of it", low_rank),
     Case("parts", "the LoRA parameters alone (Trainable)", lambda: part("lora.", low_rank())),
     Case("energies", "(n, 1)", lambda: ismcore.Energy(nnx.Sequential(linear(3, 8), nnx.softplus, linear(8, 1, 1)))),
-)  # fmt: skip
+)
 
 
 # Equinox: named parts, and a function of them and one row
@@ -406,7 +475,9 @@ def gru(net: Any, h: jax.Array) -> jax.Array:
 
 
 def eqx_ensemble() -> eqx.Module:
-    members = eqx.filter_vmap(lambda key: eqx.nn.MLP(3, 3, 4, 1, activation=jnp.tanh, key=key))(jax.random.split(jax.random.key(0), 3))
+    members = eqx.filter_vmap(lambda key: eqx.nn.MLP(3, 3, 4, 1, activation=jnp.tanh, key=key))(
+        jax.random.split(jax.random.key(0), 3)
+    )
     call = eqx.filter_vmap(lambda member, row: member(row), in_axes=(eqx.if_array(0), None))
     return of_parts(lambda net, row: call(net["members"], row).mean(0), members=members)
 
@@ -463,42 +534,92 @@ EQUINOX = (
     Case("norms", "BatchNorm", lambda: eqx_between(eqx.nn.BatchNorm(8, "batch", mode="ema"), tanh), "refused: use LayerNorm"),
     Case("random", "Dropout, inference", lambda: eqx_between(tanh, eqx.nn.Dropout(0.5, inference=True))),
     Case("random", "Dropout, training", lambda: eqx_between(tanh, eqx.nn.Dropout(0.5)), "refused: inference_mode"),
-    Case("attention", "MultiheadAttention", lambda: eqx_tokens(
-        lambda net, h: net["m"](h, h, h), m=eqx.nn.MultiheadAttention(2, 8, key=jax.random.key(2)))),
-    Case("attention", "RotaryPositionalEmbedding", lambda: eqx_tokens(
-        lambda net, h: net["m"](net["r"](h), net["r"](h), h),
-        m=eqx.nn.MultiheadAttention(2, 8, key=jax.random.key(2)), r=eqx.nn.RotaryPositionalEmbedding(8))),
-    Case("convolutions", "Conv1d, AvgPool1d", lambda: of_parts(
-        lambda net, row: net["l"](eqx.nn.AvgPool1d(2, 2)(jnp.tanh(net["c"](row[None]))).ravel()),
-        c=eqx.nn.Conv1d(1, 4, 3, padding=1, key=jax.random.key(0)), l=affine(12, 6)), d=6),
-    Case("convolutions", "Conv2d, ConvTranspose2d", lambda: of_parts(
-        lambda net, row: net["t"](jnp.tanh(net["c"](row.reshape(1, 4, 4)))).ravel(),
-        c=eqx.nn.Conv2d(1, 4, 2, stride=2, key=jax.random.key(0)),
-        t=eqx.nn.ConvTranspose2d(4, 1, 2, stride=2, key=jax.random.key(1))), d=16),
-    Case("convolutions", "MaxPool1d", lambda: of_parts(
-        lambda net, row: net["l"](eqx.nn.MaxPool1d(2, 2)(jnp.tanh(net["c"](row[None]))).ravel()),
-        c=eqx.nn.Conv1d(1, 4, 3, padding=1, key=jax.random.key(0)), l=affine(12, 6)), "refused: not smooth in x", d=6),
+    Case(
+        "attention",
+        "MultiheadAttention",
+        lambda: eqx_tokens(lambda net, h: net["m"](h, h, h), m=eqx.nn.MultiheadAttention(2, 8, key=jax.random.key(2))),
+    ),
+    Case(
+        "attention",
+        "RotaryPositionalEmbedding",
+        lambda: eqx_tokens(
+            lambda net, h: net["m"](net["r"](h), net["r"](h), h),
+            m=eqx.nn.MultiheadAttention(2, 8, key=jax.random.key(2)),
+            r=eqx.nn.RotaryPositionalEmbedding(8),
+        ),
+    ),
+    Case(
+        "convolutions",
+        "Conv1d, AvgPool1d",
+        lambda: of_parts(
+            lambda net, row: net["l"](eqx.nn.AvgPool1d(2, 2)(jnp.tanh(net["c"](row[None]))).ravel()),
+            c=eqx.nn.Conv1d(1, 4, 3, padding=1, key=jax.random.key(0)),
+            l=affine(12, 6),
+        ),
+        d=6,
+    ),
+    Case(
+        "convolutions",
+        "Conv2d, ConvTranspose2d",
+        lambda: of_parts(
+            lambda net, row: net["t"](jnp.tanh(net["c"](row.reshape(1, 4, 4)))).ravel(),
+            c=eqx.nn.Conv2d(1, 4, 2, stride=2, key=jax.random.key(0)),
+            t=eqx.nn.ConvTranspose2d(4, 1, 2, stride=2, key=jax.random.key(1)),
+        ),
+        d=16,
+    ),
+    Case(
+        "convolutions",
+        "MaxPool1d",
+        lambda: of_parts(
+            lambda net, row: net["l"](eqx.nn.MaxPool1d(2, 2)(jnp.tanh(net["c"](row[None]))).ravel()),
+            c=eqx.nn.Conv1d(1, 4, 3, padding=1, key=jax.random.key(0)),
+            l=affine(12, 6),
+        ),
+        "refused: not smooth in x",
+        d=6,
+    ),
     Case("recurrent", "GRUCell by lax.scan", lambda: eqx_tokens(gru, cell=eqx.nn.GRUCell(8, 8, key=jax.random.key(2)))),
     Case("structure", "filter_vmap over an ensemble", eqx_ensemble),
     Case("structure", "scan over stacked layers", eqx_stacked),
-    Case("structure", "filter_checkpoint", lambda: of_parts(
-        lambda net, row: eqx.filter_checkpoint(net["m"])(row), m=eqx_mlp())),
+    Case(
+        "structure", "filter_checkpoint", lambda: of_parts(lambda net, row: eqx.filter_checkpoint(net["m"])(row), m=eqx_mlp())
+    ),
     Case("structure", "filter_jit inside", lambda: of_parts(lambda net, row: eqx.filter_jit(net["m"])(row), m=eqx_mlp())),
     Case("structure", "loop of fixed length", lambda: eqx_step(lambda h: jax.lax.fori_loop(0, 3, lambda _, a: jnp.tanh(a), h))),
     Case("structure", "while_loop", lambda: eqx_step(while_loop), "refused: use lax.scan"),
     Case("own rules", "custom_vjp", lambda: eqx_step(right_rule)),
-    Case("own rules", "custom_vjp, straight through", lambda: eqx_step(straight_through), "refused: something else than its derivative"),
+    Case(
+        "own rules",
+        "custom_vjp, straight through",
+        lambda: eqx_step(straight_through),
+        "refused: something else than its derivative",
+    ),
     Case("own rules", "pure_callback", lambda: eqx_step(plain_callback), "refused: jax.custom_jvp"),
     Case("own rules", "pure_callback with custom_jvp", lambda: eqx_step(called_back)),
-    Case("own rules", "stop_gradient(x)", lambda: of_parts(
-        lambda net, row: net["m"](jax.lax.stop_gradient(row)), m=eqx_mlp()), "refused: cut off"),
+    Case(
+        "own rules",
+        "stop_gradient(x)",
+        lambda: of_parts(lambda net, row: net["m"](jax.lax.stop_gradient(row)), m=eqx_mlp()),
+        "refused: cut off",
+    ),
     Case("parts", "the last layer alone (Trainable)", lambda: part("layers.2", eqx_mlp())),
     Case("energies", "scalar", lambda: ismcore.Energy(eqx_mlp("scalar", jax.nn.softplus))),
-    Case("energies", "ICNN", lambda: ismcore.Energy(of_parts(
-        lambda net, row: jax.nn.softplus(
-            net["c"](row) + jax.nn.softplus(net["w"]) @ jax.nn.softplus(net["a"](row))).sum(),
-        a=affine(3, 8), c=affine(3, 4, 1), w=jax.random.normal(jax.random.key(2), (4, 8))))),
-)  # fmt: skip
+    Case(
+        "energies",
+        "ICNN",
+        lambda: ismcore.Energy(
+            of_parts(
+                lambda net, row: jax.nn.softplus(
+                    net["c"](row) + jax.nn.softplus(net["w"]) @ jax.nn.softplus(net["a"](row))
+                ).sum(),
+                a=affine(3, 8),
+                c=affine(3, 4, 1),
+                w=jax.random.normal(jax.random.key(2), (4, 8)),
+            )
+        ),
+    ),
+)
 
 
 # functions of parameters
@@ -554,28 +675,54 @@ def covariance(p: Any, x: jax.Array) -> jax.Array:
 
 FUNCTIONS = (
     Case("functions", "SIREN, w0 = 30", lambda: hidden(lambda h: jnp.sin(30.0 * h))),
-    Case("functions", "Fourier features", lambda: function(
-        lambda p, x: jnp.concatenate([jnp.sin(x @ p["a"]), jnp.cos(x @ p["a"])], 1) @ p["b"], (3, 4), (8, 3))),
+    Case(
+        "functions",
+        "Fourier features",
+        lambda: function(lambda p, x: jnp.concatenate([jnp.sin(x @ p["a"]), jnp.cos(x @ p["a"])], 1) @ p["b"], (3, 4), (8, 3)),
+    ),
     Case("functions", "checkpoint", lambda: hidden(jax.checkpoint(jnp.tanh))),
-    Case("functions", "associative_scan", lambda: hidden(lambda h: jax.lax.associative_scan(lambda a, b: jnp.tanh(a + b), h, axis=1))),
+    Case(
+        "functions",
+        "associative_scan",
+        lambda: hidden(lambda h: jax.lax.associative_scan(lambda a, b: jnp.tanh(a + b), h, axis=1)),
+    ),
     Case("functions", "cond on a constant", lambda: hidden(lambda h: jax.lax.cond(len(h) > 0, jnp.tanh, jnp.sin, h))),
-    Case("functions", "fft", lambda: hidden(lambda h: jnp.tanh(jnp.fft.irfft(jnp.fft.rfft(h, axis=1) * jnp.arange(5.0), axis=1)))),
+    Case(
+        "functions", "fft", lambda: hidden(lambda h: jnp.tanh(jnp.fft.irfft(jnp.fft.rfft(h, axis=1) * jnp.arange(5.0), axis=1)))
+    ),
     Case("functions", "Runge-Kutta by scan", lambda: function(rk4, (3, 8), (8, 3))),
     Case("functions", "Cholesky factor of a covariance", lambda: function(covariance, (3, 3))),
     Case("functions", "shard_map on one device", lambda: function(on_a_mesh, (3, 3))),
-    Case("functions", "jax.nn.dot_product_attention (softmax in float32)", lambda: function(
-        lambda p, x: jax.nn.dot_product_attention(*[(x[..., None, None] * p[k]) for k in "abc"])[..., 0, :].mean(-1),
-        (4,), (4,), (4,)), near=1e-5),
+    Case(
+        "functions",
+        "jax.nn.dot_product_attention (softmax in float32)",
+        lambda: function(
+            lambda p, x: jax.nn.dot_product_attention(*[(x[..., None, None] * p[k]) for k in "abc"])[..., 0, :].mean(-1),
+            (4,),
+            (4,),
+            (4,),
+        ),
+        near=1e-5,
+    ),
     Case("functions", "a float32 island", lambda: hidden(lambda h: jnp.sin(h.astype(jnp.float32)).astype(h.dtype)), near=1e-5),
-    Case("functions", "a branch of Python on values", lambda: hidden(lambda h: h if h.sum() > 0 else jnp.tanh(h)), "refused: lax.cond"),
+    Case(
+        "functions",
+        "a branch of Python on values",
+        lambda: hidden(lambda h: h if h.sum() > 0 else jnp.tanh(h)),
+        "refused: lax.cond",
+    ),
     Case("functions", "NumPy inside", lambda: hidden(lambda h: jnp.tanh(np.asarray(h))), "refused: use jax.numpy"),
     Case("functions", "softmax over rows", lambda: hidden(lambda h: jax.nn.softmax(h, axis=0)), "refused: mixes the rows"),
     Case("functions", "sort", lambda: hidden(lambda h: jnp.sort(h, axis=1)), "refused: not smooth in x"),
-    Case("functions", "parameters behind stop_gradient", lambda: function(
-        lambda p, x: jnp.tanh(x @ jax.lax.stop_gradient(p["a"])), (3, 3)), "refused: cannot be trained"),
+    Case(
+        "functions",
+        "parameters behind stop_gradient",
+        lambda: function(lambda p, x: jnp.tanh(x @ jax.lax.stop_gradient(p["a"])), (3, 3)),
+        "refused: cannot be trained",
+    ),
     Case("densities", "coupling layer", lambda: ismcore.Energy(function(coupling, (1, 8), (8, 2), (8, 2)))),
     Case("densities", "mixture of normals", lambda: ismcore.Energy(function(mixture, (4, 3), (4, 3), (4,)))),
-)  # fmt: skip
+)
 
 
 def _titled(kind: str, cases: tuple[Case, ...]) -> list[Case]:
