@@ -176,7 +176,7 @@ def _write(framework: str, rows: list[tuple[Case, str]]) -> None:
     exact = sum(found == "exact" for _, found in rows)
     table = [f"{exact} networks are exact, and {len(rows) - exact} are refused, by a message with these words:", ""]
     table += ["| kind | networks | verdict |", "|---|---|---|"]
-    table += [f"| {kind} | {', '.join(names)} | {verdict} |" for (kind, verdict), names in lines.items()]
+    table += [f"| {kind} | {'; '.join(names)} | {verdict} |" for (kind, verdict), names in lines.items()]
     begin, end = f"<!-- networks of {framework}, by bench/networks.py -->", f"<!-- end of {framework} -->"
     text = PAGE.read_text()
     before, rest = text.split(begin)
