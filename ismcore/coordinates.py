@@ -281,9 +281,8 @@ class Coordinates:
         if dtype == "float64":
             return
         if self._beyond_float32 is not None:
-            raise SamplesError(
-                f"{dtype} cannot hold points of {self._beyond_float32}: pass float64 points, or divide the column"
-            )
+            what = f"{dtype} cannot hold points of {self._beyond_float32}"
+            raise SamplesError(f"{what}: pass float64 points, or divide the column before the fit")
         if self._away > FAR:
             text = (
                 f"points in {dtype} are too coarse: a column has its mean {self._away:.2g} times its scale from 0, where "
@@ -458,7 +457,7 @@ def check_options(standardize: object, transform: object) -> None:
     Raises:
         OptionError: See above; the message lists those that there are.
     """
-    if not isinstance(standardize, bool | np.bool_) and standardize not in SCALINGS:
+    if not isinstance(standardize, bool) and not (isinstance(standardize, str) and standardize in SCALINGS):
         raise OptionError(f"standardize must be True, False, {' or '.join(map(repr, SCALINGS))}, not {standardize!r}")
-    if transform is not None and transform not in TRANSFORMS:
+    if transform is not None and not (isinstance(transform, str) and transform in TRANSFORMS):
         raise OptionError(f"transform must be None or {' or '.join(map(repr, TRANSFORMS))}, not {transform!r}")
