@@ -164,7 +164,7 @@ def samples(options):
     return X / SPREAD if options.get("standardize") is False else X
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("options", [OPTIONS["asinh, white"], OPTIONS["asinh alone"]], ids=["asinh, white", "asinh alone"])
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_derivatives_of_a_fit_in_other_coordinates(backend, model, options, tmp_path):
     x = samples(options)
