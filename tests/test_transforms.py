@@ -199,6 +199,8 @@ def test_a_warm_start_on_moved_samples_begins_at_the_same_score(model, options):
     there = ismcore.fit(moved, **QUICK, **given)
     width = x.std(axis=0)
     np.testing.assert_allclose(there.score(at, epoch=0) * width, here.score(at) * width, rtol=1e-7, atol=1e-7)
+    by_name = ismcore.fit(moved, **QUICK, **{**given, "initial_params": here.params, "model": here.model})
+    assert by_name.score(at, epoch=0).tobytes() == there.score(at, epoch=0).tobytes()
     if "transform" in options:
         with pytest.raises(ismcore.OptionError, match="behind 'asinh' cannot be taken to others"):
             ismcore.fit(moved, **QUICK, **{**given, "transform": None})
