@@ -98,6 +98,14 @@ def test_the_score_of_data_in_a_unit_c_times_smaller_is_c_times_smaller(capsys, 
     np.testing.assert_allclose(plain.score(X), z.score(standardised) / plain.coordinates.scale, rtol=1e-9, atol=1e-9)
 
 
+def test_a_transform_arrives(capsys, folder):
+    assert fit(capsys, WINE, "--transform", "asinh", "--out", "here")[0] == 0
+    found = ismcore.load("here")
+    assert found.coordinates.transform == "asinh"
+    expected = ismcore.fit(X, backend="autograd", epochs=5, transform="asinh")
+    assert found.score(X).tobytes() == expected.score(X).tobytes()
+
+
 def test_every_option_of_fit_arrives(capsys, folder):
     words = ["--model-hidden", "6,5", "--activation", "tanh", "--curvature-weight", "0.25", "--learning-rate", "0.02"]
     words += ["--seed", "3", "--dtype", "float64", "--device", "cpu", "--backend", "torch", "--no-standardize", "--out", "here"]

@@ -166,6 +166,8 @@ class ArrayCalculus(CallerCalculus[torch.Tensor]):
         """See `Calculus.asarray`; a tensor is taken too, and keeps its place in the caller's graph."""
         if isinstance(array, torch.Tensor):
             return array.to(dtype=self.like.dtype, device=self.like.device)
+        if torch.compiler.is_compiling():  # a constant of the program, which `torch.tensor` would warn of as a tensor already
+            return torch.as_tensor(array, dtype=self.like.dtype, device=self.like.device)
         return torch.tensor(array, dtype=self.like.dtype, device=self.like.device)
 
     def normal(self, shape: tuple[int, ...], /) -> torch.Tensor:
