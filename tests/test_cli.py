@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -17,13 +18,13 @@ from saved_results import OWN, RESULTS
 from saved_results import path as golden
 
 import ismcore
-from ismcore.cli.main import main
+from ismcore.cli.main import _is_own_folder, _prune, main
 from ismcore.coordinates import Coordinates
 from ismcore.files.tensorfile import pack
 
 pytestmark = pytest.mark.filterwarnings(
     *("ignore:.* rows repeat:ismcore.IsmWarning", "ignore:the samples have atoms:ismcore.IsmWarning"),
-    *("ignore:discrete columns:ismcore.IsmWarning", "ignore:the held-out loss ran away:ismcore.IsmWarning"),
+    "ignore:discrete columns:ismcore.IsmWarning",
 )
 
 WINE = Path(__file__).parent / "data" / "winequality-red.csv"
@@ -183,8 +184,81 @@ def test_a_score_that_is_not_finite_is_said(capsys):
     np.save("x.npy", huge)
     result = ismcore.load("good")
     replace(result, params={"weight": np.full((11, 11), 2.0), "bias": np.zeros(11)}).save("steep")
-    code, out, _ = run(capsys, "score", "steep", "x.npy")
-    assert (code, out.splitlines()[1]) == (0, "warning  the score is not finite in 1 rows")
+    capsys.readouterr()
+    assert main(["score", "steep", "x.npy"]) == 0
+    assert capsys.readouterr().err == "ismcore: warning: the score is not finite in 1 of 2 rows: they lie too far out\n"
+
+
+def chain(n=600):
+    x = np.random.default_rng(4).laplace(size=(n, 2))
+    for i in range(1, n):
+        x[i] += 0.9 * x[i - 1]
+    return x
+
+
+@pytest.mark.parametrize("words", [[], ["--columns", "1,0"]])
+def test_diagnose_prints_the_table_or_json(capsys, words):
+    x = chain()
+    np.savetxt("x.csv", x, delimiter=",", header="a,b", comments="")
+    found = ismcore.diagnose(x[:, ::-1] if words else x)
+    assert run(capsys, "diagnose", "x.csv", *words) == (0, f"{found}\n", "")
+    code, out, err = run(capsys, "diagnose", "x.csv", *words, "--json")
+    said = json.loads(out)
+    assert (code, err, said["n"], said["d"]) == (0, "", 600, 2)
+    assert [row["name"] for row in said["findings"]] == ["dependent rows"]
+    assert said["findings"] == [asdict_of(finding) for finding in found.findings]
+    assert os.listdir() == ["x.csv"]
+
+
+def asdict_of(finding):
+    return {name: getattr(finding, name) for name in ("name", "what", "evidence", "effect", "cure")}
+
+
+def test_diagnose_of_samples_without_a_fault(capsys):
+    np.save("x.npy", np.random.default_rng(0).normal(size=(700, 3)))
+    assert run(capsys, "diagnose", "x.npy") == (0, "700 rows, 3 columns: no findings\n", "")
+    assert json.loads(run(capsys, "diagnose", "x.npy", "--json")[1])["findings"] == []
+
+
+def test_groups_come_from_a_column_or_a_file(capsys, folder):
+    x, subject = chain(), np.array([f"s{k}" for k in np.arange(600) // 50])
+    Path("x.csv").write_text("who,a,b\n" + "".join(f"{s},{a},{b}\n" for s, (a, b) in zip(subject, x, strict=True)))
+    Path("labels.txt").write_text("subject\n" + "".join(f"{s}\n" for s in subject))
+    np.save("labels.npy", subject)
+    expected = ismcore.fit(x, groups=subject, backend="autograd", epochs=3)
+    assert [text for text in expected.notes if "as groups= says" in text]
+    for k, (words, columns) in enumerate(
+        (("0", []), ("labels.txt", ["--columns", "1-2"]), ("labels.npy", ["--columns", "1-2"]))
+    ):
+        code, out, err = run(
+            capsys, "fit", "x.csv", "--groups", words, *columns, "--epochs", 3, "--out", f"o{k}", "--checkpoint", f"c{k}"
+        )
+        assert (code, err) == (0, "")
+        assert f"note     {expected.notes[0]}\n" in out
+        np.testing.assert_array_equal(ismcore.load(f"o{k}").score(x), expected.score(x))
+        assert run(capsys, "resume", f"c{k}", "x.csv", "--groups", words, *columns, "--out", f"r{k}")[0] == 0
+        np.testing.assert_array_equal(ismcore.load(f"r{k}").score(x), expected.score(x))
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        ("9", "x.csv: there is no column 9: it has 2, counted from 0"),
+        ("short.txt", "short.txt: it has 3 labels, and there are 20 samples"),
+        ("x.csv", "x.csv: labels must be one column"),
+        ("ragged.csv", "ragged.csv: its lines differ in the number of cells"),
+        ("labels.dat", "labels.dat: samples must be in a .npy, .npz, .csv, .tsv or .txt file; this one ends in '.dat'"),
+        ("bytes.txt", "bytes.txt: it is no text in UTF-8: "),
+    ],
+)
+def test_groups_that_are_none_are_a_mistake(capsys, groups, said):
+    np.savetxt("x.csv", np.random.default_rng(0).normal(size=(20, 2)), delimiter=",")
+    Path("short.txt").write_text("a\nb\nc\n")
+    Path("ragged.csv").write_text("a,b\nc\n")
+    Path("bytes.txt").write_bytes(b"\xff\xfe\n")
+    code, _, err = run(capsys, "fit", "x.csv", "--groups", groups, "--epochs", 2)
+    assert code == 2
+    assert err.startswith(f"ismcore: error: {said}")
 
 
 def test_inspect_shows_what_a_file_holds_in_words_and_in_json(capsys):
@@ -430,7 +504,9 @@ def started(*words):
             process.kill()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGXCPU, 152)]
+)
 def test_a_signal_writes_checkpoint_and_result_and_has_its_exit_code(folder, number, code):
     with started("--json") as process:
         process.send_signal(number)
@@ -442,6 +518,85 @@ def test_a_signal_writes_checkpoint_and_result_and_has_its_exit_code(folder, num
     assert sorted(os.listdir(folder)) == ["c", "events", "r"]
     np.testing.assert_array_equal(ismcore.load("c").score(X), ismcore.load("r").score(X))
     assert ismcore.resume("c", X, timeout=1e-6).status == "timed_out"
+
+
+def test_signals_in_quick_succession_lose_nothing(folder):
+    with started("--json") as process:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            process.send_signal(number)
+        out, _ = process.communicate(timeout=30)
+    assert process.returncode in (129, 143)  # which of those that wait is heard first, Python says
+    assert json.loads(out)["status"] == "interrupted"
+    np.testing.assert_array_equal(ismcore.load("c").score(X), ismcore.load("r").score(X))
+
+
+def test_a_hangup_that_is_ignored_stays_so(folder):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
+    try:
+        with started() as process:
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.5)
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=30)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert process.returncode == 143
+
+
+@pytest.mark.parametrize("streams", [">&-", "2>&-", ">&- 2>&-", ">/dev/full", "2>/dev/full", ">/dev/full 2>&1"])
+def test_streams_that_are_closed_or_full_change_no_exit_code_of_what_is_saved(folder, streams):
+    np.savetxt("x.txt", X)
+    line = f"{sys.executable} -m ismcore fit x.txt --backend autograd --epochs 3 --out r {streams}"
+    done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert ismcore.load("r").d == X.shape[1]
+
+
+@pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full"])
+def test_an_error_that_nobody_can_read_has_its_exit_code(folder, streams):
+    line = f"{sys.executable} -m ismcore inspect nothing {streams}"
+    assert subprocess.run(["/bin/sh", "-c", line], capture_output=True, check=False).returncode == 5
+
+
+def test_a_path_drives_no_terminal(capsys, folder):
+    assert "\x1b" not in fit(capsys, WINE, "--out", "\x1b[31mr")[1]
+    code, out, err = run(capsys, "inspect", "\x1b[31mnone")
+    assert (code, out) == (5, "")
+    assert "\x1b" not in err
+    assert "\\x1b[31mnone" in err
+
+
+def test_a_cache_of_compiled_programs_is_the_users_alone(tmp_path, capsys):
+    old = os.umask(0)
+    try:
+        assert _is_own_folder(str(tmp_path / "ismcore" / "jax"))
+    finally:
+        os.umask(old)
+    for folder in (tmp_path / "ismcore", tmp_path / "ismcore" / "jax"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for mode in (0o770, 0o702):
+        (tmp_path / "ismcore" / "jax").chmod(mode)
+        assert not _is_own_folder(str(tmp_path / "ismcore" / "jax"))
+        assert "not this user's alone" in capsys.readouterr().err
+    (tmp_path / "mine").mkdir(mode=0o700)
+    (tmp_path / "other" / "ismcore").mkdir(parents=True, mode=0o700)
+    (tmp_path / "other" / "ismcore" / "jax").symlink_to(tmp_path / "mine")
+    assert not _is_own_folder(str(tmp_path / "other" / "ismcore" / "jax"))
+    if os.getuid() == 0:
+        os.chown(tmp_path / "mine", 12345, 12345)
+        assert not _is_own_folder(str(tmp_path / "mine"))
+
+
+def test_a_cache_that_is_too_large_loses_what_was_not_used_for_longest(tmp_path):
+    for number in range(5):
+        (tmp_path / f"{number}").write_bytes(bytes(100))
+        os.utime(tmp_path / f"{number}", (1e9 + number, 1e9 + number))
+    os.utime(tmp_path / "0", (2e9, 1e9))  # read last
+    _prune(str(tmp_path), 250)
+    assert sorted(os.listdir(tmp_path)) == ["0", "4"]
+    _prune(str(tmp_path / "none"), 250)
 
 
 def test_sigterm_is_heard_in_the_background_too(folder):

@@ -8,23 +8,40 @@ import pytest
 BENCH = Path(__file__).parent.parent / "bench"
 sys.path.insert(0, str(BENCH))
 import networks  # noqa: E402
+import networks_jax  # noqa: E402
 import networks_torch  # noqa: E402
 
 sys.path.remove(str(BENCH))
-SAMPLE = networks_torch.CASES[4::9]
+SAMPLE = [(networks_torch, case) for case in networks_torch.CASES[4::9]]
+SAMPLE += [
+    (networks_jax, case)
+    for case in networks_jax.CASES
+    if f"{case.family}: {case.name}"
+    in {
+        "linen: attention: MultiHeadDotProductAttention",
+        "NNX: parts: LoRA, all of it",
+        "Equinox: structure: scan over stacked layers",
+        "Equinox: own rules: custom_vjp, straight through",
+        "JAX: functions: fft",
+    }
+]
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("case", SAMPLE, ids=lambda case: f"{case.family}: {case.name}")
-def test_a_network_is_exact_or_refused(case):
-    found = networks.judge(case, networks_torch)
+@pytest.mark.parametrize(("framework", "case"), SAMPLE, ids=[f"{case.family}: {case.name}" for _, case in SAMPLE])
+def test_a_network_is_exact_or_refused(framework, case):
+    found = networks.judge(case, framework)
     assert networks.as_expected(case, found), found
 
 
-def test_the_list_is_long_and_names_each_once():
-    names = [(case.family, case.name) for case in networks_torch.CASES]
-    assert len(set(names)) == len(names) >= 100
-    assert len(SAMPLE) >= 14
+@pytest.mark.parametrize(("framework", "least"), [(networks_torch, 100), (networks_jax, 90)])
+def test_the_list_is_long_and_names_each_once(framework, least):
+    names = [(case.family, case.name) for case in framework.CASES]
+    assert len(set(names)) == len(names) >= least
+
+
+def test_the_sample_has_networks_of_both_frameworks():
+    assert len(SAMPLE) >= 19
 
 
 def test_what_is_off_is_told():

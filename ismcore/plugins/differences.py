@@ -13,10 +13,11 @@ import numpy as np
 from ismcore.backend.contract import Backend
 from ismcore.calculus import NumpyCalculus, ScoreFn
 from ismcore.coordinates import Coordinates
-from ismcore.errors import IsmError, ModelError
+from ismcore.errors import ModelError
 from ismcore.objectives import LossInputs, SlicedScoreMatching
 from ismcore.ops import Array, Params
 from ismcore.optimizers.rules import SGD
+from ismcore.plugins.adoption import failures_named
 from ismcore.problem import Problem
 from ismcore.seeds import stream
 
@@ -160,17 +161,11 @@ class _Step:
 
     def _taken(self, params: Params) -> tuple[float, Params]:
         """Loss and gradient as training has them: a momentum that starts at 0 is the gradient after one step."""
-        try:
-            with self.engine.scope():
-                state = self.problem.optimizer.start(params).astype(self.engine.dtype)
-                session = self.engine.prepare(self.problem, state)
-                loss = session.run(self.problem.steps(0, np.zeros(1)))[0]
-                return float(loss), {k: v.astype(np.float64) for k, v in session.state().first_moment.items()}
-        except IsmError:
-            raise
-        except Exception as error:  # whatever a user's own code raises
-            text = str(error).strip().split("\n")[0][:300]
-            raise ModelError(f"{self.title} fails when it is differentiated: {type(error).__name__}: {text}") from error
+        with failures_named(self.problem.model), self.engine.scope():
+            state = self.problem.optimizer.start(params).astype(self.engine.dtype)
+            session = self.engine.prepare(self.problem, state)
+            loss = session.run(self.problem.steps(0, np.zeros(1)))[0]
+            return float(loss), {k: v.astype(np.float64) for k, v in session.state().first_moment.items()}
 
     def check(self, compare: bool) -> tuple[str, ...]:
         """See `check_step`."""

@@ -9,10 +9,10 @@ from itertools import pairwise
 import numpy as np
 
 from ismcore.backend.contract import Backend
-from ismcore.errors import IsmError, ModelError
+from ismcore.errors import ModelError
 from ismcore.models import Model
 from ismcore.ops import Array, Params
-from ismcore.plugins.adoption import sample_context, users_own
+from ismcore.plugins.adoption import failures_named, sample_context, users_own
 from ismcore.plugins.differences import check_step
 from ismcore.problem import Problem
 
@@ -58,7 +58,7 @@ def probe_network(engine: Backend, problem: Problem, params: Params, *, allow_no
 
     def score(on: Backend, points: np.ndarray) -> tuple[np.ndarray, str]:
         inputs = (points,) if context is None else (points[:, :d], points[:, d:])
-        psi, output = _called(on, problem.model, own.title, params, inputs)
+        psi, output = _called(on, problem.model, params, inputs)
         return psi, output.dtype.name
 
     _, found = score(engine, np.concatenate([rows, rows]))
@@ -75,7 +75,7 @@ def probe_network(engine: Backend, problem: Problem, params: Params, *, allow_no
 
     def outputs(at: Params, points: Array, around: Array | None) -> tuple[np.ndarray, np.ndarray]:
         inputs = (points,) if around is None else (points, around)
-        return _called(finest, problem.model, own.title, at, inputs)
+        return _called(finest, problem.model, at, inputs)
 
     return check_step(finest, own.title, problem, params, outputs, context, energy=frame.energy, compare=not allow_nonsmooth)
 
@@ -91,20 +91,11 @@ def _widest(
         return engine, engine.dtype
 
 
-def _called(
-    engine: Backend, model: Model, title: str, params: Params, inputs: tuple[np.ndarray, ...]
-) -> tuple[np.ndarray, np.ndarray]:
+def _called(engine: Backend, model: Model, params: Params, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
     """The score, and what the user's code returns; whatever that raises becomes an error that says so."""
-    try:
-        with engine.scope():
-            psi, output = _program(engine, model)(engine.asarrays(params), *map(engine.asarray, inputs))
-            return engine.to_numpy(psi), engine.to_numpy(output)
-    except IsmError:
-        raise
-    except Exception as error:
-        text = str(error).strip().split("\n")[0][:300]
-        where = f"{len(inputs[0])} rows of {engine.dtype} on {engine.device}"
-        raise ModelError(f"{title} fails on {where}: {type(error).__name__}: {text}") from error
+    with failures_named(model, f"fails on {len(inputs[0])} rows of {engine.dtype} on {engine.device}"), engine.scope():
+        psi, output = _program(engine, model)(engine.asarrays(params), *map(engine.asarray, inputs))
+        return engine.to_numpy(psi), engine.to_numpy(output)
 
 
 @lru_cache(maxsize=16)

@@ -18,7 +18,7 @@ from ismcore.models.conditional import as_context
 from ismcore.objectives import ImplicitScoreMatching, LossInputs, NoiseConditionalScoreMatching, Objective
 from ismcore.ops import Params
 from ismcore.optimizers.rules import SGD
-from ismcore.plugins.adoption import adopted, device_for, no_model, users_own
+from ismcore.plugins.adoption import adopted, device_for, failures_named, no_model, users_own
 from ismcore.plugins.lookup import choose, load_backend
 from ismcore.plugins.probing import probe_network
 from ismcore.problem import Loss, Problem
@@ -157,7 +157,7 @@ def evaluate(
     inputs |= objective.draws(stream(seed, "draws", 0), *samples.shape)
     if given is not None:
         inputs["noise_scale" if isinstance(objective, NoiseConditionalScoreMatching) else "context"] = given
-    with engine.scope():
+    with failures_named(model), engine.scope():
         at, points = engine.asarrays(checked), engine.asarray(samples)
         value, gradient = engine.loss_and_gradient(loss)(at, points, engine.asarrays(inputs))
         found = Evaluation(
@@ -193,5 +193,5 @@ def check_language(model: Model, backend: str) -> None:
 
 
 def _terms(engine: Backend, loss: Loss, params: Params, x: np.ndarray, inputs: LossInputs) -> np.ndarray:
-    with engine.scope():
+    with failures_named(loss.model), engine.scope():
         return engine.to_numpy(loss.terms(engine, engine.asarrays(params), engine.asarray(x), engine.asarrays(inputs)))

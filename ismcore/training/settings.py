@@ -33,6 +33,8 @@ class Settings:
         feature_names: Names of the columns, where the samples have them.
         coordinates: Those to train in, where a start brings its own; None for those that `standardize` and `transform` say.
         warnings: What was noticed before training, in words.
+        notes: What was chosen before training, in words.
+        bounded_by_recipe: Whether the recipe gave the objective its curvature weight, because values repeat.
 
     The others are as in `fit`.
     """
@@ -58,12 +60,20 @@ class Settings:
     coordinates: Coordinates | None = None
     run_id: str = ""
     feature_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    bounded_by_recipe: bool = False
 
     def __post_init__(self) -> None:
         check_options(self.standardize, self.transform)
         if not isinstance(self.coordinates, Coordinates | None):
             raise OptionError(f"coordinates must be Coordinates, not {self.coordinates!r:.80}")
         check_names(self.run_id, self.feature_names)
+        if not 0.0 <= self.validation < 1.0:
+            raise OptionError(f"validation must be a share in [0, 1), not {self.validation!r}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise OptionError(f"batch_size must be a whole number from 1, not {self.batch_size!r}")
+        if self.clip_norm is not None and not self.clip_norm > 0.0:
+            raise OptionError(f"clip_norm must be a positive number, not {self.clip_norm!r}")
 
 
 @dataclass(frozen=True, eq=False)
