@@ -58,8 +58,11 @@ def add_data(parser: argparse.ArgumentParser, out: str) -> None:
 
 
 def say(options: argparse.Namespace, data: Any, words: str) -> None:
-    """Print data as JSON where `--json` asks for it, and as words otherwise."""
-    sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n" if options.json else words)
+    """Print data as JSON where `--json` asks for it, and as words otherwise. `main` keeps the JSON until the command ends."""
+    if options.json:
+        options.said.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
+    else:
+        sys.stdout.write(words)
 
 
 def add_score(add_command: AddCommand) -> None:

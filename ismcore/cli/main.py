@@ -21,6 +21,7 @@ from ismcore.cli.files import AddCommand, add_inspect, add_score, say
 from ismcore.cli.fit import INTERRUPTED, TERMINATED, Terminated, add_fit, add_resume
 from ismcore.errors import BackendUnavailable, DeviceUnavailable, Diverged, FileInvalid, IsmError, IsmWarning, PlottingMissing
 from ismcore.plugins.lookup import BackendStatus, backends, choose
+from ismcore.plugins.printed import stdout_to_stderr
 
 __all__ = ["main"]
 
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         with _warnings_in_a_line():
-            code = command(options)
+            code = _json_alone(command, options) if getattr(options, "json", False) else command(options)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has gone, as in `ismcore backends | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -82,6 +83,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"ismcore: error: {_message(error)}\n")
         return next(code for kind, code in CODES if isinstance(error, kind))
     return code
+
+
+def _json_alone(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """Run a command whose standard output is to be JSON: what plugins and frameworks print there goes to standard error."""
+    options.said = io.StringIO()
+    try:
+        with stdout_to_stderr():
+            return command(options)
+    finally:
+        sys.stdout.write(options.said.getvalue())
 
 
 @contextmanager

@@ -110,16 +110,19 @@ def _unknown(name: object) -> str:
 
 def _load_class(info: BackendInfo, origin: str) -> type[Backend]:
     module, _, attribute = info.load.partition(":")
+    unloadable = registry().unloadable
     try:
         found: Any = getattr(importlib.import_module(module), attribute)
         fault = _class_fault(found, info)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        message = f"backend {info.name!r} of {origin} fails to load {info.load}: {type(error).__name__}: {error}"
-        raise BackendBroken(message) from error
+        unloadable[info.name] = f"fails to load {info.load}: {type(error).__name__}: {error}"
+        raise BackendBroken(f"backend {info.name!r} of {origin} {unloadable[info.name]}") from error
     if fault:
-        raise BackendBroken(f"backend {info.name!r} of {origin}: {info.load} {fault}")
+        unloadable[info.name] = f"{info.load} {fault}"
+        raise BackendBroken(f"backend {info.name!r} of {origin}: {unloadable[info.name]}")
+    unloadable.pop(info.name, None)
     return found  # type: ignore[no-any-return]
 
 
