@@ -16,7 +16,7 @@ from ismcore.losses import CallerCalculus
 from ismcore.ops import Array, Ops
 from ismcore_jax.ops import JaxOps
 
-__all__ = ["ArrayCalculus", "Divergence", "Score", "Weight", "calculus_at"]
+__all__ = ["ArrayCalculus", "Divergence", "Score", "Weight", "calculus_at", "map_rows"]
 
 Score = Callable[[jax.Array], jax.Array]
 Weight = float | Sequence[float] | jax.Array
@@ -24,6 +24,11 @@ Divergence = str | Hutchinson | jax.Array
 
 UNROLLED = 16
 """Up to this many directions the products are unrolled in the program, which XLA runs fastest; beyond, they are a loop."""
+
+
+def map_rows(f: Callable[..., Array]) -> Callable[..., Array]:
+    """See `ismcore.calculus.Calculus.map_rows`."""
+    return lambda tree, *rows: jax.vmap(lambda *row: f(tree, *row))(*rows)
 
 
 class ArrayCalculus(CallerCalculus[jax.Array]):
@@ -64,6 +69,10 @@ class ArrayCalculus(CallerCalculus[jax.Array]):
         """See `Calculus.vjp`."""
         psi, pull = jax.vjp(f, x)
         return psi, lambda v: pull(v)[0]
+
+    def map_rows(self, f: Callable[..., Array], /) -> Callable[..., Array]:
+        """See `Calculus.map_rows`."""
+        return map_rows(f)
 
     def jacobian_diagonal(self, f: ScoreFn, x: Array, /) -> tuple[Array, Array]:
         """See `Calculus.jacobian_diagonal`; in blocks of rows and directions if there is a `chunk_size`."""

@@ -12,7 +12,7 @@ from ismcore.calculus import ScoreFn
 from ismcore.ops import Array, Ops, Params
 from ismcore.optimizers.state import TrainState
 from ismcore.problem import Problem
-from ismcore_torch.calculus import vjp
+from ismcore_torch.calculus import map_rows, vjp
 from ismcore_torch.ops import TorchOps
 from ismcore_torch.session import TorchSession
 
@@ -100,6 +100,10 @@ class TorchBackend(Backend):
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         """See `Calculus.vjp`."""
         return vjp(f, x)
+
+    def map_rows(self, f: Callable[..., Array], /) -> Callable[..., Array]:
+        """See `Calculus.map_rows`."""
+        return map_rows(f)
 
     def synchronize(self) -> None:
         """See `Backend.synchronize`."""

@@ -18,7 +18,7 @@ from ismcore.losses import CallerCalculus
 from ismcore.ops import Array, Ops
 from ismcore_torch.ops import TorchOps
 
-__all__ = ["ArrayCalculus", "Divergence", "Score", "Weight", "calculus_at", "math_attention", "vjp"]
+__all__ = ["ArrayCalculus", "Divergence", "Score", "Weight", "calculus_at", "map_rows", "math_attention", "vjp"]
 
 Score = Callable[[torch.Tensor], torch.Tensor]
 Weight = float | Sequence[float] | torch.Tensor
@@ -56,6 +56,11 @@ def vjp(f: ScoreFn, x: Array) -> tuple[Array, Callable[[Array], Array]]:
     with math_attention():
         psi, pull, *_ = torch.func.vjp(f, x)
     return psi, lambda v: pull(v)[0]
+
+
+def map_rows(f: Callable[..., Array]) -> Callable[..., Array]:
+    """See `ismcore.calculus.Calculus.map_rows`."""
+    return lambda tree, *rows: torch.func.vmap(lambda *row: f(tree, *row))(*rows)
 
 
 class ArrayCalculus(CallerCalculus[torch.Tensor]):
@@ -96,6 +101,10 @@ class ArrayCalculus(CallerCalculus[torch.Tensor]):
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         """See `Calculus.vjp`. `torch.func.jvp` is not offered: it fails under inductor on a linear layer (torch 2.13)."""
         return vjp(f, x)
+
+    def map_rows(self, f: Callable[..., Array], /) -> Callable[..., Array]:
+        """See `Calculus.map_rows`."""
+        return map_rows(f)
 
     def jacobian_diagonal(self, f: ScoreFn, x: Array, /) -> tuple[Array, Array]:
         """See `Calculus.jacobian_diagonal`; one direction after the other, `chunk_size` rows at once."""

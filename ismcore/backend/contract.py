@@ -156,6 +156,10 @@ class Backend(Calculus):
     def to_numpy(self, array: Array, /) -> np.ndarray:
         """A NumPy copy of an array, in its own dtype, free of any graph."""
 
+    def constant(self, x: Array, /) -> Array:
+        """See `Calculus.constant`: out through NumPy and in again. Where arrays are traced without values it cannot be."""
+        return self.asarray(self.to_numpy(x))
+
     @abstractmethod
     def value_and_grad(self, f: Callable[..., Array], /) -> Callable[..., tuple[Array, Params]]:
         """(params, *args) -> (f(params, *args), its gradient in params), for a scalar f; same keys, shapes and dtype."""
