@@ -67,7 +67,8 @@ def check_params(model: Model, params: Mapping[str, Any], d: int) -> Params:
     """Parameters as arrays of floats, in the model's order, once names, shapes and values are known to be right.
 
     Raises:
-        ParameterError: A name is missing, unknown or none that a file could hold, a shape is wrong, or a value is not a finite real number.
+        ParameterError: A name is missing, unknown or none that a file could hold, a shape is wrong, or a value is no finite
+            real number.
     """
     expected = model.shapes(d)
     for name in expected:

@@ -16,17 +16,17 @@ Rebuild = Callable[[Mapping[str, Any]], Any]
 
 
 def check_name(name: object) -> None:
-    """Refuse a parameter's name that a file could not hold, or a terminal show: before training, not when it is saved.
+    r"""Refuse a parameter's name that a file could not hold, or a terminal show: before training, not when it is saved.
 
     Raises:
         ParameterError: It is no text, is empty, or holds what cannot be printed (a control character, half a surrogate pair).
 
     Example:
         >>> check_name("sequential/dense 1/kernel:0")
-        >>> check_name("a\\nb")
+        >>> check_name("a\nb")
         Traceback (most recent call last):
             ...
-        ismcore.errors.ParameterError: 'a\\nb' cannot name a parameter: a name is text of printable characters, and not empty
+        ismcore.errors.ParameterError: 'a\nb' cannot name a parameter: a name is text of printable characters, and not empty
     """
     if not (isinstance(name, str) and name and name.isprintable()):
         raise ParameterError(f"{name!r} cannot name a parameter: a name is text of printable characters, and not empty")

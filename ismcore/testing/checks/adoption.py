@@ -35,7 +35,8 @@ class Adopted:
         return params["dense_1/bias:0"] - x * params["dense 1"]["kernel"]
 
 
-PARAMS = {"dense_1/bias:0": np.array([0.25, 0.0]), "dense 1": {"kernel": np.array([1.0, 0.5])}}
+A, B = np.array([0.25, 0.0]), np.array([1.0, 0.5])
+PARAMS = {"dense_1/bias:0": A, "dense 1": {"kernel": B}}
 NAMES = ("dense_1/bias:0", "dense 1.kernel")
 X = 5.0 + 2.0 * np.array([[-1.5, 0.5], [1.0, -0.25], [0.25, 1.5], [-0.75, -1.0], [1.25, 0.75], [-0.25, -1.5], [0.5, 0.125]])
 
@@ -75,6 +76,5 @@ def _trained() -> np.ndarray:
     dJ/da = mean psi = a - b mean z = a,   dJ/db = -mean psi z - 1 = b mean z^2 - 1 = b - 1
     """
     mean, scale = X.mean(axis=0), X.std(axis=0)
-    a, b = PARAMS["dense_1/bias:0"], PARAMS["dense 1"]["kernel"]  # type: ignore[index]
-    a, b = a - 0.125 * a, b - 0.125 * (b - 1.0)
+    a, b = A - 0.125 * A, B - 0.125 * (B - 1.0)
     return np.asarray((a - b * (X - mean) / scale) / scale)
