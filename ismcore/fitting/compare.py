@@ -10,7 +10,7 @@ import numpy as np
 
 from ismcore.errors import OptionError
 from ismcore.fitting.fit import fit
-from ismcore.plugins.lookup import choose, load_backend
+from ismcore.plugins.lookup import choose, widest_dtype
 from ismcore.results.result import FitResult
 from ismcore.samples.checks import as_samples
 
@@ -76,8 +76,7 @@ def compare(
     if len(backends) < 2 or len(set(backends)) != len(backends):
         raise OptionError(f"backends must name two or more different backends, not {backends!r}")
     if dtype is None:
-        offered = [load_backend(choose(name).name).dtypes for name in backends]
-        dtype = "float64" if all("float64" in dtypes for dtypes in offered) else "float32"
+        dtype = widest_dtype(*(choose(name).name for name in backends))
     results = {name: fit(x, backend=name, dtype=dtype, **options) for name in backends}
     points = as_samples(x)
     scores = {name: result.score(points) for name, result in results.items()}

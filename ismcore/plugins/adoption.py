@@ -11,7 +11,7 @@ from ismcore.errors import ModelError
 from ismcore.models import Energy, Frame, Model, Standardized, UserModel, check_params, takes_rows
 from ismcore.models.function import ScoreFunction
 from ismcore.objectives import NoiseConditionalScoreMatching
-from ismcore.plugins.lookup import adopt, load_backend
+from ismcore.plugins.lookup import adopt, load_backend, widest_dtype
 from ismcore.samples.checks import as_samples
 from ismcore.seeds import stream
 
@@ -53,8 +53,8 @@ def _own_function(model: ScoreFunction, sample: tuple[np.ndarray, ...]) -> Score
     Raises:
         ModelError: It gives neither a score nor an energy a row.
     """
-    backend = load_backend(str(model.backend))
-    engine = backend(dtype="float64" if "float64" in backend.dtypes else backend.dtypes[0])
+    name = str(model.backend)
+    engine = load_backend(name)(dtype=widest_dtype(name))
     with engine.scope():
         tree = model.tree(engine.asarrays(model.initial_params(0, sample[0].shape[1])))
         rows = [engine.asarray(each) for each in sample]

@@ -15,12 +15,22 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ismcore.backend.contract import Backend, BackendInfo
+from ismcore.backend.contract import Backend, BackendInfo, Dtype
 from ismcore.errors import BackendBroken, BackendMissing, IsmError, ModelError, PluginError, UnknownBackend
 from ismcore.models import UserModel
 from ismcore.plugins.registry import BUNDLED, BackendStatus, Registry, wanted_plugins
 
-__all__ = ["BackendStatus", "Choice", "adopt", "backends", "choose", "load_backend", "native", "notify_observers"]
+__all__ = [
+    "BackendStatus",
+    "Choice",
+    "adopt",
+    "backends",
+    "choose",
+    "load_backend",
+    "native",
+    "notify_observers",
+    "widest_dtype",
+]
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,11 @@ def load_backend(name: str) -> type[Backend]:
         where = f"of {status.origin}" + (f", {status.file}," if status.file else "")
         raise BackendBroken(f"backend {name!r} {where} cannot be used ({status.status}): {status.reason}") from cause
     return _load_class(info, status.origin)
+
+
+def widest_dtype(*names: str) -> Dtype:
+    """What to compute in where nobody said: float64, or float32 where one of the backends declares that alone."""
+    return "float64" if all("float64" in load_backend(name).dtypes for name in names) else "float32"
 
 
 def _unknown(name: object) -> str:
