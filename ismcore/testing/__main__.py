@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ismcore.errors import IsmError
 from ismcore.plugins.printed import folded
-from ismcore.testing.report import check_backend
+from ismcore.testing.report import QUICK, check_backend
 from ismcore.testing.subject import TOLERANCES
 
 
@@ -23,7 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _crashes_shown(), folded() as printed:
             report = check_backend(
-                options.name, dtype=options.dtype, device=options.device, only=options.only, quick=options.quick
+                options.name,
+                dtype=options.dtype,
+                device=options.device,
+                only=options.only,
+                within=QUICK if options.quick else None,
             )
     except IsmError as error:
         sys.stderr.write(f"{error}\n")
@@ -48,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         "run this check, this case of one (check_vjp, check_gradient[waves]), or those that a pattern with * fits; repeatable"
     )
     add("--only", action="append", default=[], metavar="PATTERN", help=about_only)
-    add("--quick", action="store_true", help="every check on its first case, and more for some 12 s of processor time")
+    add("--quick", action="store_true", help="every check on its first case, and more for 12 s of processor time")
     add("--traceback", action="store_true", help="the traceback of every exception, and not one for each place")
     add("--json", type=Path, metavar="FILE", help="also write the report as JSON, with every traceback and what was printed")
     return parser

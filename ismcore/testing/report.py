@@ -27,7 +27,7 @@ SHOWN = 5
 
 
 QUICK = 12.0
-"""Seconds of processor time after which a quick run begins no further case; a case takes a few at most."""
+"""What `--quick` gives as `within`; a case takes a few seconds at most."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Report:
         rows: One a check and case.
         versions: Of Python, ismcore, NumPy and the framework.
         seconds: How long it took.
-        left_out: Number of cases that a quick run left out.
+        left_out: Number of cases for which there was no time.
         printed: What the backend and its framework printed, where the command ran it.
     """
 
@@ -127,7 +127,7 @@ class Report:
             lines.append(f"{name:<46}{len(rows):>6}  {status:<9}{error:>10}  {note}".rstrip())
         lines += ["", *(f"FAILED {row.id}: {row.message}" for row in self.failures), *self._tracebacks(every_traceback)]
         verdict = ", ".join(f"{self.count(s)} {s}" for s in ("passed", "failed", "expected", "skipped") if self.count(s))
-        verdict += f", {self.left_out} left out, as it was to be quick" if self.left_out else ""
+        verdict += f", {self.left_out} left out for want of time" if self.left_out else ""
         lines.append(
             f"{self.backend} in {self.dtype} on {self.device}: {len(self.rows)} checks, {verdict}; "
             f"worst error {self.worst:.2g} of its tolerance; {self.seconds:.1f} s"
@@ -203,7 +203,7 @@ def check_backend(
     device: str = "cpu",
     expected_failures: Mapping[str, str] | None = None,
     only: Iterable[str] = (),
-    quick: bool = False,
+    within: float | None = None,
 ) -> Report:
     """Run the conformance checks on a backend.
 
@@ -214,7 +214,7 @@ def check_backend(
         expected_failures: Checks that are known to fail, as "check_name" or "check_name[case]", and why. Strict: one that
             passes is a failure.
         only: The checks to run, as "check_name" or "check_name[case]", or as a pattern of these with `*`; all if empty.
-        quick: Every check on its first case, and on further cases in turn for `QUICK` seconds of processor time.
+        within: Seconds of processor time after which no further case begins, where every check has had its first; None for all.
 
     Raises:
         BackendUnavailable: There is no such backend, or it cannot be imported.
@@ -229,8 +229,8 @@ def check_backend(
     subject = Subject.of(backend, dtype, device)
     began, spent = time.monotonic(), _processor_time()
     rows: dict[str, Row] = {}
-    for turn, item in _in_turns(items) if quick else enumerate(items):
-        if quick and turn and _processor_time() - spent > QUICK:
+    for turn, item in enumerate(items) if within is None else _in_turns(items):
+        if within is not None and turn and _processor_time() - spent > within:
             break
         rows[item.id] = run_item(item, subject, expected_reason(item, expected))[0]
     return Report(
