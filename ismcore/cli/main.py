@@ -19,6 +19,7 @@ from ismcore import __version__
 from ismcore.cli.benchmarks import add_bench
 from ismcore.cli.files import AddCommand, add_inspect, add_score, say
 from ismcore.cli.fit import INTERRUPTED, TERMINATED, Terminated, add_fit, add_resume
+from ismcore.cli.new_backend import add_new_backend
 from ismcore.errors import BackendUnavailable, DeviceUnavailable, Diverged, FileInvalid, IsmError, IsmWarning, PlottingMissing
 from ismcore.plugins.lookup import BackendStatus, backends, choose
 from ismcore.plugins.printed import stdout_to_stderr
@@ -144,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_command = partial(_add_command, commands)
-    for add in (_add_demo, add_fit, add_resume, add_score, add_inspect, _add_reports, add_bench):
+    for add in (_add_demo, add_fit, add_resume, add_score, add_inspect, _add_reports, add_bench, add_new_backend):
         add(add_command)
     return parser
 
