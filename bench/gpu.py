@@ -1,8 +1,8 @@
 """What a GPU does, in one command: `python bench/gpu.py`, with whatever torch or JAX is installed, in under ten minutes.
 
 Parts, of which `--parts` takes some: the reference run, wide networks and up to 10^7 rows, each beside the program by hand;
-peak memory of the device; and the conformance kit in both dtypes. Each has a process of its own for each backend, and what it had
-found when it was stopped, or died, stays. Written are `reports/gpu.{json,md}` and `reports/matrix-gpu.md`.
+peak memory of the device; and the conformance kit in both dtypes. Each has a process of its own for each backend, and what it
+had found when it was stopped, or died, stays. Written are `reports/gpu.{json,md}` and `reports/matrix-gpu.md`.
 
     python bench/gpu.py                                                # every backend that has a GPU
     python bench/gpu.py --backends torch --parts reference kit

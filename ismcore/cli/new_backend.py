@@ -1,4 +1,4 @@
-"""The command `new-backend`: the files of backends/README.md for a framework of one's own; what is to be written is left open."""
+"""The command `new-backend`: the files of backends/README.md for a framework of one's own, without what is to be written."""
 
 from __future__ import annotations
 
