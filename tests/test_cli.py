@@ -18,6 +18,7 @@ from saved_results import path as golden
 
 import ismcore
 from ismcore.cli.main import main
+from ismcore.coordinates import Coordinates
 from ismcore.files.tensorfile import pack
 
 pytestmark = pytest.mark.filterwarnings(
@@ -90,10 +91,10 @@ def test_the_score_of_data_in_a_unit_c_times_smaller_is_c_times_smaller(capsys, 
     np.testing.assert_allclose(scaled.score(X * units) * units, plain.score(X), rtol=1e-9, atol=1e-9)
     assert np.abs(plain.score(X)).min() > 0.0
     # d log p of standardised samples / dz, divided by the columns' own scale
-    standardised = (X - plain.mean) / plain.scale
+    standardised = plain.coordinates(X)
     options = {"objective": plain.objective, "epochs": 5, "dtype": "float64", "standardize": False}
     z = ismcore.fit(standardised, backend="autograd", **options)
-    np.testing.assert_allclose(plain.score(X), z.score(standardised) / plain.scale, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(plain.score(X), z.score(standardised) / plain.coordinates.scale, rtol=1e-9, atol=1e-9)
 
 
 def test_every_option_of_fit_arrives(capsys, folder):
@@ -212,7 +213,7 @@ def test_inspect_says_what_a_file_needs_and_knows_other_kinds(capsys):
     Path("other").write_bytes(pack("checkpoint", {"step": 3, "note": None, "rates": []}, {"a": np.zeros(2)}))
     code, out, _ = run(capsys, "inspect", "other")
     assert code == 0
-    assert out.splitlines()[1] == "holds            a checkpoint, in schema ismcore/1"
+    assert out.splitlines()[1] == "holds            a checkpoint, in schema ismcore/2"
     assert out.splitlines()[3:] == [f"{n:<16} {v}" for n, v in (("note", "none"), ("rates", "none"), ("step", 3))] + [
         "array            a, float64 (2,)"
     ]
@@ -240,14 +241,14 @@ def test_columns_are_those_asked_for(capsys, words, kept):
     assert code == 0
     table = np.loadtxt(WINE, delimiter=",")
     # Some rows are held out; no two columns are as close as this.
-    np.testing.assert_allclose(ismcore.load("r").mean, table[:, kept].mean(axis=0), rtol=0.05)
+    np.testing.assert_allclose(ismcore.load("r").coordinates.mean, table[:, kept].mean(axis=0), rtol=0.05)
     assert json.loads(out)["d"] == len(kept)
 
 
 def put_results():
     """Files in this folder: a good result, one whose model no file holds, and some that are none."""
     params = {"weight": -np.eye(11), "bias": np.zeros(11)}
-    good = replace(RESULTS["affine"], params=params, mean=np.zeros(11), scale=np.ones(11), dtype="float64")
+    good = replace(RESULTS["affine"], params=params, coordinates=Coordinates.identity(11), dtype="float64")
     good.save("good")
     RESULTS["own"].save("own")
     Path("altered").write_bytes(Path("good").read_bytes().replace(b"autograd", b"autogard"))

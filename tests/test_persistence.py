@@ -12,12 +12,13 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import pytest
 import safetensors.numpy
-from saved_results import FOLDER, RESULTS
+from saved_results import DATA, FILES
 from saved_results import OWN as OWN_SAVED
 from saved_results import path as golden
 
 import ismcore
 from ismcore import MLP, Affine, FileInvalid, FileNotWritten, ImplicitScoreMatching, ModelError, ParameterError, ScoreFunction
+from ismcore.coordinates import Coordinates
 from ismcore.files.results import save
 from ismcore.files.tensorfile import pack
 from ismcore.models import Standardized
@@ -54,8 +55,7 @@ def made(model=Affine(), dtype="float32", **changes):  # noqa: B008 (frozen)
         device="cpu",
         dtype=dtype,
         seed=1,
-        mean=np.zeros(D),
-        scale=np.ones(D),
+        coordinates=Coordinates.identity(D),
         timings={"total": 0.25},
     )
     return replace(result, **changes)
@@ -106,7 +106,8 @@ def test_a_result_comes_back_to_the_bit(tmp_path, model, dtype, standardize, sna
 
 
 def test_a_standardised_model_keeps_its_own_shift_and_scale(tmp_path):
-    model = Standardized(Standardized(Affine(), np.full(D, 2.0), np.full(D, 4.0)), np.arange(1.0, 4.0), np.full(D, 8.0))
+    model = Standardized(Affine(), Coordinates(np.full(D, 2.0), np.full(D, 4.0)))
+    model = Standardized(model, Coordinates(np.arange(1.0, 4.0), np.full(D, 8.0)))
     result = made(model)
     save(result, tmp_path / "fit")
     found = load(tmp_path / "fit")
@@ -162,14 +163,14 @@ def test_any_safetensors_reader_finds_the_parameters_under_their_names(tmp_path)
     for name, value in result.params.items():
         np.testing.assert_array_equal(tensors[f"params.{name}"], value, strict=True)
         np.testing.assert_array_equal(tensors[f"snapshots.2.{name}"], result.snapshots[2][name], strict=True)
-    np.testing.assert_array_equal(tensors["standardize.mean"], X.mean(axis=0))
-    np.testing.assert_array_equal(tensors["standardize.scale"], X.std(axis=0))
+    np.testing.assert_array_equal(tensors["coordinates.mean"], X.mean(axis=0))
+    np.testing.assert_array_equal(tensors["coordinates.scale"], X.std(axis=0))
     np.testing.assert_array_equal(tensors["history.loss"], result.history["loss"])
     metadata = header(data)["__metadata__"]
     assert list(metadata) == ["ismcore"]
     content = json.loads(metadata["ismcore"])
     assert json.dumps(content, sort_keys=True, separators=(",", ":")) == metadata["ismcore"]
-    assert (content["schema"], content["kind"]) == ("ismcore/1", "result")
+    assert (content["schema"], content["kind"]) == ("ismcore/2", "result")
 
 
 def test_numbers_of_numpy_are_stored_as_numbers(tmp_path):
@@ -192,7 +193,7 @@ def test_a_function_of_ones_own_must_be_given_again(tmp_path):
     "wrong",
     [
         MLP((4,)),
-        Standardized(OWN, np.zeros(D), np.ones(D)),
+        Standardized(OWN, Coordinates.identity(D)),
         ScoreFunction(apply, OWN.params, backend="torch"),
         "apply",
     ],
@@ -458,6 +459,14 @@ def put(path, value):
     return change
 
 
+def put_matrix(matrix):
+    def change(content, tensors):
+        content["coordinates"]["matrix"] = {"$tensor": "coordinates.matrix"}
+        tensors["coordinates.matrix"] = matrix
+
+    return change
+
+
 def nested(depth):
     spec = {"$type": "Affine"}
     for _ in range(depth):
@@ -475,8 +484,8 @@ def nested(depth):
         (put("model", None), "model = 'None'"),
         (put("model", {"$type": "ImplicitScoreMatching"}), "must be of type .*Model"),
         (put("objective", {"$type": "Affine"}), "must be of type .*Objective"),
-        (put("model", {"$type": "Standardized", "inner": 5}), "lacks 'mean'"),
-        (put("model", nested(9)), "lacks 'mean'"),
+        (put("model", {"$type": "Standardized", "inner": 5}), "lacks 'coordinates'"),
+        (put("model", nested(9)), "lacks 'coordinates'"),
         (put("model/hidden", [4, -1]), "widths from 1"),
         (put("model/hidden", ["4"]), "widths from 1"),
         (put("model/hidden", 4), "must be of type tuple"),
@@ -501,8 +510,22 @@ def nested(depth):
         (lambda content, tensors: tensors.update({"params.layers.0.bias": np.zeros(9)}), "must have shape"),
         (lambda content, tensors: tensors.update({"params.layers.0.bias": np.full(4, np.nan)}), "finite"),
         (lambda content, tensors: tensors.update({"snapshots.x.layers.0.bias": np.zeros(4)}), "snapshot after 'x' epochs"),
-        (lambda content, tensors: tensors.update({"standardize.scale": np.zeros(3)}), "no shift and scale"),
-        (lambda content, tensors: tensors.update({"standardize.mean": np.zeros((3, 1))}), "no shift and scale"),
+        (lambda content, tensors: tensors.update({"coordinates.scale": np.zeros(3)}), "must be positive"),
+        (lambda content, tensors: tensors.update({"coordinates.mean": np.zeros((3, 1))}), "mean of coordinates must be"),
+        (lambda content, tensors: tensors.update({"coordinates.mean": np.full(3, np.nan)}), "mean of coordinates must be"),
+        (lambda content, tensors: tensors.update({"coordinates.mean": np.zeros(3, "float32")}), "mean of coordinates must be"),
+        (put("coordinates", None), "'standardize.mean' is missing"),
+        (put("coordinates", {"$type": "Affine"}), "its coordinates are"),
+        (put("coordinates/transform", "exec"), "transform must be None or 'asinh'"),
+        (put("coordinates/transform", []), "Coordinates cannot be"),
+        (put("coordinates/shift", [0.0, 0.0, 0.0]), "shift of coordinates must be"),
+        (put_matrix(np.ones((2, 2))), "matrix of coordinates must be"),
+        (put_matrix(np.ones((3, 3))), "matrix of coordinates has no inverse"),
+        (put("run_id", "$(reboot)"), "run_id must be 32 hexadecimal digits"),
+        (put("run_id", 5), "run_id = '5'"),
+        (put("feature_names", ["a", "b"]), "feature_names must be 3 strings"),
+        (put("feature_names", ["a", "b", 3]), "feature_names must be 3 strings"),
+        (put("feature_names", "abc"), "feature_names must be 3 strings"),
     ],
 )
 def test_a_forged_content_is_refused(tmp_path, monkeypatch, change, words):
@@ -533,7 +556,7 @@ def test_a_newer_schema_is_refused_with_both_versions(tmp_path, monkeypatch):
     with monkeypatch.context() as later:
         later.setattr("ismcore.files.tensorfile.SCHEMA", 12)
         save(made(), tmp_path / "fit")
-    with pytest.raises(FileInvalid, match=r"ismcore/12.*up to ismcore/1: update"):
+    with pytest.raises(FileInvalid, match=r"ismcore/12.*up to ismcore/2: update"):
         load(tmp_path / "fit")
 
 
@@ -630,10 +653,10 @@ def test_an_energy_of_one_s_own_comes_back_with_the_model(tmp_path):
 # Files that older versions wrote.
 
 
-@pytest.mark.parametrize("name", RESULTS)
-def test_a_file_of_schema_1_gives_for_ever_what_was_saved(name):
-    expected = RESULTS[name]
-    found = load(golden(name), model=OWN_SAVED if name == "own" else None)
+@pytest.mark.parametrize(("schema", "name"), FILES)
+def test_a_file_of_any_schema_gives_for_ever_what_was_saved(schema, name):
+    expected = FILES[schema, name]
+    found = load(golden(name, schema), model=OWN_SAVED if name == "own" else None)
     assert_same(replace(found, objective=None), replace(expected, objective=None))
     assert repr(found.objective) == repr(expected.objective)
     assert repr(found.model) == repr(expected.model)
@@ -643,4 +666,4 @@ def test_a_file_of_schema_1_gives_for_ever_what_was_saved(name):
 
 
 def test_every_file_that_was_ever_written_is_tested():
-    assert {path.name for path in FOLDER.glob("result-*")} == {golden(name).name for name in RESULTS}
+    assert set(DATA.glob("schema-*/result-*")) == {golden(name, schema) for schema, name in FILES}
