@@ -104,3 +104,11 @@ def test_rows_that_are_mapped_wrongly_are_caught(tape):
 
     assert check_backend(tape.TapeBackend, only=["check_map_rows"]).ok
     assert not check_backend(Reversed, only=["check_map_rows"]).ok
+
+
+def test_what_is_given_back_asks_no_array_for_its_dtype(tape):
+    engine = tape.TapeBackend("float32")
+    assert not hasattr(engine.asarray(np.ones(2)), "dtype")
+    assert engine.at(engine.asarray(np.ones(2))) is engine
+    wide = load_backend("autograd")("float32").at(np.ones(2))
+    assert wide.dtype == "float64"
