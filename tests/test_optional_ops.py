@@ -9,6 +9,7 @@ import pytest
 import ismcore
 from ismcore.ops import OPTIONAL, NumpyOps, Ops
 from ismcore.plugins.lookup import load_backend
+from ismcore.results.result import versions
 from ismcore.testing import check_backend
 
 PLUGIN = Path(__file__).parent / "plugins" / "ismcore_tape"
@@ -104,6 +105,12 @@ def test_rows_that_are_mapped_wrongly_are_caught(tape):
 
     assert check_backend(tape.TapeBackend, only=["check_map_rows"]).ok
     assert not check_backend(Reversed, only=["check_map_rows"]).ok
+
+
+def test_versions_are_of_the_packages_that_are_there():
+    found = versions(("autograd", "autograd-for-another-processor"))
+    assert list(found) == ["python", "ismcore", "numpy", "autograd"]
+    assert found["autograd"] != "unknown"
 
 
 def test_what_is_given_back_asks_no_array_for_its_dtype(tape):
