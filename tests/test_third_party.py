@@ -1,5 +1,6 @@
 """Backends by strangers, built, installed and run from wheels, away from this checkout: the README's example, and MLX."""
 
+import ast
 import json
 import re
 import shlex
@@ -40,6 +41,25 @@ def test_the_checks_that_the_readme_names_exist():
     named = set(re.findall(r"check_\w+", README)) - {"check_backend"}
     assert len(named) >= 4
     assert named <= {check.name for check in all_checks()}
+
+
+def used_of_ismcore(source):
+    """What a plugin imports from ismcore and its modules, and what it defines in its classes: members of the contract."""
+    nodes = list(ast.walk(ast.parse(source)))
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "ismcore"]
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+    members = [node for each in classes for node in each.body]
+    names = {node.name for node in members if isinstance(node, ast.FunctionDef)}
+    names |= {target.id for node in members if isinstance(node, ast.Assign) for target in node.targets}
+    return names | {node.module for node in imports} | {name.name for node in imports for name in node.names}
+
+
+def test_all_that_the_second_backend_uses_of_ismcore_is_on_the_page():
+    used = set()
+    for path in (PLUGINS / "ismcore_mlx").rglob("*.py"):
+        used |= used_of_ismcore(path.read_text(encoding="utf-8"))
+    assert used >= {"ismcore.backend", "Backend", "value_and_grad", "log1p", "dtypes"}
+    assert not {name for name in used if not re.search(rf"\b{re.escape(name)}\b", README)}
 
 
 def run(*command, cwd):
