@@ -8,18 +8,47 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
-from typing import IO
+from typing import IO, TextIO
 
 __all__ = ["Printed", "folded", "stdout_to_stderr"]
 
 STDOUT, STDERR = 1, 2
 
 
+class Own:
+    """A command's own standard output, while what others print there goes elsewhere. It holds nothing back."""
+
+    def __init__(self, descriptor: int, encoding: str, errors: str) -> None:
+        self._descriptor, self._encoding, self._errors = descriptor, encoding, errors
+
+    def write(self, text: str) -> None:
+        """Write the text.
+
+        Raises:
+            OSError: Nobody reads it, or there is no place.
+        """
+        left = memoryview(text.encode(self._encoding, self._errors))
+        while left:
+            left = left[os.write(self._descriptor, left) :]
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
 @contextmanager
-def stdout_to_stderr() -> Iterator[None]:
-    """Whatever is printed to standard output goes to standard error, by whatever code: a command's own output stays whole."""
-    with _descriptors({STDOUT: STDERR}), redirect_stdout(sys.stderr):
-        yield
+def stdout_to_stderr() -> Iterator[Own | TextIO]:
+    """What is printed to standard output goes to standard error, by whatever code; given is what goes there still."""
+    own = sys.stdout
+    with _descriptors({STDOUT: STDERR}) as kept, redirect_stdout(sys.stderr):
+        direct = _descriptor(own) == STDOUT and STDOUT in kept
+        yield Own(kept[STDOUT], own.encoding, own.errors or "strict") if direct else own
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    """The file descriptor that a stream writes to; None where it is none of the system's, as in a notebook."""
+    with suppress(OSError, ValueError, AttributeError):
+        return stream.fileno()
+    return None
 
 
 class Printed:
@@ -55,8 +84,8 @@ def folded() -> Iterator[Printed]:
 
 
 @contextmanager
-def _descriptors(places: dict[int, int]) -> Iterator[None]:
-    """File descriptors stand for others meanwhile; one that is closed stays so."""
+def _descriptors(places: dict[int, int]) -> Iterator[dict[int, int]]:
+    """File descriptors stand for others meanwhile; given are copies of what they stood for. One that is closed stays so."""
     _flush(sys.stdout, sys.stderr)
     kept: dict[int, int] = {}
     try:
@@ -64,7 +93,7 @@ def _descriptors(places: dict[int, int]) -> Iterator[None]:
             with suppress(OSError):
                 kept[one] = os.dup(one)
                 os.dup2(other, one)
-        yield
+        yield kept
     finally:
         _flush()
         for one, copy in kept.items():
