@@ -425,11 +425,9 @@ def _history(run_state: RunState) -> dict[str, np.ndarray]:
 
 
 def versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """Versions of Python, ismcore, NumPy and the packages named."""
-    found = {"python": platform.python_version()}
-    for package in ("ismcore", "numpy", *packages):
-        found[package] = installed_version(package) or "unknown"
-    return found
+    """Versions of Python, ismcore, NumPy and those of the packages named that are installed: some stand for each other."""
+    own = {"python": platform.python_version(), "ismcore": installed_version("ismcore") or "unknown"}
+    return own | {package: number for package in ("numpy", *packages) if (number := installed_version(package))}
 
 
 def load(path: str | PathLike[str], model: Any = None) -> FitResult:
