@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,13 @@ import torch
 
 from ismcore.errors import ModelError
 from ismcore.models import Model, ScoreFunction, Standardized, UserModel
-from ismcore.ops import Array, Params
+from ismcore.ops import Params
+from ismcore.plugins.adoption import users_own
 from ismcore.results.evaluate import check_language
 from ismcore.results.result import FitResult
 from ismcore_torch.calculus import ArrayCalculus
-from ismcore_torch.modules import adopt_module, takes_one_row
+from ismcore_torch.checks import takes_one_row
+from ismcore_torch.modules import TorchModule, adopt_module
 
 __all__ = ["Score", "adopt", "module"]
 
@@ -37,7 +39,7 @@ def _adopt_function(model: ScoreFunction, sample: tuple[np.ndarray, ...]) -> Sco
     def per_row(dtype: torch.dtype) -> bool:
         tree = model.tree({name: torch.tensor(value, dtype=dtype, device=device) for name, value in params.items()})
         rows = [torch.tensor(a, dtype=dtype, device=device) for a in sample]
-        return takes_one_row(model.title, lambda *arguments: model.apply(tree, *arguments), rows)
+        return takes_one_row(model.title, lambda *arguments: model.apply(tree, *arguments), rows)[0]
 
     first = leaves[0].dtype if leaves else torch.get_default_dtype()
     try:
@@ -47,11 +49,7 @@ def _adopt_function(model: ScoreFunction, sample: tuple[np.ndarray, ...]) -> Sco
             found = per_row(torch.float32 if first == torch.float64 else torch.float64)
         except ModelError:
             found = per_row(first)
-    return replace(model, over_rows=_over_rows) if found else model
-
-
-def _over_rows(apply: Callable[..., Array]) -> Callable[..., Array]:
-    return lambda params, *arguments: torch.func.vmap(lambda *row: apply(params, *row))(*arguments)
+    return replace(model, by_row=found)
 
 
 class Score(torch.nn.Module):
@@ -63,7 +61,8 @@ class Score(torch.nn.Module):
 
     def __init__(self, model: Model, params: Params) -> None:
         super().__init__()
-        self.model = model
+        # a copy of an adopted module keeps parameters in it until others come: nobody else is to put theirs there
+        self.model = copy.deepcopy(model) if isinstance(users_own(model)[0], TorchModule) else model
         self.names = tuple(params)
         for name, value in params.items():
             *path, last = name.split(".")

@@ -191,6 +191,7 @@ def settings_of(
         holdout=diagnosis.holdout if samples.groups is None else HoldOut("groups", by_weight=diagnosis.effective is not None),
         batch_size=_batch_size(request.batch_size, recipe, round(len(samples.x) * (1.0 - validation))),
         clip_norm=_positive("clip_norm", recipe.clip_norm if request.clip_norm is None else request.clip_norm),
+        bounded_by_recipe=request.objective is None and diagnosis.has_atoms and loss.objective.least_curvature_weight > 0.0,
     )
 
 
@@ -203,12 +204,16 @@ def _standardize(standardize: Any, recipe: Recipe, diagnosis: Diagnosis) -> Stan
 
 
 def _kept_coordinates(request: Request, d: int) -> Coordinates | None:
-    """The coordinates of the result to start from, where its parameters mean the same in no others."""
+    """The coordinates of the parameters to start from, where these mean the same in no others.
+
+    Those of a result, or of parameters whose model knows theirs, as `result.model` does.
+    """
     start = request.initial_params
-    if not isinstance(start, FitResult) or start.d != d or start.coordinates.transform != request.transform:
+    model = start.model if isinstance(start, FitResult) else None if start is None else request.model
+    if not isinstance(model, Standardized) or model.coordinates.d != d or model.coordinates.transform != request.transform:
         return None
-    tied = request.transform is not None or (users_own(start.model)[0] is not None and request.standardize is not False)
-    return start.coordinates if tied else None
+    tied = request.transform is not None or (users_own(model)[0] is not None and request.standardize is not False)
+    return model.coordinates if tied else None
 
 
 def _feature_names(x: Any) -> tuple[str, ...] | None:

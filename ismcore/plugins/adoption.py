@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ismcore.errors import ModelError
-from ismcore.models import Energy, Frame, Model, Standardized, UserModel, check_params
+from ismcore.errors import IsmError, ModelError
+from ismcore.models import Energy, Frame, Model, Standardized, UserModel, check_params, takes_rows
 from ismcore.models.function import ScoreFunction
 from ismcore.objectives import NoiseConditionalScoreMatching
-from ismcore.plugins.lookup import adopt, load_backend
+from ismcore.plugins.lookup import adopt, load_backend, widest_dtype
 from ismcore.samples.checks import as_samples
 from ismcore.seeds import stream
 
-__all__ = ["adopted", "device_for", "no_model", "sample_context", "users_own"]
+__all__ = ["adopted", "device_for", "failures_named", "no_model", "sample_context", "users_own"]
 
 
 def adopted(model: Any, x: Any, objective: Any = None) -> Any:
@@ -37,12 +39,34 @@ def adopted(model: Any, x: Any, objective: Any = None) -> Any:
         load_backend(inner.backend)  # says what is missing, before the plugin's import of the framework fails
     d = as_samples(x).shape[1]
     found = adopt(inner, sample_for(d, objective))
+    if found is None and isinstance(inner, ScoreFunction):
+        found = _own_function(inner, sample_for(d, objective))
     if found is None and isinstance(model, Energy):
         raise ModelError(no_model(inner))
     if found is None:
         return model
     check_params(found, found.initial_params(0, d), d)
     return replace(model, net=found) if isinstance(model, Energy) else found
+
+
+def _own_function(model: ScoreFunction, sample: tuple[np.ndarray, ...]) -> ScoreFunction:
+    """A function in the framework of a backend whose plugin adopts none: batched, or of one row.
+
+    Raises:
+        ModelError: It gives neither a score nor an energy a row.
+    """
+    name = str(model.backend)
+    engine = load_backend(name)(dtype=widest_dtype(name))
+    with engine.scope():
+        tree = model.tree(engine.asarrays(model.initial_params(0, sample[0].shape[1])))
+        rows = [engine.asarray(each) for each in sample]
+        by_row = takes_rows(
+            model.title,
+            lambda: model.apply(tree, *rows),
+            lambda: engine.map_rows(model.apply)(tree, *rows),
+            len(sample[0]),
+        )
+    return replace(model, by_row=by_row)
 
 
 def no_model(thing: Any) -> str:
@@ -77,6 +101,24 @@ def users_own(model: Model) -> tuple[UserModel | None, Frame]:
     if isinstance(model, Energy):
         frame, model = replace(frame, energy=True), model.net
     return (model, frame) if isinstance(model, UserModel) else (None, frame)
+
+
+@contextmanager
+def failures_named(model: Model, what: str = "fails when it is differentiated") -> Iterator[None]:
+    """Whatever the user's module raises inside becomes an error that names it, says what it does and why.
+
+    Raises:
+        ModelError: See above. Errors of the library's and of its own models stay as they are, and a lack of memory.
+    """
+    try:
+        yield
+    except (IsmError, MemoryError):
+        raise
+    except Exception as error:  # whatever a user's own code raises
+        own = users_own(model)[0]
+        if own is None:
+            raise
+        raise ModelError(f"{own.title} {what}: {own.explained(error)}") from error
 
 
 def device_for(model: Model, device: object) -> object:

@@ -1,12 +1,14 @@
 """The checks, one promise each. Importing this package fills the list that `ismcore.testing.all_checks` gives."""
 
 from ismcore.testing.checks import (
+    adoption,
     arrays,
     derivatives,
     fits,
     loop,
     objectives,
     operations,
+    optional,
     process,
     repeats,
     routes,
@@ -17,12 +19,14 @@ from ismcore.testing.checks import (
 )
 
 __all__ = [
+    "adoption",
     "arrays",
     "derivatives",
     "fits",
     "loop",
     "objectives",
     "operations",
+    "optional",
     "process",
     "repeats",
     "routes",
