@@ -109,6 +109,9 @@ def _by_model() -> Iterator[Fit]:
     yield Fit("reference", oracle.mlp("sigmoid"), {"recipe": "reference", "snapshots": 2})
     yield Fit("weighted", oracle.mlp("tanh"), {**SCALED, **_started(SMALL), **weighted})
     yield Fit("affine", oracle.affine, {**SCALED, **_started(Affine()), "objective": objectives.ImplicitScoreMatching(0.0)})
+    yield Fit("whitened", oracle.mlp("tanh"), {**PLAIN, "standardize": "whiten", **_started(SMALL)})
+    yield Fit("whitened-affine", oracle.affine, {**PLAIN, "standardize": "whiten", **_started(Affine())})
+    yield Fit("asinh", oracle.mlp("tanh"), {**SCALED, "model": SMALL, "transform": "asinh"})
     yield Fit("residual", oracle.residual("silu"), {**SCALED, **_started(residual)})
     yield Fit("energy", oracle.energy("tanh"), {**SCALED, **_started(Energy(SMALL))})
     yield Fit("tree", _tree_formula, {**PLAIN, **_started(TREE)})
@@ -133,6 +136,8 @@ def _by_objective() -> Iterator[Fit]:
     }
     yield from (Fit(id, tanh, {**PLAIN, **_started(SMALL), "objective": each}) for id, each in started.items())
     yield from (Fit(id, tanh, {**how, "model": SMALL, "objective": each}) for id, (how, each) in drawing.items())
+    explicit = {"objective": objectives.ExplicitScoreMatching(_target), "transform": "asinh"}
+    yield Fit("asinh-explicit", tanh, {**SCALED, "model": SMALL, **explicit})
     yield Fit("search", tanh, {"compile": "off", "model": SMALL, "objective": implicit("auto"), "validation": 0.25}, n=24)
 
 
@@ -166,15 +171,30 @@ def _first_loss(case: Fit, x: np.ndarray) -> float | None:
 
 
 def _right(case: Fit, result: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Score and Jacobian at the fitted parameters, (n, 2) and (n, 2, 2), in the units of x, by the formula."""
-    model, mean, scale = result.model, np.zeros(2), np.ones(2)
-    if isinstance(model, Standardized):
-        mean, scale = model.coordinates.mean, model.coordinates.scale
+    """Score and Jacobian diagonal at the fitted parameters, both (n, 2), in the units of x: see `ismcore.coordinates`."""
     params = {name: np.asarray(value, dtype=np.float64) for name, value in result.params.items()}
-    unit = np.exp(np.mean(np.log(scale))) if case.context is None else _unit(case, scale)
-    context = [] if case.context is None else [np.full((len(x), 1), case.context / unit)]
-    psi, jacobian = case.formula(params, (x - mean) / scale, *context)
-    return psi.real / scale, jacobian.real / scale[:, None] / scale
+    if not isinstance(result.model, Standardized):
+        psi, jacobian = case.formula(params, x, *_context(case, np.ones(2), len(x)))
+        return psi.real, np.einsum("nii->ni", jacobian.real)
+    to = result.model.coordinates
+    u = (x - to.mean) / to.scale
+    t, slope, first, second = (u, np.ones_like(u), 0.0 * u, 0.0 * u) if to.transform is None else _asinh(u)
+    matrix = np.eye(2) if to.matrix is None else np.diag(to.matrix) if to.matrix.ndim == 1 else to.matrix
+    z = (t - (0.0 if to.shift is None else to.shift)) @ matrix.T
+    psi, jacobian = case.formula(params, z, *_context(case, to.scale, len(x)))
+    g, turned = psi.real @ matrix, np.einsum("ki,nkl,li->ni", matrix, jacobian.real, matrix)
+    return (slope * g + first) / to.scale, (slope**2 * turned + slope * first * g + second) / to.scale**2
+
+
+def _asinh(u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """For f = asinh: f, f', (log f')' and (log f')''."""
+    square = 1.0 + u * u
+    return np.arcsinh(u), square**-0.5, -u / square, (u * u - 1.0) / square**2
+
+
+def _context(case: Fit, scale: np.ndarray, n: int) -> list[np.ndarray]:
+    """What a conditional score is asked at, in the units of the samples as trained on."""
+    return [] if case.context is None else [np.full((n, 1), case.context / _unit(case, scale))]
 
 
 def _unit(case: Fit, scale: np.ndarray) -> float:
@@ -202,16 +222,14 @@ def check_fit(subject: Subject, case: Fit) -> float:
     at: dict[str, Any] = {} if case.context is None else {"context": case.context}
     points = x[:5]
     tolerance = subject.tolerances.steps  # the fitted parameters are rounded, and the samples were standardised
-    psi, jacobian = _right(case, result, points)
+    psi, diagonal = _right(case, result, points)
     found = {"score": result.score(points, **at), "diagonal": result.jacobian_diagonal(points, **at)}
     for name, array in found.items():
         if array.shape != points.shape or not np.isfinite(array).all():
             raise CheckFailed(f"the {name} of the fit has shape {array.shape}, or is not finite")
     worst = max(
         subject.close(found["score"].astype(np.float64), psi, tolerance, "the fit's score", dtype="float64"),
-        subject.close(
-            found["diagonal"].astype(np.float64), np.einsum("nii->ni", jacobian), tolerance, "its diagonal", dtype="float64"
-        ),
+        subject.close(found["diagonal"].astype(np.float64), diagonal, tolerance, "its diagonal", dtype="float64"),
     )
     first = _first_loss(case, x)
     if first is not None:
@@ -220,15 +238,15 @@ def check_fit(subject: Subject, case: Fit) -> float:
     return worst
 
 
-@check(lambda: [case for case in fits() if case.id in ("affine", "energy")])
+@check(lambda: [case for case in fits() if case.id in ("affine", "energy", "asinh")])
 def check_fitted_model(subject: Subject, case: Fit) -> float:
     """What a fit gives back is a model in the samples' own units, which `ismcore.evaluate` takes on the backend."""
     x, where = samples(case.n), _where(subject)
     with warnings.catch_warnings(action="ignore", category=ismcore.IsmWarning):
         result = ismcore.fit(x, epochs=1, progress=False, **where, **case.options)
     found = ismcore.evaluate(result.model, result.params, x, objectives.ImplicitScoreMatching(), **where)
-    psi, jacobian = _right(case, result, x)
-    right = np.mean(0.5 * np.sum(psi**2, axis=1) + np.einsum("nii->n", jacobian))
+    psi, diagonal = _right(case, result, x)
+    right = np.mean(np.sum(0.5 * psi**2 + diagonal, axis=1))
     return subject.close(np.array(found.loss), right, subject.tolerances.steps, "the loss", dtype="float64")
 
 
