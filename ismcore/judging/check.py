@@ -1,0 +1,153 @@
+"""`FitResult.check`: is a fit wrong, by how much at least, and how is that known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ismcore.errors import OptionError, SamplesError
+from ismcore.judging.certificate import Derivatives, Gap, gaps
+from ismcore.judging.competitors import competitors_at, derivatives_of
+from ismcore.judging.lines import line_of, lines_of_result, lines_of_rows
+from ismcore.judging.rows import dependent_rows, halves
+from ismcore.judging.table import Check, Line
+from ismcore.models import NoiseConditional, Standardized
+from ismcore.objectives import NoiseConditionalScoreMatching
+from ismcore.samples.checks import Standardizer, as_groups, as_samples, check_spread
+from ismcore.samples.diagnosis import Diagnosis, diagnosis_of
+
+__all__ = ["check"]
+
+VISIBLE = 0.25
+"""No fault is said to be found only where one of this share of E|score|^2 would have been seen."""
+FEWEST = 10
+"""Fewer independent rows say nothing."""
+VOID = ("atoms", "discrete columns", "dependent columns", "fewer dimensions than columns", "hard edges")
+"""Findings with which the loss of independent rows is no measure of the distance from the score."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Rows that judge, and what is known of them.
+
+    Attributes:
+        x: (m, d), in [x].
+        labels: (m,); rows of one label may depend on each other.
+        fitted: The rows that competitors are fitted to, (n, d), in [x].
+        units: Coordinates in which each column of those has mean 0 and standard deviation 1.
+        diagnosis: Of those rows, or where they are a part of the rows given, of all of these.
+    """
+
+    x: np.ndarray
+    labels: np.ndarray
+    fitted: np.ndarray
+    units: Standardizer
+    diagnosis: Diagnosis
+
+    @property
+    def independent(self) -> int:
+        """How many labels there are."""
+        return len(np.unique(self.labels))
+
+    @classmethod
+    def of(cls, d: int, x: Any, train: Any, groups: Any) -> Judged:
+        """The rows given, or half of them where there are no training rows to fit competitors to.
+
+        Raises:
+            SamplesError: They cannot be used.
+            OptionError: Most rows of x are among the training rows.
+        """
+        rows = as_samples(x, d=d)
+        check_spread(rows)
+        diagnosis = diagnosis_of(rows)
+        given = None if groups is None else as_groups(groups, len(rows))
+        labels = dependent_rows(rows, diagnosis.holdout, given)
+        if train is None:
+            fitting, judging = halves(rows, diagnosis, given)
+            fitted, rows, labels = rows[fitting], rows[judging], labels[judging]
+            check_spread(fitted)
+        else:
+            fitted = as_samples(train, d=d)
+            check_spread(fitted)
+            diagnosis = diagnosis_of(fitted)
+            seen = {row.tobytes() for row in fitted}
+            if not diagnosis.has_atoms and 2 * sum(row.tobytes() in seen for row in rows) > len(rows):
+                raise OptionError("most rows of x are among those of train: pass rows that the fit has not seen")
+        return cls(rows, np.unique(labels, return_inverse=True)[1].reshape(-1), fitted, Standardizer.of(fitted), diagnosis)
+
+
+def check(
+    result: Any, x: Any = None, *, train: Any = None, groups: Any = None, competitors: Mapping[str, Any] | None = None
+) -> Check:
+    """See `FitResult.check`.
+
+    Raises:
+        SamplesError, OptionError: See there.
+    """
+    own = lines_of_result(result)
+    if x is None:
+        if groups is not None or train is not None or competitors is not None:
+            raise OptionError("train=, groups= and competitors= go with rows that the fit has not seen: check(x_new, ...)")
+        return _verdict(own, "no rows were given that the fit has not seen, as in check(x_new)")
+    inner = result.model.inner if isinstance(result.model, Standardized) else result.model
+    if isinstance(inner, NoiseConditional) or isinstance(result.objective, NoiseConditionalScoreMatching):
+        raise OptionError("a noise-conditional fit has a score for each noise scale, and no single one to check")
+    judged = Judged.of(result.d, x, train, groups)
+    fit = derivatives_of(result, judged.x, judged.units)
+    if not np.isfinite(fit.terms).all():
+        raise SamplesError("the fitted score is not finite at some rows of x, or has no finite divergence there")
+    lines = (*lines_of_rows(result, judged.x, fit, judged.labels, judged.diagnosis.findings), *own)
+    void = [finding.name for finding in judged.diagnosis.findings if finding.name in VOID]
+    rivals = competitors_at(judged.x, judged.fitted, judged.units, competitors)
+    about: dict[str, Any] = {"rows": len(judged.x), "independent": judged.independent}
+    if void:
+        return _verdict(lines, f"the rows have {', '.join(void)}, where no loss on held-out rows is a measure", **about)
+    if judged.independent < FEWEST or not rivals:
+        return _verdict(lines, f"{judged.independent} independent rows and {len(rivals)} competitors show nothing", **about)
+    return _certified(fit, rivals, gaps(fit, rivals, judged.labels), lines, about)
+
+
+def _verdict(lines: tuple[Line, ...], cannot: str, **about: Any) -> Check:
+    """A verdict without a bound; `cannot` says why none is there."""
+    faults = [line.name for line in lines if line.fault]
+    if faults:
+        return Check("fault found", f"{', '.join(faults)}; how large it is cannot be told: {cannot}", lines, **about)
+    return Check("cannot tell", cannot, lines, **about)
+
+
+def _certified(
+    fit: Derivatives, rivals: Mapping[str, Derivatives], found: tuple[Gap, ...], lines: tuple[Line, ...], about: dict[str, Any]
+) -> Check:
+    """The verdict where there are competitors.
+
+    With J = E T the mean loss, E|s|^2 = E|psi - s|^2 - 2 J_psi, so that a bound B of E|psi - s|^2 is at least the share
+    B / (B - 2 J_psi) of E|s|^2; the smallest visible fault is given as a share of -2 min(J), over fit and competitors, a
+    little less than E|s|^2.
+    """
+    own = float(fit.terms.mean())
+    square = -2.0 * min(own, *(float(other.terms.mean()) for other in rivals.values()))
+    best = max(found, key=lambda gap: gap.bound)
+    at_least = max(0.0, best.bound)
+    share = at_least / (at_least - 2.0 * min(own, 0.0)) if at_least else 0.0
+    telling = [gap for gap in found if not gap.same]
+    visible = min((gap.visible for gap in telling), default=math.inf)
+    visible_share = visible / square if square > 0.0 else math.inf
+    about |= {"at_least": at_least, "at_least_share": share, "visible": visible, "visible_share": visible_share}
+    lines = (*(line_of(gap) for gap in found), *lines)
+    faults = [line.name for line in lines if line.fault]
+    smallest = f"a fault of {visible:.2g}, {visible_share:.0%} of E|score|^2, or more, beyond a competitor's, would have been seen"
+    if at_least:
+        why = (
+            f"E|psi - score|^2 is at least {at_least:.2g}, {share:.0%} of E|score|^2, with 95 % confidence: the {best.competitor} "
+            "is closer to the score by so much"
+        )
+        return Check("fault found", why, lines, **about)
+    if faults:
+        return Check("fault found", f"{', '.join(faults)}; no competitor bounds how large it is", lines, **about)
+    if visible_share <= VISIBLE:
+        return Check("no fault found", smallest, lines, **about)
+    return Check("cannot tell", f"no competitor is close enough to the score, or the rows are too few: {smallest}", lines, **about)
