@@ -2,8 +2,8 @@
 
     x, held_out, y, s = draw("banana", 1000, seed=0)    # rows to fit, rows to check by, rows to judge at, the score at those
 
-`python bench/laws.py` checks every law by identities that its score must fulfil: E[s . x] = -d (Stein 1981), E|s|^2 = -E div s (Fisher),
-with div s by central differences.
+`python bench/laws.py` checks every law by identities that its score must fulfil: E[s . x] = -d (Stein 1981), E|s|^2 = -E div s
+(Fisher), with div s by central differences.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -73,7 +74,7 @@ def rotated(law: Law, seed: int = 7) -> Law:
 def product(*factors: Law) -> Law:
     """Independent blocks of columns."""
     ends = np.cumsum([0] + [law.d for law in factors])
-    blocks = [slice(*pair) for pair in zip(ends[:-1], ends[1:], strict=True)]
+    blocks = [slice(*pair) for pair in pairwise(ends)]
     return Law(
         int(ends[-1]),
         lambda n, rng: np.hstack([law.sample(n, rng) for law in factors]),
@@ -209,9 +210,7 @@ LAWS: dict[str, Callable[[], Law]] = {
     "moons": moons,
     "checkerboard": checkerboard,
     "banana": banana,
-    "grid of 25": lambda: mixture(
-        np.ones(25), [(i, j) for i in range(-2, 3) for j in range(-2, 3)], np.full(25, 0.15**2)
-    ),
+    "grid of 25": lambda: mixture(np.ones(25), [(i, j) for i in range(-2, 3) for j in range(-2, 3)], np.full(25, 0.15**2)),
     "correlation .99": lambda: normal([[1.0, 0.99], [0.99, 1.0]]),
     "normal 5": lambda: normal(correlated(5)),
     "normal 10": lambda: normal(correlated(10)),
@@ -237,7 +236,8 @@ SECOND: dict[str, Callable[[], Law]] = {
 CELLS = (
     ("normal 1", 200), ("two modes", 1000), ("Laplace", 1000), ("t5", 1000), ("exponential", 1000), ("log-normal", 1000),
     ("skew-normal", 1000), ("narrow and wide", 5000), ("ring", 1000), ("moons", 1000), ("checkerboard", 5000), ("banana", 200),
-    ("banana", 1000), ("grid of 25", 5000), ("correlation .99", 200), ("normal 5", 200), ("normal 10", 200), ("normal 10", 1000),
+    ("banana", 1000), ("grid of 25", 5000), ("correlation .99", 200), ("normal 5", 200), ("normal 10", 200),
+    ("normal 10", 1000),
     ("t5 in 5", 1000), ("four modes in 10", 1000), ("funnel in 10", 1000), ("ring in 50", 1000),
 )  # fmt: skip
 SECOND_CELLS = (

@@ -1,4 +1,4 @@
-"""`FitResult.check`: the bound of the Fisher divergence against closed forms, the other lines, verdicts, and what is refused."""
+"""`FitResult.check`: the bound of the Fisher divergence against closed forms, other lines, verdicts, and what is refused."""
 
 import json
 import math
@@ -78,7 +78,9 @@ def test_several_competitors_share_the_level():
     assert many.bound < one.bound
 
 
-@pytest.mark.parametrize(("p", "degrees", "expected"), [(0.95, 10, 1.8125), (0.975, 9, 2.2622), (0.99, 30, 2.4573), (0.95, 1e9, 1.6449)])
+@pytest.mark.parametrize(
+    ("p", "degrees", "expected"), [(0.95, 10, 1.8125), (0.975, 9, 2.2622), (0.99, 30, 2.4573), (0.95, 1e9, 1.6449)]
+)
 def test_quantile_of_students_t(p, degrees, expected):
     assert t_quantile(p, degrees) == pytest.approx(expected, abs=1e-3)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sized
 from dataclasses import replace
 from typing import Any
 
@@ -29,9 +30,9 @@ def bootstrap(
     """Fit a score, and fit it again to resamples of the rows: `result.standard_error(points)` is its standard error.
 
     A resample is n rows drawn from x with replacement: row i counts c_i times, and is given the weight c_i, so that every fit
-    has the rows of the first, in one shape, and rows that count often are on one side of the split. Rows that depend on each other
-    are drawn together: those of one group, near-copies, and blocks of five correlation times of a series. Each fit has a seed
-    of its own, so that the standard error is over samples and starts.
+    has the rows of the first, in one shape, and rows that count often are on one side of the split. Rows that depend on each
+    other are drawn together: those of one group, near-copies, and blocks of five correlation times of a series. Each fit has a
+    seed of its own, so that the standard error is over samples and starts.
 
     Args:
         x: Samples, (n, d) or (n,), in [x].
@@ -60,7 +61,7 @@ def bootstrap(
     """
     if isinstance(resamples, bool) or not isinstance(resamples, int | np.integer) or resamples < 2:
         raise OptionError(f"resamples must be a whole number from 2, not {resamples!r}")
-    if np.ndim(options.get("validation")):
+    if isinstance(options.get("validation"), Sized):
         raise OptionError("validation samples would be the same for every resample: give a share of the rows")
     rows = as_samples(x)
     weight = None if sample_weight is None else as_weights(sample_weight, len(rows))

@@ -17,8 +17,10 @@ from statistics import NormalDist
 
 import numpy as np
 
-__all__ = ["Derivatives", "Gap", "gaps", "mean_and_error", "t_quantile"]
+__all__ = ["NORMAL", "Derivatives", "Gap", "gaps", "mean_and_error", "t_quantile"]
 
+NORMAL = "normal law"
+"""The name of that competitor."""
 LEVEL = 0.05
 """The bound may exceed the truth in this share of draws; several competitors share it (Bonferroni)."""
 POWER = 0.8
@@ -58,7 +60,8 @@ class Gap:
             together. Below 0 it says nothing.
         visible: max(0, -estimate) + (q + 0.84) standard_error: a fit that is so much further from the score than the competitor
             is found out in four of five samples of rows, and a fault that both share never.
-        same: Whether the competitor is nearly the fit itself, E|psi - phi|^2 <= 0.01 E|psi|^2.
+        telling: Whether a competitor that is not ahead says something of the fit: not the normal law, which is wrong where a
+            fit matters, nor one that is nearly the fit itself, E|psi - phi|^2 <= 0.01 E|psi|^2.
     """
 
     competitor: str
@@ -67,7 +70,7 @@ class Gap:
     quantile: float
     bound: float
     visible: float
-    same: bool
+    telling: bool
 
 
 def gaps(fit: Derivatives, competitors: Mapping[str, Derivatives], labels: np.ndarray) -> tuple[Gap, ...]:
@@ -80,15 +83,15 @@ def gaps(fit: Derivatives, competitors: Mapping[str, Derivatives], labels: np.nd
         mean, error = mean_and_error(2.0 * (fit.terms - other.terms), labels)
         apart = float(np.mean(np.sum((fit.psi - other.psi) ** 2, axis=1)))
         visible = max(0.0, -mean) + (q + NormalDist().inv_cdf(POWER)) * error
-        found.append(Gap(name, mean, error, q, mean - q * error, visible, apart <= SAME * square))
+        found.append(Gap(name, mean, error, q, mean - q * error, visible, name != NORMAL and apart > SAME * square))
     return tuple(found)
 
 
 def mean_and_error(g: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """Mean of g, (m,), and its standard error where rows of one label, (m,), from 0, may depend on each other.
 
-    The error is sqrt( C / (C - 1) sum_c (sum_{i in c} (g_i - mean))^2 ) / m for C labels, which for a label a row is sd(g) / sqrt(m);
-    infinite for a single label.
+    The error is sqrt( C / (C - 1) sum_c (sum_{i in c} (g_i - mean))^2 ) / m for C labels, which for a label a row is sd(g) /
+    sqrt(m); infinite for a single label.
 
     Source: Liang and Zeger (1986), Biometrika 73:13-22, for the mean alone.
     """
@@ -103,8 +106,8 @@ def mean_and_error(g: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 def t_quantile(p: float, degrees: int) -> float:
     """The quantile of Student's t, right to 1e-3 from 8 degrees on; infinite for none.
 
-    Source: Abramowitz and Stegun (1964), 26.7.5, with z the normal quantile: z + (z^3 + z) / 4 v + (5 z^5 + 16 z^3 + 3 z) / 96 v^2 +
-        (3 z^7 + 19 z^5 + 17 z^3 - 15 z) / 384 v^3.
+    Source: Abramowitz and Stegun (1964), 26.7.5, with z the normal quantile: z + (z^3 + z) / 4 v + (5 z^5 + 16 z^3 + 3 z) / 96
+        v^2 + (3 z^7 + 19 z^5 + 17 z^3 - 15 z) / 384 v^3.
     """
     if degrees < 1:
         return math.inf

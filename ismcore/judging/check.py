@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ismcore.errors import OptionError, SamplesError
-from ismcore.judging.certificate import Derivatives, Gap, gaps
+from ismcore.judging.certificate import Gap, gaps
 from ismcore.judging.competitors import competitors_at, derivatives_of
 from ismcore.judging.lines import line_of, lines_of_result, lines_of_rows
 from ismcore.judging.rows import dependent_rows, halves
@@ -100,15 +100,16 @@ def check(
     fit = derivatives_of(result, judged.x, judged.units)
     if not np.isfinite(fit.terms).all():
         raise SamplesError("the fitted score is not finite at some rows of x, or has no finite divergence there")
-    lines = (*lines_of_rows(result, judged.x, fit, judged.labels, judged.diagnosis.findings), *own)
-    void = [finding.name for finding in judged.diagnosis.findings if finding.name in VOID]
     rivals = competitors_at(judged.x, judged.fitted, judged.units, competitors)
+    square = -2.0 * min(float(one.terms.mean()) for one in (fit, *rivals.values()))
+    lines = (*lines_of_rows(result, judged.x, fit, judged.labels, judged.diagnosis.findings, square), *own)
+    void = [finding.name for finding in judged.diagnosis.findings if finding.name in VOID]
     about: dict[str, Any] = {"rows": len(judged.x), "independent": judged.independent}
     if void:
         return _verdict(lines, f"the rows have {', '.join(void)}, where no loss on held-out rows is a measure", **about)
     if judged.independent < FEWEST or not rivals:
         return _verdict(lines, f"{judged.independent} independent rows and {len(rivals)} competitors show nothing", **about)
-    return _certified(fit, rivals, gaps(fit, rivals, judged.labels), lines, about)
+    return _certified(float(fit.terms.mean()), square, gaps(fit, rivals, judged.labels), lines, about)
 
 
 def _verdict(lines: tuple[Line, ...], cannot: str, **about: Any) -> Check:
@@ -119,35 +120,30 @@ def _verdict(lines: tuple[Line, ...], cannot: str, **about: Any) -> Check:
     return Check("cannot tell", cannot, lines, **about)
 
 
-def _certified(
-    fit: Derivatives, rivals: Mapping[str, Derivatives], found: tuple[Gap, ...], lines: tuple[Line, ...], about: dict[str, Any]
-) -> Check:
+def _certified(loss: float, square: float, found: tuple[Gap, ...], lines: tuple[Line, ...], about: dict[str, Any]) -> Check:
     """The verdict where there are competitors.
 
     With J = E T the mean loss, E|s|^2 = E|psi - s|^2 - 2 J_psi, so that a bound B of E|psi - s|^2 is at least the share
-    B / (B - 2 J_psi) of E|s|^2; the smallest visible fault is given as a share of -2 min(J), over fit and competitors, a
-    little less than E|s|^2.
+    B / (B - 2 J_psi) of E|s|^2. `square` is -2 min(J) over fit and competitors, a little less than E|s|^2.
     """
-    own = float(fit.terms.mean())
-    square = -2.0 * min(own, *(float(other.terms.mean()) for other in rivals.values()))
     best = max(found, key=lambda gap: gap.bound)
-    at_least = max(0.0, best.bound)
-    share = at_least / (at_least - 2.0 * min(own, 0.0)) if at_least else 0.0
-    telling = [gap for gap in found if not gap.same]
-    visible = min((gap.visible for gap in telling), default=math.inf)
+    bound = max(0.0, best.bound)
+    share = bound / (bound - 2.0 * min(loss, 0.0)) if bound else 0.0
+    visible = min((gap.visible for gap in found if gap.telling), default=math.inf)
     visible_share = visible / square if square > 0.0 else math.inf
-    about |= {"at_least": at_least, "at_least_share": share, "visible": visible, "visible_share": visible_share}
-    lines = (*(line_of(gap) for gap in found), *lines)
+    about |= {"at_least": bound, "at_least_share": share, "visible": visible, "visible_share": visible_share}
+    lines = (*(line_of(gap, square) for gap in found), *lines)
     faults = [line.name for line in lines if line.fault]
-    smallest = f"a fault of {visible:.2g}, {visible_share:.0%} of E|score|^2, or more, beyond a competitor's, would have been seen"
-    if at_least:
-        why = (
-            f"E|psi - score|^2 is at least {at_least:.2g}, {share:.0%} of E|score|^2, with 95 % confidence: the {best.competitor} "
-            "is closer to the score by so much"
-        )
-        return Check("fault found", why, lines, **about)
+    at_least = f"E|psi - score|^2 is at least {bound:.2g}, {share:.1%} of E|score|^2, with 95 % confidence"
     if faults:
-        return Check("fault found", f"{', '.join(faults)}; no competitor bounds how large it is", lines, **about)
+        return Check(
+            "fault found", f"{', '.join(faults)}; {at_least if bound else 'no competitor bounds how large'}", lines, **about
+        )
+    seen = f"; {at_least}, by the {best.competitor}, too little to be called a fault" if bound else ""
+    smallest = f"{visible:.2g}, {visible_share:.0%} of E|score|^2"
     if visible_share <= VISIBLE:
-        return Check("no fault found", smallest, lines, **about)
-    return Check("cannot tell", f"no competitor is close enough to the score, or the rows are too few: {smallest}", lines, **about)
+        return Check("no fault found", f"one of {smallest}, beyond a competitor's, would have been seen{seen}", lines, **about)
+    if math.isinf(visible):
+        return Check("cannot tell", f"no competitor but the normal law differs from the fit{seen}", lines, **about)
+    why = f"competitors are not close enough to the score, or the rows too few, to see a fault below {smallest}"
+    return Check("cannot tell", why + seen, lines, **about)

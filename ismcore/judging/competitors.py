@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.judging.certificate import Derivatives
+from ismcore.judging.certificate import NORMAL, Derivatives
 from ismcore.judging.mixture import fit_mixture
 from ismcore.samples.checks import Standardizer
 from ismcore.training.baseline import MOST_COLUMNS, NormalLaw
@@ -34,7 +34,7 @@ def competitors_at(
     found: dict[str, Derivatives] = {}
     if x.shape[1] <= MOST_COLUMNS:
         law = NormalLaw.of(z_train)
-        found["normal law"] = Derivatives(law.score(z), np.full(len(z), -float(np.sum(law.precisions))))
+        found[NORMAL] = Derivatives(law.score(z), np.full(len(z), -float(np.sum(law.precisions))))
         mixture = None if law.whitened(z_train[:1]) is None else fit_mixture(z_train)
         if mixture is not None:
             found[f"mixture of {len(mixture.weights)}"] = Derivatives(mixture.score(z), mixture.divergence(z))

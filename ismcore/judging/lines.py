@@ -14,9 +14,12 @@ from ismcore.seeds import stream
 
 __all__ = ["antisymmetric_share", "line_of", "lines_of_result", "lines_of_rows"]
 
+MATERIAL = 0.1
+"""What is certain is called a fault from this share of E|score|^2 on. Chosen, as all limits here, on the first set of laws of
+bench/laws.py; docs/check.md reports on others."""
 NORM = 3.0
 """Standard errors by which E|psi|^2 may differ from -E div psi."""
-ASYMMETRY = 0.03
+ASYMMETRY = 0.02
 """The limit of `antisymmetric_share`."""
 SPREAD = 0.25
 """The limit of the spread of bootstrap members, as a share of E|psi|^2."""
@@ -26,25 +29,24 @@ NUMBERS, JACOBIANS = 2**20, 512
 """At most so many numbers of Jacobians, and so many of them, are computed, but at least 8 Jacobians."""
 
 
-def line_of(gap: Gap) -> Line:
-    """The certificate against one competitor."""
+def line_of(gap: Gap, square: float) -> Line:
+    """The certificate against one competitor; `square` estimates E|score|^2."""
     deviate = gap.estimate / gap.standard_error if gap.standard_error > 0.0 else 0.0
-    same = "; it is nearly the fit itself, and shows nothing" if gap.same else ""
     return Line(
         gap.competitor,
         deviate,
         gap.quantile,
-        gap.bound > 0.0,
-        f"standard errors by which this competitor is closer to the score: E|psi - score|^2 is above its own by {gap.estimate:.3g} "
-        f"+- {gap.standard_error:.2g}, at least {gap.bound:.3g} with 95 % confidence{same}",
+        gap.bound > 0.0 and gap.estimate >= MATERIAL * square,
+        f"standard errors by which this competitor is closer to the score: E|psi - score|^2 is above its own by "
+        f"{gap.estimate:.3g} +- {gap.standard_error:.2g}; a fault beyond the limit, and from a tenth of E|score|^2 on",
     )
 
 
 def lines_of_rows(
-    result: Any, x: np.ndarray, fit: Derivatives, labels: np.ndarray, findings: Sequence[Finding]
+    result: Any, x: np.ndarray, fit: Derivatives, labels: np.ndarray, findings: Sequence[Finding], square: float
 ) -> tuple[Line, ...]:
-    """What rows x, (m, d), in [x], say without a competitor."""
-    lines = [_norm_identity(fit, labels)]
+    """What rows x, (m, d), in [x], say without a competitor; `square` estimates E|score|^2."""
+    lines = [_norm_identity(fit, labels, square)]
     if x.shape[1] > 1:
         few = max(8, min(JACOBIANS, NUMBERS // x.shape[1] ** 2))
         some = x if len(x) <= few else x[stream(0, "check").choice(len(x), few, replace=False)]
@@ -80,20 +82,22 @@ def lines_of_result(result: Any) -> tuple[Line, ...]:
     return tuple(lines)
 
 
-def _norm_identity(fit: Derivatives, labels: np.ndarray) -> Line:
+def _norm_identity(fit: Derivatives, labels: np.ndarray, square: float) -> Line:
     """E|psi|^2 = -E div psi holds for psi = score, by one integration by parts.
 
     Of the scores c psi the best has c = -E div psi / E|psi|^2, and is closer by (E|psi|^2 + E div psi)^2 / E|psi|^2.
     """
-    square = np.sum(fit.psi**2, axis=1)
-    mean, error = mean_and_error(square + fit.divergence, labels)
+    norms = np.sum(fit.psi**2, axis=1)
+    mean, error = mean_and_error(norms + fit.divergence, labels)
     deviate = mean / error if error > 0.0 else 0.0
-    best = -float(fit.divergence.mean()) / max(float(square.mean()), 1e-300)
+    norm = max(float(norms.mean()), 1e-300)
+    best = -float(fit.divergence.mean()) / norm
+    fault = abs(deviate) > NORM and mean**2 / norm >= MATERIAL * square
     meaning = (
-        f"standard errors by which E|psi|^2 differs from -E div psi, which are equal for the score; {best:.2f} psi would be the "
-        "best multiple: below 1 psi is too large, as of an overfit"
+        f"standard errors by which E|psi|^2 differs from -E div psi, which are equal for the score; {best:.2f} psi is the best "
+        f"multiple, closer by {mean**2 / norm:.3g}; a fault beyond the limit, and from a tenth of E|score|^2 on"
     )
-    return Line("norm identity", deviate, NORM, abs(deviate) > NORM, meaning)
+    return Line("norm identity", deviate, NORM, fault, meaning)
 
 
 def antisymmetric_share(jacobian: np.ndarray) -> float:

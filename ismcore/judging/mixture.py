@@ -9,9 +9,9 @@ from ismcore.targets import GaussianMixture
 
 __all__ = ["fit_mixture"]
 
-COMPONENTS = (2, 3, 4, 6, 8, 12, 16, 25)
+COMPONENTS = (1, 2, 3, 4, 6, 8, 12, 16, 25)
 """Numbers of components that are tried, in one and two columns."""
-FEW_COMPONENTS = (2, 3, 4, 6)
+FEW_COMPONENTS = (1, 2, 3, 4, 6)
 """And in more columns."""
 RIDGE = 1e-5
 """Added to each variance of whitened samples, so that no component falls onto a row."""
@@ -23,8 +23,8 @@ ROWS = 10_000
 """At most so many rows, drawn by a fixed seed, are fitted."""
 
 
-def fit_mixture(x: np.ndarray) -> GaussianMixture | None:
-    """The mixture of k >= 2 normal laws with the lowest BIC; None where the rows are too few for two of them.
+def fit_mixture(x: np.ndarray, fewest: int = 2) -> GaussianMixture | None:
+    """The mixture of k normal laws with the lowest BIC; None where the rows are too few for the fewest of them.
 
     BIC = p log n - 2 log L with the p = k (d + 1)(d + 2) / 2 - 1 free parameters and the maximum L of the likelihood, which
     expectation maximisation from centres drawn by k-means++ finds locally. k is at most 25, or 6 for d > 2, and no
@@ -32,6 +32,7 @@ def fit_mixture(x: np.ndarray) -> GaussianMixture | None:
 
     Args:
         x: Samples, (n, d), of some spread in each direction.
+        fewest: The least k, so that a competitor of a normal law is another law.
 
     Source: Dempster, Laird and Rubin (1977), JRSS B 39:1-38; Schwarz (1978), Ann. Stat. 6:461-464; Arthur and Vassilvitskii
         (2007), SODA, for the centres.
@@ -51,6 +52,8 @@ def fit_mixture(x: np.ndarray) -> GaussianMixture | None:
     z = np.linalg.solve(root, (x - mean).T).T
     found = []
     for k in COMPONENTS if d <= 2 else FEW_COMPONENTS:
+        if k < fewest:
+            continue
         if k * d * (d + 3) / 2 > n:
             break
         free = k * (d + 1) * (d + 2) / 2 - 1

@@ -16,7 +16,7 @@ TIMES, FEWEST_BLOCKS = 5, 10
 
 
 def dependent_rows(x: np.ndarray, how: HoldOut, groups: np.ndarray | None) -> np.ndarray:
-    """A label for each row, (m,), from 0: rows of one label may depend on each other, and of different ones are taken as independent.
+    """A label for each row, (m,), from 0: rows of one label may depend on each other, and of different ones do not.
 
     Labels are the groups given; for a series, blocks of 5 correlation times, one after another (batch means); near-copies and
     equal rows, where there are some; else a label a row.
@@ -37,7 +37,7 @@ def dependent_rows(x: np.ndarray, how: HoldOut, groups: np.ndarray | None) -> np
 
 
 def halves(x: np.ndarray, diagnosis: Diagnosis, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows competitors are fitted to, and which judge, (m,), bool: about half each, and rows that depend on each other apart."""
+    """Rows that competitors are fitted to, and rows that judge, (m,), bool: about half each, dependent ones never parted."""
     how = diagnosis.holdout if groups is None else HoldOut("groups")
     split = held_out_rows(x, 0.5, 0, how, groups=groups)
     return split.trained, split.held_out

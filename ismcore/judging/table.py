@@ -42,8 +42,8 @@ class Check:
     has mean 0 and standard deviation 1; shares are of E|score|^2, estimated from the same rows.
 
     Attributes:
-        verdict: "fault found"; "no fault found", where a fault of a quarter of E|score|^2 would have been seen, and none was; or
-            "cannot tell". No check can say that a fit is right.
+        verdict: "fault found", where one of a tenth of E|score|^2 is likely and some is certain; "no fault found", where one of
+            a quarter of E|score|^2 would have been seen; or "cannot tell". No check can say that a fit is right.
         why: The verdict in a sentence.
         lines: All that was looked at.
         at_least: Lower bound of the fit's Fisher divergence, with 95 % confidence; 0 where nothing bounds it.
@@ -91,5 +91,7 @@ def _number(value: float | None) -> str:
 
 
 def _printed(line: Line) -> str:
-    first = f"{line.name:<{NAME}}{_number(line.statistic):>{NUMBER}}{_number(line.limit):>{NUMBER}}  {'fault' * line.fault:<5}  "
+    first = (
+        f"{line.name:<{NAME}}{_number(line.statistic):>{NUMBER}}{_number(line.limit):>{NUMBER}}  {'fault' * line.fault:<5}  "
+    )
     return textwrap.fill(line.meaning, len(first) + MEANING, initial_indent=first, subsequent_indent=" " * len(first))

@@ -181,8 +181,9 @@ class FitResult:
         differentiation; cost: about 3 d scores.
 
         Example:
-            >>> fit = ismcore.fit(np.eye(3) + np.arange(9.0).reshape(3, 3) % 4, model=ismcore.Affine(), backend="autograd", epochs=2)
-            >>> bool(np.allclose(fit.jacobian(np.zeros((1, 3)))[0], fit.params["weight"]))
+            >>> x = np.random.default_rng(0).normal(size=(20, 3))
+            >>> result = ismcore.fit(x, model=ismcore.Affine(), backend="autograd", epochs=2)
+            >>> bool(np.allclose(result.jacobian(x[:1])[0], result.params["weight"]))
             True
         """
         engine = load_backend(self.backend)(dtype="float64", device=self.device)
@@ -197,16 +198,16 @@ class FitResult:
 
             2 (mean g - q sd(g) / sqrt m),    g = 1/2 |psi|^2 + div psi - 1/2 |phi|^2 - div phi,
 
-        is a lower bound of the unknown Fisher divergence E|psi - score|^2, with 95 % confidence, whatever phi is. Competitors are the
-        normal law in closed form and a Gaussian mixture by BIC; q is corrected for their number. A bound is as strong as
-        its competitor: where all are as wrong as the fit, the verdict is "cannot tell". How often each verdict is right:
+        is a lower bound of the unknown Fisher divergence E|psi - score|^2, with 95 % confidence, whatever phi is. Competitors
+        are the normal law in closed form and a Gaussian mixture by BIC; q is corrected for their number. A bound is as strong
+        as its competitor: where all are as wrong as the fit, the verdict is "cannot tell". How often each verdict is right:
         docs/check.md.
 
         Args:
             x: Rows that the fit has not seen, (m, d) or (m,), in [x], in the order in which they came. Without any, what the
                 result knows of itself: its held-out rows have chosen its epoch, so they give no bound.
-            train: The rows of the fit, (n, d), to fit the competitors to, so that all of x judges. Without them, x is parted in two:
-                competitors are fitted to one half, and the other half judges.
+            train: The rows of the fit, (n, d), to fit the competitors to, so that all of x judges. Without them, x is parted in
+                two: competitors are fitted to one half, and the other half judges.
             groups: Label of each row of x, (m,): rows of one label may depend on each other. Where x is a series, standard
                 errors are by blocks of it.
             competitors: Further fits by name, to rows other than x.
