@@ -21,9 +21,9 @@ from error_bars import coverage_table, coverages
 from laws import CELLS, SECOND_CELLS, Law, draw, law_of, mixture, relative_error
 
 import ismcore
+from ismcore.coordinates import Coordinates
 from ismcore.judging.certificate import Derivatives, gaps
 from ismcore.judging.competitors import competitors_at, derivatives_of
-from ismcore.samples.checks import Standardizer
 
 PAGE = Path(__file__).parents[1] / "docs" / "check.md"
 FOUND = Path(__file__).parent / "reports" / "check.json"
@@ -68,7 +68,7 @@ def fits_of(name: str, n: int, seed: int, recipes: tuple[str, ...], backend: str
 
 def competitor_errors(x, y, s) -> dict[str, float]:
     """Errors at fresh rows y of the competitors fitted to x, in standardised coordinates."""
-    units = Standardizer.of(x)
+    units = Coordinates.standardizing(x)
     return {name: relative_error(at.psi, s * units.scale) for name, at in competitors_at(y, x, units).items()}
 
 
@@ -97,7 +97,7 @@ TAILS: dict[str, tuple[int, Law]] = {"t with 5 degrees, d = 5": (5, law_of("t5 i
 
 def pool_of(law: Law, result, train, rows: int, rng):
     """Derivatives of the fit and its competitors at many rows, and those of the score itself where the law is a mixture."""
-    x, units = law.sample(rows, rng), Standardizer.of(train)
+    x, units = law.sample(rows, rng), Coordinates.standardizing(train)
     parts = [x[start : start + BLOCK] for start in range(0, rows, BLOCK)]
     fits = [derivatives_of(result, part, units) for part in parts]
     others = [competitors_at(part, train, units) for part in parts]

@@ -10,10 +10,10 @@ import numpy as np
 from sklearn.datasets import load_digits, load_iris
 
 import ismcore
+from ismcore.coordinates import Coordinates
 from ismcore.density import fisher_divergence
 from ismcore.judging.certificate import mean_and_error
 from ismcore.judging.competitors import derivatives_of
-from ismcore.samples.checks import Standardizer
 from ismcore.samples.tables import read_samples
 from ismcore.training.baseline import NormalLaw
 
@@ -49,7 +49,7 @@ class Fit:
         return self.result.score(z)
 
     def terms(self, z: np.ndarray) -> np.ndarray:
-        return derivatives_of(self.result, z, Standardizer.identity(z.shape[1])).terms
+        return derivatives_of(self.result, z, Coordinates.identity(z.shape[1])).terms
 
 
 @cache

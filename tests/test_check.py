@@ -154,9 +154,9 @@ def test_the_jacobian_of_a_fit_is_by_output_and_input(backend):
 
 def test_a_score_that_is_no_gradient_is_found():
     turn = np.array([[0.0, -0.6, 0.0], [0.6, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    result = affine_fit(-PRECISION + turn)
-    found = line(result.check(normal_rows(400), train=normal_rows(800, 1)), "asymmetry")
-    jacobian = -PRECISION + turn
+    result, train = affine_fit(-PRECISION + turn), normal_rows(800, 1)
+    found = line(result.check(normal_rows(400), train=train), "asymmetry")
+    jacobian = (-PRECISION + turn) * train.std(axis=0)[:, None] * train.std(axis=0)
     assert found.statistic == pytest.approx(np.sum((jacobian - jacobian.T) ** 2) / (2.0 * np.sum(jacobian**2)))
     assert found.fault
 

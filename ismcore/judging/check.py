@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,10 @@ from ismcore.errors import OptionError, SamplesError
 from ismcore.judging.certificate import Gap, gaps
 from ismcore.judging.competitors import competitors_at, derivatives_of
 from ismcore.judging.lines import line_of, lines_of_result, lines_of_rows
-from ismcore.judging.rows import dependent_rows, halves
+from ismcore.judging.rows import Judged
 from ismcore.judging.table import Check, Line
 from ismcore.models import NoiseConditional, Standardized
 from ismcore.objectives import NoiseConditionalScoreMatching
-from ismcore.samples.checks import Standardizer, as_groups, as_samples, check_spread
-from ismcore.samples.diagnosis import Diagnosis, diagnosis_of
 
 __all__ = ["check"]
 
@@ -28,56 +25,6 @@ FEWEST = 10
 """Fewer independent rows say nothing."""
 VOID = ("atoms", "discrete columns", "dependent columns", "fewer dimensions than columns", "hard edges")
 """Findings with which the loss of independent rows is no measure of the distance from the score."""
-
-
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """Rows that judge, and what is known of them.
-
-    Attributes:
-        x: (m, d), in [x].
-        labels: (m,); rows of one label may depend on each other.
-        fitted: The rows that competitors are fitted to, (n, d), in [x].
-        units: Coordinates in which each column of those has mean 0 and standard deviation 1.
-        diagnosis: Of those rows, or where they are a part of the rows given, of all of these.
-    """
-
-    x: np.ndarray
-    labels: np.ndarray
-    fitted: np.ndarray
-    units: Standardizer
-    diagnosis: Diagnosis
-
-    @property
-    def independent(self) -> int:
-        """How many labels there are."""
-        return len(np.unique(self.labels))
-
-    @classmethod
-    def of(cls, d: int, x: Any, train: Any, groups: Any) -> Judged:
-        """The rows given, or half of them where there are no training rows to fit competitors to.
-
-        Raises:
-            SamplesError: They cannot be used.
-            OptionError: Most rows of x are among the training rows.
-        """
-        rows = as_samples(x, d=d)
-        check_spread(rows)
-        diagnosis = diagnosis_of(rows)
-        given = None if groups is None else as_groups(groups, len(rows))
-        labels = dependent_rows(rows, diagnosis.holdout, given)
-        if train is None:
-            fitting, judging = halves(rows, diagnosis, given)
-            fitted, rows, labels = rows[fitting], rows[judging], labels[judging]
-            check_spread(fitted)
-        else:
-            fitted = as_samples(train, d=d)
-            check_spread(fitted)
-            diagnosis = diagnosis_of(fitted)
-            seen = {row.tobytes() for row in fitted}
-            if not diagnosis.has_atoms and 2 * sum(row.tobytes() in seen for row in rows) > len(rows):
-                raise OptionError("most rows of x are among those of train: pass rows that the fit has not seen")
-        return cls(rows, np.unique(labels, return_inverse=True)[1].reshape(-1), fitted, Standardizer.of(fitted), diagnosis)
 
 
 def check(
@@ -102,7 +49,7 @@ def check(
         raise SamplesError("the fitted score is not finite at some rows of x, or has no finite divergence there")
     rivals = competitors_at(judged.x, judged.fitted, judged.units, competitors)
     square = -2.0 * min(float(one.terms.mean()) for one in (fit, *rivals.values()))
-    lines = (*lines_of_rows(result, judged.x, fit, judged.labels, judged.diagnosis.findings, square), *own)
+    lines = (*lines_of_rows(result, judged, fit, square), *own)
     void = [finding.name for finding in judged.diagnosis.findings if finding.name in VOID]
     about: dict[str, Any] = {"rows": len(judged.x), "independent": judged.independent}
     if void:

@@ -7,22 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from ismcore.coordinates import Coordinates
 from ismcore.judging.certificate import NORMAL, Derivatives
 from ismcore.judging.mixture import fit_mixture
-from ismcore.samples.checks import Standardizer
 from ismcore.training.baseline import MOST_COLUMNS, NormalLaw
 
 __all__ = ["competitors_at", "derivatives_of"]
 
 
-def derivatives_of(result: Any, x: np.ndarray, units: Standardizer) -> Derivatives:
+def derivatives_of(result: Any, x: np.ndarray, units: Coordinates) -> Derivatives:
     """Score and divergence of a fit at rows x, (m, d), in [x], taken to coordinates z = (x - mean) / scale."""
     psi, diagonal = result.score(x), result.jacobian_diagonal(x)
     return Derivatives(psi * units.scale, np.sum(diagonal * units.scale**2, axis=1))
 
 
 def competitors_at(
-    x: np.ndarray, train: np.ndarray, units: Standardizer, given: Mapping[str, Any] | None = None
+    x: np.ndarray, train: np.ndarray, units: Coordinates, given: Mapping[str, Any] | None = None
 ) -> dict[str, Derivatives]:
     """Score and divergence of each competitor at rows x, (m, d), by name.
 

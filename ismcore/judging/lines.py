@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ismcore.judging.certificate import Derivatives, Gap, mean_and_error
+from ismcore.judging.rows import Judged
 from ismcore.judging.table import Line
-from ismcore.samples.findings import Finding
 from ismcore.seeds import stream
 
 __all__ = ["antisymmetric_share", "line_of", "lines_of_result", "lines_of_rows"]
@@ -42,21 +41,20 @@ def line_of(gap: Gap, square: float) -> Line:
     )
 
 
-def lines_of_rows(
-    result: Any, x: np.ndarray, fit: Derivatives, labels: np.ndarray, findings: Sequence[Finding], square: float
-) -> tuple[Line, ...]:
-    """What rows x, (m, d), in [x], say without a competitor; `square` estimates E|score|^2."""
-    lines = [_norm_identity(fit, labels, square)]
+def lines_of_rows(result: Any, judged: Judged, fit: Derivatives, square: float) -> tuple[Line, ...]:
+    """What rows say without a competitor; `square` estimates E|score|^2."""
+    x, scale = judged.x, judged.units.scale
+    lines = [_norm_identity(fit, judged.labels, square)]
     if x.shape[1] > 1:
         few = max(8, min(JACOBIANS, NUMBERS // x.shape[1] ** 2))
         some = x if len(x) <= few else x[stream(0, "check").choice(len(x), few, replace=False)]
-        share = antisymmetric_share(result.jacobian(some))
+        share = antisymmetric_share(result.jacobian(some) * scale[:, None] * scale)
         meaning = "E|J - J^T|^2 / 2 E|J|^2 of the Jacobian J, which is symmetric for every score; 0 for an energy"
         lines.append(Line("asymmetry", share, ASYMMETRY, share > ASYMMETRY, meaning))
     if result.resamples:
-        lines.append(_spread(result, x))
+        lines.append(_spread(result, x, scale))
     differentiated = result.objective.differentiates_in_x
-    for finding in findings:
+    for finding in judged.diagnosis.findings:
         wrong = finding.name == "hard edges" and differentiated
         lines.append(Line(finding.name, None, None, wrong, f"{finding.what}: {finding.evidence}; {finding.effect}"))
     return tuple(lines)
@@ -106,8 +104,8 @@ def antisymmetric_share(jacobian: np.ndarray) -> float:
     return away / (2.0 * float(np.sum(jacobian**2))) if away else 0.0
 
 
-def _spread(result: Any, x: np.ndarray) -> Line:
+def _spread(result: Any, x: np.ndarray, scale: np.ndarray) -> Line:
     variance, psi = result.standard_error(x) ** 2, result.score(x)
-    share = float(np.sum(variance * result.scale**2) / np.sum((psi * result.scale) ** 2))
+    share = float(np.sum(variance * scale**2) / np.sum((psi * scale) ** 2))
     meaning = "variance of the score over bootstrap fits, as a share of E|psi|^2: how much of it is chance"
     return Line("spread of resamples", share, SPREAD, share > SPREAD, meaning)

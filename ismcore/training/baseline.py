@@ -14,12 +14,12 @@ from ismcore import analytic
 from ismcore.backend.contract import Backend
 from ismcore.backend.programs import jacobian_diagonal, score_on
 from ismcore.calculus import NumpyCalculus
+from ismcore.coordinates import Coordinates
 from ismcore.errors import SamplesError
 from ismcore.models import Model
 from ismcore.objectives import DenoisingScoreMatching, NoiseConditionalScoreMatching
 from ismcore.ops import Params
 from ismcore.problem import Problem
-from ismcore.samples.checks import Standardizer
 from ismcore.samples.normality import Departure, departure
 from ismcore.seeds import stream
 
@@ -193,7 +193,7 @@ def compare_with_normal(
         return None, ""
     held_out = _some(held_out)
     try:
-        units = Standardizer.of(problem.x, problem.row_weight)
+        units = Coordinates.standardizing(problem.x, problem.row_weight)
     except SamplesError:  # not standardised for training either
         return None, ""
     z = units(problem.x)
