@@ -19,19 +19,20 @@ BLOCK = 1000
 
 
 class Whitening:
-    """z = (x - mean) A with A the symmetric root of the precision; score_x = score_z A."""
+    """z = ((x - mean) / sd) A with A the symmetric root of the inverse correlation; score_x = score_z A / sd."""
 
     def __init__(self, x: Array) -> None:
-        values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(x.T)))
+        self.mean, self.sd = x.mean(axis=0), x.std(axis=0, ddof=1)
+        values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(((x - self.mean) / self.sd).T)))
         values = np.maximum(values, 1e-10 * values.max())
-        self.mean, self.root = x.mean(axis=0), (vectors / np.sqrt(values)) @ vectors.T
+        self.root = (vectors / np.sqrt(values)) @ vectors.T
 
     def __call__(self, x: Array) -> Array:
-        return (x - self.mean) @ self.root
+        return (x - self.mean) / self.sd @ self.root
 
     def score(self, of_z: Score) -> Score:
         def score(x: Array) -> Array:
-            return np.vstack([of_z(self(x[i : i + BLOCK])) for i in range(0, len(x), BLOCK)]) @ self.root
+            return np.vstack([of_z(self(x[i : i + BLOCK])) for i in range(0, len(x), BLOCK)]) @ self.root / self.sd
 
         return score
 

@@ -176,7 +176,7 @@ class FitResult:
         differentiation; cost: about 3 d scores.
 
         Example:
-            >>> x = np.random.default_rng(0).normal(size=(20, 3))
+            >>> x = np.random.default_rng(0).normal(size=(200, 3))
             >>> result = ismcore.fit(x, model=ismcore.Affine(), backend="autograd", epochs=2)
             >>> bool(np.allclose(result.jacobian(x[:1])[0], result.params["weight"]))
             True
