@@ -30,6 +30,7 @@ from ismcore.models import Standardized, check_params
 from ismcore.ops import Params
 from ismcore.training.baseline import Baseline
 from ismcore.training.resample import Resample
+from ismcore.training.settings import check_names
 
 __all__ = ["load", "save"]
 
@@ -138,5 +139,6 @@ def _check_arrays(result: Any) -> None:
         raise FileInvalid(f"its baseline is {str(result.baseline)[:80]!r}")
     if not all(isinstance(member, Resample) for member in result.resamples):
         raise FileInvalid(f"its resamples are {str(result.resamples)[:80]!r}")
+    check_names(result.run_id, result.feature_names, result.d)
     if result.dtype not in ("float32", "float64"):
         raise FileInvalid(f"its dtype is {result.dtype!r}, neither 'float32' nor 'float64'")
