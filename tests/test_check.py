@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import ismcore
+from ismcore.calculus import NumpyCalculus
 from ismcore.judging.certificate import Derivatives, gaps, mean_and_error, t_quantile
 from ismcore.judging.lines import antisymmetric_share
 from ismcore.judging.mixture import fit_mixture
@@ -150,6 +151,26 @@ def test_the_jacobian_of_a_fit_is_by_output_and_input(backend):
     slopes = [(result.score(points + e) - result.score(points - e)) / (2.0 * e.sum()) for e in np.diag(step)]
     assert np.allclose(result.jacobian(points), np.stack(slopes, axis=2), rtol=1e-6, atol=1e-6)
     assert np.allclose(np.einsum("nii->ni", result.jacobian(points)), result.jacobian_diagonal(points), rtol=1e-9)
+
+
+class Differences(NumpyCalculus):
+    """Jacobian products by central differences, exact for a quadratic."""
+
+    def jvp(self, f, x, v, /):
+        return f(x), (f(x + v) - f(x - v)) / 2.0
+
+
+class Pullbacks(NumpyCalculus):
+    def vjp(self, f, x, /):
+        columns = [(f(x + e) - f(x - e)) / 2.0 for e in np.eye(x.shape[1])]
+        return f(x), lambda v: np.stack([np.sum(v * column, axis=1) for column in columns], axis=1)
+
+
+@pytest.mark.parametrize("calculus", [Differences(), Pullbacks()], ids=["jvp", "vjp"])
+def test_the_jacobian_needs_one_kind_of_product(calculus):
+    weight, x = np.arange(9.0).reshape(3, 3), normal_rows(4)
+    expected = weight + 2.0 * x[:, :, None] * np.eye(3)
+    assert np.allclose(calculus.jacobian(lambda points: points @ weight.T + points**2, x), expected)
 
 
 def test_a_score_that_is_no_gradient_is_found():
