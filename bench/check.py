@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,10 @@ from laws import CELLS, SECOND_CELLS, Law, draw, law_of, mixture, relative_error
 
 import ismcore
 from ismcore.coordinates import Coordinates
+from ismcore.judging import competitors
 from ismcore.judging.certificate import Derivatives, gaps
 from ismcore.judging.competitors import competitors_at, derivatives_of
+from ismcore.judging.mixture import fit_mixture
 
 PAGE = Path(__file__).parents[1] / "docs" / "check.md"
 FOUND = Path(__file__).parent / "reports" / "check.json"
@@ -66,6 +69,16 @@ def fits_of(name: str, n: int, seed: int, recipes: tuple[str, ...], backend: str
             "warned": len(result.warnings),
             **found.to_dict(),
         }
+
+
+@lru_cache(maxsize=4)
+def mixture_of(rows: bytes, n: int, fewest: int):
+    return fit_mixture(np.frombuffer(rows).reshape(n, -1), fewest)
+
+
+def remember_mixtures() -> None:
+    """Fit one mixture to the rows of each sample, not one for each check."""
+    competitors.fit_mixture = lambda x, fewest=2: mixture_of(np.ascontiguousarray(x).tobytes(), len(x), fewest)
 
 
 def competitor_errors(x, y, s) -> dict[str, float]:
@@ -136,10 +149,11 @@ def level_of(name: str, d: int, law: Law, draws: int, pool: int) -> dict:
     truth = float(np.mean(np.sum((fit.psi - score.psi) ** 2, axis=1)))
     bounds = drawn_bounds(fit, others, ROWS, draws, rng)
     nominal = drawn_bounds(fit, {"score": score}, ROWS, draws, rng)
+    exact = 2.0 * float(np.mean(fit.terms - score.terms))  # of the pool's rows, which are all that is drawn from
     alarms = drawn_bounds(score, others, ROWS, draws, rng)
     share = truth / float(np.mean(np.sum(score.psi**2, axis=1)))
     return {"law": name, "d": d, "draws": draws, "over": int(np.sum(bounds > truth)), "found": int(np.sum(bounds > 0.0)),
-            "nominal": int(np.sum(nominal > truth)), "alarms": int(np.sum(alarms > 0.0)),
+            "nominal": int(np.sum(nominal > exact)), "alarms": int(np.sum(alarms > 0.0)),
             "median": float(np.median(bounds)), "truth": truth, "share": share}  # fmt: skip
 
 
@@ -278,8 +292,8 @@ repeats what the result knows; its held-out rows have chosen its epoch, so they 
 
 One fit to 1000 rows of each law and its competitors stay as they are, and {rows} fresh rows are drawn many times. The bound may
 be above the truth in 5 % of draws. It is in fewer, as the competitors are themselves away from the score, and share the 5 %;
-with the score as the only competitor, which no user has, it is at its level. "Score found wrong" is a bound above 0 where the
-exact score is the fit.
+with the score as the only competitor, which no user has, the interval is near its level, but for rows whose terms have a long
+tail to the left, as of the Gumbel law. "Score found wrong" is a bound above 0 where the exact score is the fit.
 
 {level}
 
@@ -309,6 +323,7 @@ The spread over seeds of one sample is no error bar: +- 1.96 of it covers 51 % o
 - Anything at all where the rows have hard edges, atoms, discrete or dependent columns, or lie in fewer dimensions: a loss on
   held-out rows
   measures nothing there. Hard edges are called a fault of a fit that differentiates in x; the others give "cannot tell".
+- That a fit by denoising is the score of the blurred law: it is judged by that of the rows, from which it differs by the blur.
 - A fit without fault: no check can show that. The kernel Stein discrepancy is no part of it, as a fit by score matching sets to
   zero the moments that
   it looks at (3 % of bad fits found).
@@ -361,6 +376,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     warnings.simplefilter("ignore", ismcore.IsmWarning)
+    remember_mixtures()
     laws = SECOND_CELLS if options.set == "second" else [cell for cell in CELLS if cell[0] != "ring in 50"]
     cells = dict.fromkeys((name, min(n, 1000)) for name, n in laws)
     powered = (*SECOND_CELLS, ("moons", 1000), ("four modes in 10", 1000))

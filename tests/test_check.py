@@ -254,6 +254,8 @@ def test_a_fit_of_ones_own_is_a_competitor():
     result, other = affine_fit(-1.5 * PRECISION), affine_fit(-PRECISION)
     found = result.check(x, train=train, competitors={"mine": other})
     assert line(found, "mine").fault
+    with pytest.raises(ismcore.OptionError, match="'normal law'"):
+        result.check(x, train=train, competitors={"normal law": other})
     assert not any(entry.fault for entry in other.check(x, train=train, competitors={"wrong": result}).lines)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ismcore.coordinates import Coordinates
+from ismcore.errors import OptionError
 from ismcore.judging.certificate import NORMAL, Derivatives
 from ismcore.judging.mixture import fit_mixture
 from ismcore.training.baseline import MOST_COLUMNS, NormalLaw
@@ -29,6 +30,9 @@ def competitors_at(
     The normal law in closed form and a Gaussian mixture (`fit_mixture`), both fitted to the rows `train`, (n, d), and
     whatever fits are given. There is no normal law of more than 1024 columns, and no mixture where the rows are too few, or
     lie in fewer dimensions.
+
+    Raises:
+        OptionError: A fit that is given has the name of another competitor.
     """
     z_train, z = units(train), units(x)
     found: dict[str, Derivatives] = {}
@@ -39,5 +43,7 @@ def competitors_at(
         if mixture is not None:
             found[f"mixture of {len(mixture.weights)}"] = Derivatives(mixture.score(z), mixture.divergence(z))
     for name, other in (given or {}).items():
+        if name in found:
+            raise OptionError(f"a competitor cannot be called {name!r}: that is one of the check's own")
         found[name] = derivatives_of(other, x, units)
     return found

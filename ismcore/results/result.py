@@ -206,8 +206,9 @@ class FitResult:
         docs/check.md.
 
         Args:
-            x: Rows that the fit has not seen, (m, d) or (m,), in [x], in the order in which they came. Without any, what the
-                result knows of itself: its held-out rows have chosen its epoch, so they give no bound.
+            x: Rows of the same law that the fit has not seen, (m, d) or (m,), in [x], in the order in which they came; all
+                count alike. Without any, what the result knows of itself: its held-out rows have chosen its epoch, so they
+                give no bound.
             train: The rows of the fit, (n, d), to fit the competitors to, so that all of x judges. Without them, x is parted in
                 two: competitors are fitted to one half, and the other half judges.
             groups: Label of each row of x, (m,): rows of one label may depend on each other. Where x is a series, standard
@@ -216,7 +217,8 @@ class FitResult:
 
         Raises:
             SamplesError: The rows cannot be used.
-            OptionError: Most rows of x are among those of `train`; or the score depends on a noise scale.
+            OptionError: Most rows of x are among those of `train`; a competitor has the name of one of the check's own; or the
+                score depends on a noise scale.
 
         Source: Hyvarinen (2005), JMLR 6:695-709, theorem 1, for E g = (E|psi - score|^2 - E|phi - score|^2) / 2.
 
