@@ -231,6 +231,14 @@ def test_copies_in_groups_do_not_add_to_the_evidence():
     assert copied.visible == pytest.approx(alone.visible, rel=0.02)
 
 
+def test_what_would_have_been_seen_is_not_for_the_normal_law_to_say():
+    """The fit is that law, and their gap is known to be 0 without error: the mixture alone can see a fault."""
+    train = normal_rows(500, 1)
+    precision = np.linalg.inv(np.cov(train.T, bias=True))
+    found = affine_fit(-precision, precision @ train.mean(axis=0)).check(normal_rows(40, 2), train=train)
+    assert 0.1 < found.visible < math.inf
+
+
 def test_few_rows_cannot_tell():
     found = affine_fit(-PRECISION).check(normal_rows(8, 2), train=normal_rows(500, 1))
     assert found.verdict == "cannot tell"
