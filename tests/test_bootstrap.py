@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,6 +85,16 @@ def test_members_come_back_from_a_file(tmp_path):
     loaded = ismcore.load(tmp_path / "fit.safetensors")
     assert np.array_equal(loaded.standard_error(POINTS), result.standard_error(POINTS))
     assert not ismcore.fit(X, **EXACT).resamples
+
+
+def test_members_of_a_file_that_are_not_of_the_fit_are_refused(tmp_path, monkeypatch):
+    options = {"model": ismcore.MLP((4,), "tanh"), "backend": "autograd", "epochs": 3, "resamples": 2}
+    result = ismcore.bootstrap(X, **options)
+    other = ismcore.bootstrap(np.random.default_rng(1).normal(size=(100, 2)), **options)
+    monkeypatch.setattr("ismcore.files.results.check_params", lambda model, params, d: params)
+    replace(result, resamples=other.resamples).save(tmp_path / "fit.safetensors")
+    with pytest.raises(ismcore.FileInvalid, match="2 columns, and the fit 1"):
+        ismcore.load(tmp_path / "fit.safetensors")
 
 
 def test_spread_of_members_is_a_line_of_the_check():

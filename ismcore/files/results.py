@@ -4,7 +4,7 @@ Tensors:
 
     params.<name>                           fitted parameters, in their own dtype, bit for bit
     history.<name>                          one entry an epoch
-    coordinates.mean, .scale, ...           see `ismcore.coordinates.Coordinates`
+    standardize.mean, .scale, ...           the coordinates; see `ismcore.coordinates.Coordinates`
     snapshots.<epoch>.<name>                parameters on the way
     <field>.<name>                          other arrays, such as model.coordinates.mean of a model that standardises
 
@@ -69,7 +69,9 @@ def save(result: Any, path: str | PathLike[str]) -> None:
         for name, array in arrays.items():
             put(tensors, f"{group}.{name}", array)
     stored = [f.name for f in fields(result) if f.name not in TENSORS]
-    content = {name: encode(getattr(result, name), name, tensors) for name in stored}
+    content = {
+        name: encode(getattr(result, name), "standardize" if name == "coordinates" else name, tensors) for name in stored
+    }
     write_whole(path, tensorfile.pack("result", content, tensors))
 
 
@@ -137,8 +139,11 @@ def _check_arrays(result: Any) -> None:
         raise FileInvalid("its history lacks epochs or losses, or does not have one of each an epoch")
     if not isinstance(result.baseline, Baseline | None):
         raise FileInvalid(f"its baseline is {str(result.baseline)[:80]!r}")
-    if not all(isinstance(member, Resample) for member in result.resamples):
-        raise FileInvalid(f"its resamples are {str(result.resamples)[:80]!r}")
+    for member in result.resamples:
+        if not isinstance(member, Resample):
+            raise FileInvalid(f"one of its resamples is {str(member)[:80]!r}")
+        if isinstance(member.model, Standardized) and member.model.coordinates.d != result.d:
+            raise FileInvalid(f"a resample has {member.model.coordinates.d} columns, and the fit {result.d}")
     check_names(result.run_id, result.feature_names, result.d)
     if result.dtype not in ("float32", "float64"):
         raise FileInvalid(f"its dtype is {result.dtype!r}, neither 'float32' nor 'float64'")

@@ -14,7 +14,7 @@ import numpy as np
 from ismcore.backend.contract import Precision, as_dtype
 from ismcore.coordinates import Standardize
 from ismcore.errors import CheckpointMismatch, Diverged, OptionError
-from ismcore.files.checkpoints import Checkpoint, Stored, as_checkpoint, read_checkpoint
+from ismcore.files.checkpoints import Checkpoint, Stored, as_checkpoint, is_there_already, read_checkpoint
 from ismcore.fitting.options import RecipeName, Request, as_epochs, as_timeout, check_run, loss_of, settings_of
 from ismcore.fitting.probing import probe
 from ismcore.fitting.run import Run, best_of
@@ -179,6 +179,7 @@ def fit(
         results = []
         for number in range(restarts):
             run_state = RunState(start_of(settings, run.data.problem, number, start))
+            run.reserve(run_state)
             results.append(run(run_state, alone=restarts == 1))
             if stop.status:
                 break
@@ -284,10 +285,7 @@ def resume(
 def _new_checkpoint(checkpoint: Any) -> Checkpoint | None:
     where = as_checkpoint(checkpoint)
     if where is not None and os.path.exists(where.path):
-        raise OptionError(
-            f"{where.path} is there already: go on with it by ismcore.resume({os.fspath(where.path)!r}, x), remove it, or name "
-            "another file"
-        )
+        raise OptionError(is_there_already(where.path))
     return where
 
 
@@ -330,4 +328,5 @@ def _longer(settings: Settings, run_state: RunState, epochs: int) -> Plan:
         why = f"it has begun {begun}"
     if why:
         raise CheckpointMismatch(f"the run cannot be given epochs={epochs}: {why}")
-    return replace(settings.plan, epochs=epochs)
+    kept = tuple(epoch for epoch in settings.plan.snapshot_epochs if epoch <= epochs)
+    return replace(settings.plan, epochs=epochs, snapshot_epochs=kept)
