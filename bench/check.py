@@ -67,8 +67,14 @@ def fits_of(name: str, n: int, seed: int, recipes: tuple[str, ...], backend: str
             "error": relative_error(result.score(y), s),
             "competitors": competitor_errors(x, y, s),
             "warned": len(result.warnings),
-            **found.to_dict(),
+            **figures_of(found),
         }
+
+
+def figures_of(found: ismcore.Check) -> dict:
+    """What the tables need of a check."""
+    lines = [{"name": line.name, "statistic": line.statistic, "limit": line.limit, "fault": line.fault} for line in found.lines]
+    return {"verdict": found.verdict, "at_least_share": found.at_least_share, "lines": lines}
 
 
 @lru_cache(maxsize=4)

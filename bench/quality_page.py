@@ -206,7 +206,8 @@ The error is E|psi - score|^2 / E|score|^2 at 4000 fresh rows: 0 is exact, and 1
 `bench/laws.py`, the estimators beside ours in `bench/estimators.py`: the normal law in closed form; a kernel density, its width
 by leave-one-out likelihood; a Gaussian mixture, its components by BIC; the spectral Stein estimator of Shi, Sun and Zhu (2018);
 and a flow, where zuko is installed. An estimate is *worse than the normal law* above 1.1 times its error and by more than 0.01;
-within 2 % is a tie. Where the density has a hard edge the plain objective does not hold: such cells are not counted.
+within 2 % is a tie. Where the density has a hard edge the plain objective does not hold: such cells are not counted. Seconds
+are of one estimate, compilation included.
 
 ![Errors of all cells](quality-cells.png)
 
@@ -216,7 +217,7 @@ within 2 % is a tie. Where the density has a hard edge the plain objective does 
 
 {first_pairs}
 
-Medians over {samples} samples, and the worst behind ours; bold where worse than the normal law:
+Medians over the samples, {samples} of a cell, and the worst behind ours; bold where worse than the normal law:
 
 {first}
 
