@@ -191,6 +191,7 @@ def settings_of(
         holdout=diagnosis.holdout if samples.groups is None else HoldOut("groups", by_weight=diagnosis.effective is not None),
         batch_size=_batch_size(request.batch_size, recipe, round(len(samples.x) * (1.0 - validation))),
         clip_norm=_positive("clip_norm", recipe.clip_norm if request.clip_norm is None else request.clip_norm),
+        bounded_by_recipe=request.objective is None and diagnosis.has_atoms and loss.objective.least_curvature_weight > 0.0,
     )
 
 

@@ -67,7 +67,8 @@ class FitResult:
             `ismcore.baseline.compare_with_normal` says.
         restarts: What became of each start, where there were several: "start", "status", "epochs", "loss", "validation_loss".
         resamples: Fits of bootstrap resamples of the rows, if `ismcore.bootstrap` made the result; see `standard_error`.
-        warnings: What a reader of the result should know, in words.
+        warnings: What makes the result unreliable, and the cure, in words.
+        notes: What was chosen, and cures that arguments of the fit have applied, in words; nothing to worry about.
         timings: Seconds: "prepare", "run", "total".
         versions: Versions of Python, ismcore, NumPy and the framework.
         feature_names: Names of the columns, (d,), where the samples were a table that has them.
@@ -93,6 +94,7 @@ class FitResult:
     restarts: tuple[dict[str, Any], ...] = ()
     resamples: tuple[Resample, ...] = ()
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     feature_names: tuple[str, ...] | None = None
@@ -132,6 +134,7 @@ class FitResult:
             best_epoch=_last_epoch(run_state) if run_state.best is None else run_state.best.epoch,
             held_out=held_out,
             warnings=settings.warnings + run_state.warnings,
+            notes=settings.notes,
             timings={**run_state.timings, **timings},
             versions=dict(versions),
             feature_names=settings.feature_names,
@@ -485,6 +488,7 @@ class FitResult:
             f"  backend    {self.backend} ({self.backend_reason}), {self.dtype} on {self.device}",
             *([] if self.baseline is None else [f"  baseline   {self.baseline}"]),
             *(f"  warning    {text}" for text in self.warnings),
+            *(f"  note       {text}" for text in self.notes),
         ]
         return "\n".join(lines)
 

@@ -23,7 +23,7 @@ from ismcore.problem import Problem
 from ismcore.samples.normality import Departure, departure
 from ismcore.seeds import stream
 
-__all__ = ["Baseline", "NormalLaw", "compare_with_normal"]
+__all__ = ["Baseline", "NormalLaw", "compare_with_normal", "compared_rows", "score_and_diagonal"]
 
 ROWS_A_COLUMN = 10
 """From so many rows on for each of the d + 1 parameters of a column's score the normal law is not shrunk."""
@@ -191,7 +191,7 @@ def compare_with_normal(
     d = problem.x.shape[1]
     if held_out is None or d > MOST_COLUMNS or isinstance(problem.objective, NoiseConditionalScoreMatching):
         return None, ""
-    held_out = _some(held_out)
+    held_out = compared_rows(held_out)
     try:
         units = Coordinates.standardizing(problem.x, problem.row_weight)
     except SamplesError:  # not standardised for training either
@@ -200,7 +200,7 @@ def compare_with_normal(
     normal = law = NormalLaw.of(z, problem.row_weight)
     if isinstance(problem.objective, DenoisingScoreMatching):
         normal = law.blurred(problem.objective.noise_scale / units.scale)
-    derivatives = _score_and_diagonal(engine, problem.model, params, held_out.x)
+    derivatives = score_and_diagonal(engine, problem.model, params, held_out.x)
     if derivatives is None:
         return None, ""
     with np.errstate(all="ignore"):
@@ -212,7 +212,7 @@ def compare_with_normal(
     return found, _in_words(found, departure(z, law.whitened(z), problem.row_weight))
 
 
-def _some(held_out: Problem) -> Problem:
+def compared_rows(held_out: Problem) -> Problem:
     """The problem, or the part of its rows that is compared."""
     n, d = held_out.x.shape
     rows = max(NUMBERS // d, FEWEST_ROWS)
@@ -221,7 +221,7 @@ def _some(held_out: Problem) -> Problem:
     return held_out.take(np.sort(stream(held_out.seed, "baseline").choice(n, rows, replace=False)))
 
 
-def _score_and_diagonal(engine: Backend, model: Model, params: Params, x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def score_and_diagonal(engine: Backend, model: Model, params: Params, x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Score and Jacobian diagonal of the rows, both (m, d); None where the model cannot be differentiated in x."""
     calculus = NumpyCalculus()
     with np.errstate(all="ignore"):

@@ -33,6 +33,8 @@ class Settings:
         feature_names: Names of the columns, where the samples have them.
         coordinates: Those to train in, where a start brings its own; None for those that `standardize` and `transform` say.
         warnings: What was noticed before training, in words.
+        notes: What was chosen before training, in words.
+        bounded_by_recipe: Whether the recipe gave the objective its curvature weight, because values repeat.
 
     The others are as in `fit`.
     """
@@ -58,6 +60,8 @@ class Settings:
     coordinates: Coordinates | None = None
     run_id: str = ""
     feature_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    bounded_by_recipe: bool = False
 
     def __post_init__(self) -> None:
         check_options(self.standardize, self.transform)
