@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ismcore.backend.contract import Backend, Dtype
-from ismcore.backend.programs import energy_on, jacobian_diagonal, score_on
+from ismcore.backend.programs import energy_on, jacobian_diagonal, jacobian_on, score_on
 from ismcore.calculus import NumpyCalculus
 from ismcore.coordinates import Coordinates
 from ismcore.density import integrate_score
@@ -26,11 +26,14 @@ from ismcore.results.evaluate import context_for, evaluate
 from ismcore.results.native import native
 from ismcore.samples.checks import as_samples
 from ismcore.training.baseline import Baseline
+from ismcore.training.resample import Resample
 from ismcore.training.run_state import RunState, Status
 from ismcore.training.settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from ismcore.judging.table import Check
 
 __all__ = ["FitResult", "load", "versions"]
 
@@ -63,6 +66,7 @@ class FitResult:
             where no rows were held out, of a conditional score, in what `load` makes of a checkpoint, and where
             `ismcore.baseline.compare_with_normal` says.
         restarts: What became of each start, where there were several: "start", "status", "epochs", "loss", "validation_loss".
+        resamples: Fits of bootstrap resamples of the rows, if `ismcore.bootstrap` made the result; see `standard_error`.
         warnings: What makes the result unreliable, and the cure, in words.
         notes: What was chosen, and cures that arguments of the fit have applied, in words; nothing to worry about.
         timings: Seconds: "prepare", "run", "total".
@@ -88,6 +92,7 @@ class FitResult:
     held_out: int = 0
     baseline: Baseline | None = None
     restarts: tuple[dict[str, Any], ...] = ()
+    resamples: tuple[Resample, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
@@ -173,6 +178,89 @@ class FitResult:
         diagonal = jacobian_diagonal(self._engine(), model, params, y, given)
         psi = np.zeros_like(y) if coordinates.transform is None else score_on(self._engine(), model, params, y, given)
         return coordinates.jacobian_diagonal(points, psi, diagonal.astype(np.float64))
+
+    def jacobian(self, x: Any) -> np.ndarray:
+        """D psi_i / d x_j of the fitted score at points x, (n, d, d), float64, [output, input], in 1/[x_i] 1/[x_j].
+
+        It is symmetric where the score is a gradient, as that of an `Energy`. Computed in float64, by the backend's
+        differentiation; cost: about 3 d scores.
+
+        Example:
+            >>> x = np.random.default_rng(0).normal(size=(200, 3))
+            >>> result = ismcore.fit(x, model=ismcore.Affine(), backend="autograd", epochs=2)
+            >>> bool(np.allclose(result.jacobian(x[:1])[0], result.params["weight"]))
+            True
+        """
+        engine = load_backend(self.backend)(dtype="float64", device=self.device)
+        return np.asarray(jacobian_on(engine, self.model, self.params, as_samples(x, d=self.d)), dtype=np.float64)
+
+    def check(
+        self, x: Any = None, *, train: Any = None, groups: Any = None, competitors: Mapping[str, FitResult] | None = None
+    ) -> Check:
+        """Is this fit wrong, by how much at least, and how is that known; a table.
+
+        With rows x that the fit has not seen, and that no choice was made by, and with a competitor phi from other rows,
+
+            2 (mean g - q sd(g) / sqrt m),    g = 1/2 |psi|^2 + div psi - 1/2 |phi|^2 - div phi,
+
+        is a lower bound of the unknown Fisher divergence E|psi - score|^2, with 95 % confidence, whatever phi is. Competitors
+        are the normal law in closed form and a Gaussian mixture by BIC; q is corrected for their number. A bound is as strong
+        as its competitor: where all are as wrong as the fit, the verdict is "cannot tell". How often each verdict is right:
+        docs/check.md.
+
+        Args:
+            x: Rows of the same law that the fit has not seen, (m, d) or (m,), in [x], in the order in which they came; all
+                count alike. Without any, what the result knows of itself: its held-out rows have chosen its epoch, so they
+                give no bound.
+            train: The rows of the fit, (n, d), to fit the competitors to, so that all of x judges. Without them, x is parted in
+                two: competitors are fitted to one half, and the other half judges.
+            groups: Label of each row of x, (m,): rows of one label may depend on each other. Where x is a series, standard
+                errors are by blocks of it.
+            competitors: Further fits by name, to rows other than x.
+
+        Raises:
+            SamplesError: The rows cannot be used.
+            OptionError: Most rows of x are among those of `train`; a competitor has the name of one of the check's own; or the
+                score depends on a noise scale.
+
+        Source: Hyvarinen (2005), JMLR 6:695-709, theorem 1, for E g = (E|psi - score|^2 - E|phi - score|^2) / 2.
+
+        Example:
+            >>> x = np.random.default_rng(0).normal(size=(1200, 1))
+            >>> wrong = ismcore.fit(3.0 * x[:200], model=ismcore.Affine(), backend="autograd", epochs=300)
+            >>> wrong.check(x[200:]).verdict
+            'fault found'
+        """
+        from ismcore.judging.check import check
+
+        return check(self, x, train=train, groups=groups, competitors=competitors)
+
+    def standard_error(self, x: Any) -> np.ndarray:
+        """Standard error of the fitted score at points x, (n, d), float64, in 1/[x], over the fits of bootstrap resamples.
+
+            sqrt( 1 / (B - 1) sum_b (psi_b(x) - mean)^2 ),    psi_1 ... psi_B the fits of `result.resamples`.
+
+        It is of the variance of the fit, from the sample and from the seed, and not of its bias: psi +- 2.26 standard errors
+        (Student's t for 10 resamples) covers the score where the fit is not too stiff for it; docs/check.md says how
+        often.
+
+        Raises:
+            OptionError: The fit has no resamples; make it by `ismcore.bootstrap(x, ...)`.
+
+        Source: Efron (1979), Ann. Stat. 7:1-26.
+        """
+        if len(self.resamples) < 2:
+            raise OptionError("standard errors are over bootstrap fits, and this result has none: ismcore.bootstrap(x, ...)")
+        points = as_samples(x, d=self.d)
+        scores = [self._score_of(member, points) for member in self.resamples]
+        return np.asarray(np.std(scores, axis=0, ddof=1))
+
+    def _score_of(self, member: Resample, points: np.ndarray) -> np.ndarray:
+        """The score of a bootstrap fit at points (n, d), in [x], in float64."""
+        if member.model.portable:
+            return np.asarray(member.model.score(*_in_numpy("float64", member.params, points)))
+        engine = load_backend(self.backend)(dtype="float64", device=self.device)
+        return np.asarray(score_on(engine, member.model, member.params, points), dtype=np.float64)
 
     def divergence(self, x: Any, *, context: Any = None) -> np.ndarray:
         """Divergence of the fitted score at points x, sum_i d psi_i / d x_i, (n,), in 1/[x]^2; see `jacobian_diagonal`."""
