@@ -31,6 +31,7 @@ from ismcore.optimizers.schedules import Schedule
 from ismcore.plugins.adoption import adopted
 from ismcore.samples.splitting import HoldOut
 from ismcore.training.baseline import Baseline
+from ismcore.training.resample import Resample
 from ismcore.training.run_state import Plan
 from ismcore.training.settings import Settings
 
@@ -45,7 +46,7 @@ OBJECTIVES = (
     Hutchinson,
 )
 RUNS = (Adam, SGD, Schedule, Plan, Settings, HoldOut)
-TYPES: dict[str, type] = {cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *RUNS, Baseline, Coordinates)}
+TYPES: dict[str, type] = {cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *RUNS, Baseline, Coordinates, Resample)}
 """The specifications that a file can name: frozen dataclasses, stored field by field. A name out of this table is refused."""
 
 

@@ -232,8 +232,8 @@ def _in_words(acceptance: float, r_hat: np.ndarray) -> tuple[str, ...]:
     said = []
     if acceptance < FEW:
         said.append(
-            f"{acceptance:.0%} of the steps were accepted, too few to move: use a smaller step_size; or the fitted score does not "
-            "lead back to the samples, and is that of no law"
+            f"{acceptance:.0%} of the steps were accepted, too few to move: use a smaller step_size; or the fitted score does "
+            "not lead back to the samples, and is that of no law"
         )
     if np.isfinite(r_hat).all() and r_hat.max() > AGREE:
         said.append(

@@ -132,6 +132,10 @@ class NormalLaw:
             return None
         return np.asarray((x - self.mean) @ self.directions / np.sqrt(self.variances))
 
+    def score(self, x: np.ndarray) -> np.ndarray:
+        """Psi(x) = -K (x - mean) at each row, (m, d), with K the inverse covariance; its divergence is -sum(precisions)."""
+        return np.asarray(-((x - self.mean) @ self.directions * self.precisions) @ self.directions.T)
+
     def terms(self, x: np.ndarray) -> np.ndarray:
         """1/2 |psi|^2 + div psi at each row, (m,), with psi(x) = -K (x - mean) and K the inverse covariance."""
         psi = (x - self.mean) @ self.directions * self.precisions
