@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ismcore.errors import Diverged, IsmWarning, OptionError
+from ismcore.errors import Diverged, OptionError
 from ismcore.models import Energy
 from ismcore.objectives import NoiseConditionalScoreMatching
 from ismcore.samples.checks import as_samples
@@ -29,7 +28,7 @@ FARTHEST = 1e6
 """No sample of a law that a fit has seen lies so many standard deviations from its mean."""
 FEW = 0.1
 """Acceptance below which chains stand still."""
-AGREE = 1.05
+AGREE = 1.1
 """R-hat above which chains have not come to one law."""
 
 Derivative = Callable[[np.ndarray], np.ndarray]
@@ -228,7 +227,7 @@ def _agreement(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _in_words(acceptance: float, r_hat: np.ndarray) -> tuple[str, ...]:
-    """What makes draws unreliable, said through `warnings` too."""
+    """What makes draws unreliable."""
     said = []
     if acceptance < FEW:
         said.append(
@@ -241,6 +240,4 @@ def _in_words(acceptance: float, r_hat: np.ndarray) -> tuple[str, ...]:
             "share of each is that of where the chains began; take more steps, start at the samples (start=x), or fit "
             "ismcore.NoiseConditional and use ismcore.annealed_langevin"
         )
-    for text in said:
-        warnings.warn(IsmWarning(text), stacklevel=4)
     return tuple(said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -15,7 +16,7 @@ from ismcore.backend.programs import energy_on, jacobian_diagonal, jacobian_on, 
 from ismcore.calculus import NumpyCalculus
 from ismcore.coordinates import Coordinates
 from ismcore.density import integrate_score
-from ismcore.errors import DensityUnavailable, OptionError
+from ismcore.errors import DensityUnavailable, IsmWarning, OptionError
 from ismcore.files import results as files
 from ismcore.models import Energy, Model, Standardized
 from ismcore.objectives import NoiseConditionalScoreMatching, Objective
@@ -360,7 +361,8 @@ class FitResult:
             found = by_quadrature(energy)
         else:
             at = self if epoch is None else replace(self, params=self._at(epoch))
-            found = by_importance(energy, self.coordinates(at.sample(2000, seed=seed).x), seed)
+            draws = langevin(at, 2000, None, steps=500, thin=10, step_size=None, context=None, seed=seed)
+            found = by_importance(energy, self.coordinates(draws.x), seed)
         return replace(found, value=found.value - unit)
 
     def density(self, x: Any, *, epoch: int | None = None) -> np.ndarray:
@@ -418,7 +420,32 @@ class FitResult:
 
         Source: Roberts & Tweedie (1996), Bernoulli 2:341-363.
         """
-        return langevin(self, n, start, steps=steps, thin=thin, step_size=step_size, context=context, seed=seed)
+        found = langevin(self, n, start, steps=steps, thin=thin, step_size=step_size, context=context, seed=seed)
+        for text in found.warnings:
+            warnings.warn(IsmWarning(text), stacklevel=2)
+        return found
+
+    def as_energy(self, x: Any, *, model: Any = None, **options: Any) -> FitResult:
+        """The energy nearest to the fitted score, which then has a density, a normaliser and exact draws.
+
+        A network is fitted to the score itself, by explicit score matching, 1/2 E |psi(x) + grad U(x)|^2 over the rows of x. Of
+        a free network this is the part that is a gradient; how much is lost is in `result.warnings` where it is more than a
+        tenth of the score's square.
+
+        Args:
+            x: Rows to fit at, (n, d), in [x], such as the samples.
+            model: The energy; `Energy(MLP((64, 64), "softplus"))` if None.
+            options: As of `fit`.
+
+        Raises:
+            And what `fit` raises.
+
+        Cost: that of a fit without a divergence.
+        """
+        from ismcore.judging.energy import nearest_energy
+
+        found: FitResult = nearest_energy(self, x, model, **options)
+        return found
 
     def native(self, into: Any = None) -> Any:
         """The fitted score in its framework: differentiable, on the result's device and in its dtype, in the samples' units.
