@@ -130,7 +130,7 @@ def test_what_nothing_normalises_and_what_is_too_wide_is_refused():
     def heavy(ops, params, x):
         return 26.0 * ops.log(1.0 + ops.sum(params["a"] * x * x, axis=1))  # of a t law of 2 degrees in 50 dimensions
 
-    x = np.random.default_rng(0).standard_t(2.0, size=(400, 50))
+    x = np.random.default_rng(0).standard_t(2.0, size=(800, 50))
     tails = ismcore.Energy(ismcore.ScoreFunction(heavy, {"a": np.array([0.5])}))
     with pytest.raises(ismcore.DensityUnavailable, match="are effective"):
         ismcore.fit(x, model=tails, backend="autograd", **KEEP).log_normaliser()
