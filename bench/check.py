@@ -26,7 +26,7 @@ from ismcore.coordinates import Coordinates
 from ismcore.judging import competitors
 from ismcore.judging.certificate import Derivatives, gaps
 from ismcore.judging.competitors import competitors_at, derivatives_of
-from ismcore.judging.mixture import fit_mixture
+from ismcore.targets import fit_mixture
 
 PAGE = Path(__file__).parents[1] / "docs" / "check.md"
 FOUND = Path(__file__).parent / "reports" / "check.json"

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from ismcore.judging.mixture import fit_mixture
+from ismcore.targets import fit_mixture
 
 Array = np.ndarray
 Score = Callable[[Array], Array]

@@ -11,10 +11,9 @@ import ismcore
 from ismcore.calculus import NumpyCalculus
 from ismcore.judging.certificate import Derivatives, gaps, mean_and_error, t_quantile
 from ismcore.judging.lines import antisymmetric_share
-from ismcore.judging.mixture import fit_mixture
 from ismcore.judging.rows import dependent_rows
 from ismcore.samples.splitting import HoldOut
-from ismcore.targets import GaussianMixture
+from ismcore.targets import GaussianMixture, fit_mixture
 
 D = 3
 ROOT = np.array([[1.0, 0.0, 0.0], [0.6, 0.8, 0.0], [-0.3, 0.5, 1.2]])

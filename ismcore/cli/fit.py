@@ -18,6 +18,7 @@ import numpy as np
 
 from ismcore.backend.contract import DTYPES
 from ismcore.cli.files import AddCommand, add_data, say
+from ismcore.coordinates.transforms import TRANSFORMS
 from ismcore.errors import Diverged, OptionError
 from ismcore.files.atomic import check_target
 from ismcore.files.results import save
@@ -30,7 +31,6 @@ from ismcore.optimizers.schedules import SHAPES
 from ismcore.results.result import FitResult
 from ismcore.samples.tables import read_labels, read_samples
 from ismcore.training.events import STOP, FitEvent, Listener
-from ismcore.transforms import TRANSFORMS
 
 __all__ = ["INTERRUPTED", "Terminated", "add_fit", "add_resume"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from ismcore.coordinates import Coordinates
 from ismcore.errors import OptionError
 from ismcore.judging.certificate import NORMAL, Derivatives
-from ismcore.judging.mixture import fit_mixture
+from ismcore.targets import fit_mixture
 from ismcore.training.baseline import MOST_COLUMNS, NormalLaw
 
 __all__ = ["competitors_at", "derivatives_of"]
