@@ -79,7 +79,7 @@ class Draws:
         Raises:
             ImportError: arviz is not installed.
         """
-        import arviz
+        import arviz  # type: ignore[import-not-found]
 
         each = len(self.x) // self.chains
         return arviz.from_dict(posterior={"x": self.x[: each * self.chains].reshape(self.chains, each, -1)})
