@@ -351,7 +351,7 @@ def test_a_fit_of_normal_samples_that_went_wrong_is_told():
 )
 def test_the_limits_are_as_written(difference, error, departs, words):
     found = Baseline(-1.0, -1.0 + difference, difference, error, 100)
-    text = baseline._in_words(found, departure(BIMODAL, None) if departs else None)
+    text = baseline.in_words(found, departure(BIMODAL, None) if departs else None)
     assert bool(text) == bool(words)
     assert words in text
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from ismcore.analytic.choice import find_route
 from ismcore.analytic.memory import keep_freed_memory
-from ismcore.analytic.routes import PRECOMPUTED, Route, transposed
+from ismcore.analytic.routes import PRECOMPUTED, Route, product, transposed
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
-from ismcore.models import Model
+from ismcore.models import Affine, Combination, Model, parted
 from ismcore.objectives import ImplicitScoreMatching, LossInputs
 from ismcore.ops import Array, Params
 from ismcore.problem import Loss, Problem
@@ -80,6 +80,11 @@ def loss(calculus: Calculus, loss: Loss) -> Callable[[Params, Array, LossInputs]
 
 def score_and_diagonal(calculus: Calculus, model: Model, params: Params, x: Array) -> tuple[Array, Array] | None:
     """Score and Jacobian diagonal of each row, both (n, d), block by block; None where there is no formula for the model."""
+    if isinstance(model, Combination):
+        return _sums(calculus, model, params, x)
+    if isinstance(model, Affine):
+        units = calculus.asarray(np.eye(x.shape[1]))
+        return model.score(calculus, params, x), calculus.ops.sum(params["weight"] * units, axis=0) + 0.0 * x
     ops, (n, d) = calculus.ops, x.shape
     route = find_route(model, d, trace=False, n=n)
     if route is None:
@@ -88,6 +93,18 @@ def score_and_diagonal(calculus: Calculus, model: Model, params: Params, x: Arra
     parts = [route.forward(ops, params, precomputed, transposed(ops, x[i : i + size]))[:2] for i in range(0, n, size)]
     psi, diagonal = (transposed(ops, ops.concat(list(values), axis=1)) for values in zip(*parts, strict=True))
     return psi, diagonal
+
+
+def _sums(calculus: Calculus, model: Combination, params: Params, x: Array) -> tuple[Array, Array] | None:
+    """Those of a weighted sum of models."""
+    total: tuple[Array, Array] | None = None
+    for k, (member, part) in enumerate(zip(model.members, parted(params, len(model.members)), strict=True)):
+        found = score_and_diagonal(calculus, member, part, x)
+        if found is None:
+            return None
+        psi, diagonal = (params["weights"][k] * value for value in found)
+        total = (psi, diagonal) if total is None else (total[0] + psi, total[1] + diagonal)
+    return total
 
 
 def _total(
@@ -106,9 +123,14 @@ def _total(
     route = _route(loss, n, d)
     rows = {"x": x, **({"weight": inputs["row_weight"]} if weighted else {})}
     precomputed = route.precompute(ops, params)
+    if "base_weight" in inputs:
+        base_second = inputs["base_diagonal"][:, None] if objective.penalised else ops.sum(inputs["base_diagonal"])
 
     def block(part: Params) -> Params:
-        psi, second, residuals = route.forward(ops, params, precomputed, transposed(ops, part["x"]))
+        points = transposed(ops, part["x"])
+        psi, second, residuals = route.forward(ops, params, precomputed, points)
+        if "base_weight" in inputs:  # in arrays of their own: the residuals may hold the model's
+            psi, second = psi + (product(inputs["base_weight"], points) + inputs["base_bias"][:, None]), second + base_second
         weight = part["weight"] if weighted else 1.0 / n
         value, psi_bar, second_bar = objective.cotangents(ops, psi, second, weight, inputs)
         found: Params = {"loss": value}

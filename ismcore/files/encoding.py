@@ -15,7 +15,7 @@ from typing import Any, get_origin, get_type_hints
 import numpy as np
 
 from ismcore.errors import FileInvalid, ModelError, ParameterError
-from ismcore.models import MLP, Affine, Energy, Model, NoiseConditional, ResidualMLP, Standardized
+from ismcore.models import MLP, Affine, Combination, Energy, Model, NoiseConditional, ResidualMLP, Standardized
 from ismcore.objectives import (
     DenoisingScoreMatching,
     Hutchinson,
@@ -30,11 +30,11 @@ from ismcore.plugins.adoption import adopted
 from ismcore.samples.splitting import HoldOut
 from ismcore.training.baseline import Baseline
 from ismcore.training.run_state import Plan
-from ismcore.training.settings import Settings
+from ismcore.training.settings import Candidate, Settings
 
 __all__ = ["TYPES", "Decoder", "adopted_for", "construct", "encode", "put"]
 
-MODELS = (MLP, ResidualMLP, Affine, Energy, NoiseConditional, Standardized)
+MODELS = (MLP, ResidualMLP, Affine, Energy, NoiseConditional, Standardized, Combination)
 OBJECTIVES = (
     ImplicitScoreMatching,
     SlicedScoreMatching,
@@ -42,7 +42,7 @@ OBJECTIVES = (
     NoiseConditionalScoreMatching,
     Hutchinson,
 )
-RUNS = (Adam, SGD, Schedule, Plan, Settings, HoldOut)
+RUNS = (Adam, SGD, Schedule, Plan, Settings, Candidate, HoldOut)
 TYPES: dict[str, type] = {cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *RUNS, Baseline)}
 """The specifications that a file can name: frozen dataclasses, stored field by field. A name out of this table is refused."""
 

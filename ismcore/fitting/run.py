@@ -23,7 +23,7 @@ from ismcore.training.run_state import RunState
 from ismcore.training.settings import Data, Samples, Settings
 from ismcore.training.stopping import StopRequest
 
-__all__ = ["Run", "best_of"]
+__all__ = ["Run", "best_of", "held_out_by"]
 
 
 class Run:
@@ -48,7 +48,7 @@ class Run:
             followers,
         )
         self.data = Data.of(settings, samples)
-        self._held_out_by = _held_out_by(settings, samples)
+        self._held_out_by = held_out_by(settings, samples)
         self._versions = versions(engine.packages)
         self._save: CheckpointWriter | None = None
         if where is not None:
@@ -130,7 +130,7 @@ class Run:
         return replace(result, baseline=baseline, warnings=said + result.warnings)
 
 
-def _held_out_by(settings: Settings, samples: Samples) -> str:
+def held_out_by(settings: Settings, samples: Samples) -> str:
     """How rows are held out where they are not independent, in words; "" where none are, or each for itself."""
     if samples.validation_x is not None:
         return "the samples given as validation= judge instead"

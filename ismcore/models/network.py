@@ -27,10 +27,12 @@ class Network(Model):
     Attributes:
         activation: Name of the activation.
         init: How the initial parameters are drawn.
+        output_bias: Whether the last layer has a bias.
     """
 
     activation: str
     init: Init
+    output_bias: bool = True
 
     @abstractmethod
     def layers(self, fan_in: int, fan_out: int) -> dict[str, tuple[int, int]]:
@@ -48,8 +50,11 @@ class Network(Model):
     def shapes(self, d: int, *, context: int = 0, out: int | None = None) -> dict[str, tuple[int, ...]]:
         """See `Model.shapes`; an input may have context columns after the d of x, an output another width than d."""
         shapes: dict[str, tuple[int, ...]] = {}
-        for name, shape in self.layers(d + context, d if out is None else out).items():
+        layers = self.layers(d + context, d if out is None else out)
+        for name, shape in layers.items():
             shapes[f"{name}.weight"], shapes[f"{name}.bias"] = shape, shape[:1]
+        if not self.output_bias:
+            del shapes[f"{list(layers)[-1]}.bias"]
         return shapes
 
     def initial_params(self, seed: int, d: int, *, context: int = 0, out: int | None = None) -> Params:
@@ -62,7 +67,14 @@ class Network(Model):
             weight, bias = self._bounds(fan_in, fan_out, last=name == last)
             params[f"{name}.weight"] = rng.uniform(-weight, weight, (fan_out, fan_in))
             params[f"{name}.bias"] = rng.uniform(-bias, bias, fan_out) if bias else np.zeros(fan_out)
+        if not self.output_bias:
+            del params[f"{last}.bias"]
         return params
+
+    def at_zero(self, params: Params) -> Params:
+        """See `Model.at_zero`."""
+        last = list(self.layers(1, 1))[-1]
+        return {name: 0.0 * value if name.startswith(f"{last}.") else value for name, value in params.items()}
 
     def _bounds(self, fan_in: int, fan_out: int, *, last: bool) -> tuple[float, float]:
         if self.init == "glorot_uniform":
@@ -79,8 +91,10 @@ class Network(Model):
         """See `Model.from_units`; shift and scale go into the first and the last layer, so the model stays the same."""
         last = list(self.layers(1, 1))[-1]
         moved = self.input_from_units(params, mean, scale)
-        weight, bias = moved[f"{last}.weight"] * scale[:, None], moved[f"{last}.bias"] * scale
-        return self, {**moved, f"{last}.weight": weight, f"{last}.bias": bias}
+        moved[f"{last}.weight"] = moved[f"{last}.weight"] * scale[:, None]
+        if self.output_bias:
+            moved[f"{last}.bias"] = moved[f"{last}.bias"] * scale
+        return self, moved
 
     def input_from_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> Params:
         """Parameters of the network that reads z = (x - mean) / scale, float64, given those of one that reads x.
@@ -95,8 +109,9 @@ class Network(Model):
 
 
 def affine(calculus: Calculus, params: Params, name: str, h: Array) -> Array:
-    """One affine layer: h W^T + b, (n, in) -> (n, out)."""
-    return h @ calculus.ops.permute_dims(params[f"{name}.weight"], (1, 0)) + params[f"{name}.bias"]
+    """One affine layer: h W^T + b, (n, in) -> (n, out); without b where there is none."""
+    z, bias = h @ calculus.ops.permute_dims(params[f"{name}.weight"], (1, 0)), f"{name}.bias"
+    return z + params[bias] if bias in params else z
 
 
 def check_widths(hidden: object, activation: str, init: str) -> tuple[int, ...]:

@@ -63,6 +63,9 @@ class FitResult:
             where no rows were held out, of a conditional score, in what `load` makes of a checkpoint, and where
             `ismcore.baseline.compare_with_normal` says.
         restarts: What became of each start, where there were several: "start", "status", "epochs", "loss", "validation_loss".
+        candidates: What a fit in folds was made of, the normal law first: "name", "weight" in the sum, "status", "epochs",
+            "best_epoch", "seconds", and "difference" of its out-of-fold loss from the normal law's with "standard_error".
+        notes: What is good to know and no fault, in words.
         warnings: What a reader of the result should know, in words.
         timings: Seconds: "prepare", "run", "total".
         versions: Versions of Python, ismcore, NumPy and the framework.
@@ -85,6 +88,8 @@ class FitResult:
     held_out: int = 0
     baseline: Baseline | None = None
     restarts: tuple[dict[str, Any], ...] = ()
+    candidates: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -382,6 +387,7 @@ class FitResult:
             f"  objective  {self.objective!r}",
             f"  backend    {self.backend} ({self.backend_reason}), {self.dtype} on {self.device}",
             *([] if self.baseline is None else [f"  baseline   {self.baseline}"]),
+            *(f"  note       {text}" for text in self.notes),
             *(f"  warning    {text}" for text in self.warnings),
         ]
         return "\n".join(lines)

@@ -23,7 +23,7 @@ from ismcore.samples.checks import Standardizer
 from ismcore.samples.normality import Departure, departure
 from ismcore.seeds import stream
 
-__all__ = ["Baseline", "NormalLaw", "compare_with_normal"]
+__all__ = ["Baseline", "NormalLaw", "compare_with_normal", "in_words", "score_and_diagonal"]
 
 ROWS_A_COLUMN = 10
 """From so many rows on for each of the d + 1 parameters of a column's score the normal law is not shrunk."""
@@ -126,6 +126,11 @@ class NormalLaw:
         """Inverse variances of the directions, (d,); 0 for one in which the law does not vary."""
         return np.asarray(np.divide(1.0, self.variances, out=np.zeros_like(self.variances), where=self.variances > 0.0))
 
+    def score_params(self) -> Params:
+        """The score -K (x - mean) as the parameters of an `ismcore.Affine`, float64."""
+        weight = -(self.directions * self.precisions) @ self.directions.T
+        return {"weight": weight, "bias": -weight @ self.mean}
+
     def whitened(self, x: np.ndarray) -> np.ndarray | None:
         """The rows x with mean 0 and covariance 1, (n, d); None where the law is shrunk, or does not vary in a direction."""
         if self.shrinkage or not self.variances.all():
@@ -196,7 +201,7 @@ def compare_with_normal(
     normal = law = NormalLaw.of(z, problem.row_weight)
     if isinstance(problem.objective, DenoisingScoreMatching):
         normal = law.blurred(problem.objective.noise_scale / units.scale)
-    derivatives = _score_and_diagonal(engine, problem.model, params, held_out.x)
+    derivatives = score_and_diagonal(engine, problem.model, params, held_out.x)
     if derivatives is None:
         return None, ""
     with np.errstate(all="ignore"):
@@ -205,7 +210,7 @@ def compare_with_normal(
         found = _paired(terms, normal.terms(units(held_out.x)), held_out.row_weight, law.shrinkage)
     if found is None:
         return None, ""
-    return found, _in_words(found, departure(z, law.whitened(z), problem.row_weight))
+    return found, in_words(found, departure(z, law.whitened(z), problem.row_weight))
 
 
 def _some(held_out: Problem) -> Problem:
@@ -217,7 +222,7 @@ def _some(held_out: Problem) -> Problem:
     return held_out.take(np.sort(stream(held_out.seed, "baseline").choice(n, rows, replace=False)))
 
 
-def _score_and_diagonal(engine: Backend, model: Model, params: Params, x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def score_and_diagonal(engine: Backend, model: Model, params: Params, x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Score and Jacobian diagonal of the rows, both (m, d); None where the model cannot be differentiated in x."""
     calculus = NumpyCalculus()
     with np.errstate(all="ignore"):
@@ -251,7 +256,7 @@ def _paired(fit: np.ndarray, normal: np.ndarray, weight: np.ndarray | None, shri
     return Baseline(loss, fit_loss, difference, error, m, shrinkage)
 
 
-def _in_words(found: Baseline, departs: Departure | None) -> str:
+def in_words(found: Baseline, departs: Departure | None) -> str:
     """A warning where the fit is worse than the normal law, or no better although the samples are not normal."""
     least = found.difference - WORSE * found.standard_error
     if departs is None and least <= SHARE * abs(found.loss):

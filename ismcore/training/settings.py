@@ -17,7 +17,22 @@ from ismcore.samples.checks import Standardizer, as_samples
 from ismcore.samples.splitting import HoldOut, Split, held_out_rows
 from ismcore.training.run_state import Plan
 
-__all__ = ["Data", "Samples", "Settings"]
+__all__ = ["Candidate", "Data", "Samples", "Settings", "share_of"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a fit in folds is tried with.
+
+    Attributes:
+        name: What it is called in a result.
+        model: What is added to the normal law.
+        objective: What it is trained by; the objective of the fit judges it.
+    """
+
+    name: str
+    model: Model
+    objective: Objective
 
 
 @dataclass(frozen=True)
@@ -28,6 +43,8 @@ class Settings:
         validation: Share of the rows that is held out; 0 where none is, or where the caller gave validation samples.
         holdout: How rows are held out.
         warnings: What was noticed before training, in words.
+        ensemble: Folds, from 1, of a fit that starts at the normal law; 0 for a fit of one network that starts at random.
+        candidates: What such a fit is made of.
 
     The others are as in `fit`.
     """
@@ -49,6 +66,8 @@ class Settings:
     batch_size: int | None
     clip_norm: float | None
     warnings: tuple[str, ...] = ()
+    ensemble: int = 0
+    candidates: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +118,7 @@ class Data:
             about = {"weight": weight, "groups": samples.groups}
             split = held_out_rows(x, settings.validation, settings.seed, settings.holdout, **about)
         trained = np.arange(len(x)) if split is None else np.flatnonzero(split.trained)
-        train_weight = _share(weight, trained, "trained on")
+        train_weight = share_of(weight, trained, "trained on")
         standardizer = Standardizer.identity(x.shape[1])
         if settings.standardize:
             standardizer = Standardizer.of(x[trained], train_weight)
@@ -123,11 +142,16 @@ class Data:
         if split is None:
             return cls(whole, None)
         held = np.flatnonzero(split.held_out)
-        _share(weight, held, "held out")
+        share_of(weight, held, "held out")
         return cls(whole.take(trained), whole.take(held))
 
 
-def _share(weight: np.ndarray | None, rows: np.ndarray, what: str) -> np.ndarray | None:
+def share_of(weight: np.ndarray | None, rows: np.ndarray, what: str) -> np.ndarray | None:
+    """The weights of some rows, divided by their sum; None where all weigh alike.
+
+    Raises:
+        SamplesError: None of them has weight.
+    """
     if weight is None:
         return None
     total = weight[rows].sum()

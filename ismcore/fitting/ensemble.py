@@ -1,0 +1,129 @@
+"""A fit in folds, from the normal law on: candidates are trained one after the other, and what comes back is a sum of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ismcore.backend.contract import Backend
+from ismcore.errors import CallbackFailed, Diverged
+from ismcore.files.checkpoints import Checkpoint, CheckpointWriter
+from ismcore.fitting.folds import Folds
+from ismcore.fitting.outcome import result_of, warnings_of, weighed
+from ismcore.models import joined
+from ismcore.results.result import FitResult, versions
+from ismcore.samples.advice import more_curvature
+from ismcore.samples.diagnosis import Diagnosis
+from ismcore.training.events import Listener
+from ismcore.training.loop import Loop, train
+from ismcore.training.members import Member, MemberSession, lead_problem, pooled_loss
+from ismcore.training.run_state import Best, RunState
+from ismcore.training.settings import Candidate, Samples, Settings
+from ismcore.training.stopping import StopRequest
+
+__all__ = ["EnsembleRun"]
+
+
+class EnsembleRun:
+    """The runs of all candidates, each of them one run of all folds, and the result that they come to."""
+
+    def __init__(
+        self,
+        engine: Backend,
+        settings: Settings,
+        samples: Samples,
+        diagnosis: Diagnosis,
+        stop: StopRequest,
+        followers: Sequence[Listener],
+        where: Checkpoint | None,
+    ) -> None:
+        self._began = time.monotonic()
+        self._engine, self._settings, self._samples, self._diagnosis = engine, settings, samples, diagnosis
+        self._stop, self._followers = stop, followers
+        self.folds = Folds.of(settings, samples)
+        self._versions = versions(engine.packages)
+        self._save: CheckpointWriter | None = None
+        if where is not None:
+            about = samples.fingerprints(), len(self.folds.judges), self._versions
+            self._save = CheckpointWriter(where, settings, self.folds.standardizer, *about)
+
+    def __call__(self, run_states: Sequence[RunState] = ()) -> FitResult:
+        """Take the steps of every candidate that has not ended.
+
+        Args:
+            run_states: Where the candidates stand that have begun; kept up to date.
+
+        Raises:
+            Diverged: All candidates diverged, and that is not to be put up with.
+            CallbackFailed: A callback raised.
+        """
+        states = list(run_states)
+        for number, candidate in enumerate(self._settings.candidates):
+            members = self.folds.members(self._settings, candidate)
+            loss = pooled_loss(self._engine, members)
+            if number == len(states):
+                states.append(self._start(candidate, loss))
+            if not states[number].status:
+                self._train(states, number, members, loss)
+            if self._stop.status:
+                break
+        result = self._result(states)
+        if result.status == "diverged" and self._settings.plan.on_nonfinite != "stop":
+            raise self._diverged(states, result)
+        return result
+
+    def _start(self, candidate: Candidate, loss: Any) -> RunState:
+        """All members at the normal law, which is the best so far."""
+        model, settings = candidate.model, self._settings
+        d, count = self.folds.z.shape[1], len(self.folds.parts)
+        params = joined([model.at_zero(model.initial_params(settings.seed + k, d)) for k in range(count)])
+        state = settings.optimizer.start(params)
+        if settings.plan.average_decay is not None:
+            state = replace(state, average=params)
+        run_state = RunState(state.astype(settings.dtype))
+        first = run_state.state.copy().evaluation_params
+        value = loss(first)
+        if np.isfinite(value):
+            run_state.best = Best(0, value, first)
+        return run_state
+
+    def _train(self, states: list[RunState], number: int, members: list[Member], loss: Any) -> None:
+        if self._save is not None:
+            self._save.others = [*states[:number], *states[number + 1 :]]
+            self._save.candidate = number
+            self._save.check(states[number])
+        loop = Loop(
+            lead_problem(members),
+            self._settings.plan,
+            states[number],
+            validation_loss=loss,
+            listeners=self._followers,
+            stop=self._stop,
+            save=self._save,
+            prepare=lambda backend, state: MemberSession(backend, members, state),
+        )
+        try:
+            train(self._engine, loop)
+        except CallbackFailed as error:
+            error.result = self._result(states)
+            raise
+
+    def _diverged(self, states: list[RunState], result: FitResult) -> Diverged:
+        weight = self._settings.objective.least_curvature_weight
+        return Diverged(
+            f"every candidate diverged ({states[0].failure} at epoch {states[0].epoch}) on backend "
+            f"{self._settings.backend!r} in {self._settings.dtype}: lower the learning rate or give "
+            f"{more_curvature(weight)}; the last finite fit is in this error's .result",
+            epoch=states[0].epoch,
+            result=result,
+        )
+
+    def _result(self, states: list[RunState]) -> FitResult:
+        table = weighed(self._engine, self._settings, self.folds, states)
+        said = warnings_of(self._settings, self._samples, self._diagnosis, self.folds, table)
+        total = {"total": time.monotonic() - self._began}
+        return result_of(self._settings, self.folds, table, said, timings=total, versions=self._versions)
