@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 import ismcore
+from ismcore.coordinates import Coordinates
 from ismcore.optimizers.rules import SGD
 from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Loss, Problem
-from ismcore.samples.checks import Standardizer
 
 REPORTS = Path(__file__).parent / "reports"
 PACKAGES = ("ismcore", "numpy", "autograd", "torch", "jax", "jaxlib")
@@ -34,7 +34,7 @@ class Evaluation:
 
     def __init__(self, backend, model, objective, x, *, dtype="float32", seed=0):
         self.engine = load_backend(backend)(dtype=dtype)
-        problem = Problem(Loss(model, objective), SGD(), x, Standardizer.identity(x.shape[1]), seed=seed)
+        problem = Problem(Loss(model, objective), SGD(), x, Coordinates.identity(x.shape[1]), seed=seed)
         with self.engine.scope():
             self.function = _function(self.engine, problem)
             self.arrays = (

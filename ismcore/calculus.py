@@ -44,6 +44,10 @@ class Calculus(ABC):
         """`asarray` of every array, by name."""
         return cast(Tree, {name: self.asarray(value) for name, value in tree.items()})
 
+    def at(self, x: Array, /) -> "Calculus":
+        """This calculus in the dtype of an array of the framework, where it has that dtype."""
+        return self
+
     def jvp(self, f: ScoreFn, x: Array, v: Array, /) -> tuple[Array, Array]:
         """f(x) and the product of each row's Jacobian with that row of v: (f(x), J v), both (n, d)."""
         raise NotImplementedError(f"{type(self).__name__} offers no jvp")

@@ -10,11 +10,11 @@ from typing import Any, Literal, TypeVar, cast
 import numpy as np
 
 from ismcore.calculus import Calculus
+from ismcore.coordinates import Coordinates
 from ismcore.models import Model
 from ismcore.objectives import LossInputs, Objective
 from ismcore.ops import Array, Params
 from ismcore.optimizers.rules import Optimizer
-from ismcore.samples.checks import Standardizer
 from ismcore.seeds import stream
 
 __all__ = ["Compile", "Loss", "Problem", "Steps", "take_rows"]
@@ -66,15 +66,15 @@ class Loss:
         """Inputs that hold something for each row, and the axis that counts the rows."""
         return {**self.objective.row_axes, "row_weight": 0}
 
-    def inputs(self, x: np.ndarray, standardizer: Standardizer, row_weight: np.ndarray | None = None) -> LossInputs:
+    def inputs(self, x: np.ndarray, coordinates: Coordinates, row_weight: np.ndarray | None = None) -> LossInputs:
         """All arrays beside parameters and samples that enter the loss and stay the same.
 
         Args:
             x: Samples as the model sees them, (n, d).
-            standardizer: Took them there from the user's units.
+            coordinates: Took them there from the user's units.
             row_weight: Weight of each row, (n,), with sum 1; None for 1/n each.
         """
-        found = self.objective.inputs(x, standardizer)
+        found = self.objective.inputs(x, coordinates)
         return found if row_weight is None else {**found, "row_weight": row_weight}
 
     def terms(self, calculus: Calculus, params: Params, x: Array, inputs: LossInputs) -> Array:
@@ -113,7 +113,7 @@ class Problem:
         loss: What is minimised.
         optimizer: Gives the update.
         x: Samples as the model sees them, (n, d), float64.
-        standardizer: Took the samples there from the user's units.
+        coordinates: Took the samples there from the user's units.
         row_weight: Weight of each row in the loss, (n,), positive or zero with sum 1; None for 1/n each.
         seed: Source of what the objective draws, and of the order of the rows.
         compile: "auto": the backend's fastest way; "off": tier 0.
@@ -126,7 +126,7 @@ class Problem:
     loss: Loss
     optimizer: Optimizer
     x: np.ndarray
-    standardizer: Standardizer
+    coordinates: Coordinates
     row_weight: np.ndarray | None = None
     seed: int = 0
     compile: Compile = "auto"
@@ -168,7 +168,7 @@ class Problem:
     def inputs(self) -> LossInputs:
         """All arrays beside parameters and samples that enter the loss and stay the same; a dict of one's own."""
         found = self.fixed_inputs
-        return self.loss.inputs(self.x, self.standardizer, self.row_weight) if found is None else found.copy()
+        return self.loss.inputs(self.x, self.coordinates, self.row_weight) if found is None else found.copy()
 
     def take(self, rows: np.ndarray) -> Problem:
         """The problem of these rows alone, whose weights are divided by their sum."""

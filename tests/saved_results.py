@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import ismcore
+from ismcore.coordinates import Coordinates
 from ismcore.files.results import save
 from ismcore.models import Standardized
 from ismcore.results.result import FitResult
@@ -48,8 +49,7 @@ def result(model, dtype, **changes):
         "device": "cpu",
         "dtype": dtype,
         "seed": 7,
-        "mean": np.array([0.1, -20.0, 3e5]),
-        "scale": np.array([1.0, 2.0, 1e-3]),
+        "coordinates": Coordinates(np.array([0.1, -20.0, 3e5]), np.array([1.0, 2.0, 1e-3])),
         "timings": {"prepare": 0.125, "run": 0.25, "total": 0.1},
         "versions": {"python": "3.11.7", "ismcore": "0.1.0", "numpy": "2.4.6", "autograd": "1.8.0"},
     }
@@ -76,7 +76,7 @@ RESULTS = {
         objective=ismcore.NoiseConditionalScoreMatching((1.0, 0.1)),
     ),
     "standardized": result(
-        Standardized(ismcore.MLP((2,), "sigmoid"), np.arange(3.0), np.array([0.5, 1.0, 2.0])),
+        Standardized(ismcore.MLP((2,), "sigmoid"), Coordinates(np.arange(3.0), np.array([0.5, 1.0, 2.0]))),
         "float32",
         objective=ismcore.DenoisingScoreMatching(0.5, noise=np.arange(6.0).reshape(2, 3)),
     ),

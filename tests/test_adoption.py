@@ -22,6 +22,7 @@ from networks import FUNCTIONS, NETWORKS, Linen, Nnx
 from truth import SMALL_SAMPLE, correlated, golden, marked, relative_error
 
 import ismcore
+from ismcore.coordinates import Coordinates
 from ismcore.models import Standardized
 from ismcore.plugins.adoption import adopted
 
@@ -124,7 +125,7 @@ def test_the_same_fit_as_our_own_network(kind):
 def test_the_same_fit_to_standardised_samples_in_batches(kind):
     mean, scale = X.mean(axis=0), X.std(axis=0)
     options = {"batch_size": 16, "average_decay": 0.9, "epochs": 8}
-    expected = fit(Standardized(MLP, mean, scale), initial_params=START, backend="autograd", **options)
+    expected = fit(Standardized(MLP, Coordinates(mean, scale)), initial_params=START, backend="autograd", **options)
     found = fit(network(kind).model, **options)
     np.testing.assert_allclose(found.history["loss"], expected.history["loss"], rtol=0, atol=1e-9)
     np.testing.assert_allclose(found.score(X), expected.score(X), rtol=0, atol=1e-9)

@@ -252,6 +252,7 @@ def test_kinks_and_jumps_are_counted(kind, levels):
 
 
 def test_the_device_of_the_network_is_the_default():
+    from ismcore.coordinates import Coordinates
     from ismcore.models import Standardized
     from ismcore.plugins.adoption import device_for
 
@@ -260,6 +261,6 @@ def test_the_device_of_the_network_is_the_default():
 
     model = Elsewhere(lambda ops, p, x: p["k"] * x, {"k": 1.0})
     assert device_for(model, "auto") == "cuda:3"
-    assert device_for(Standardized(ismcore.Energy(model), np.zeros(3), np.ones(3)), "auto") == "cuda:3"
+    assert device_for(Standardized(ismcore.Energy(model), Coordinates.identity(3)), "auto") == "cuda:3"
     assert device_for(model, "cpu") == "cpu"
     assert device_for(ismcore.MLP(), "auto") == "auto"

@@ -9,9 +9,9 @@ from ismcore import analytic
 from ismcore.analytic import gradient
 from ismcore.analytic.routes import matmul_t
 from ismcore.calculus import NumpyCalculus
+from ismcore.coordinates import Coordinates
 from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Loss, Problem
-from ismcore.samples.checks import Standardizer
 
 MODELS = {
     "one hidden": ismcore.MLP((4,), "silu"),
@@ -45,7 +45,7 @@ def test_products_with_a_transpose_are_right_whatever_is_copied_for_them(shape, 
 @pytest.mark.parametrize("d", [1, 3])
 def test_gradients_of_first_weights_are_given_transposed_where_that_is_asked(d, backend):
     model, x = ismcore.MLP((4,), "sigmoid"), np.random.default_rng(0).standard_normal((7, d))
-    problem = Problem(Loss(model, ismcore.ImplicitScoreMatching(0.3)), ismcore.Adam(), x, Standardizer.identity(d))
+    problem = Problem(Loss(model, ismcore.ImplicitScoreMatching(0.3)), ismcore.Adam(), x, Coordinates.identity(d))
     engine = load_backend(backend)(dtype="float64")
     with engine.scope():
         params, given = engine.asarrays(model.initial_params(1, d)), engine.asarrays(problem.inputs())

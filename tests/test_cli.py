@@ -18,6 +18,7 @@ from saved_results import path as golden
 
 import ismcore
 from ismcore.cli.main import main
+from ismcore.coordinates import Coordinates
 from ismcore.files.tensorfile import pack
 
 pytestmark = pytest.mark.filterwarnings(
@@ -90,10 +91,10 @@ def test_the_score_of_data_in_a_unit_c_times_smaller_is_c_times_smaller(capsys, 
     np.testing.assert_allclose(scaled.score(X * units) * units, plain.score(X), rtol=1e-9, atol=1e-9)
     assert np.abs(plain.score(X)).min() > 0.0
     # d log p of standardised samples / dz, divided by the columns' own scale
-    standardised = (X - plain.mean) / plain.scale
+    standardised = plain.coordinates(X)
     options = {"objective": plain.objective, "epochs": 5, "dtype": "float64", "standardize": False}
     z = ismcore.fit(standardised, backend="autograd", **options)
-    np.testing.assert_allclose(plain.score(X), z.score(standardised) / plain.scale, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(plain.score(X), z.score(standardised) / plain.coordinates.scale, rtol=1e-9, atol=1e-9)
 
 
 def test_every_option_of_fit_arrives(capsys, folder):
@@ -247,11 +248,11 @@ def test_columns_are_those_asked_for(capsys, words, kept):
 def put_results():
     """Files in this folder: a good result, one whose model no file holds, and some that are none."""
     params = {"weight": -np.eye(11), "bias": np.zeros(11)}
-    good = replace(RESULTS["affine"], params=params, mean=np.zeros(11), scale=np.ones(11), dtype="float64")
+    good = replace(RESULTS["affine"], params=params, coordinates=Coordinates.identity(11), dtype="float64")
     good.save("good")
     RESULTS["own"].save("own")
     Path("altered").write_bytes(Path("good").read_bytes().replace(b"autograd", b"autogard"))
-    tensors = {"standardize.mean": np.zeros(1), "standardize.scale": np.ones(1)}
+    tensors = {"coordinates.mean": np.zeros(1), "coordinates.scale": np.ones(1)}
     Path("forged").write_bytes(pack("result", {"status": "completed"}, tensors))
 
 

@@ -202,8 +202,8 @@ def test_a_network_saved_by_any_backend_goes_into_torch_by_its_names(tmp_path, b
     net = Net().double()
     report = net.load_state_dict({name: torch.tensor(value) for name, value in result.params.items()})
     assert (report.missing_keys, report.unexpected_keys) == ([], [])
-    z = torch.tensor((X - result.mean) / result.scale)  # the network of standardised samples, as it was trained
-    np.testing.assert_allclose(net(z).detach().numpy() / result.scale, result.score(X), rtol=1e-12, atol=1e-12)
+    z = torch.tensor(result.coordinates(X))  # the network of standardised samples, as it was trained
+    np.testing.assert_allclose(net(z).detach().numpy() / result.coordinates.scale, result.score(X), rtol=1e-12, atol=1e-12)
 
 
 WITHOUT = """

@@ -6,6 +6,7 @@ import pytest
 from truth import PLAIN, correlated
 
 import ismcore
+from ismcore.coordinates import Coordinates
 
 X = correlated(n=1024)
 FEW = X[:48]
@@ -48,7 +49,7 @@ def test_objective_scales_as_the_inverse_square_of_the_unit(backend):
     # psi_c(x) = psi(x / c) / c for samples c x: J is divided by c^2, and so is lambda's part if lambda grows by c^2
     c, model = 3.0, ismcore.MLP((6,), "tanh")
     params = model.initial_params(0, 3)
-    scaled_model, scaled = model.in_units(params, np.zeros(3), np.full(3, c))
+    scaled_model, scaled = model.in_units(params, Coordinates(np.zeros(3), np.full(3, c)))
     here = ismcore.evaluate(model, params, FEW, ismcore.ImplicitScoreMatching(0.2), backend=backend)
     there = ismcore.evaluate(scaled_model, scaled, c * FEW, ismcore.ImplicitScoreMatching(0.2 * c * c), backend=backend)
     assert abs(there.loss - here.loss / c**2) < 1e-12

@@ -7,13 +7,13 @@ import pytest
 
 import ismcore
 from ismcore.backend.contract import Backend
+from ismcore.coordinates import Coordinates
 from ismcore.errors import CallbackFailed, Diverged, ModelError, OptionError
 from ismcore.fitting.stacking import OutOfFold, mean_and_error, nonnegative_minimum, stacked
 from ismcore.models import MLP, Affine, Combination, Energy, joined, parted
 from ismcore.objectives import DenoisingScoreMatching, ImplicitScoreMatching
 from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Loss
-from ismcore.samples.checks import Standardizer
 from ismcore.training.baseline import NormalLaw
 
 BACKENDS = ("autograd", "torch", "jax")
@@ -61,7 +61,7 @@ def test_the_base_enters_the_loss_as_a_score_that_is_added(name: str, model: ism
     )
     for divergence in ("auto", "nested"):
         loss = Loss(model, ImplicitScoreMatching(weight, divergence=divergence))
-        inputs = {**loss.inputs(x, Standardizer.identity(d)), **base}
+        inputs = {**loss.inputs(x, Coordinates.identity(d)), **base}
         with engine.scope():
             value, gradient = engine.loss_and_gradient(loss)(
                 engine.asarrays(params), engine.asarray(x), engine.asarrays(inputs)
@@ -81,7 +81,7 @@ def test_a_base_moves_with_the_noise_of_denoising() -> None:
     expected = 0.5 * np.mean(np.sum((psi + noise / 0.3) ** 2, axis=1))
     engine = load_backend("autograd")(dtype="float64")
     loss = Loss(model, objective)
-    value, _ = engine.loss_and_gradient(loss)(params, x, {**loss.inputs(x, Standardizer.identity(d)), **base})
+    value, _ = engine.loss_and_gradient(loss)(params, x, {**loss.inputs(x, Coordinates.identity(d)), **base})
     assert abs(float(value) - expected) < 1e-12 * abs(expected)
 
 
@@ -90,7 +90,7 @@ def test_weight_0_is_the_same_as_to_be_left_out(name: str) -> None:
     rng, d = np.random.default_rng(3), 2
     x, trained = rng.normal(size=(20, d)), np.arange(20) % 5 != 0
     model = MLP((4,))
-    loss, units = Loss(model, ImplicitScoreMatching()), Standardizer.identity(d)
+    loss, units = Loss(model, ImplicitScoreMatching()), Coordinates.identity(d)
     params, engine = model.initial_params(0, d), load_backend(name)(dtype="float64", device="cpu")
     found = []
     for rows, weight in ((x, trained / trained.sum()), (x[trained], None)):

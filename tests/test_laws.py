@@ -7,6 +7,7 @@ import pytest
 from truth import SMALL_SAMPLE, correlated
 
 import ismcore
+from ismcore.coordinates import Coordinates
 from ismcore.targets import GaussianMixture
 
 D = 3
@@ -110,7 +111,7 @@ def test_row_weights_are_repetitions(objective, backend):
 def test_units_of_the_objectives(backend):
     # psi_c(x) = psi(x / c) / c on samples c x: J and the denoising loss are divided by c^2
     c = 3.0
-    scaled_model, scaled = MODEL.in_units(PARAMS, np.zeros(D), np.full(D, c))
+    scaled_model, scaled = MODEL.in_units(PARAMS, Coordinates(np.zeros(D), np.full(D, c)))
     pairs = [
         (ismcore.ImplicitScoreMatching(0.2), ismcore.ImplicitScoreMatching(0.2 * c * c)),
         (ismcore.SlicedScoreMatching(3), ismcore.SlicedScoreMatching(3)),

@@ -6,6 +6,7 @@ from truth import SMALL_SAMPLE, correlated
 
 import ismcore
 from ismcore.calculus import NumpyCalculus
+from ismcore.coordinates import Coordinates
 
 X = correlated()
 MODELS = (ismcore.MLP((7, 5), "tanh"), ismcore.Affine())
@@ -24,7 +25,7 @@ def drawn(model, d, seed=0):
 def test_in_units_gives_the_score_of_the_unstandardised_samples(model):
     mean, scale = np.array([1.0, -2.0, 0.5]), np.array([0.5, 3.0, 10.0])
     params = drawn(model, 3)
-    user_model, user_params = model.in_units(params, mean, scale)
+    user_model, user_params = model.in_units(params, Coordinates(mean, scale))
     expected = score(model, params, (X - mean) / scale) / scale
     np.testing.assert_allclose(score(user_model, user_params, X), expected, rtol=1e-12, atol=1e-12)
 
@@ -33,8 +34,8 @@ def test_in_units_gives_the_score_of_the_unstandardised_samples(model):
 def test_from_units_inverts_in_units(model):
     mean, scale = np.array([1.0, -2.0, 0.5]), np.array([0.5, 3.0, 10.0])
     params = drawn(model, 3)
-    user_model, user_params = model.in_units(params, mean, scale)
-    back_model, back = user_model.from_units(user_params, mean, scale)
+    user_model, user_params = model.in_units(params, Coordinates(mean, scale))
+    back_model, back = user_model.from_units(user_params, Coordinates(mean, scale))
     assert back_model == model
     for name, value in params.items():
         np.testing.assert_allclose(back[name], value, rtol=1e-12, atol=1e-12)
@@ -43,7 +44,7 @@ def test_from_units_inverts_in_units(model):
 def test_score_function_comes_back_wrapped_with_its_own_parameter_names():
     model = ismcore.ScoreFunction(lambda ops, params, x: params["a"] * ops.tanh(x), {"a": np.array([1.0, 2.0, 3.0])})
     mean, scale = X.mean(axis=0), X.std(axis=0)
-    wrapped, params = model.in_units(model.initial_params(0, 3), mean, scale)
+    wrapped, params = model.in_units(model.initial_params(0, 3), Coordinates(mean, scale))
     assert list(params) == ["a"]
     np.testing.assert_allclose(score(wrapped, params, X), np.array([1, 2, 3]) * np.tanh((X - mean) / scale) / scale)
 

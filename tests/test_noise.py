@@ -42,7 +42,7 @@ def test_score_and_jacobian_are_those_at_the_context(backend):
 
 def test_the_loss_of_a_noise_conditional_fit_draws_its_scales_or_takes_one(backend):
     result = fitted(backend=backend)
-    z = (X - result.mean) / result.scale
+    z = result.coordinates(X)
     for context in (None, 0.8):
         drawn = LADDER.draws(stream(0, "draws", 0), *X.shape)
         s = drawn["noise_scale"] if context is None else np.full((len(X), 1), context)
@@ -53,9 +53,11 @@ def test_the_loss_of_a_noise_conditional_fit_draws_its_scales_or_takes_one(backe
 
 def test_a_result_gives_divergence_and_jacobian_at_its_context(backend):
     result = fitted(backend=backend)
-    _, diagonal = by_hand(result.params, (X - result.mean) / result.scale, np.full((len(X), 1), 0.5))
-    np.testing.assert_allclose(result.jacobian_diagonal(X, context=0.5), diagonal / result.scale**2, rtol=1e-10)
-    np.testing.assert_allclose(result.divergence(X, context=0.5), (diagonal / result.scale**2).sum(axis=1), rtol=1e-9)
+    _, diagonal = by_hand(result.params, result.coordinates(X), np.full((len(X), 1), 0.5))
+    np.testing.assert_allclose(result.jacobian_diagonal(X, context=0.5), diagonal / result.coordinates.scale**2, rtol=1e-10)
+    np.testing.assert_allclose(
+        result.divergence(X, context=0.5), (diagonal / result.coordinates.scale**2).sum(axis=1), rtol=1e-9
+    )
 
 
 BAD = {

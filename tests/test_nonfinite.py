@@ -9,9 +9,9 @@ from truth import BACKENDS, SMALL_SAMPLE, correlated
 
 import ismcore
 from ismcore.backend import Session
+from ismcore.coordinates import Coordinates
 from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Loss, Problem
-from ismcore.samples.checks import Standardizer
 
 pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE, "ignore:.* rolled back to the end:ismcore.IsmWarning")
 
@@ -44,7 +44,7 @@ def reached(backend, model, steps, rate, batch_size=None, average_decay=None, op
     """The state after so many steps, all in one run of a session."""
     optimizer = optimizer or ismcore.Adam(rate)
     problem = Problem(
-        Loss(model, ismcore.ImplicitScoreMatching()), optimizer, X, Standardizer.identity(D),
+        Loss(model, ismcore.ImplicitScoreMatching()), optimizer, X, Coordinates.identity(D),
         batch_size=batch_size, average=average_decay is not None,
     )  # fmt: skip
     params = model.initial_params(0, D)
@@ -184,7 +184,7 @@ def test_whatever_is_not_finite_ends_the_run_before_it(backend, what, value, pla
 def affine_loss(backend):
     """The loss of the step 37, had nothing been planted."""
     loss = Loss(ismcore.Affine(), ismcore.ImplicitScoreMatching())
-    problem = Problem(loss, ismcore.Adam(0.05), X, Standardizer.identity(D))
+    problem = Problem(loss, ismcore.Adam(0.05), X, Coordinates.identity(D))
     engine = load_backend(backend)(dtype="float64")
     with engine.scope():
         session = engine.prepare(problem, ismcore.Adam().start(ismcore.Affine().initial_params(0, D)))

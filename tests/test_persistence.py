@@ -18,6 +18,7 @@ from saved_results import path as golden
 
 import ismcore
 from ismcore import MLP, Affine, FileInvalid, FileNotWritten, ImplicitScoreMatching, ModelError, ParameterError, ScoreFunction
+from ismcore.coordinates import Coordinates
 from ismcore.files.results import save
 from ismcore.files.tensorfile import pack
 from ismcore.models import Standardized
@@ -54,8 +55,7 @@ def made(model=Affine(), dtype="float32", **changes):  # noqa: B008 (frozen)
         device="cpu",
         dtype=dtype,
         seed=1,
-        mean=np.zeros(D),
-        scale=np.ones(D),
+        coordinates=Coordinates.identity(D),
         timings={"total": 0.25},
     )
     return replace(result, **changes)
@@ -106,7 +106,8 @@ def test_a_result_comes_back_to_the_bit(tmp_path, model, dtype, standardize, sna
 
 
 def test_a_standardised_model_keeps_its_own_shift_and_scale(tmp_path):
-    model = Standardized(Standardized(Affine(), np.full(D, 2.0), np.full(D, 4.0)), np.arange(1.0, 4.0), np.full(D, 8.0))
+    model = Standardized(Affine(), Coordinates(np.full(D, 2.0), np.full(D, 4.0)))
+    model = Standardized(model, Coordinates(np.arange(1.0, 4.0), np.full(D, 8.0)))
     result = made(model)
     save(result, tmp_path / "fit")
     found = load(tmp_path / "fit")
@@ -162,8 +163,8 @@ def test_any_safetensors_reader_finds_the_parameters_under_their_names(tmp_path)
     for name, value in result.params.items():
         np.testing.assert_array_equal(tensors[f"params.{name}"], value, strict=True)
         np.testing.assert_array_equal(tensors[f"snapshots.2.{name}"], result.snapshots[2][name], strict=True)
-    np.testing.assert_array_equal(tensors["standardize.mean"], X.mean(axis=0))
-    np.testing.assert_array_equal(tensors["standardize.scale"], X.std(axis=0))
+    np.testing.assert_array_equal(tensors["coordinates.mean"], X.mean(axis=0))
+    np.testing.assert_array_equal(tensors["coordinates.scale"], X.std(axis=0))
     np.testing.assert_array_equal(tensors["history.loss"], result.history["loss"])
     metadata = header(data)["__metadata__"]
     assert list(metadata) == ["ismcore"]
@@ -192,7 +193,7 @@ def test_a_function_of_ones_own_must_be_given_again(tmp_path):
     "wrong",
     [
         MLP((4,)),
-        Standardized(OWN, np.zeros(D), np.ones(D)),
+        Standardized(OWN, Coordinates.identity(D)),
         ScoreFunction(apply, OWN.params, backend="torch"),
         "apply",
     ],
@@ -475,8 +476,8 @@ def nested(depth):
         (put("model", None), "model = 'None'"),
         (put("model", {"$type": "ImplicitScoreMatching"}), "must be of type .*Model"),
         (put("objective", {"$type": "Affine"}), "must be of type .*Objective"),
-        (put("model", {"$type": "Standardized", "inner": 5}), "lacks 'mean'"),
-        (put("model", nested(9)), "lacks 'mean'"),
+        (put("model", {"$type": "Standardized", "inner": 5}), "lacks 'coordinates'"),
+        (put("model", nested(9)), "lacks 'coordinates'"),
         (put("model/hidden", [4, -1]), "widths from 1"),
         (put("model/hidden", ["4"]), "widths from 1"),
         (put("model/hidden", 4), "must be of type tuple"),
@@ -501,8 +502,8 @@ def nested(depth):
         (lambda content, tensors: tensors.update({"params.layers.0.bias": np.zeros(9)}), "must have shape"),
         (lambda content, tensors: tensors.update({"params.layers.0.bias": np.full(4, np.nan)}), "finite"),
         (lambda content, tensors: tensors.update({"snapshots.x.layers.0.bias": np.zeros(4)}), "snapshot after 'x' epochs"),
-        (lambda content, tensors: tensors.update({"standardize.scale": np.zeros(3)}), "no shift and scale"),
-        (lambda content, tensors: tensors.update({"standardize.mean": np.zeros((3, 1))}), "no shift and scale"),
+        (lambda content, tensors: tensors.update({"coordinates.scale": np.zeros(3)}), "must be positive"),
+        (lambda content, tensors: tensors.update({"coordinates.mean": np.zeros((3, 1))}), "mean of coordinates must be"),
     ],
 )
 def test_a_forged_content_is_refused(tmp_path, monkeypatch, change, words):

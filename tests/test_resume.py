@@ -434,7 +434,7 @@ def test_a_forged_checkpoint_is_refused_by_name(stopped, change):
         ismcore.load(stopped)
 
 
-@pytest.mark.parametrize("array", ["state.params.layers.0.bias", "history.losses", "history.rates", "standardize.mean"])
+@pytest.mark.parametrize("array", ["state.params.layers.0.bias", "history.losses", "history.rates", "coordinates.mean"])
 def test_a_checkpoint_that_lacks_an_array_is_refused(stopped, array):
     found = tensorfile.read_any(str(stopped))
     left = {name: value for name, value in found.tensors.items() if name != array}

@@ -10,9 +10,9 @@ from truth import relative_error
 import ismcore
 from ismcore.analytic import find_route
 from ismcore.backend import API
+from ismcore.coordinates import Coordinates
 from ismcore.models import Standardized
 from ismcore.problem import Loss, Problem
-from ismcore.samples.checks import Standardizer
 from ismcore.testing import check_backend, functions
 
 MLP, ISM = ismcore.MLP, ismcore.ImplicitScoreMatching
@@ -128,7 +128,7 @@ MODELS = {
     "function": (functions.WAVES, N, D),
     "function of columns": (functions.COLUMNS, N, 2),
     "energy of a function": (ismcore.Energy(ismcore.ScoreFunction(_energy, {"a": 0.5})), N, D),
-    "standardised": (Standardized(ismcore.ResidualMLP(4, 1), np.arange(3.0), np.array([0.5, 1.0, 2.0])), N, D),
+    "standardised": (Standardized(ismcore.ResidualMLP(4, 1), Coordinates(np.arange(3.0), np.array([0.5, 1.0, 2.0]))), N, D),
 }
 OBJECTIVES = {
     "plain": lambda n, d: ISM(),
@@ -148,7 +148,7 @@ OBJECTIVES = {
 def problem_of(model, objective, n, d, weighted):
     x = np.random.default_rng(n).normal(size=(n, d))
     weight = np.arange(1.0, n + 1.0) / (n * (n + 1) / 2) if weighted else None
-    return Problem(Loss(model, objective), ismcore.SGD(), x, Standardizer.identity(d), weight)
+    return Problem(Loss(model, objective), ismcore.SGD(), x, Coordinates.identity(d), weight)
 
 
 def found(backend, problem, block_bytes=None):

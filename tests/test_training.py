@@ -11,12 +11,12 @@ from truth import BACKENDS, PLAIN, SMALL_SAMPLE, correlated
 
 import ismcore
 from ismcore.backend import GenericSession
+from ismcore.coordinates import Coordinates
 from ismcore.density import fisher_divergence
 from ismcore.fitting.run import best_of
 from ismcore.fitting.selection import NOISE_DRAWS, _under_common_loss
 from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Loss, Problem
-from ismcore.samples.checks import Standardizer
 from ismcore.samples.splitting import HoldOut, fold_rows, held_out_rows
 from ismcore.testing import oracle
 from ismcore.training import loop as training
@@ -165,7 +165,7 @@ def test_as_many_snapshots_as_epochs_are_kept(backend):
 
 
 def test_a_history_that_is_not_that_of_the_state_is_refused():
-    problem = Problem(Loss(ismcore.Affine(), objective(0.0)), ismcore.Adam(), X, Standardizer.identity(D))
+    problem = Problem(Loss(ismcore.Affine(), objective(0.0)), ismcore.Adam(), X, Coordinates.identity(D))
     state = ismcore.Adam().start(ismcore.Affine().initial_params(0, D))
     for step, losses in ((5, np.zeros(4)), (3, np.zeros(4)), (0, np.zeros(1))):
         with pytest.raises(ismcore.CheckpointMismatch, match=f"after {step} steps, and the history holds {len(losses)}"):
@@ -192,7 +192,7 @@ def test_a_network_in_general_position_takes_the_same_way_on_every_backend():
 
 
 def problem(batch_size, weight=None, x=X, **options):
-    loss, same = Loss(MODEL, objective(0.2)), Standardizer.identity(D)
+    loss, same = Loss(MODEL, objective(0.2)), Coordinates.identity(D)
     return Problem(loss, ismcore.Adam(), x, same, weight, seed=9, batch_size=batch_size, **options)
 
 
@@ -288,8 +288,8 @@ def test_only_the_rows_trained_on_standardise():
     result = fitted(epochs=1, standardize=True, validation=0.2, sample_weight=1.0 + WEIGHT, initial_params=None)
     weight = (1.0 + WEIGHT)[~OUT]
     mean = weight @ X[~OUT] / weight.sum()
-    np.testing.assert_allclose(result.mean, mean, rtol=1e-13)
-    np.testing.assert_allclose(result.scale, np.sqrt(weight @ (X[~OUT] - mean) ** 2 / weight.sum()), rtol=1e-13)
+    np.testing.assert_allclose(result.coordinates.mean, mean, rtol=1e-13)
+    np.testing.assert_allclose(result.coordinates.scale, np.sqrt(weight @ (X[~OUT] - mean) ** 2 / weight.sum()), rtol=1e-13)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -427,7 +427,7 @@ def test_the_best_of_several_is_the_one_with_the_lowest_held_out_loss_whenever_i
 
 def test_noise_that_dequantises_held_out_rows_is_as_wide_as_the_step_in_the_coordinates_of_training():
     step, scale = np.array([0.5, 0.0, 2.0]), np.array([4.0, 1.0, 0.1])
-    held_out = replace(problem(None), x=X, standardizer=Standardizer(np.zeros(D), scale))
+    held_out = replace(problem(None), x=X, coordinates=Coordinates(np.zeros(D), scale))
     noise = _under_common_loss(held_out, 0.0, step).x - np.tile(X, (NOISE_DRAWS, 1))
     half = 0.5 * step / scale
     assert np.all(np.abs(noise) <= half)

@@ -44,7 +44,7 @@ class FunctionForm(Form):
         """See `Form.give`."""
         if into is not None:
             raise ModelError("the parameters of a ScoreFunction cannot be changed in place; use what native() returns")
-        return pair(engine, self.apply, tree, frame)
+        return pair(lambda x: ArrayCalculus(jax.numpy.asarray(x)), self.apply, tree, frame)
 
 
 def adopt(model: Any, sample: tuple[np.ndarray, ...]) -> UserModel:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from ismcore.calculus import Calculus
+from ismcore.coordinates import Coordinates
 from ismcore.errors import ModelError
 from ismcore.models import Frame
 from ismcore.ops import Array
@@ -20,19 +21,18 @@ __all__ = ["EquinoxForm", "InUnits", "adopt_equinox"]
 
 
 class InUnits(eqx.Module):
-    """A module of standardised samples, seen in the user's units: score(x) = inner((x - mean) / scale) / scale.
+    """A module of samples in other coordinates, seen in the user's units: score(x) = inner((x - mean) / scale) / scale.
 
     A function of one row or of a batch, as `inner` is. An energy is not divided.
     """
 
     inner: Any
-    mean: tuple[float, ...] = eqx.field(static=True)
-    scale: tuple[float, ...] = eqx.field(static=True)
+    coordinates: Coordinates = eqx.field(static=True)
     energy: bool = eqx.field(static=True, default=False)
 
     def __call__(self, x: Array, *context: Array) -> Array:
         """The score in 1/[x], or the energy, at x in [x]."""
-        return in_units(self.inner, self.mean, self.scale, x, *context, energy=self.energy)
+        return in_units(self.inner, self.coordinates, x, *context, energy=self.energy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +58,7 @@ class EquinoxForm(Form):
         if into is not None:
             raise ModelError(f"the parameters of a {self.kind} cannot be changed in place; use what native() returns")
         module = eqx.combine(tree, self.rest)
-        if frame.mean is None or frame.scale is None:
-            return module
-        return InUnits(module, tuple(frame.mean.tolist()), tuple(frame.scale.tolist()), frame.energy)
+        return module if frame.coordinates is None else InUnits(module, frame.coordinates, frame.energy)
 
 
 def _static_parts(module: eqx.Module) -> Iterator[Any]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ismcore.calculus import Calculus
+from ismcore.coordinates import Coordinates
 from ismcore.errors import ModelError
 from ismcore.models import Frame, takes_rows
 from ismcore.ops import Array
@@ -23,14 +24,13 @@ __all__ = ["InUnits", "LinenForm", "adopt_linen"]
 
 
 class InUnits(nn.Module):
-    """A module of standardised samples, seen in the user's units: score(x) = inner((x - mean) / scale) / scale.
+    """A module of samples in other coordinates, seen in the user's units: score(x) = inner((x - mean) / scale) / scale.
 
     Its variables are those of `inner`, under the same names. An energy is not divided.
     """
 
     inner: nn.Module
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
+    coordinates: Coordinates
     energy: bool = False
 
     def setup(self) -> None:
@@ -39,7 +39,7 @@ class InUnits(nn.Module):
 
     def __call__(self, x: Array, *context: Array) -> Array:
         """The score in 1/[x], or the energy, at x in [x]."""
-        return in_units(self.inner, self.mean, self.scale, x, *context, energy=self.energy)
+        return in_units(self.inner, self.coordinates, x, *context, energy=self.energy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +67,8 @@ class LinenForm(Form):
         if into is not None:
             raise ModelError(f"the parameters of a {self.kind} cannot be changed in place; use what native() returns")
         module = self.module
-        if frame.mean is not None and frame.scale is not None:
-            module = InUnits(module, tuple(frame.mean.tolist()), tuple(frame.scale.tolist()), frame.energy)
+        if frame.coordinates is not None:
+            module = InUnits(module, frame.coordinates, frame.energy)
         variables = {"params": tree, **self.constants}
         if self.as_pair:
             return module, tree if self.as_pair == "params" else variables

@@ -13,6 +13,7 @@ from flax import nnx
 from flax.errors import TraceContextError
 
 from ismcore.calculus import Calculus
+from ismcore.coordinates import Coordinates
 from ismcore.errors import ModelError
 from ismcore.models import Frame
 from ismcore.ops import Array
@@ -22,17 +23,17 @@ __all__ = ["InUnits", "NnxForm", "adopt_nnx"]
 
 
 class InUnits(nnx.Module):
-    """A module of standardised samples, seen in the user's units: score(x) = inner((x - mean) / scale) / scale.
+    """A module of samples in other coordinates, seen in the user's units: score(x) = inner((x - mean) / scale) / scale.
 
     An energy is not divided.
     """
 
-    def __init__(self, inner: nnx.Module, mean: tuple[float, ...], scale: tuple[float, ...], *, energy: bool = False) -> None:
-        self.inner, self.mean, self.scale, self.energy = inner, mean, scale, energy
+    def __init__(self, inner: nnx.Module, coordinates: Coordinates, *, energy: bool = False) -> None:
+        self.inner, self.coordinates, self.energy = inner, coordinates, energy
 
     def __call__(self, x: Array, *context: Array) -> Array:
         """The score in 1/[x], or the energy, at x in [x]."""
-        return in_units(self.inner, self.mean, self.scale, x, *context, energy=self.energy)
+        return in_units(self.inner, self.coordinates, x, *context, energy=self.energy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +62,7 @@ class NnxForm(Form):
             _check_like(into, tree, self.title)
             nnx.update(into, tree)
             module = into
-        if frame.mean is None or frame.scale is None:
-            return module
-        return InUnits(module, tuple(frame.mean.tolist()), tuple(frame.scale.tolist()), energy=frame.energy)
+        return module if frame.coordinates is None else InUnits(module, frame.coordinates, energy=frame.energy)
 
 
 def _check_like(into: Any, tree: Any, title: str) -> None:

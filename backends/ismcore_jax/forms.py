@@ -14,11 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ismcore.calculus import Calculus
+from ismcore.coordinates import Coordinates
 from ismcore.errors import ModelError
 from ismcore.models import Frame, UserModel, takes_rows
 from ismcore.models.trees import as_array, is_leaf_list, named
 from ismcore.ops import Array, Params
 from ismcore_jax.backend import _name as device_name
+from ismcore_jax.calculus import ArrayCalculus
 
 __all__ = ["Form", "JaxModel", "adopt_tree", "called", "digest", "in_units", "rows_of"]
 
@@ -177,18 +179,12 @@ def _name(path: tuple[Any, ...]) -> str:
     return ".".join(steps[:-1] if wrapped else steps) or "params"
 
 
-def in_units(
-    inner: Callable[..., Array], mean: tuple[float, ...], scale: tuple[float, ...], x: Array, *context: Array, energy: bool
-) -> Array:
-    """A score or an energy of standardised samples, at x in the user's units.
-
-    What the dtype of x cannot hold of the mean is subtracted apart, see `ismcore.models.Standardized.standardized`.
-    """
+def in_units(inner: Callable[..., Array], coordinates: Coordinates, x: Array, *context: Array, energy: bool) -> Array:
+    """A score or an energy of samples in other coordinates, at x in the user's units."""
     x = jnp.asarray(x)
-    width, nearest = np.asarray(scale).astype(x.dtype), np.asarray(mean).astype(x.dtype)
-    rest = (np.asarray(mean) - nearest.astype(np.float64)).astype(x.dtype)
-    found = inner(((x - nearest) - rest) / width, *context)
-    return found if energy else found / width
+    calculus = ArrayCalculus(x)
+    found = inner(coordinates.of(calculus, x), *context)
+    return (coordinates.energy_of if energy else coordinates.score_of)(calculus, x, found)
 
 
 def digest(tree: Any) -> Hashable:

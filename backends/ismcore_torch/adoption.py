@@ -83,10 +83,11 @@ class Score(torch.nn.Module):
             z = x.to(dtype)
             psi: torch.Tensor = self.model.score(ArrayCalculus(z), params, z, context)
             return psi.to(x.dtype)
-        units = ArrayCalculus(x)
-        z = self.model.standardized(units, x).to(dtype)
-        psi = self.model.inner.score(ArrayCalculus(z), params, z, context)
-        return psi.to(x.dtype) / units.asarray(self.model.scale)
+        units, coordinates = ArrayCalculus(x), self.model.coordinates
+        z = coordinates.of(units, x).to(dtype)
+        psi = self.model.inner.score(ArrayCalculus(z), params, z, context).to(x.dtype)
+        found: torch.Tensor = coordinates.score_of(units, x, psi)
+        return found
 
 
 def module(result: FitResult) -> Score:

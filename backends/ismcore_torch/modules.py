@@ -6,7 +6,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,12 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
 from ismcore.calculus import Calculus
+from ismcore.coordinates import Coordinates
 from ismcore.errors import ModelError
 from ismcore.models import Frame, UserModel, takes_rows
 from ismcore.models.trees import as_array
 from ismcore.ops import Array, Params
+from ismcore_torch.calculus import ArrayCalculus
 
 __all__ = ["InUnits", "TorchModule", "adopt_module", "takes_one_row"]
 
@@ -91,10 +93,7 @@ class TorchModule(UserModel):
         """See `UserModel.native`."""
         values = engine.asarrays(params)
         trained = self._filled(engine, values) if into is None else _written(into, values, self.title)
-        if frame.mean is None or frame.scale is None:
-            return trained
-        mean, scale = (torch.tensor(value, dtype=torch.float64, device=engine.device) for value in (frame.mean, frame.scale))
-        return InUnits(trained, mean, scale, energy=frame.energy)
+        return trained if frame.coordinates is None else InUnits(trained, frame.coordinates, energy=frame.energy)
 
     def _filled(self, engine: Calculus, values: Params) -> torch.nn.Module:
         places = dict(self.template.named_parameters())
@@ -143,40 +142,42 @@ def _written(into: Any, values: Params, title: str) -> torch.nn.Module:
 
 
 class InUnits(torch.nn.Module):
-    """A module of standardised samples, seen in the user's units: score(x) = inner((x - mean) / scale) / scale.
+    """A module of samples in other coordinates, seen in the user's units: score(x) = inner((x - mean) / scale) / scale.
 
-    Shift and scale are applied in float64, whatever the dtype of x and of the module, and stay so when the module is moved:
-    in float32 the difference of x and a mean far from 0 has lost its digits.
+    The coordinates are applied in float64, whatever the dtype of x and of the module: in float32 the difference of x and a mean
+    far from 0 has lost its digits. They are part of the `state_dict`, as its extra state.
 
     Args:
         inner: The module, a score, or an energy, whose value has no unit: energy(x) = inner((x - mean) / scale).
-        mean: (d,), float64, in [x].
-        scale: (d,), float64, in [x].
+        coordinates: Those that it was trained in; see `ismcore.coordinates.Coordinates`.
         energy: Whether it is an energy.
     """
 
-    mean: torch.Tensor
-    scale: torch.Tensor
-
-    def __init__(self, inner: torch.nn.Module, mean: torch.Tensor, scale: torch.Tensor, *, energy: bool = False) -> None:
+    def __init__(self, inner: torch.nn.Module, coordinates: Coordinates, *, energy: bool = False) -> None:
         super().__init__()
-        self.inner, self.energy = inner, energy
-        self.register_buffer("mean", mean)
-        self.register_buffer("scale", scale)
+        self.inner, self.coordinates, self.energy = inner, coordinates, energy
 
     def forward(self, x: torch.Tensor, *context: torch.Tensor) -> torch.Tensor:
         """The score in 1/[x], or the energy, at x in [x]."""
-        like = next(self.inner.parameters(), x)
-        z = ((x.to(torch.float64) - self.mean) / self.scale).to(like.dtype)
-        found: torch.Tensor = self.inner(z, *(value.to(like.dtype) for value in context))
-        return (found if self.energy else found / self.scale).to(x.dtype)
+        like, wide = next(self.inner.parameters(), x), x.to(torch.float64)
+        calculus = ArrayCalculus(wide)
+        z = self.coordinates.of(calculus, wide).to(like.dtype)
+        found: torch.Tensor = self.inner(z, *(value.to(like.dtype) for value in context)).to(torch.float64)
+        in_units = self.coordinates.energy_of if self.energy else self.coordinates.score_of
+        values: torch.Tensor = in_units(calculus, wide, found)
+        return values.to(x.dtype)
 
-    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> InUnits:
-        """What `to`, `cuda`, `float` call: shift and scale follow to the device, and keep their dtype."""
-        mean, scale = self.mean, self.scale
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.mean, self.scale = mean.to(self.mean.device), scale.to(self.scale.device)
-        return self
+    def get_extra_state(self) -> dict[str, Any]:
+        """The coordinates, for `state_dict`."""
+        found = asdict(self.coordinates)
+        return {name: torch.tensor(value) if isinstance(value, np.ndarray) else value for name, value in found.items()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """The coordinates, from `load_state_dict`."""
+        found: dict[str, Any] = {
+            name: value.cpu().numpy() if isinstance(value, torch.Tensor) else value for name, value in state.items()
+        }
+        self.coordinates = Coordinates(**found)
 
 
 def adopt_module(model: torch.nn.Module, sample: tuple[np.ndarray, ...]) -> TorchModule:

@@ -129,6 +129,11 @@ class Backend(Calculus):
             f"device {device!r} is not available to backend {self.name!r} here; it has {', '.join(devices)}"
         )
 
+    def at(self, x: Array, /) -> Backend:
+        """See `Calculus.at`."""
+        dtype = str(x.dtype).rpartition(".")[2]
+        return type(self)(dtype, self.device, self.precision) if dtype in self.dtypes and dtype != self.dtype else self
+
     def _key(self) -> tuple[object, ...]:
         return type(self), self.dtype, self.device, self.precision
 

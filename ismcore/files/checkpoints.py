@@ -6,7 +6,7 @@ A file in the format of `ismcore.tensorfile`, of kind "checkpoint":
     best.<name>, snapshots.<epoch>.<name>           parameters
     history.losses, .rates, .open_losses            see `ismcore.training.RunState`
     history.validation_epochs, .validation_losses
-    standardize.mean, standardize.scale             (d,)
+    coordinates.mean, .scale, ...                   see `ismcore.coordinates.Coordinates`
     others.<k>.<name>                               the same arrays of a fit's other candidates, where it is one in folds
 
 Its content holds the settings of the fit, the rest of the run_state, versions, and fingerprints of the samples. Nothing random
@@ -24,6 +24,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from ismcore.coordinates import Coordinates
 from ismcore.errors import FileInvalid, FileNotWritten, IsmError, ModelError, OptionError, ParameterError
 from ismcore.files import tensorfile
 from ismcore.files.atomic import check_target, newest_valid, write_kept
@@ -31,7 +32,6 @@ from ismcore.files.encoding import Decoder, adopted_for, encode
 from ismcore.models import Model, check_params, joined, parted
 from ismcore.ops import Params
 from ismcore.optimizers.state import STATE_PARTS, TrainState
-from ismcore.samples.checks import Standardizer
 from ismcore.training.run_state import Best, RollbackPoint, RunState, Status
 from ismcore.training.settings import Settings
 from ismcore.training.warning import warn_now
@@ -85,7 +85,7 @@ class Stored:
 
     settings: Settings
     run_state: RunState
-    standardizer: Standardizer
+    coordinates: Coordinates
     fingerprints: dict[str, str]
     held_out: int
     versions: dict[str, str]
@@ -108,7 +108,7 @@ class Stored:
                 "a checkpoint of a fit in folds holds its members, which the samples weigh: ismcore.resume(path, x) gives the "
                 "result, and result.save(path) keeps it"
             )
-        about = self.settings, self.standardizer, self.run_state, self.held_out
+        about = self.settings, self.coordinates, self.run_state, self.held_out
         return kind.of(*about, timings={"total": sum(self.run_state.timings.values())}, versions=self.versions)
 
 
@@ -122,13 +122,13 @@ class CheckpointWriter:
         self,
         checkpoint: Checkpoint,
         settings: Settings,
-        standardizer: Standardizer,
+        coordinates: Coordinates,
         fingerprints: dict[str, str],
         held_out: int,
         versions: dict[str, str],
     ) -> None:
         self._checkpoint = checkpoint
-        self._settings, self._standardizer = settings, standardizer
+        self._settings, self._coordinates = settings, coordinates
         self._about = {"fingerprints": fingerprints, "held_out": held_out, "versions": versions}
         self._last = time.monotonic()
         self.candidate = 0
@@ -163,8 +163,12 @@ class CheckpointWriter:
 
     def _pack(self, run_state: RunState) -> bytes:
         tensors = _tensors(run_state)
-        tensors |= {"standardize.mean": self._standardizer.mean, "standardize.scale": self._standardizer.scale}
-        content = {"settings": encode(self._settings, "settings", tensors), **self._about, **_numbers(run_state)}
+        content = {
+            "settings": encode(self._settings, "settings", tensors),
+            "coordinates": encode(self._coordinates, "coordinates", tensors),
+            **self._about,
+            **_numbers(run_state),
+        }
         if self._settings.ensemble:
             content |= {"candidate": self.candidate, "others": [_numbers(other) for other in self.others]}
             for k, other in enumerate(self.others):
@@ -246,13 +250,13 @@ def decode_checkpoint(content: dict[str, Any], tensors: Params, model: Any) -> S
             raise FileInvalid(f"its settings are {type(settings).__name__}")
         if decoder.model is not None and not decoder.model_used and decoder.model != settings.model.canonical():
             raise ModelError(f"the run is of model {settings.model!r}; model= is {decoder.model!r}")
-        standardizer = Standardizer(decoder.take("standardize.mean"), decoder.take("standardize.scale"))
+        coordinates = decoder.coordinates(content.get("coordinates"))
         number = int(content.get("candidate", 0))
-        run_state, *others = _run_states(content, decoder, settings, number, len(standardizer.mean))
+        run_state, *others = _run_states(content, decoder, settings, number, coordinates.d)
         stored = Stored(
             settings=settings,
             run_state=run_state,
-            standardizer=standardizer,
+            coordinates=coordinates,
             fingerprints=_words(content["fingerprints"]),
             held_out=int(content["held_out"]),
             versions=_words(content["versions"]),

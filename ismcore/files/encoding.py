@@ -14,6 +14,7 @@ from typing import Any, get_origin, get_type_hints
 
 import numpy as np
 
+from ismcore.coordinates import Coordinates
 from ismcore.errors import FileInvalid, ModelError, ParameterError
 from ismcore.models import MLP, Affine, Combination, Energy, Model, NoiseConditional, ResidualMLP, Standardized
 from ismcore.objectives import (
@@ -43,7 +44,7 @@ OBJECTIVES = (
     Hutchinson,
 )
 RUNS = (Adam, SGD, Schedule, Plan, Settings, Candidate, HoldOut)
-TYPES: dict[str, type] = {cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *RUNS, Baseline)}
+TYPES: dict[str, type] = {cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *RUNS, Baseline, Coordinates)}
 """The specifications that a file can name: frozen dataclasses, stored field by field. A name out of this table is refused."""
 
 
@@ -132,7 +133,23 @@ class Decoder:
             raise FileInvalid(f"it names {str(name)[:80]!r}, which this ismcore does not know; it knows {', '.join(TYPES)}")
         if name == Settings.__name__ and isinstance(values.get("together"), bool):  # as it was in schema 1
             values["holdout"] = HoldOut("equal rows" if values.pop("together") else "rows")
+        if name == Standardized.__name__ and {"mean", "scale"} <= values.keys():  # likewise
+            values["coordinates"] = construct(Coordinates, {"mean": values.pop("mean"), "scale": values.pop("scale")})
         return construct(TYPES[name], values)
+
+    def coordinates(self, value: Any) -> Coordinates:
+        """The coordinates of a fit, which in schema 1 were two arrays.
+
+        Raises:
+            FileInvalid: They are none.
+        """
+        if value is None:
+            mean, scale = self.take("standardize.mean"), self.take("standardize.scale")
+            value = {"$type": Coordinates.__name__, "mean": mean, "scale": scale}
+        found = self.decode(value)
+        if not isinstance(found, Coordinates):
+            raise FileInvalid(f"its coordinates are {str(found)[:80]!r}")
+        return found
 
     def _users(self, name: Any, backend: Any) -> Model:
         if self.model is None:
@@ -180,12 +197,12 @@ def adopted_for(model: Any, objective: Any, tensors: Params) -> Model | None:
         objective: The file's objective, as JSON.
         tensors: The file's.
     """
-    if model is None or "standardize.mean" not in tensors:
+    sample = tensors.get("coordinates.mean", tensors.get("standardize.mean"))
+    if model is None or sample is None or sample.ndim != 1:
         return None  # the decoder says what is missing
     is_conditional = isinstance(objective, dict) and objective.get("$type") == NoiseConditionalScoreMatching.__name__
-    sample = tensors["standardize.mean"][None]
     try:
-        found = adopted(model, sample, NoiseConditionalScoreMatching((1.0,)) if is_conditional else None)
+        found = adopted(model, sample[None], NoiseConditionalScoreMatching((1.0,)) if is_conditional else None)
     except ModelError:
         if not isinstance(model, Model):
             raise

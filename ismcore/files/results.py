@@ -4,9 +4,9 @@ Tensors:
 
     params.<name>                           fitted parameters, in their own dtype, bit for bit
     history.<name>                          one entry an epoch
-    standardize.mean, standardize.scale     (d,)
+    coordinates.mean, .scale, ...           see `ismcore.coordinates.Coordinates`
     snapshots.<epoch>.<name>                parameters on the way
-    <field>.<name>                          other arrays, such as model.mean of a model that standardises
+    <field>.<name>                          other arrays, such as model.coordinates.mean of a model that standardises
 
 The content is every other field of `FitResult`, as JSON; see `ismcore.encoding`.
 """
@@ -32,7 +32,7 @@ from ismcore.training.baseline import Baseline
 
 __all__ = ["load", "save"]
 
-TENSORS = frozenset({"params", "history", "mean", "scale", "snapshots"})
+TENSORS = frozenset({"params", "history", "snapshots"})
 """The fields of `FitResult` that are tensors under names of their own."""
 
 
@@ -61,7 +61,6 @@ def save(result: Any, path: str | PathLike[str]) -> None:
     groups: dict[str, Mapping[str, np.ndarray]] = {
         "params": result.params,
         "history": result.history,
-        "standardize": {"mean": result.mean, "scale": result.scale},
         **{f"snapshots.{epoch}": params for epoch, params in result.snapshots.items()},
     }
     for group, arrays in groups.items():
@@ -111,11 +110,11 @@ def _checked(result: Any) -> Any:
 
 
 def _result(kind: Any, content: dict[str, Any], decoder: Decoder) -> Any:
+    coordinates = content.pop("coordinates", None)
     arrays = {
         "params": decoder.take_group("params"),
         "history": decoder.take_group("history"),
-        "mean": decoder.take("standardize.mean"),
-        "scale": decoder.take("standardize.scale"),
+        "coordinates": decoder.coordinates(coordinates),
         "snapshots": decoder.take_snapshots(),
     }
     twice = TENSORS & content.keys()
@@ -131,10 +130,6 @@ def _result(kind: Any, content: dict[str, Any], decoder: Decoder) -> Any:
 
 
 def _check_arrays(result: Any) -> None:
-    mean, scale = result.mean, result.scale
-    columns = mean.ndim == 1 and mean.shape == scale.shape and len(mean) > 0
-    if not (columns and np.all(np.isfinite(mean) & np.isfinite(scale) & (scale > 0))):
-        raise FileInvalid(f"standardize.mean {mean.shape} and .scale {scale.shape} are no shift and scale of columns")
     if {"epoch", "loss"} - result.history.keys() or len({array.shape for array in result.history.values()}) != 1:
         raise FileInvalid("its history lacks epochs or losses, or does not have one of each an epoch")
     if not isinstance(result.baseline, Baseline | None):

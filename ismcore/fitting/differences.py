@@ -11,12 +11,12 @@ import numpy as np
 
 from ismcore.backend.contract import Backend
 from ismcore.calculus import NumpyCalculus, ScoreFn
+from ismcore.coordinates import Coordinates
 from ismcore.errors import IsmError, ModelError
 from ismcore.objectives import LossInputs, SlicedScoreMatching
 from ismcore.ops import Array, Params
 from ismcore.optimizers.rules import SGD
 from ismcore.problem import Problem
-from ismcore.samples.checks import Standardizer
 from ismcore.seeds import stream
 
 __all__ = ["Outputs", "check_step"]
@@ -136,7 +136,7 @@ class _Step:
             replace(problem.loss, objective=objective),
             SGD(0.0, momentum=0.9),
             problem.x,
-            Standardizer.identity(d),
+            Coordinates.identity(d),
             seed=problem.seed,
             compile="off" if problem.compile == "off" else "auto",
             fixed_inputs=inputs,

@@ -49,7 +49,7 @@ class EnsembleRun:
         self._save: CheckpointWriter | None = None
         if where is not None:
             about = samples.fingerprints(), len(self.folds.judges), self._versions
-            self._save = CheckpointWriter(where, settings, self.folds.standardizer, *about)
+            self._save = CheckpointWriter(where, settings, self.folds.coordinates, *about)
 
     def __call__(self, run_states: Sequence[RunState] = ()) -> FitResult:
         """Take the steps of every candidate that has not ended.

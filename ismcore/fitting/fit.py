@@ -301,7 +301,7 @@ def _samples(x: Any, sample_weight: Any, validation: Any, groups: Any) -> Sample
 
 
 def _check_same(file: Path, stored: Stored, samples: Samples) -> None:
-    d = len(stored.standardizer.mean)
+    d = stored.coordinates.d
     if samples.x.shape[1] != d:
         raise CheckpointMismatch(f"{file} is of samples with {d} columns; these have {samples.x.shape[1]}")
     found = samples.fingerprints()

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ismcore.coordinates import FLAT, Coordinates
 from ismcore.objectives import DenoisingScoreMatching, LossInputs, Objective
 from ismcore.ops import Params
 from ismcore.problem import Loss, Problem
-from ismcore.samples.checks import Standardizer, as_samples
+from ismcore.samples.checks import as_samples
 from ismcore.samples.splitting import Split, dependent_rows, fold_rows, held_out_rows
 from ismcore.training.baseline import NormalLaw
 from ismcore.training.members import Member
@@ -44,7 +45,7 @@ class Folds:
 
     Attributes:
         z: Samples as trained on, (n, d), float64.
-        standardizer: Took them there from the user's units, by the mean and the spread of all rows.
+        coordinates: Took them there from the user's units: those in which the law of all rows has mean 0 and covariance I.
         weight: Row weights, (n,), of sum 1, or None.
         judges: The rows that `Fold.rows` are of, (n, d), or (m, d) where validation samples were given.
         law: The normal law of all rows.
@@ -53,7 +54,7 @@ class Folds:
     """
 
     z: np.ndarray
-    standardizer: Standardizer
+    coordinates: Coordinates
     weight: np.ndarray | None
     judges: np.ndarray
     law: NormalLaw
@@ -68,21 +69,21 @@ class Folds:
             SamplesError: The rows left to train on, or those held out, cannot be used.
         """
         x, weight = samples.x, samples.weight
-        standardizer = Standardizer.identity(x.shape[1])
-        if settings.standardize:
-            standardizer = Standardizer.of(x, weight)
-        z = judges = as_samples(standardizer(x), dtype=settings.dtype)
-        law = NormalLaw.of(z, weight)
+        coordinates, law = _coordinates(settings, x, weight)
+        z = judges = as_samples(coordinates(x), dtype=settings.dtype)
         if samples.validation_x is not None:
-            judges = as_samples(standardizer(samples.validation_x), dtype=settings.dtype)
+            judges = as_samples(coordinates(samples.validation_x), dtype=settings.dtype)
             every, shares = np.arange(len(judges)), np.full(len(judges), 1.0 / len(judges))
             whole = np.full(len(z), 1.0 / len(z)) if weight is None else weight
-            return cls(z, standardizer, weight, judges, law, (Fold(whole, every, shares, 1.0, law),))
+            own = law.through(coordinates)
+            return cls(z, coordinates, weight, judges, own, (Fold(whole, every, shares, 1.0, own),))
         splits = [split for split in _splits(settings, samples) if split.held_out.any()]
         sizes = np.array([split.held_out.sum() if weight is None else weight[split.held_out].sum() for split in splits])
-        parts = [_fold(z, weight, split, float(size / sizes.sum())) for split, size in zip(splits, sizes, strict=True)]
+        columns = coordinates.before_matrix(x)
+        shares = sizes / sizes.sum()
+        parts = [_fold(columns, weight, split, float(s), coordinates) for split, s in zip(splits, shares, strict=True)]
         clusters = dependent_rows(x, settings.holdout, samples.groups)
-        return cls(z, standardizer, weight, judges, law, tuple(parts), clusters)
+        return cls(z, coordinates, weight, judges, law.through(coordinates), tuple(parts), clusters)
 
     def members(self, settings: Settings, candidate: Candidate) -> list[Member]:
         """A candidate's member for each fold: the same problem on all rows, with weights of its own."""
@@ -100,18 +101,18 @@ class Folds:
             loss,
             settings.optimizer,
             self.z,
-            self.standardizer,
+            self.coordinates,
             fold.weight,
             settings.seed,
             settings.compile,
             settings.batch_size,
             settings.clip_norm,
             settings.plan.average_decay is not None,
-            {**loss.inputs(self.z, self.standardizer, fold.weight), **base},
+            {**loss.inputs(self.z, self.coordinates, fold.weight), **base},
         )
         judge, judging = Loss(loss.model, settings.objective), np.zeros(len(self.judges))
         judging[fold.rows] = fold.judging
-        inputs: LossInputs = {**judge.inputs(self.judges, self.standardizer, judging), **base}
+        inputs: LossInputs = {**judge.inputs(self.judges, self.coordinates, judging), **base}
         held_out = replace(problem, loss=judge, x=self.judges, row_weight=judging, fixed_inputs=inputs)
         return Member(problem, held_out, fold.share)
 
@@ -130,10 +131,26 @@ def _splits(settings: Settings, samples: Samples) -> Sequence[Split]:
     return fold_rows(x, 1.0 / count, count, settings.seed, settings.holdout, **about)
 
 
-def _fold(z: np.ndarray, weight: np.ndarray | None, split: Split, share: float) -> Fold:
+def _coordinates(settings: Settings, x: np.ndarray, weight: np.ndarray | None) -> tuple[Coordinates, NormalLaw]:
+    """Coordinates to train in, and the normal law of all rows in those before the matrix, which it is the root of.
+
+    The law is whitened and not the rows: with few rows it is shrunk, towards the standardised columns. A curvature penalty is
+    one of the columns' own directions, so that they stay.
+    """
+    if not settings.standardize:
+        return Coordinates.identity(x.shape[1]), NormalLaw.of(x, weight)
+    columns = Coordinates.standardizing(x, weight)
+    law = NormalLaw.of(columns(x), weight)
+    if x.shape[1] == 1 or getattr(settings.objective, "penalised", False):
+        return columns, law
+    roots = np.sqrt(np.maximum(law.variances, FLAT * law.variances.max()))
+    return replace(columns, matrix=(law.directions / roots) @ law.directions.T), law
+
+
+def _fold(columns: np.ndarray, weight: np.ndarray | None, split: Split, share: float, coordinates: Coordinates) -> Fold:
     trained, held = np.flatnonzero(split.trained), np.flatnonzero(split.held_out)
-    own, whole = share_of(weight, trained, "trained on"), np.zeros(len(z))
+    own, whole = share_of(weight, trained, "trained on"), np.zeros(len(columns))
     whole[trained] = 1.0 / len(trained) if own is None else own
     judging = share_of(weight, held, "held out")
     judging = np.full(len(held), 1.0 / len(held)) if judging is None else judging
-    return Fold(whole, held, judging, share, NormalLaw.of(z[trained], own))
+    return Fold(whole, held, judging, share, NormalLaw.of(columns[trained], own).through(coordinates))

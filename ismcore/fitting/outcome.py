@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ismcore.backend.contract import Backend
+from ismcore.coordinates import Coordinates
 from ismcore.errors import SamplesError
 from ismcore.fitting.folds import Folds, base_of
 from ismcore.fitting.run import held_out_by
@@ -17,10 +18,9 @@ from ismcore.models import Affine, Combination, Model, joined, parted
 from ismcore.ops import Params
 from ismcore.results.result import FitResult
 from ismcore.samples.advice import warnings_for
-from ismcore.samples.checks import Standardizer
 from ismcore.samples.diagnosis import Diagnosis
 from ismcore.samples.normality import departure
-from ismcore.training.baseline import Baseline, in_words, score_and_diagonal
+from ismcore.training.baseline import Baseline, NormalLaw, in_words, score_and_diagonal
 from ismcore.training.run_state import Best, RunState, Status
 from ismcore.training.settings import Candidate, Samples, Settings
 
@@ -98,7 +98,7 @@ def result_of(
         timings={name: sum(state.timings[name] for state in states) for name in ("prepare", "run")},
     )
     result = FitResult.of(
-        replace(settings, model=model), folds.standardizer, shown, len(found.weight), timings=timings, versions=versions
+        replace(settings, model=model), folds.coordinates, shown, len(found.weight), timings=timings, versions=versions
     )
     return replace(
         result,
@@ -120,11 +120,12 @@ def warnings_of(settings: Settings, samples: Samples, diagnosis: Diagnosis, fold
         held_out=len(found.weight),
         held_out_by=held_out_by(settings, samples),
     )
-    said += settings.objective.advice(folds.z, folds.standardizer, settings.dtype)
+    said += settings.objective.advice(folds.z, folds.coordinates, settings.dtype)
     baseline = _baseline(folds, found)
     if baseline is None:
         return said
-    compared = in_words(baseline, departure(folds.z, folds.law.whitened(folds.z), folds.weight))
+    columns = folds.coordinates.before_matrix(samples.x)
+    compared = in_words(baseline, departure(columns, NormalLaw.of(columns, folds.weight).whitened(columns), folds.weight))
     return (*said, compared) if compared else said
 
 
@@ -181,7 +182,7 @@ def _assembled(folds: Folds, found: Weighed, params: Sequence[Params]) -> tuple[
 def _baseline(folds: Folds, found: Weighed) -> Baseline | None:
     """The comparison with the normal law in standardised coordinates; where the fit is the normal law the difference is 0."""
     try:
-        units = Standardizer.of(folds.z, folds.weight)
+        units = Coordinates.standardizing(folds.z, folds.weight)
     except SamplesError:  # not standardised for training either
         return None
     scaled = [OutOfFold(part.psi * units.scale, part.diagonal * units.scale**2) for part in (found.normal, found.fit)]

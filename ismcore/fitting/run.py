@@ -53,7 +53,7 @@ class Run:
         self._save: CheckpointWriter | None = None
         if where is not None:
             about = samples.fingerprints(), self.data.held_out_rows, self._versions
-            self._save = CheckpointWriter(where, settings, self.data.problem.standardizer, *about)
+            self._save = CheckpointWriter(where, settings, self.data.problem.coordinates, *about)
 
     def __call__(self, run_state: RunState, *, alone: bool = True) -> FitResult:
         """Take the steps, unless the run has ended already.
@@ -108,7 +108,7 @@ class Run:
     def _result(self, run_state: RunState) -> FitResult:
         result = FitResult.of(
             self._settings,
-            self.data.problem.standardizer,
+            self.data.problem.coordinates,
             run_state,
             self.data.held_out_rows,
             timings={"total": time.monotonic() - self._began},
@@ -124,7 +124,7 @@ class Run:
             validation=validation if len(validation) else None,
             held_out_by=self._held_out_by,
         )
-        said += self._settings.objective.advice(self.data.problem.x, self.data.problem.standardizer, self._settings.dtype)
+        said += self._settings.objective.advice(self.data.problem.x, self.data.problem.coordinates, self._settings.dtype)
         baseline, compared = compare_with_normal(self._engine, self.data.problem, self.data.held_out, run_state.params)
         said += (compared,) if compared else ()
         return replace(result, baseline=baseline, warnings=said + result.warnings)

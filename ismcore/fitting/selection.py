@@ -60,8 +60,8 @@ def start_of(settings: Settings, problem: Problem, number: int = 0, start: Start
     if start is None:
         params = model.initial_params(settings.seed + number, d)
     else:
-        given, standardizer = check_params(start.model, start.params, d), problem.standardizer
-        params = check_params(model, start.model.from_units(given, standardizer.mean, standardizer.scale)[1], d)
+        given = check_params(start.model, start.params, d)
+        params = check_params(model, start.model.from_units(given, problem.coordinates)[1], d)
     state = settings.optimizer.start(params)
     if settings.plan.average_decay is not None:
         state = replace(state, average=params)
@@ -124,10 +124,10 @@ def _mean_held_out(
 def _under_common_loss(held_out: Problem, judge_weight: float, rounding: np.ndarray) -> Problem:
     """The held-out problem under one loss for all curvature weights; `rounding` is each column's step, (d,), in [x]."""
     if not judge_weight and rounding.any():
-        width = rounding / held_out.standardizer.scale
         held_out = held_out.take(np.tile(np.arange(held_out.n), NOISE_DRAWS))
         noise = stream(held_out.seed, "dequantise").uniform(-0.5, 0.5, held_out.x.shape)
-        held_out = replace(held_out, x=held_out.x + width * noise)
+        coordinates = held_out.coordinates
+        held_out = replace(held_out, x=coordinates(coordinates.inverse(held_out.x) + rounding * noise))
     inputs = held_out.inputs()
     inputs.pop("curvature_weight", None)
     if judge_weight:

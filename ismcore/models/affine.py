@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ismcore.calculus import Calculus
+from ismcore.coordinates import Coordinates
 from ismcore.models.base import Model, refuse_context
 from ismcore.ops import Array, Params
 
@@ -38,11 +39,31 @@ class Affine(Model):
         refuse_context(self, context)
         return x @ calculus.ops.permute_dims(params["weight"], (1, 0)) + params["bias"]
 
-    def in_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """See `Model.in_units`; W / (scale scale^T) and b / scale - (W / (scale scale^T)) mean, in float64."""
-        weight = np.asarray(params["weight"], dtype=np.float64) / scale / scale[:, None]
-        return self, {"weight": weight, "bias": params["bias"] / scale - weight @ mean}
+    def in_units(self, params: Params, coordinates: Coordinates) -> tuple[Model, Params]:
+        """See `Model.in_units`; W / (scale scale^T) and b / scale - (W / (scale scale^T)) mean, in float64.
 
-    def from_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
+        A matrix A makes A^T W A of W, and A^T b of b. Behind a transform an affine score is none of x.
+        """
+        if coordinates.transform is not None:
+            return super().in_units(params, coordinates)
+        middle, scale, _ = coordinates.affine()
+        weight, bias = np.asarray(params["weight"], dtype=np.float64), np.asarray(params["bias"], dtype=np.float64)
+        if coordinates.matrix is not None:
+            weight, bias = _between(coordinates.matrix, weight, bias)
+        weight = weight / scale / scale[:, None]
+        return self, {"weight": weight, "bias": bias / scale - weight @ middle}
+
+    def from_units(self, params: Params, coordinates: Coordinates) -> tuple[Model, Params]:
         """See `Model.from_units`."""
-        return self.in_units(params, -mean / scale, 1.0 / scale)
+        middle, scale, back = coordinates.affine()
+        weight = np.asarray(params["weight"], dtype=np.float64) * scale * scale[:, None]
+        bias = params["bias"] * scale + weight @ (middle / scale)
+        if coordinates.matrix is not None:
+            weight, bias = _between(back, weight, bias)
+        return self, {"weight": weight, "bias": bias}
+
+
+def _between(matrix: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """M^T W M and M^T b, of a matrix M, (d, d), or one that is diagonal, (d,)."""
+    full = np.diag(matrix) if matrix.ndim == 1 else matrix
+    return full.T @ weight @ full, full.T @ bias

@@ -1,4 +1,4 @@
-"""What a model is, and the wrapper for those that cannot take the standardising into their parameters."""
+"""What a model is, and the wrapper for one that sees the samples in other coordinates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ismcore.calculus import Calculus
-from ismcore.errors import ModelError, ParameterError
+from ismcore.coordinates import Coordinates
+from ismcore.errors import ModelError, OptionError, ParameterError
 from ismcore.models.trees import as_array
 from ismcore.ops import Array, Params
 
@@ -54,16 +55,20 @@ class Model(ABC):
         """The model without parameters of its own to start from, so that whoever keeps it keeps no weights alive."""
         return self
 
-    def in_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """Model and parameters in the user's units, given parameters for standardised samples z = (x - mean) / scale.
+    def in_units(self, params: Params, coordinates: Coordinates) -> tuple[Model, Params]:
+        """Model and parameters in the user's units, given parameters for samples in these coordinates.
 
-        If psi is the score of z, then psi((x - mean) / scale) / scale is the score of x. Shift and scale stay outside of the
-        parameters, in float64: inside of float32 ones they would cost the digits of a column whose mean is far from 0.
+        The coordinates stay outside of the parameters, in float64: inside of float32 ones they would cost the digits of a
+        column whose mean is far from 0.
         """
-        return Standardized(self, mean, scale), params
+        return Standardized(self, coordinates), params
 
-    def from_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """Model and parameters for standardised samples, given those in the user's units: the inverse of `in_units`."""
+    def from_units(self, params: Params, coordinates: Coordinates) -> tuple[Model, Params]:
+        """Model and parameters for samples in these coordinates, given those in the user's units: the inverse of `in_units`.
+
+        Raises:
+            OptionError: The coordinates lie behind a transform, under which no other parameters give the same score.
+        """
         return self, params
 
 
@@ -102,31 +107,30 @@ def refuse_context(model: Model, context: Array | None) -> None:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Standardized(Model):
-    """A model of standardised samples, seen in the user's units: psi(x) = inner((x - mean) / scale) / scale.
+    """A model of samples in other coordinates, seen in the user's units; see `ismcore.coordinates.Coordinates`.
+
+        psi(x) = inner((x - mean) / scale) / scale, and its form behind a transform or a matrix
 
     What `fit` gives back where it standardised. The parameters are the inner model's, under its names.
 
     Args:
-        inner: The model of z = (x - mean) / scale.
-        mean: Shift of each column, (d,), float64, in [x].
-        scale: Scale of each column, (d,), float64, in [x].
+        inner: The model of z.
+        coordinates: How z comes from x.
     """
 
     inner: Model
-    mean: np.ndarray
-    scale: np.ndarray
+    coordinates: Coordinates
 
     def __repr__(self) -> str:
         return f"Standardized({self.inner!r})"
 
-    def _key(self) -> tuple[object, ...]:
-        return self.inner, self.mean.tobytes(), self.scale.tobytes()
-
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Standardized) and self._key() == other._key())
+        if self is other:
+            return True
+        return isinstance(other, Standardized) and (self.inner, self.coordinates) == (other.inner, other.coordinates)
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        return hash((self.inner, self.coordinates))
 
     @property
     def smooth(self) -> bool:  # type: ignore[override]
@@ -154,25 +158,21 @@ class Standardized(Model):
     def canonical(self) -> Standardized:
         """See `Model.canonical`."""
         inner = self.inner.canonical()
-        return self if inner is self.inner else Standardized(inner, self.mean, self.scale)
+        return self if inner is self.inner else Standardized(inner, self.coordinates)
 
     def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
         """See `Model.score`."""
-        return self.inner.score(calculus, params, self.standardized(calculus, x), context) / calculus.asarray(self.scale)
+        psi = self.inner.score(calculus, params, self.coordinates.of(calculus, x), context)
+        return self.coordinates.score_of(calculus, x, psi)
 
-    def standardized(self, calculus: Calculus, x: Array) -> Array:
-        """Standardised points z = (x - mean) / scale, (n, d), in the dtype of the calculus.
-
-        A mean that this dtype cannot hold is subtracted in two parts, the nearest number and the rest: x near the mean then
-        loses no digit that it had.
-        """
-        nearest = self.mean.astype(calculus.dtype).astype(np.float64)
-        rest = self.mean - nearest
-        shifted = x - calculus.asarray(nearest)
-        if rest.any():
-            shifted = shifted - calculus.asarray(rest)
-        return shifted / calculus.asarray(self.scale)
-
-    def from_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
+    def from_units(self, params: Params, coordinates: Coordinates) -> tuple[Model, Params]:
         """See `Model.from_units`; from the coordinates of this model to those asked for, which are often the same."""
-        return self.inner.from_units(params, (mean - self.mean) / self.scale, scale / self.scale)
+        if coordinates == self.coordinates:
+            return self.inner, params
+        relative = coordinates.relative_to(self.coordinates)
+        if relative is None:
+            raise OptionError(
+                f"a score in coordinates behind {self.coordinates.transform!r} cannot be taken to others, behind "
+                f"{coordinates.transform!r}: start from a fit under the same transform, or pass no initial_params"
+            )
+        return self.inner.from_units(params, relative)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ismcore.calculus import Calculus
+from ismcore.coordinates import Coordinates
 from ismcore.errors import ModelError
 from ismcore.models.base import Model
 from ismcore.ops import Array, Params
@@ -98,8 +99,8 @@ class Combination(Model):
         scores = [m.score(calculus, part, x, context) for m, part in zip(self.members, parts, strict=True)]
         return sum((weights[k] * score for k, score in enumerate(scores[1:], 1)), weights[0] * scores[0])
 
-    def from_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
+    def from_units(self, params: Params, coordinates: Coordinates) -> tuple[Model, Params]:
         """See `Model.from_units`; a score's units do not depend on the member, so the weights stay."""
         parts = parted(params, len(self.members))
-        moved = [m.from_units(part, mean, scale) for m, part in zip(self.members, parts, strict=True)]
+        moved = [m.from_units(part, coordinates) for m, part in zip(self.members, parts, strict=True)]
         return Combination(tuple(m for m, _ in moved)), {"weights": params["weights"], **joined([p for _, p in moved])}

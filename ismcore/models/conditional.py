@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ismcore.calculus import Calculus
+from ismcore.coordinates import Coordinates
 from ismcore.errors import ModelError, OptionError
 from ismcore.models.base import Model
 from ismcore.models.network import Network
@@ -91,6 +92,6 @@ class NoiseConditional(Model):
         ops = calculus.ops
         return self.net.forward(calculus, params, ops.concat([x, ops.log(context)], axis=1)) / context
 
-    def from_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
+    def from_units(self, params: Params, coordinates: Coordinates) -> tuple[Model, Params]:
         """See `Model.from_units`; the noise scale stays that of the standardised samples."""
-        return self, self.net.from_units(params, mean, scale)[1]
+        return self, self.net.from_units(params, coordinates)[1]

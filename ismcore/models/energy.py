@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from ismcore.calculus import Calculus
+from ismcore.coordinates import Coordinates
 from ismcore.errors import ModelError
 from ismcore.models.base import Model, refuse_context
 from ismcore.models.network import Network
@@ -105,8 +104,8 @@ class Energy(Model):
             refuse_context(self, context)
         return -calculus.gradient(lambda points: self.energy(calculus, params, points, context), x)
 
-    def from_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """See `Model.from_units`; the energy of x is that of (x - mean) / scale, so only the first layer changes."""
+    def from_units(self, params: Params, coordinates: Coordinates) -> tuple[Model, Params]:
+        """See `Model.from_units`; the energy of x is that of z, so only the first layer changes."""
         if isinstance(self.net, Network):
-            return self, self.net.input_from_units(params, mean, scale)
-        return super().from_units(params, mean, scale)
+            return self, self.net.input_from_units(params, coordinates)
+        return super().from_units(params, coordinates)

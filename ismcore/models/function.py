@@ -87,7 +87,7 @@ class ScoreFunction(UserModel):
     def native(self, engine: Calculus, params: Params, frame: Frame, into: Any = None) -> tuple[Callable[..., Any], Any]:
         """A function (params, x) in the engine's framework, and its tree of parameters; see `UserModel.native`."""
         refuse_into(self, into)
-        return pair(engine, self._native_apply(engine), self.tree(engine.asarrays(params)), frame)
+        return pair(engine.at, self._native_apply(engine), self.tree(engine.asarrays(params)), frame)
 
     def _native_apply(self, engine: Calculus) -> Callable[..., Array]:
         if self.backend is not None:
@@ -95,16 +95,25 @@ class ScoreFunction(UserModel):
         return lambda params, x, *context: self.apply(engine.ops, params, x, *context)
 
 
-def pair(engine: Calculus, apply: Callable[..., Array], tree: Any, frame: Frame) -> tuple[Callable[..., Any], Any]:
-    """A function (params, x, *context) that takes x in the user's units, and its parameters."""
-    if frame.mean is None or frame.scale is None:
+def pair(
+    calculus_at: Callable[[Array], Calculus], apply: Callable[..., Array], tree: Any, frame: Frame
+) -> tuple[Callable[..., Any], Any]:
+    """A function (params, x, *context) that takes x in the user's units, and its parameters.
+
+    Args:
+        calculus_at: The calculus of an array's framework, dtype and place.
+        apply: The function of x in the coordinates of the frame.
+        tree: Its parameters.
+        frame: How it is to be seen.
+    """
+    coordinates = frame.coordinates
+    if coordinates is None:
         return apply, tree
-    nearest = frame.mean.astype(engine.dtype).astype(np.float64)  # the rest of the mean is subtracted apart, see Standardized
-    mean, rest, scale = (engine.asarray(value) for value in (nearest, frame.mean - nearest, frame.scale))
 
     def in_units(params: Any, x: Array, *context: Array) -> Array:
-        found = apply(params, ((x - mean) - rest) / scale, *context)
-        return found if frame.energy else found / scale
+        calculus = calculus_at(x)
+        found = apply(params, coordinates.of(calculus, x), *context)
+        return (coordinates.energy_of if frame.energy else coordinates.score_of)(calculus, x, found)
 
     return in_units, tree
 

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from ismcore.calculus import Calculus
+from ismcore.coordinates import Coordinates
 from ismcore.errors import OptionError
 from ismcore.models.activations import get_activation
 from ismcore.models.base import Model, refuse_context
@@ -87,24 +88,32 @@ class Network(Model):
         refuse_context(self, context)
         return self.forward(calculus, params, x)
 
-    def from_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> tuple[Model, Params]:
-        """See `Model.from_units`; shift and scale go into the first and the last layer, so the model stays the same."""
+    def from_units(self, params: Params, coordinates: Coordinates) -> tuple[Model, Params]:
+        """See `Model.from_units`; the coordinates go into the first and the last layer, so the model stays the same."""
+        _, scale, back = coordinates.affine()
         last = list(self.layers(1, 1))[-1]
-        moved = self.input_from_units(params, mean, scale)
-        moved[f"{last}.weight"] = moved[f"{last}.weight"] * scale[:, None]
+        moved = self.input_from_units(params, coordinates)
+        full = None if coordinates.matrix is None else np.diag(back) if back.ndim == 1 else back
+        weight = moved[f"{last}.weight"] * scale[:, None]
+        moved[f"{last}.weight"] = weight if full is None else full.T @ weight
         if self.output_bias:
-            moved[f"{last}.bias"] = moved[f"{last}.bias"] * scale
+            bias = moved[f"{last}.bias"] * scale
+            moved[f"{last}.bias"] = bias if full is None else full.T @ bias
         return self, moved
 
-    def input_from_units(self, params: Params, mean: np.ndarray, scale: np.ndarray) -> Params:
-        """Parameters of the network that reads z = (x - mean) / scale, float64, given those of one that reads x.
+    def input_from_units(self, params: Params, coordinates: Coordinates) -> Params:
+        """Parameters of the network that reads z, float64, given those of one that reads x = x_0 + scale (A^-1 z).
 
-        W x + b = (W scale) z + (b + W mean); context columns come after those of x and stay as they are.
+        W x + b = (W scale A^-1) z + (b + W x_0); context columns come after those of x and stay as they are.
         """
+        middle, scale, back = coordinates.affine()
+        d = len(middle)
         first = next(iter(self.layers(1, 1)))
         weight = np.array(params[f"{first}.weight"], dtype=np.float64)
-        bias = params[f"{first}.bias"] + weight[:, : len(mean)] @ mean
-        weight[:, : len(mean)] *= scale
+        bias = params[f"{first}.bias"] + weight[:, :d] @ middle
+        weight[:, :d] *= scale
+        if coordinates.matrix is not None:
+            weight[:, :d] = weight[:, :d] * back if back.ndim == 1 else weight[:, :d] @ back
         return {**params, f"{first}.weight": weight, f"{first}.bias": bias}
 
 

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ismcore.calculus import Calculus
+from ismcore.coordinates import Coordinates
 from ismcore.errors import ModelError
 from ismcore.models.base import Model
 from ismcore.ops import Array, Params
@@ -23,13 +22,11 @@ class Frame:
     """How a fitted module is to be seen from the user's units.
 
     Attributes:
-        mean: Shift of the samples that it was trained on, (d,), in [x]; None where they were not standardised.
-        scale: Their scale, (d,), in [x]; likewise.
+        coordinates: Those that it was trained in; None where they are the user's own.
         energy: Whether it is an energy, whose value has no unit, or a score, in 1/[x].
     """
 
-    mean: np.ndarray | None = None
-    scale: np.ndarray | None = None
+    coordinates: Coordinates | None = None
     energy: bool = False
 
 

@@ -8,10 +8,10 @@ from typing import ClassVar, TypedDict
 import numpy as np
 
 from ismcore.calculus import Calculus, ScoreFn
+from ismcore.coordinates import Coordinates
 from ismcore.errors import OptionError
 from ismcore.objectives.search import CurvatureSearch
 from ismcore.ops import Array
-from ismcore.samples.checks import Standardizer
 
 __all__ = ["LossInputs", "Objective"]
 
@@ -57,19 +57,19 @@ class Objective(ABC):
     row_axes: ClassVar[dict[str, int]] = {}
     """Those of `inputs` that hold something for each row, and the axis that counts the rows: batches take them by it."""
 
-    def inputs(self, x: np.ndarray, standardizer: Standardizer) -> LossInputs:
+    def inputs(self, x: np.ndarray, coordinates: Coordinates) -> LossInputs:
         """Arrays that enter the terms and stay the same, so that changing them never recompiles a program.
 
         Args:
             x: Samples as trained on, (n, d).
-            standardizer: Took them there from the user's units.
+            coordinates: Took them there from the user's units.
 
         Raises:
             OptionError: A value of the objective does not fit the samples' shape.
         """
         return {}
 
-    def advice(self, x: np.ndarray, standardizer: Standardizer, dtype: str) -> tuple[str, ...]:
+    def advice(self, x: np.ndarray, coordinates: Coordinates, dtype: str) -> tuple[str, ...]:
         """What of this objective makes a fit to the samples x, (n, d), as trained on, unreliable, in words; see `inputs`."""
         return ()
 
@@ -100,7 +100,7 @@ class Objective(ABC):
         """The same objective with this curvature weight, of those that have one."""
         return self
 
-    def standardized(self, standardizer: Standardizer) -> Objective:
+    def standardized(self, coordinates: Coordinates) -> Objective:
         """The objective that takes standardised samples for what they are, where it holds something in the user's units."""
         return self
 

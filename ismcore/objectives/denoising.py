@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ismcore.calculus import Calculus, ScoreFn
+from ismcore.coordinates import Coordinates
 from ismcore.errors import OptionError
 from ismcore.objectives.base import LossInputs, Objective, check_positive, check_shape
 from ismcore.objectives.ladder import advice_on_ladder
 from ismcore.ops import Array
-from ismcore.samples.checks import Standardizer
 
 __all__ = ["DenoisingScoreMatching", "NoiseConditionalScoreMatching"]
 
@@ -69,14 +69,14 @@ class DenoisingScoreMatching(Objective):
         if self.variance_reduced is None:
             object.__setattr__(self, "variance_reduced", not self.given_noise)
 
-    def inputs(self, x: np.ndarray, standardizer: Standardizer) -> LossInputs:
+    def inputs(self, x: np.ndarray, coordinates: Coordinates) -> LossInputs:
         """See `Objective.inputs`."""
         found: LossInputs = {"noise_scale": np.asarray(self.noise_scale, dtype=np.float64)}
         if self.given_noise:
             found["noise"] = check_shape("noise", self.noise, x.shape)
         return found
 
-    def advice(self, x: np.ndarray, standardizer: Standardizer, dtype: str) -> tuple[str, ...]:
+    def advice(self, x: np.ndarray, coordinates: Coordinates, dtype: str) -> tuple[str, ...]:
         """See `Objective.advice`."""
         s, spread = self.noise_scale, float(np.sqrt(np.mean(np.var(x, axis=0))))
         rounding = float(np.finfo(dtype).eps * np.abs(x).max())
@@ -149,26 +149,30 @@ class NoiseConditionalScoreMatching(Objective):
         for scale in self.noise_scales:
             check_positive("every one of noise_scales", scale)
 
-    def unit(self, standardizer: Standardizer) -> float:
+    def unit(self, coordinates: Coordinates) -> float:
         """What to divide a noise scale by, to have it in the units of the samples as trained on: 1, or S, see the class."""
-        scale = standardizer.scale / standardizer.scale.max()  # squares of 1e-200 would underflow
-        rms = float(standardizer.scale.max() * np.sqrt(np.mean(scale * scale)))
-        return rms if self.units == "x" else 1.0
+        if self.units != "x":
+            return 1.0
+        if coordinates.transform is not None:
+            raise OptionError(f"noise scales in units='x' are none behind transform={coordinates.transform!r}; use 'spread'")
+        largest = float(coordinates.spread.max())
+        scale = coordinates.spread / largest  # squares of 1e-200 would underflow
+        return largest * float(np.sqrt(np.mean(scale * scale)))
 
-    def standardized(self, standardizer: Standardizer) -> NoiseConditionalScoreMatching:
-        """The same for samples as trained on, without the standardizer that took them there."""
-        unit = self.unit(standardizer)
+    def standardized(self, coordinates: Coordinates) -> NoiseConditionalScoreMatching:
+        """The same for samples as trained on, without the coordinates that took them there."""
+        unit = self.unit(coordinates)
         return NoiseConditionalScoreMatching(tuple(scale / unit for scale in self.noise_scales))
 
-    def inputs(self, x: np.ndarray, standardizer: Standardizer) -> LossInputs:
+    def inputs(self, x: np.ndarray, coordinates: Coordinates) -> LossInputs:
         """See `Objective.inputs`."""
-        return {} if self.units == "spread" else {"noise_unit": np.asarray(self.unit(standardizer))}
+        return {} if self.units == "spread" else {"noise_unit": np.asarray(self.unit(coordinates))}
 
-    def advice(self, x: np.ndarray, standardizer: Standardizer, dtype: str) -> tuple[str, ...]:
+    def advice(self, x: np.ndarray, coordinates: Coordinates, dtype: str) -> tuple[str, ...]:
         """See `Objective.advice`."""
-        spread = float(np.sqrt(np.mean(np.var(x, axis=0)))) * self.unit(standardizer)
+        spread = float(np.sqrt(np.mean(np.var(x, axis=0)))) * self.unit(coordinates)
         return advice_on_ladder(
-            self.noise_scales, spread, x.shape[1], standardized=not standardizer.is_identity, units=self.units
+            self.noise_scales, spread, x.shape[1], standardized=not coordinates.is_identity, units=self.units
         )
 
     def draws(self, rng: np.random.Generator, n: int, d: int) -> LossInputs:

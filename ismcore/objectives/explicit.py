@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ismcore.calculus import Calculus, ScoreFn
+from ismcore.coordinates import Coordinates
 from ismcore.errors import OptionError
 from ismcore.objectives.base import LossInputs, Objective, check_shape
 from ismcore.ops import Array
-from ismcore.samples.checks import Standardizer
 
 __all__ = ["ExplicitScoreMatching"]
 
@@ -40,14 +40,20 @@ class ExplicitScoreMatching(Objective):
         if not callable(self.target_score):
             raise OptionError(f"target_score must be a function (n, d) -> (n, d), not {self.target_score!r}")
 
-    def inputs(self, x: np.ndarray, standardizer: Standardizer) -> LossInputs:
-        """See `Objective.inputs`; the score of z = (x - mean) / scale is scale times the score of x."""
-        target = self.target_score(standardizer.inverse(x))
-        return {"target_score": check_shape("what target_score returns", target, x.shape) * standardizer.scale}
+    def inputs(self, x: np.ndarray, coordinates: Coordinates) -> LossInputs:
+        """See `Objective.inputs`; the score of x is taken to the coordinates."""
+        points = coordinates.inverse(x)
+        target = check_shape("what target_score returns", self.target_score(points), x.shape)
+        return {"target_score": coordinates.score_of_coordinates(points, target)}
 
-    def standardized(self, standardizer: Standardizer) -> ExplicitScoreMatching:
-        """See `Objective.standardized`; the score of z = (x - mean) / scale is scale times the score of x."""
-        return ExplicitScoreMatching(lambda z: np.asarray(self.target_score(standardizer.inverse(z))) * standardizer.scale)
+    def standardized(self, coordinates: Coordinates) -> ExplicitScoreMatching:
+        """See `Objective.standardized`."""
+
+        def target_score(z: np.ndarray) -> np.ndarray:
+            points = coordinates.inverse(z)
+            return coordinates.score_of_coordinates(points, np.asarray(self.target_score(points)))
+
+        return ExplicitScoreMatching(target_score)
 
     def terms(self, calculus: Calculus, score_fn: ScoreFn, x: Array, inputs: LossInputs) -> Array:
         """See `Objective.terms`."""

@@ -8,12 +8,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from ismcore.calculus import Calculus, ScoreFn
+from ismcore.coordinates import Coordinates
 from ismcore.errors import OptionError
 from ismcore.objectives.base import LossInputs, Objective, check_shape
 from ismcore.objectives.probes import Hutchinson, probe_products
 from ismcore.objectives.search import CurvatureSearch, is_weight
 from ismcore.ops import Array, Ops
-from ismcore.samples.checks import Standardizer
 
 __all__ = ["Divergence", "ImplicitScoreMatching"]
 
@@ -119,7 +119,7 @@ class ImplicitScoreMatching(Objective):
         # no NumPy: this is asked at every step, and torch's compiler takes NumPy's answer for one of its own
         return any(w > 0.0 for w in (weight if isinstance(weight, tuple) else (weight,)))
 
-    def inputs(self, x: np.ndarray, standardizer: Standardizer) -> LossInputs:
+    def inputs(self, x: np.ndarray, coordinates: Coordinates) -> LossInputs:
         """See `Objective.inputs`."""
         found: LossInputs = self.divergence.inputs(*x.shape) if isinstance(self.divergence, Hutchinson) else {}
         if self.penalised:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ismcore.coordinates import Coordinates
 from ismcore.errors import OptionError, SamplesError
-from ismcore.samples.checks import Standardizer, as_samples, check_spread
+from ismcore.samples.checks import as_samples, check_spread
 
 __all__ = ["advice_on_ladder", "noise_ladder"]
 
@@ -65,15 +66,15 @@ def noise_ladder(x: Any, count: int | None = None, *, units: str = "x") -> tuple
         raise OptionError(f"count must be a whole number from 2, not {count!r}")
     samples = as_samples(x)
     check_spread(samples)
-    standardizer = Standardizer.of(samples)
+    coordinates = Coordinates.standardizing(samples)
     n, d = samples.shape
     some = np.random.default_rng(0).choice(n, ROWS, replace=False, shuffle=False) if n > ROWS else slice(None)
-    largest, smallest = _distances(standardizer(samples[some]))
+    largest, smallest = _distances(coordinates(samples[some]))
     smallest = min(smallest / math.sqrt(d), largest / WIDEST_RATIO)
     unit = 1.0
     if units == "x":
-        top = float(standardizer.scale.max())
-        unit = top * float(np.sqrt(np.mean((standardizer.scale / top) ** 2)))
+        top = float(coordinates.scale.max())
+        unit = top * float(np.sqrt(np.mean((coordinates.scale / top) ** 2)))
     if count is None:
         count = 1 + math.ceil(math.log(largest / smallest) / math.log(_ratio(d)))
     return tuple(float(scale) for scale in np.geomspace(largest * unit, smallest * unit, max(2, count)))

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ismcore.calculus import Calculus, ScoreFn
+from ismcore.coordinates import Coordinates
 from ismcore.objectives.base import LossInputs, Objective
 from ismcore.objectives.probes import Hutchinson, probe_products
 from ismcore.ops import Array
-from ismcore.samples.checks import Standardizer
 
 __all__ = ["SlicedScoreMatching"]
 
@@ -56,7 +56,7 @@ class SlicedScoreMatching(Objective):
         """See `Objective.separable`; (v . psi)^2 couples the outputs."""
         return self.variance_reduced
 
-    def inputs(self, x: np.ndarray, standardizer: Standardizer) -> LossInputs:
+    def inputs(self, x: np.ndarray, coordinates: Coordinates) -> LossInputs:
         """See `Objective.inputs`."""
         return self._source().inputs(*x.shape)
 

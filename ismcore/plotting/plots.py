@@ -13,12 +13,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ismcore.coordinates import Coordinates
 from ismcore.density import density_from_score
 from ismcore.errors import DensityUnavailable, OptionError, PlottingMissing
 from ismcore.files.atomic import check_target, write_whole
 from ismcore.objectives import Objective
 from ismcore.ops import Params
-from ismcore.samples.checks import Standardizer, as_samples
+from ismcore.samples.checks import as_samples
 
 try:
     from matplotlib.axes import Axes
@@ -65,9 +66,7 @@ class Fit(Protocol):
     @property
     def objective(self) -> Objective: ...
     @property
-    def mean(self) -> np.ndarray: ...
-    @property
-    def scale(self) -> np.ndarray: ...
+    def coordinates(self) -> Coordinates: ...
     @property
     def snapshots(self) -> dict[int, Params]: ...
     @property
@@ -204,7 +203,7 @@ def plot_loss(result: Fit, *, ax: Axes | None = None, published: tuple[Sequence[
         heights.append(np.asarray(published[1]))
         ax.plot(*published, "o", color=TARGET, markersize=5, clip_on=False, zorder=3, label="published")
     ax.set_xlim(0, epochs[-1])
-    standardised = not Standardizer(result.mean, result.scale).is_identity
+    standardised = not result.coordinates.is_identity
     finish(ax, result.objective.title, "epoch", STANDARDISED_LOSS_LABEL if standardised else LOSS_LABEL, heights)
     return ax
 
@@ -311,9 +310,9 @@ def _where(result: Fit, sample: Any, grid: Any) -> tuple[np.ndarray, np.ndarray 
         return np.asarray(grid, dtype=np.float64), column
     if column is not None:
         return _axis(column), column
-    if Standardizer(result.mean, result.scale).is_identity:
+    if result.coordinates.is_identity:
         raise OptionError("say where to draw, by sample=x or grid=numpy.linspace(low, high, 400)")
-    return result.mean + np.linspace(-4.0, 4.0, 400) * result.scale, None
+    return result.coordinates.inverse(np.linspace(-4.0, 4.0, 400)[:, None])[:, 0], None
 
 
 def _axis(sample: np.ndarray) -> np.ndarray:

@@ -73,7 +73,7 @@ def users_own(model: Model) -> tuple[UserModel | None, Frame]:
     """The user's module or function inside of a model, None if the library's own is there, and how it is to be seen."""
     frame = Frame()
     if isinstance(model, Standardized):
-        frame, model = Frame(model.mean, model.scale), model.inner
+        frame, model = Frame(model.coordinates), model.inner
     if isinstance(model, Energy):
         frame, model = replace(frame, energy=True), model.net
     return (model, frame) if isinstance(model, UserModel) else (None, frame)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ismcore.backend.contract import Backend, Dtype, as_dtype
 from ismcore.backend.programs import jacobian_diagonal, score_on
+from ismcore.coordinates import Coordinates
 from ismcore.errors import ModelError
 from ismcore.models import Model, NoiseConditional, Standardized, check_params
 from ismcore.models.conditional import as_context
@@ -19,7 +20,7 @@ from ismcore.ops import Params
 from ismcore.plugins.adoption import adopted, device_for, no_model
 from ismcore.plugins.lookup import choose, load_backend
 from ismcore.problem import Loss
-from ismcore.samples.checks import Standardizer, as_samples, as_weights
+from ismcore.samples.checks import as_samples, as_weights
 from ismcore.seeds import stream
 
 __all__ = ["Evaluation", "check_model", "evaluate"]
@@ -143,7 +144,7 @@ def evaluate(
     check_language(model, engine.name)
     weight = None if sample_weight is None else as_weights(sample_weight, len(samples))
     loss = Loss(model, objective)
-    inputs = loss.inputs(samples, Standardizer.identity(samples.shape[1]), weight)
+    inputs = loss.inputs(samples, Coordinates.identity(samples.shape[1]), weight)
     inputs |= objective.draws(stream(seed, "draws", 0), *samples.shape)
     given = None if context is None else context_for(model, objective, context, len(samples))
     if given is not None:

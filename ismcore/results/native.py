@@ -30,4 +30,4 @@ def _function(engine: Backend, result: Any) -> Any:
     """The fitted score as a function of the framework's arrays, (x, *context) -> (n, d)."""
     with engine.scope():
         params = engine.asarrays(result.params)
-    return lambda x, *context: result.model.score(engine, params, x, *context)
+    return lambda x, *context: result.model.score(engine.at(x), params, x, *context)

@@ -13,17 +13,18 @@ import numpy as np
 from ismcore.backend.contract import Backend, Dtype
 from ismcore.backend.programs import energy_on, jacobian_diagonal, score_on
 from ismcore.calculus import NumpyCalculus
+from ismcore.coordinates import Coordinates
 from ismcore.density import integrate_score
 from ismcore.errors import DensityUnavailable, OptionError
 from ismcore.files import results as files
-from ismcore.models import Energy, Model
+from ismcore.models import Energy, Model, Standardized
 from ismcore.objectives import NoiseConditionalScoreMatching, Objective
 from ismcore.ops import Params
 from ismcore.plugins.lookup import load_backend
 from ismcore.plugins.registry import installed_version
 from ismcore.results.evaluate import context_for, evaluate
 from ismcore.results.native import native
-from ismcore.samples.checks import Standardizer, as_samples
+from ismcore.samples.checks import as_samples
 from ismcore.training.baseline import Baseline
 from ismcore.training.run_state import RunState, Status
 from ismcore.training.settings import Settings
@@ -54,8 +55,7 @@ class FitResult:
         device: Where.
         dtype: In which dtype.
         seed: The seed.
-        mean: Shift of each column in training, (d,), in [x].
-        scale: Scale of each column in training, (d,), in [x].
+        coordinates: Those that the model was trained in: shift, scale and transform of the samples.
         snapshots: Parameters by the number of epochs that led to them, for those asked for.
         best_epoch: The epoch whose parameters came back: that with the lowest held-out loss, or the last one.
         held_out: Number of rows, of those given or beside them, that the validation loss was computed on.
@@ -81,8 +81,7 @@ class FitResult:
     device: str
     dtype: Dtype
     seed: int
-    mean: np.ndarray
-    scale: np.ndarray
+    coordinates: Coordinates
     snapshots: dict[int, Params] = field(default_factory=dict)
     best_epoch: int = 0
     held_out: int = 0
@@ -98,7 +97,7 @@ class FitResult:
     def of(
         cls,
         settings: Settings,
-        standardizer: Standardizer,
+        coordinates: Coordinates,
         run_state: RunState,
         held_out: int,
         *,
@@ -109,9 +108,7 @@ class FitResult:
         trained = settings.model.canonical()
 
         def in_units(params: Params) -> tuple[Model, Params]:
-            if standardizer.is_identity:
-                return trained, dict(params)
-            return trained.in_units(params, standardizer.mean, standardizer.scale)
+            return (trained, dict(params)) if coordinates.is_identity else trained.in_units(params, coordinates)
 
         model, params = in_units(run_state.params)
         return cls(
@@ -125,8 +122,7 @@ class FitResult:
             device=settings.device,
             dtype=settings.dtype,
             seed=settings.seed,
-            mean=standardizer.mean,
-            scale=standardizer.scale,
+            coordinates=coordinates,
             snapshots={epoch: in_units(kept)[1] for epoch, kept in run_state.snapshots.items()},
             best_epoch=_last_epoch(run_state) if run_state.best is None else run_state.best.epoch,
             held_out=held_out,
@@ -138,7 +134,7 @@ class FitResult:
     @property
     def d(self) -> int:
         """Dimension of the samples."""
-        return len(self.mean)
+        return self.coordinates.d
 
     def score(self, x: Any, *, epoch: int | None = None, context: Any = None) -> np.ndarray:
         """Fitted score psi(x) at points x of shape (n, d) or (n,): (n, d), float64, in 1/[x].
@@ -155,24 +151,23 @@ class FitResult:
             OptionError: No snapshot was kept then; the context has another shape, is not finite, or is a noise scale that is
                 not positive.
         """
-        model, params = self._as_trained(epoch)
-        z = self._standardised(x)
-        given = self._context(context, len(z))
-        if model.portable:
-            psi = model.score(*_in_numpy(self.dtype, params, z), None if given is None else given.astype(self.dtype))
-        else:
-            psi = score_on(self._engine(), model, params, z, given)
-        return np.asarray(psi / self.scale)
+        points = as_samples(x, d=self.d)
+        return self.coordinates.score(points, self._score_at(self._standardised(points), epoch, context))
 
     def jacobian_diagonal(self, x: Any, *, context: Any = None) -> np.ndarray:
         """D psi_i / d x_i of the fitted score at points x, (n, d), float64, in 1/[x_i]^2, by the backend's differentiation.
 
         Of a conditional score at the context, see `score`. Cost: about 3 d scores.
         """
+        points, coordinates = as_samples(x, d=self.d), self.coordinates.before_matrix
         model, params = self._as_trained()
-        z = self._standardised(x)
-        diagonal = jacobian_diagonal(self._engine(), model, params, z, self._context(context, len(z)))
-        return np.asarray(diagonal / self.scale / self.scale)
+        y = as_samples(coordinates(points), dtype=self.dtype)
+        if self.coordinates.matrix is not None:
+            model = Standardized(model, self.coordinates.matrix_alone)
+        given = self._context(context, len(y))
+        diagonal = jacobian_diagonal(self._engine(), model, params, y, given)
+        psi = np.zeros_like(y) if coordinates.transform is None else score_on(self._engine(), model, params, y, given)
+        return coordinates.jacobian_diagonal(points, psi, diagonal.astype(np.float64))
 
     def divergence(self, x: Any, *, context: Any = None) -> np.ndarray:
         """Divergence of the fitted score at points x, sum_i d psi_i / d x_i, (n,), in 1/[x]^2; see `jacobian_diagonal`."""
@@ -190,7 +185,7 @@ class FitResult:
         z = self._standardised(x)
         options: dict[str, Any] = {"backend": self.backend, "device": self.device, "allow_nonsmooth": True}
         given = self._context(context, len(z))
-        objective = self.objective.standardized(Standardizer(self.mean, self.scale))
+        objective = self.objective.standardized(self.coordinates)
         return evaluate(model, params, z, objective, context=given, **options).loss
 
     def energy(self, x: Any, *, epoch: int | None = None) -> np.ndarray:
@@ -207,10 +202,13 @@ class FitResult:
         """
         model, params = self._as_trained(epoch)
         if isinstance(model, Energy):
-            z = self._standardised(x)
+            points = as_samples(x, d=self.d)
+            z = self._standardised(points)
             if model.net.portable:
-                return np.asarray(model.energy(*_in_numpy(self.dtype, params, z)), dtype=np.float64)
-            return energy_on(self._engine(), model, params, z).astype(np.float64)
+                found = np.asarray(model.energy(*_in_numpy(self.dtype, params, z)), dtype=np.float64)
+            else:
+                found = energy_on(self._engine(), model, params, z).astype(np.float64)
+            return np.asarray(self.coordinates.energy_of(NumpyCalculus(), points, found))
         if self.d != 1:
             raise DensityUnavailable(
                 f"{model!r} in d = {self.d} dimensions is a free vector field, in general the gradient of nothing, so it has "
@@ -240,9 +238,9 @@ class FitResult:
                 "ismcore.Energy(...) of such a network for an energy"
             )
             raise DensityUnavailable(f"a normalised density is for one dimension so far: {why}")
-        points = self._standardised(np.atleast_1d(np.asarray(x)))[:, 0]
-        log_p = integrate_score(lambda z: self.score(self.mean + self.scale * z, epoch=epoch)[:, 0] * self.scale[0])
-        return np.asarray(log_p(points) - np.log(self.scale[0]))
+        points = as_samples(np.atleast_1d(np.asarray(x)), d=self.d)
+        log_p = integrate_score(lambda z: self._score_at(z[:, None], epoch)[:, 0].astype(np.float64))
+        return self.coordinates.log_density(points, log_p(self._standardised(points)[:, 0]))
 
     def density(self, x: Any, *, epoch: int | None = None) -> np.ndarray:
         """The fitted density p(x), (m,), in 1/[x], normalised by the fit and not over the points; see `log_density`.
@@ -345,6 +343,15 @@ class FitResult:
 
         return plotting.plot_loss(self, ax=ax, published=published)
 
+    def _score_at(self, z: np.ndarray, epoch: int | None = None, context: Any = None) -> np.ndarray:
+        """The score of points as trained on, both (n, d), in the result's dtype."""
+        model, params = self._as_trained(epoch)
+        given = self._context(context, len(z))
+        if model.portable:
+            context = None if given is None else given.astype(self.dtype)
+            return np.asarray(model.score(*_in_numpy(self.dtype, params, z), context))
+        return score_on(self._engine(), model, params, z, given)
+
     def _at(self, epoch: int | None) -> Params:
         if epoch is None:
             return self.params
@@ -356,14 +363,14 @@ class FitResult:
         return self.snapshots[epoch]
 
     def _as_trained(self, epoch: int | None = None) -> tuple[Model, Params]:
-        """The model of the samples as trained on, z = (x - mean) / scale, and its parameters."""
+        """The model of the samples as trained on, and its parameters."""
         params = self._at(epoch)
-        identity = Standardizer(self.mean, self.scale).is_identity
-        return (self.model, params) if identity else self.model.from_units(params, self.mean, self.scale)
+        identity = self.coordinates.is_identity
+        return (self.model, params) if identity else self.model.from_units(params, self.coordinates)
 
     def _standardised(self, x: Any) -> np.ndarray:
-        """Points as trained on, z = (x - mean) / scale, (n, d), float64, which the dtype of the result can hold."""
-        return as_samples(Standardizer(self.mean, self.scale)(as_samples(x, d=self.d)), dtype=self.dtype)
+        """Points as trained on, z, (n, d), float64, which the dtype of the result can hold."""
+        return as_samples(self.coordinates(as_samples(x, d=self.d)), dtype=self.dtype)
 
     def _context(self, context: Any, n: int) -> np.ndarray | None:
         """A context for n points, (n, c), noise scales in the units of the samples as trained on; see `score`."""
@@ -371,7 +378,7 @@ class FitResult:
             return None
         given = context_for(self.model, self.objective, context, n)
         if isinstance(self.objective, NoiseConditionalScoreMatching):
-            given = given / self.objective.unit(Standardizer(self.mean, self.scale))
+            given = given / self.objective.unit(self.coordinates)
         return given
 
     def _engine(self) -> Backend:

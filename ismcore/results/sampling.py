@@ -13,7 +13,6 @@ from ismcore.objectives.base import check_positive
 from ismcore.ops import Array, Params
 from ismcore.plugins.lookup import load_backend
 from ismcore.results.result import FitResult
-from ismcore.samples.checks import Standardizer
 from ismcore.seeds import stream
 
 __all__ = ["annealed_langevin"]
@@ -63,8 +62,8 @@ def annealed_langevin(
     Cost: steps * len(noise_scales) scores at n points.
     """
     objective = result.objective
-    standardizer = Standardizer(result.mean, result.scale)
-    unit = objective.unit(standardizer) if isinstance(objective, NoiseConditionalScoreMatching) else 1.0
+    coordinates = result.coordinates
+    unit = objective.unit(coordinates) if isinstance(objective, NoiseConditionalScoreMatching) else 1.0
     scales = [float(s) for s in noise_scales]
     for value in (*scales, step_size):
         check_positive("noise scales and step_size", value)
@@ -74,10 +73,10 @@ def annealed_langevin(
         raise OptionError(f"n and steps must be whole numbers from 1, not {n!r} and {steps!r}")
 
     scales = [s / unit for s in scales]
-    limit = np.inf if standardizer.is_identity else FARTHEST * max(1.0, scales[0])
+    limit = np.inf if coordinates.is_identity else FARTHEST * max(1.0, scales[0])
     engine = load_backend(result.backend)(dtype=result.dtype, device=result.device)
     wide = {name: np.asarray(value, dtype=np.float64) for name, value in result.params.items()}
-    model, params = result.model.from_units(wide, result.mean, result.scale)
+    model, params = result.model.from_units(wide, coordinates)
     rng = stream(seed, "langevin")
 
     def drift(at: Params, z: Array, scale: Array) -> Array:
@@ -101,7 +100,7 @@ def annealed_langevin(
         found = engine.to_numpy(z).astype(np.float64)
         if not _reach(found) <= limit:
             raise _blown_up(len(scales) * steps + 1, steps + 1, s * unit, step_size)
-    return np.asarray(found * result.scale + result.mean)
+    return coordinates.inverse(found)
 
 
 def _reach(z: np.ndarray) -> float:

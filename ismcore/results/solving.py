@@ -12,6 +12,7 @@ import numpy as np
 from ismcore.backend.contract import Backend
 from ismcore.backend.programs import score_on
 from ismcore.calculus import Calculus
+from ismcore.coordinates import Coordinates
 from ismcore.errors import ModelError
 from ismcore.models import Affine, Model, Standardized
 from ismcore.models.base import refuse_context
@@ -21,7 +22,7 @@ from ismcore.plugins.adoption import adopted, device_for, sample_context
 from ismcore.plugins.lookup import choose, load_backend
 from ismcore.problem import Loss, take_rows
 from ismcore.results.evaluate import check_language, check_model
-from ismcore.samples.checks import Standardizer, as_samples, as_weights, check_spread
+from ismcore.samples.checks import as_samples, as_weights, check_spread
 from ismcore.seeds import stream
 
 __all__ = ["Solution", "solve"]
@@ -127,7 +128,7 @@ def solve(
     else:
         family = _in_scaled_parameters(engine, model, samples, objective, shapes)
     loss = Loss(family.model, objective)
-    inputs = loss.inputs(samples, Standardizer.identity(d), weight) | objective.draws(stream(seed, "draws", 0), n, d)
+    inputs = loss.inputs(samples, Coordinates.identity(d), weight) | objective.draws(stream(seed, "draws", 0), n, d)
 
     start, hessian = _quadratic(engine, loss, samples, inputs, shapes, family)
     theta, inverse = _solved(model, hessian, start, family, samples)
@@ -164,18 +165,18 @@ def _affine(x: np.ndarray, weight: np.ndarray, separable: bool) -> _Family:
     """`Affine` of z = (x - mean) / scale: u are the weight (d, d) and bias (d,) of the score of z."""
     check_spread(x[weight > 0.0])
     n, d = x.shape
-    units = Standardizer.of(x, weight)
+    units = Coordinates.standardizing(x, weight)
     shapes = Affine().shapes(d)
-    folded = [Affine().in_units(_named(unit, shapes), units.mean, units.scale)[1] for unit in np.eye(d * d + d)]
+    folded = [Affine().in_units(_named(unit, shapes), units)[1] for unit in np.eye(d * d + d)]
     output, column = np.repeat(np.arange(d), d), np.tile(np.arange(d), d)
     output, column = np.concatenate([output, np.arange(d)]), np.concatenate([column, np.full(d, d)])
 
     def by_row(theta: np.ndarray) -> tuple[Model, Params]:
         params = {name: np.broadcast_to(value, (n, *value.shape)) for name, value in _named(theta, shapes).items()}
-        return Standardized(_AffineByRow(), units.mean, units.scale), params
+        return Standardized(_AffineByRow(), units), params
 
     return _Family(
-        Standardized(Affine(), units.mean, units.scale),
+        Standardized(Affine(), units),
         np.ones(len(output)),
         output if separable else np.zeros_like(output),
         column if separable else np.arange(len(output)),

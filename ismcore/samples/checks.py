@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ismcore.errors import SamplesError
 
-__all__ = ["Standardizer", "as_groups", "as_samples", "as_weights", "check_spread"]
+__all__ = ["as_groups", "as_samples", "as_weights", "check_spread"]
 
 ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
 """A column that spreads by less than this share of its mean takes a few thousand values at most: it is rounding noise."""
@@ -182,54 +181,3 @@ def check_spread(x: np.ndarray, weight: np.ndarray | None = None) -> None:
             f"columns of the samples are constant but for the rounding of their mean: {named}{more}; drop them, or subtract "
             "what they have in common where they still have their digits"
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Standardizer:
-    """Shift and scale of each column: z = (x - mean) / scale.
-
-    Attributes:
-        mean: (d,), in units [x].
-        scale: (d,), in units [x]: the standard deviation, divided by n.
-    """
-
-    mean: np.ndarray
-    scale: np.ndarray
-
-    @classmethod
-    def of(cls, x: np.ndarray, weight: np.ndarray | None = None) -> Standardizer:
-        """The one that gives the columns of x, with row weights (n,) of sum 1, mean 0 and standard deviation 1.
-
-        Raises:
-            SamplesError: The values spread so far that their squares overflow, or so little that these underflow.
-        """
-        limits = np.finfo(np.float64)
-        with np.errstate(all="ignore"):
-            mean = np.average(x, axis=0, weights=weight)
-            scale = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weight))
-        # Below this, the squares have lost digits.
-        bad = np.flatnonzero(~np.isfinite(scale) | (scale < np.sqrt(limits.tiny / limits.eps)))
-        if len(bad):
-            raise SamplesError(
-                f"column {bad[0]} of the samples spans {x[:, bad[0]].min():g} to {x[:, bad[0]].max():g}, which is too wide "
-                "or too narrow to standardise in float64; rescale it first"
-            )
-        return cls(mean, scale)
-
-    @classmethod
-    def identity(cls, d: int) -> Standardizer:
-        """The one that changes nothing."""
-        return cls(np.zeros(d), np.ones(d))
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether it changes nothing."""
-        return bool(np.all(self.mean == 0.0) and np.all(self.scale == 1.0))
-
-    def inverse(self, z: np.ndarray) -> np.ndarray:
-        """The samples in the user's units, (n, d), in [x]."""
-        return np.asarray(z * self.scale + self.mean)
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """The standardised samples, (n, d), without a unit."""
-        return np.asarray((x - self.mean) / self.scale)

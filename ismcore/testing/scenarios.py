@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from ismcore.coordinates import Coordinates
 from ismcore.errors import PluginError
 from ismcore.models import MLP, Affine, Energy, Model, NoiseConditional, ResidualMLP
 from ismcore.objectives import (
@@ -29,7 +30,6 @@ from ismcore.optimizers.rules import SGD, Adam, Optimizer
 from ismcore.optimizers.state import TrainState
 from ismcore.plugins.lookup import registry
 from ismcore.problem import Compile, Loss, Problem
-from ismcore.samples.checks import Standardizer
 from ismcore.testing import functions, losses, oracle
 
 __all__ = [
@@ -96,9 +96,9 @@ class Scenario:
 
     def problem(self, optimizer: Optimizer, compile: Compile = "auto") -> Problem:
         """The training problem with this optimiser."""
-        standardizer = Standardizer.identity(self.x.shape[1])
+        coordinates = Coordinates.identity(self.x.shape[1])
         loss = Loss(self.model, self.objective)
-        return Problem(loss, optimizer, self.x.copy(), standardizer, row_weight=self.row_weight, compile=compile)
+        return Problem(loss, optimizer, self.x.copy(), coordinates, row_weight=self.row_weight, compile=compile)
 
     def draws(self, step: int) -> LossInputs:
         """What the objective draws for a step."""

@@ -14,12 +14,12 @@ from ismcore import analytic
 from ismcore.backend.contract import Backend
 from ismcore.backend.programs import jacobian_diagonal, score_on
 from ismcore.calculus import NumpyCalculus
+from ismcore.coordinates import Coordinates
 from ismcore.errors import SamplesError
 from ismcore.models import Model
 from ismcore.objectives import DenoisingScoreMatching, NoiseConditionalScoreMatching
 from ismcore.ops import Params
 from ismcore.problem import Problem
-from ismcore.samples.checks import Standardizer
 from ismcore.samples.normality import Departure, departure
 from ismcore.seeds import stream
 
@@ -121,6 +121,17 @@ class NormalLaw:
         covariance = (self.directions * self.variances) @ self.directions.T + np.diag(scale**2)
         return NormalLaw(self.mean, *np.linalg.eigh(covariance), self.shrinkage)
 
+    def through(self, coordinates: Coordinates) -> NormalLaw:
+        """The law of A x, with the matrix of coordinates, for x of this law."""
+        if coordinates.matrix is None:
+            return self
+        matrix = np.diag(coordinates.matrix) if coordinates.matrix.ndim == 1 else coordinates.matrix
+        root = matrix @ (self.directions * np.sqrt(self.variances))
+        variances, directions = np.linalg.eigh(root @ root.T)
+        return NormalLaw(
+            matrix @ self.mean, np.where(variances > RANK * variances[-1], variances, 0.0), directions, self.shrinkage
+        )
+
     @property
     def precisions(self) -> np.ndarray:
         """Inverse variances of the directions, (d,); 0 for one in which the law does not vary."""
@@ -194,7 +205,7 @@ def compare_with_normal(
         return None, ""
     held_out = _some(held_out)
     try:
-        units = Standardizer.of(problem.x, problem.row_weight)
+        units = Coordinates.standardizing(problem.x, problem.row_weight)
     except SamplesError:  # not standardised for training either
         return None, ""
     z = units(problem.x)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ismcore.backend.contract import Dtype, Precision
+from ismcore.coordinates import Coordinates
 from ismcore.errors import SamplesError
 from ismcore.models import Model
 from ismcore.objectives import Objective
 from ismcore.optimizers.rules import Optimizer
 from ismcore.problem import Compile, Loss, Problem
-from ismcore.samples.checks import Standardizer, as_samples
+from ismcore.samples.checks import as_samples
 from ismcore.samples.splitting import HoldOut, Split, held_out_rows
 from ismcore.training.run_state import Plan
 
@@ -119,15 +120,15 @@ class Data:
             split = held_out_rows(x, settings.validation, settings.seed, settings.holdout, **about)
         trained = np.arange(len(x)) if split is None else np.flatnonzero(split.trained)
         train_weight = share_of(weight, trained, "trained on")
-        standardizer = Standardizer.identity(x.shape[1])
+        coordinates = Coordinates.identity(x.shape[1])
         if settings.standardize:
-            standardizer = Standardizer.of(x[trained], train_weight)
+            coordinates = Coordinates.standardizing(x[trained], train_weight)
         loss = Loss(settings.model.canonical(), settings.objective)
         whole = Problem(
             loss,
             settings.optimizer,
-            as_samples(standardizer(x), dtype=settings.dtype),
-            standardizer,
+            as_samples(coordinates(x), dtype=settings.dtype),
+            coordinates,
             weight,
             settings.seed,
             settings.compile,
@@ -136,8 +137,8 @@ class Data:
             settings.plan.average_decay is not None,
         )
         if split is None and samples.validation_x is not None:
-            validation_x = as_samples(standardizer(samples.validation_x), dtype=settings.dtype)
-            validation = Problem(loss, settings.optimizer, validation_x, standardizer, seed=settings.seed)
+            validation_x = as_samples(coordinates(samples.validation_x), dtype=settings.dtype)
+            validation = Problem(loss, settings.optimizer, validation_x, coordinates, seed=settings.seed)
             return cls(whole, validation)
         if split is None:
             return cls(whole, None)

@@ -1,0 +1,421 @@
+"""The coordinates that a model is trained in, z = A (t(x) - m): shift, scale, transform and whitening as one noun.
+
+Shift and scale stay outside of a model's parameters, in float64; why is in
+docs/decisions/2026-11-27-coordinates-outside-of-parameters.md.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from ismcore.calculus import Calculus, NumpyCalculus
+from ismcore.errors import IsmWarning, OptionError, SamplesError
+from ismcore.ops import Array
+from ismcore.transforms import TRANSFORMS, Transform
+
+__all__ = ["TO_NORMAL", "Coordinates"]
+
+TO_NORMAL = 1.349
+"""The interquartile range of a normal law, in standard deviations."""
+FLAT = 1e-10
+"""Least eigenvalue of a correlation matrix, relative to the largest, that is whitened: a smaller one is the rounding of 0."""
+FAR = 1e5
+"""A mean so many scales from 0 leaves points in float32 two digits of where they lie in the samples."""
+
+
+@dataclass(frozen=True, eq=False)
+class Coordinates:
+    """Coordinates z of points x, both (n, d), and what they make of scores and densities.
+
+        z = A (t(x) - m),   t_i(x) = f((x_i - mean_i) / scale_i)
+
+    with f the identity or a transform of `ismcore.transforms`, and A diagonal or a matrix. With u = (x - mean) / scale and
+    g = A^T psi(z), a score psi of z, with Jacobian J, is in the units of x
+
+        score_i    = (f'(u_i) g_i + (log f')'(u_i)) / scale_i
+        diagonal_i = (f'(u_i)^2 (A^T J A)_ii + f'(u_i) (log f')'(u_i) g_i + (log f')''(u_i)) / scale_i^2
+        log p(x)   = log p(z) + log |det A| + sum_i [ log f'(u_i) - log scale_i ]
+
+    All is float64, but where a calculus of another dtype is passed.
+
+    Attributes:
+        mean: Shift of each column, (d,), in [x].
+        scale: Scale of each column, (d,), in [x], positive.
+        transform: Name of f, or None for the identity.
+        shift: m, (d,), without a unit; None for 0.
+        matrix: A, (d,) where it is diagonal, or (d, d), without a unit; None for the identity.
+
+    Raises:
+        OptionError: Arrays of other shapes, numbers that are not finite, a scale that is not positive, a matrix without an
+            inverse, or an unknown transform.
+
+    Example:
+        >>> z = Coordinates(np.array([1.0]), np.array([2.0]))
+        >>> z(np.array([[5.0]])), z.score(np.array([[5.0]]), np.array([[-2.0]]))
+        (array([[2.]]), array([[-1.]]))
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    transform: str | None = None
+    shift: np.ndarray | None = None
+    matrix: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        d = np.size(self.mean)
+        for name in ("mean", "scale", "shift", "matrix"):
+            array, shapes = getattr(self, name), [(d,), (d, d)] if name == "matrix" else [(d,)]
+            if array is None and name in ("shift", "matrix"):
+                continue
+            good = isinstance(array, np.ndarray) and array.dtype == np.float64 and array.shape in shapes and d > 0
+            if not (good and np.isfinite(array).all()):
+                wanted = " or ".join(map(str, shapes))
+                raise OptionError(f"{name} of coordinates must be finite, float64, of shape {wanted}, not {array!r:.80}")
+        if not (self.scale > 0.0).all():
+            raise OptionError(f"scale of coordinates must be positive, not {self.scale.min()}")
+        if self.transform is not None and self.transform not in TRANSFORMS:
+            raise OptionError(f"transform must be one of {', '.join(map(repr, TRANSFORMS))}, or None, not {self.transform!r}")
+        if self.matrix is not None and not np.isfinite(self._inverse).all():
+            raise OptionError("matrix of coordinates has no inverse")
+
+    @classmethod
+    def identity(cls, d: int) -> Coordinates:
+        """Those of the samples themselves."""
+        return cls(np.zeros(d), np.ones(d))
+
+    @classmethod
+    def standardizing(cls, x: np.ndarray, weight: np.ndarray | None = None) -> Coordinates:
+        """Those in which the columns of x, (n, d), with row weights (n,) of sum 1, have mean 0 and standard deviation 1.
+
+        Raises:
+            SamplesError: The values spread so far that their squares overflow, or so little that these underflow.
+        """
+        with np.errstate(all="ignore"):
+            mean = np.average(x, axis=0, weights=weight)
+            scale = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weight))
+        _check_range(x, mean, scale)
+        return cls(mean, scale)
+
+    @classmethod
+    def robust(cls, x: np.ndarray, weight: np.ndarray | None = None) -> Coordinates:
+        """Those by median and interquartile range / 1.349, which is the standard deviation of a normal law.
+
+        Few rows far out do not change them. A column half of whose weight, or more, is on one value has no such range, and
+        is scaled by its standard deviation.
+
+        Raises:
+            SamplesError: See `standardizing`.
+        """
+        lower, median, upper = _quantiles(x, weight, (0.25, 0.5, 0.75))
+        scale = (upper / TO_NORMAL) - (lower / TO_NORMAL)
+        flat = scale <= 0.0
+        if flat.any():
+            scale[flat] = cls.standardizing(x[:, flat], weight).scale
+        _check_range(x, median, scale)
+        return cls(median, scale)
+
+    @classmethod
+    def whitening(cls, x: np.ndarray, weight: np.ndarray | None = None) -> Coordinates:
+        """Those in which the columns of x, (n, d), with row weights (n,) of sum 1, have mean 0 and the covariance I.
+
+        A = C^-1/2, symmetric, with C the correlation matrix, which keeps z as near to the standardised columns as can be. An
+        eigenvalue of C below 1e-10 of the largest, as dependent columns leave, counts as 1e-10 of it.
+
+        Raises:
+            SamplesError: See `standardizing`.
+        """
+        return cls.standardizing(x, weight).whitened(x, weight)
+
+    def whitened(self, x: np.ndarray, weight: np.ndarray | None = None) -> Coordinates:
+        """The same mean, scale and transform, with m and A such that z has mean 0 and covariance I; see `whitening`."""
+        t = replace(self, shift=None, matrix=None)(x)
+        shift = np.average(t, axis=0, weights=weight)
+        share = np.full(len(t), 1.0 / len(t)) if weight is None else weight
+        values, vectors = np.linalg.eigh((t - shift).T @ ((t - shift) * share[:, None]))
+        roots = np.sqrt(np.maximum(values, FLAT * values.max()))
+        return replace(self, shift=shift, matrix=(vectors / roots) @ vectors.T)
+
+    def transformed(self, transform: str, x: np.ndarray, weight: np.ndarray | None = None) -> Coordinates:
+        """The same mean and scale under a transform, with m and diagonal A such that the columns of z have mean 0 and sd 1.
+
+        Raises:
+            OptionError: There is no such transform.
+        """
+        behind = replace(self, transform=transform, shift=None, matrix=None)
+        columns = Coordinates.standardizing(behind(x), weight)
+        return replace(behind, shift=columns.mean, matrix=1.0 / columns.scale)
+
+    def unshifted(self) -> Coordinates:
+        """Those that scale and never shift, so that 0 stays 0: what a half line, x > 0, and a cone keep.
+
+        Raises:
+            OptionError: Behind a transform there are none.
+        """
+        if self.transform is not None:
+            raise OptionError(f"coordinates behind {self.transform!r} cannot do without a shift")
+        return replace(self, mean=np.zeros(self.d), shift=None)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Coordinates) and self._key == other._key)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @cached_property
+    def _key(self) -> tuple[object, ...]:
+        arrays = (self.mean, self.scale, self.shift, self.matrix)
+        return self.transform, *(None if a is None else (a.shape, a.tobytes()) for a in arrays)
+
+    @property
+    def d(self) -> int:
+        """Number of columns."""
+        return len(self.mean)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether they are those of the samples themselves."""
+        return self.is_elementwise_affine and not self.mean.any() and bool(np.all(self.scale == 1.0))
+
+    @property
+    def is_elementwise_affine(self) -> bool:
+        """Whether they are z = (x - mean) / scale and nothing else."""
+        return self.transform is None and self.shift is None and self.matrix is None
+
+    @property
+    def spread(self) -> np.ndarray:
+        """How far x_i goes for a z of covariance I, as a standard deviation, (d,), in [x]; near `mean`, behind a transform."""
+        if self.matrix is None:
+            return self.scale
+        back = self._inverse
+        return np.asarray(self.scale * (np.abs(back) if back.ndim == 1 else np.sqrt(np.sum(back * back, axis=1))))
+
+    @property
+    def _f(self) -> Transform | None:
+        return None if self.transform is None else TRANSFORMS[self.transform]
+
+    @cached_property
+    def _inverse(self) -> np.ndarray:
+        """A^-1, as A is given; of NaN where there is none."""
+        if self.matrix is None:
+            return np.ones(self.d)
+        with np.errstate(all="ignore"):
+            if self.matrix.ndim == 1:
+                return np.asarray(1.0 / self.matrix)
+            try:
+                return np.asarray(np.linalg.inv(self.matrix))
+            except np.linalg.LinAlgError:
+                return np.full_like(self.matrix, np.nan)
+
+    # Points.
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """The coordinates z of points x, both (n, d)."""
+        return np.asarray(self.of(NumpyCalculus(), x))
+
+    def of(self, calculus: Calculus, x: Array) -> Array:
+        """The coordinates z of points x, both (n, d), arrays of the calculus."""
+        return self._linear(calculus, self._transformed(calculus, x))
+
+    def inverse(self, z: np.ndarray) -> np.ndarray:
+        """The points x, (n, d), in [x], of coordinates z, (n, d)."""
+        t = z if self.matrix is None else _times(z, self._inverse)
+        t = t if self.shift is None else t + self.shift
+        return np.asarray((t if self._f is None else self._f.inverse(t)) * self.scale + self.mean)
+
+    def _unit(self, calculus: Calculus, x: Array) -> Array:
+        """U = (x - mean) / scale, (n, d), in the dtype of the calculus.
+
+        A mean that this dtype cannot hold is subtracted in two parts, the nearest number and the rest: x near the mean then
+        loses no digit that it had.
+        """
+        self._check_dtype(calculus.dtype)
+        nearest = self.mean.astype(calculus.dtype).astype(np.float64)
+        rest = self.mean - nearest
+        shifted = x - calculus.asarray(nearest)
+        if rest.any():
+            shifted = shifted - calculus.asarray(rest)
+        return shifted / calculus.asarray(self.scale)
+
+    def _transformed(self, calculus: Calculus, x: Array) -> Array:
+        u = self._unit(calculus, x)
+        return u if self._f is None else self._f.forward(calculus.ops, u)
+
+    def _linear(self, calculus: Calculus, t: Array) -> Array:
+        t = t if self.shift is None else t - calculus.asarray(self.shift)
+        return t if self.matrix is None else _times(t, self.matrix, calculus)
+
+    def _check_dtype(self, dtype: str) -> None:
+        """Refuse, or warn of, points in float32 that lie where float32 has too few numbers.
+
+        Raises:
+            SamplesError: A mean, a scale or its inverse is beyond the range of the dtype.
+
+        Warns:
+            IsmWarning: A mean lies more than 1e5 scales from 0.
+        """
+        if dtype == "float64":
+            return
+        limits = np.finfo(dtype)
+        low, high = float(limits.tiny), float(limits.max)
+        bad = np.flatnonzero((np.abs(self.mean) > high) | (self.scale < max(low, 1.0 / high)) | (self.scale > 1.0 / low))
+        if len(bad):
+            raise SamplesError(
+                f"{dtype} cannot hold points of column {bad[0]}, of mean {self.mean[bad[0]]:.3g} and scale "
+                f"{self.scale[bad[0]]:.3g}, or their scores: pass float64 points, or divide the column before the fit"
+            )
+        away = np.abs(self.mean) / self.scale
+        if away.max() > FAR:
+            far = int(away.argmax())
+            text = (
+                f"points in {dtype} are too coarse: column {far} has its mean {away[far]:.2g} times its scale from 0, so that "
+                f"neighbouring numbers are {away[far] * float(limits.eps):.1g} of a scale apart; pass float64 points, or "
+                "subtract the mean before the fit"
+            )
+            warnings.warn(IsmWarning(text), stacklevel=2)
+
+    # Scores, divergences and densities.
+
+    def score(self, x: np.ndarray, psi: np.ndarray) -> np.ndarray:
+        """The score in 1/[x] at points x, given the score psi of their coordinates z, all (n, d)."""
+        return np.asarray(self.score_of(NumpyCalculus(), x, psi))
+
+    def score_of(self, calculus: Calculus, x: Array, psi: Array) -> Array:
+        """See `score`; for arrays of the calculus."""
+        g = psi if self.matrix is None else _times(psi, self.matrix.T, calculus)
+        if self._f is not None:
+            u = self._unit(calculus, x)
+            g = calculus.ops.exp(self._f.log_derivative(calculus.ops, u)) * g + self._f.slope(calculus.ops, u)
+        return g / calculus.asarray(self.scale)
+
+    def score_of_coordinates(self, x: np.ndarray, score: np.ndarray) -> np.ndarray:
+        """The score psi of the coordinates z of points x, given the score in 1/[x]: the inverse of `score`."""
+        g, calculus = score * self.scale, NumpyCalculus()
+        if self._f is not None:
+            u = self._unit(calculus, x)
+            g = (g - self._f.slope(calculus.ops, u)) / np.exp(self._f.log_derivative(calculus.ops, u))
+        return np.asarray(g if self.matrix is None else _times(g, self._inverse.T))
+
+    @property
+    def before_matrix(self) -> Coordinates:
+        """The coordinates y = t(x) - m, of which z = A y."""
+        return self if self.matrix is None else replace(self, matrix=None)
+
+    @property
+    def matrix_alone(self) -> Coordinates:
+        """The coordinates z = A y of y; see `before_matrix`."""
+        return replace(Coordinates.identity(self.d), matrix=self.matrix)
+
+    def jacobian_diagonal(self, x: np.ndarray, psi: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
+        """The Jacobian's diagonal in 1/[x]^2 at points x, given score and diagonal of y = t(x) - m, all (n, d).
+
+        Those of y, `before_matrix`, are A^T psi and the diagonal of A^T J A, which a diagonal of J does not tell.
+        """
+        if self._f is not None:
+            calculus = NumpyCalculus()
+            u = self._unit(calculus, x)
+            ops, derivative = calculus.ops, np.exp(self._f.log_derivative(calculus.ops, u))
+            slope, curvature = self._f.slope(ops, u), self._f.curvature(ops, u)
+            diagonal = derivative * derivative * diagonal + derivative * slope * psi + curvature
+        return np.asarray(diagonal / self.scale / self.scale)
+
+    def log_derivative_of(self, calculus: Calculus, x: Array) -> Array | None:
+        """Sum_i log f'(u_i) of points x, (n,), or of one: U(x) = U(z) - this. None without a transform."""
+        if self._f is None:
+            return None
+        change = self._f.log_derivative(calculus.ops, self._unit(calculus, x))
+        return calculus.ops.sum(change, axis=len(change.shape) - 1)
+
+    def energy_of(self, calculus: Calculus, x: Array, energy: Array) -> Array:
+        """The energy at points x, up to a constant, given that of their coordinates, in the shape of the latter."""
+        change = self.log_derivative_of(calculus, x)
+        return energy if change is None else energy - calculus.ops.reshape(change, tuple(energy.shape))
+
+    def log_density(self, x: np.ndarray, log_p: np.ndarray) -> np.ndarray:
+        """The log-density in 1/[x]^d at points x, given that of their coordinates, both (n,)."""
+        scale = -float(np.sum(np.log(self.scale)))
+        if self.matrix is not None:
+            scale += _log_det(self.matrix)
+        change = self.log_derivative_of(NumpyCalculus(), x)
+        return np.asarray(log_p + scale if change is None else log_p + scale + change)
+
+    # From one to another.
+
+    def relative_to(self, other: Coordinates) -> Coordinates | None:
+        """These coordinates as ones of those of the other, z = relative(z_other), where they are affine in them; else None.
+
+        z = A D B (z' - A' (c - m' + r m)), with z' = A' (t' - m') and B = A'^-1; t = (t' - c) / r, and D = 1 / r.
+        """
+        if self == other:
+            return Coordinates.identity(self.d)
+        if self.transform is None and other.transform is None:
+            c, r = (self.mean - other.mean) / other.scale, self.scale / other.scale
+        elif (self.transform, self.mean.tobytes(), self.scale.tobytes()) == (
+            other.transform,
+            other.mean.tobytes(),
+            other.scale.tobytes(),
+        ):
+            c, r = np.zeros(self.d), np.ones(self.d)
+        else:
+            return None
+        if self.is_elementwise_affine and other.is_elementwise_affine:
+            return Coordinates(c, r)
+        shift = c - (0.0 if other.shift is None else other.shift) + (0.0 if self.shift is None else r * self.shift)
+        matrix = np.diag(1.0 / r)
+        matrix = matrix @ (np.diag(other._inverse) if other._inverse.ndim == 1 else other._inverse)
+        if self.matrix is not None:
+            matrix = (np.diag(self.matrix) if self.matrix.ndim == 1 else self.matrix) @ matrix
+        if other.matrix is not None:
+            shift = _times(shift[None], other.matrix)[0]
+        return replace(Coordinates.identity(self.d), shift=shift, matrix=matrix)
+
+    def affine(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Middle x_0 (d,), scale (d,) and A^-1, (d,) or (d, d), of x = x_0 + scale (A^-1 z), without a transform.
+
+        Raises:
+            OptionError: There is a transform.
+        """
+        if self.transform is not None:
+            raise OptionError(
+                f"parameters in the samples' units are none in coordinates behind transform={self.transform!r}: start from a "
+                "fit under it, or at parameters drawn from the seed"
+            )
+        middle = self.mean if self.shift is None else self.mean + self.scale * self.shift
+        return middle, self.scale, self._inverse
+
+
+def _times(t: Array, matrix: np.ndarray, calculus: Calculus | None = None) -> Array:
+    """The product of each row of t, (n, d), with a matrix, (d, d), or one that is diagonal, (d,)."""
+    own = matrix.T if calculus is None else calculus.asarray(np.ascontiguousarray(matrix.T))
+    return t * own if matrix.ndim == 1 else t @ own
+
+
+def _log_det(matrix: np.ndarray) -> float:
+    return float(np.sum(np.log(np.abs(matrix))) if matrix.ndim == 1 else np.linalg.slogdet(matrix)[1])
+
+
+def _check_range(x: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> None:
+    limits = np.finfo(np.float64)
+    # below this, the squares have lost digits
+    bad = np.flatnonzero(~np.isfinite(scale) | ~np.isfinite(mean) | (scale < np.sqrt(limits.tiny / limits.eps)))
+    if len(bad):
+        raise SamplesError(
+            f"column {bad[0]} of the samples spans {x[:, bad[0]].min():g} to {x[:, bad[0]].max():g}, which is too wide "
+            "or too narrow to standardise in float64; rescale it first"
+        )
+
+
+def _quantiles(x: np.ndarray, weight: np.ndarray | None, levels: tuple[float, ...]) -> np.ndarray:
+    """Quantiles of each column, (k, d), by linear interpolation; with weights, at the middle of each row's step of weight."""
+    if weight is None:
+        return np.asarray(np.quantile(x, levels, axis=0))
+    found = []
+    for column in x.T:
+        order = np.argsort(column, kind="stable")
+        order = order[weight[order] > 0.0]
+        share = weight[order]
+        found.append(np.interp(levels, np.cumsum(share) - 0.5 * share, column[order]))
+    return np.stack(found, axis=1)
