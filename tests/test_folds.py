@@ -1,6 +1,7 @@
 """Fits in folds that start at the normal law: the base, the members, the stack, and what every option means with several."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -354,3 +355,29 @@ def test_weights_of_rows_are_those_of_repeated_rows() -> None:
     expected = -(x - repeated.mean(axis=0)) @ np.linalg.inv(np.cov(repeated.T, bias=True))
     assert found.model == Affine()
     np.testing.assert_allclose(found.score(x), expected, atol=1e-10)
+
+
+# ---- denoising by closed formulas
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("reduced", [True, False])
+@pytest.mark.parametrize("model", [MLP((5,)), Energy(MLP((5,))), MLP((5, 4))])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_denoising_by_closed_formulas_is_what_differentiation_finds(
+    name: str, reduced: bool, model: ismcore.models.Model, weighted: bool
+) -> None:
+    rng, d = np.random.default_rng(11), 3
+    x, base = rng.normal(size=(7, d)), base_inputs(rng, d)
+    loss = Loss(model, DenoisingScoreMatching(0.3, variance_reduced=reduced))
+    weight = rng.uniform(size=7) if weighted else None
+    inputs = {**loss.inputs(x, Coordinates.identity(d), weight), **base, "noise": rng.normal(size=(7, d))}
+    params = model.initial_params(0, d)
+    engine: Backend = load_backend(name)(dtype="float64", device="cpu")
+    with engine.scope():
+        arguments = engine.asarrays(params), engine.asarray(x), engine.asarrays(inputs)
+        value, gradient = engine.loss_and_gradient(loss)(*arguments)
+        expected, slopes = engine.value_and_grad(partial(loss.value, engine))(*arguments)
+        assert abs(float(engine.to_numpy(value)) - float(engine.to_numpy(expected))) < 1e-13 * (1.0 + abs(float(expected)))
+        for key, slope in slopes.items():
+            np.testing.assert_allclose(engine.to_numpy(gradient[key]), engine.to_numpy(slope), rtol=0, atol=1e-12)

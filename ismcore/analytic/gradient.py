@@ -1,4 +1,4 @@
-"""Loss and gradient of implicit score matching by the closed formulas: forward, cotangents, pullback, in blocks of rows."""
+"""Loss and gradient of implicit and denoising score matching by closed formulas: forward, cotangents, pullback, in blocks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ismcore.analytic.routes import PRECOMPUTED, Route, product, transposed
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.models import Affine, Combination, Model, parted
-from ismcore.objectives import ImplicitScoreMatching, LossInputs
+from ismcore.objectives import DenoisingScoreMatching, ImplicitScoreMatching, LossInputs
 from ismcore.ops import Array, Params
 from ismcore.problem import Loss, Problem
 
@@ -27,6 +27,8 @@ def supports(loss: Loss) -> bool:
         ModelError: The objective demands them, and there are none for the model.
     """
     objective = loss.objective
+    if isinstance(objective, DenoisingScoreMatching):
+        return loss.model.smooth and find_route(loss.model, 1, trace=True) is not None
     if not isinstance(objective, ImplicitScoreMatching) or objective.divergence not in ("auto", "analytic"):
         return False
     found = find_route(loss.model, 1, trace=not objective.penalised) is not None
@@ -117,22 +119,27 @@ def _total(
     gradient: bool,
 ) -> tuple[Route, Any, Params]:
     """The formula, what it precomputed, and sums over all rows: the loss and, if asked for, what `Route.pullback` gives."""
-    objective, ops = _exact(loss), calculus.ops
+    objective, ops = _closed(loss), calculus.ops
     n, d = x.shape
     weighted = "row_weight" in inputs
     route = _route(loss, n, d)
     rows = {"x": x, **({"weight": inputs["row_weight"]} if weighted else {})}
+    if isinstance(objective, DenoisingScoreMatching):
+        rows["noise"] = inputs["noise"]
     precomputed = route.precompute(ops, params)
     if "base_weight" in inputs:
-        base_second = inputs["base_diagonal"][:, None] if objective.penalised else ops.sum(inputs["base_diagonal"])
+        base_second = ops.sum(inputs["base_diagonal"]) if route.trace else inputs["base_diagonal"][:, None]
 
     def block(part: Params) -> Params:
-        points = transposed(ops, part["x"])
+        points, weight = transposed(ops, part["x"]), part["weight"] if weighted else 1.0 / n
+        target: Any = inputs
+        if isinstance(objective, DenoisingScoreMatching):
+            noise = transposed(ops, part["noise"])
+            points, target, weight = objective.moved(ops, points, noise, weight, inputs["noise_scale"])
         psi, second, residuals = route.forward(ops, params, precomputed, points)
         if "base_weight" in inputs:  # in arrays of their own: the residuals may hold the model's
             psi, second = psi + (product(inputs["base_weight"], points) + inputs["base_bias"][:, None]), second + base_second
-        weight = part["weight"] if weighted else 1.0 / n
-        value, psi_bar, second_bar = objective.cotangents(ops, psi, second, weight, inputs)
+        value, psi_bar, second_bar = objective.cotangents(ops, psi, second, weight, target)
         found: Params = {"loss": value}
         if gradient:
             found |= route.pullback(ops, residuals, psi_bar, second_bar)
@@ -141,14 +148,15 @@ def _total(
     return route, precomputed, calculus.sum_over_rows(block, rows, _block_rows(calculus, route, d))
 
 
-def _exact(loss: Loss) -> ImplicitScoreMatching:
+def _closed(loss: Loss) -> ImplicitScoreMatching | DenoisingScoreMatching:
     """The objective of a loss that `supports` accepts."""
-    assert isinstance(loss.objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
+    assert isinstance(loss.objective, ImplicitScoreMatching | DenoisingScoreMatching)  # noqa: S101  (our own bug otherwise)
     return loss.objective
 
 
 def _route(loss: Loss, n: int, d: int) -> Route:
-    route = find_route(loss.model, d, trace=not _exact(loss).penalised, n=n)
+    penalised = isinstance(loss.objective, ImplicitScoreMatching) and loss.objective.penalised
+    route = find_route(loss.model, d, trace=not penalised, n=n)
     assert route is not None  # noqa: S101
     return route
 
