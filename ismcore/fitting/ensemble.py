@@ -27,6 +27,11 @@ from ismcore.training.stopping import StopRequest
 
 __all__ = ["EnsembleRun"]
 
+FIRST_ROUND = 5
+"""All candidates run a fifth of the epochs; after that only those go on that the fit would use."""
+LEAST_SHARE = 0.2
+"""Least share of the candidates' weights with which one goes on."""
+
 
 class EnsembleRun:
     """The runs of all candidates, each of them one run of all folds, and the result that they come to."""
@@ -61,20 +66,39 @@ class EnsembleRun:
             Diverged: All candidates diverged, and that is not to be put up with.
             CallbackFailed: A callback raised.
         """
-        states = list(run_states)
-        for number, candidate in enumerate(self._settings.candidates):
-            members = self.folds.members(self._settings, candidate)
-            loss = pooled_loss(self._engine, members)
-            if number == len(states):
-                states.append(self._start(candidate, loss))
-            if not states[number].status:
-                self._train(states, number, members, loss)
-            if self._stop.status:
-                break
+        states, first = list(run_states), self._first_round
+        if first and not any(state.epoch > first for state in states):
+            self._round(states, first)
+            if not self._stop.status:
+                self._leave_behind(states)
+        self._round(states)
         result = self._result(states)
         if result.status == "diverged" and self._settings.plan.on_nonfinite != "stop":
             raise self._diverged(states, result)
         return result
+
+    @property
+    def _first_round(self) -> int:
+        """The epoch after which candidates that the fit would hardly use are left behind; 0 where there is one alone."""
+        plan = self._settings.plan
+        return plan.next_validation(plan.epochs // FIRST_ROUND - 1) if len(self._settings.candidates) > 1 else 0
+
+    def _round(self, states: list[RunState], until: int | None = None) -> None:
+        for number, candidate in enumerate(self._settings.candidates):
+            if states and self._stop.status:
+                return
+            members = self.folds.members(self._settings, candidate)
+            if number == len(states):
+                states.append(self._start(candidate, pooled_loss(self._engine, members)))
+            if not states[number].status and (until is None or states[number].epoch < until):
+                self._train(states, number, members, until)
+
+    def _leave_behind(self, states: list[RunState]) -> None:
+        """End the candidates that have less than `LEAST_SHARE` of the weight of all."""
+        weights = weighed(self._engine, self._settings, self.folds, states).stack.weights[1:]
+        for state, weight in zip(states, weights, strict=True):
+            if not state.status and weight <= LEAST_SHARE * weights.sum():
+                state.status = "early_stopped"
 
     def _start(self, candidate: Candidate, loss: Any) -> RunState:
         """All members at the normal law, which is the best so far."""
@@ -91,7 +115,7 @@ class EnsembleRun:
             run_state.best = Best(0, value, first)
         return run_state
 
-    def _train(self, states: list[RunState], number: int, members: list[Member], loss: Any) -> None:
+    def _train(self, states: list[RunState], number: int, members: list[Member], until: int | None) -> None:
         if self._save is not None:
             self._save.others = [*states[:number], *states[number + 1 :]]
             self._save.candidate = number
@@ -100,11 +124,12 @@ class EnsembleRun:
             lead_problem(members),
             self._settings.plan,
             states[number],
-            validation_loss=loss,
+            validation_loss=pooled_loss(self._engine, members),
             listeners=self._followers,
             stop=self._stop,
             save=self._save,
             prepare=lambda backend, state: MemberSession(backend, members, state),
+            until=until,
         )
         try:
             train(self._engine, loop)

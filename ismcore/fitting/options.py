@@ -33,6 +33,8 @@ VALIDATIONS = 100
 """The validation loss is computed about so often in a run."""
 FOLDS, MOST_IN_FOLDS = 5, 10_000
 """Folds of a fit from the normal law on, and the most rows that are dealt into them; of more a share is held out once."""
+FULL_LENGTH = 1000
+"""Folds of more rows n take the root of this over n of the epochs."""
 LOOKS = 30
 """About so often the pooled loss of folds is computed, beside the early looks."""
 DENOISING = 0.2
@@ -89,8 +91,8 @@ RECIPES: dict[RecipeName, Recipe] = {
     "folds": Recipe(
         model=lambda d: MLP(),
         objective=_bounded_objective,
-        optimizer=Adam(1e-2),
-        epochs=200,
+        optimizer=Adam(2e-2),
+        epochs=300,
         schedule=Schedule("cosine"),
         standardize=True,
         validation=0.2,
@@ -181,9 +183,9 @@ def settings_of(
     optimizer = recipe.optimizer if request.optimizer is None else request.optimizer
     _check_choices(request, optimizer)
     ensemble = _ensemble(request, recipe, loss, optimizer, samples)
-    candidates = _candidates(request, loss) if ensemble else ()
+    candidates = _candidates(request, loss, samples.x.shape[1]) if ensemble else ()
     validation = 0.0 if samples.validation_x is not None else _validation(request.validation, recipe, len(samples.x))
-    epochs = as_epochs(recipe.epochs if request.epochs is None else request.epochs)
+    epochs = as_epochs(_epochs(recipe, ensemble, len(samples.x)) if request.epochs is None else request.epochs)
     plan = Plan(
         epochs=epochs,
         schedule=recipe.schedule if request.schedule is None else as_schedule(request.schedule, epochs),
@@ -258,12 +260,20 @@ def _against_folds(request: Request, loss: Loss, optimizer: Any, samples: Sample
     return ""
 
 
-def _candidates(request: Request, loss: Loss) -> tuple[Candidate, ...]:
+def _epochs(recipe: Recipe, ensemble: int, n: int) -> int:
+    """Epochs of a recipe; of folds fewer with more rows, whose batches are more in an epoch."""
+    return round(recipe.epochs * min(1.0, (FULL_LENGTH / n) ** 0.5)) if ensemble > 1 else recipe.epochs
+
+
+def _candidates(request: Request, loss: Loss, d: int) -> tuple[Candidate, ...]:
     """What a fit in folds is tried with: the model that was named, or a network and an energy; and denoising."""
     if request.model is not None:
         return (Candidate("model", loss.model, loss.objective),)
     net = MLP(output_bias=False)
-    found = [Candidate("network", net, loss.objective), Candidate("energy", Energy(net), loss.objective)]
+    network = Candidate("network", net, loss.objective)
+    if d == 1:  # where every score is the gradient of an energy
+        return (network,)
+    found = [network, Candidate("energy", Energy(net), loss.objective)]
     if request.objective is None:
         found.append(Candidate("denoising network", net, DenoisingScoreMatching(DENOISING)))
     return tuple(found)
@@ -282,7 +292,7 @@ def _validation(validation: Any, recipe: Recipe, n: int) -> float:
 
 def _patience(patience: Any, recipe: Recipe, epochs: int) -> int:
     if patience is None:
-        return max(recipe.patience, epochs // 5) if recipe.patience else 0
+        return max(recipe.patience, epochs // (10 if recipe.floor else 5)) if recipe.patience else 0
     if isinstance(patience, bool) or not isinstance(patience, int | np.integer) or patience < 0:
         raise OptionError(f"patience must be a whole number of epochs, 0 for no end of it, not {patience!r}")
     return int(patience)

@@ -135,11 +135,10 @@ def _at(state: RunState, epoch: int) -> Params:
 
 
 def _status(states: Sequence[RunState]) -> Status:
-    """How the whole fit ended: as its last candidate, if that was cut short; else as any that did not diverge."""
+    """How the whole fit ended: as a candidate that was cut short; else as the first that did not diverge."""
     found: list[Status] = [state.status or "interrupted" for state in states]
-    if found[-1] in ("interrupted", "timed_out"):
-        return found[-1]
-    return next(status for status in found if status != "diverged" or set(found) == {"diverged"})
+    cut: list[Status] = [status for status in found if status in ("interrupted", "timed_out")]
+    return next(status for status in cut + found if status != "diverged" or set(found) == {"diverged"})
 
 
 def _linear(score: Params, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -68,6 +68,7 @@ class Loop:
         stop: Ends the run when it says so.
         save: Writes checkpoints.
         prepare: Makes the session that takes the steps; the backend's own for the problem if None.
+        until: An epoch with a validation, after which the run pauses: it has no status then, and another loop goes on with it.
 
     Raises:
         CheckpointMismatch: The state is not the one after the steps in its history.
@@ -84,6 +85,7 @@ class Loop:
         stop: StopRequest | None = None,
         save: Saver | None = None,
         prepare: Prepare | None = None,
+        until: int | None = None,
     ) -> None:
         entered = run_state.epoch * problem.batches + len(run_state.open_losses)
         if not run_state.status and run_state.state.step != entered:  # the loop counts on it to come to an end
@@ -91,7 +93,7 @@ class Loop:
         self.problem, self.plan, self.run_state = problem, plan, run_state
         self._validation_loss, self._listeners, self._save = validation_loss, listeners, save
         self.stop = stop or StopRequest()
-        self._prepare = prepare
+        self._prepare, self._until = prepare, until
         self._start = time.monotonic()
         self._epoch_at_start = run_state.epoch
         self._run = secrets.token_hex(6)
@@ -101,6 +103,11 @@ class Loop:
     def session(self, backend: Backend, state: TrainState) -> Session:
         """A session that goes on from the state; inside of the backend's scope."""
         return backend.prepare(self.problem, state) if self._prepare is None else self._prepare(backend, state)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the run has come to where it is to pause, or to its end."""
+        return bool(self.run_state.status) or (self._until is not None and self.run_state.epoch >= self._until)
 
     def begin(self) -> None:
         """Keep the start where it is asked for, and say that the run begins."""
@@ -282,7 +289,7 @@ def train(backend: Backend, loop: Loop) -> RunState:
             session = _prepared(backend, loop)
             run_state.timings["prepare"] += time.monotonic() - start
         length, limit = 1, _chunk_limit(loop.problem)
-        while not run_state.status:
+        while not loop.paused:
             start = time.monotonic()
             count = min(length, limit, loop.steps_to_boundary())
             if not _take(backend, loop, session, count):
@@ -292,7 +299,8 @@ def train(backend: Backend, loop: Loop) -> RunState:
             if not run_state.status:
                 loop.finish_chunk()
             length = _next_length(count, seconds)
-        loop.notify("end")
+        if run_state.status:
+            loop.notify("end")
     except Exception as error:
         loop.close(error)
         raise
