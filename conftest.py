@@ -34,6 +34,13 @@ class Page(Document):
 pytest_collect_file = Sybil([PythonCodeBlockParser(), SkipParser()], patterns=["*.md"], document_types={".md": Page}).pytest()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Examples of pages are slow tests: whole fits, each after those above it."""
+    for item in items:
+        if item.path.suffix == ".md":
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def _names_in_docstring_examples(doctest_namespace):  # noqa: ANN001, ANN202
     import ismcore

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -17,7 +18,11 @@ from ismcore.errors import IsmWarning, OptionError, SamplesError
 from ismcore.ops import Array
 from ismcore.transforms import TRANSFORMS, Transform
 
-__all__ = ["TO_NORMAL", "Coordinates"]
+__all__ = ["SCALINGS", "TO_NORMAL", "Coordinates", "Standardize", "check_options"]
+
+Standardize = bool | Literal["robust", "whiten"]
+"""How columns are shifted and scaled: by mean and standard deviation, not at all, or as the name says."""
+SCALINGS = ("robust", "whiten")
 
 TO_NORMAL = 1.349
 """The interquartile range of a normal law, in standard deviations."""
@@ -77,8 +82,7 @@ class Coordinates:
                 raise OptionError(f"{name} of coordinates must be finite, float64, of shape {wanted}, not {array!r:.80}")
         if not (self.scale > 0.0).all():
             raise OptionError(f"scale of coordinates must be positive, not {self.scale.min()}")
-        if self.transform is not None and self.transform not in TRANSFORMS:
-            raise OptionError(f"transform must be one of {', '.join(map(repr, TRANSFORMS))}, or None, not {self.transform!r}")
+        check_options(True, self.transform)
         if self.matrix is not None and not np.isfinite(self._inverse).all():
             raise OptionError("matrix of coordinates has no inverse")
 
@@ -86,6 +90,30 @@ class Coordinates:
     def identity(cls, d: int) -> Coordinates:
         """Those of the samples themselves."""
         return cls(np.zeros(d), np.ones(d))
+
+    @classmethod
+    def by(
+        cls, standardize: Standardize, transform: str | None, x: np.ndarray, weight: np.ndarray | None = None
+    ) -> Coordinates:
+        """Those that `ismcore.fit` trains in on samples x, (n, d), with row weights (n,) of sum 1, by the names of its options.
+
+        Behind a transform mean and scale are always robust, as it is there for rows far out; what comes behind it is then
+        standardised, or whitened. With `standardize=False` x is transformed as it is.
+
+        Raises:
+            SamplesError: See `standardizing`.
+            OptionError: There is no such transform.
+        """
+        check_options(standardize, transform)
+        if not standardize:
+            return replace(cls.identity(x.shape[1]), transform=transform)
+        if transform is None:
+            return {"whiten": cls.whitening, "robust": cls.robust}.get(str(standardize), cls.standardizing)(x, weight)
+        behind = replace(cls.robust(x, weight), transform=transform)
+        if standardize == "whiten":
+            return behind.whitened(x, weight)
+        columns = cls.standardizing(behind(x), weight)
+        return replace(behind, shift=columns.mean, matrix=1.0 / columns.scale)
 
     @classmethod
     def standardizing(cls, x: np.ndarray, weight: np.ndarray | None = None) -> Coordinates:
@@ -138,16 +166,6 @@ class Coordinates:
         values, vectors = np.linalg.eigh((t - shift).T @ ((t - shift) * share[:, None]))
         roots = np.sqrt(np.maximum(values, FLAT * values.max()))
         return replace(self, shift=shift, matrix=(vectors / roots) @ vectors.T)
-
-    def transformed(self, transform: str, x: np.ndarray, weight: np.ndarray | None = None) -> Coordinates:
-        """The same mean and scale under a transform, with m and diagonal A such that the columns of z have mean 0 and sd 1.
-
-        Raises:
-            OptionError: There is no such transform.
-        """
-        behind = replace(self, transform=transform, shift=None, matrix=None)
-        columns = Coordinates.standardizing(behind(x), weight)
-        return replace(behind, shift=columns.mean, matrix=1.0 / columns.scale)
 
     def unshifted(self) -> Coordinates:
         """Those that scale and never shift, so that 0 stays 0: what a half line, x > 0, and a cone keep.
@@ -419,3 +437,15 @@ def _quantiles(x: np.ndarray, weight: np.ndarray | None, levels: tuple[float, ..
         share = weight[order]
         found.append(np.interp(levels, np.cumsum(share) - 0.5 * share, column[order]))
     return np.stack(found, axis=1)
+
+
+def check_options(standardize: object, transform: object) -> None:
+    """Refuse names that are none of `Coordinates.by`.
+
+    Raises:
+        OptionError: See above; the message lists those that there are.
+    """
+    if not isinstance(standardize, bool | np.bool_) and standardize not in SCALINGS:
+        raise OptionError(f"standardize must be True, False, {' or '.join(map(repr, SCALINGS))}, not {standardize!r}")
+    if transform is not None and transform not in TRANSFORMS:
+        raise OptionError(f"transform must be None or {' or '.join(map(repr, TRANSFORMS))}, not {transform!r}")

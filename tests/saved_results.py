@@ -1,4 +1,4 @@
-"""Results as they were when files of schema 1 were first written: what those in `tests/data/schema-1` must give for ever.
+"""Results as they were when files of a schema were first written: what those in `tests/data/schema-*` must give for ever.
 
 `python tests/saved_results.py FOLDER` writes them anew. That is for a new schema, in a folder of its own: the files that are
 there stay as they are, whatever changes in the library.
@@ -15,7 +15,7 @@ from ismcore.files.results import save
 from ismcore.models import Standardized
 from ismcore.results.result import FitResult
 
-FOLDER = Path(__file__).parent / "data" / "schema-1"
+DATA = Path(__file__).parent / "data"
 D = 3
 
 
@@ -83,12 +83,28 @@ RESULTS = {
     "own": result(OWN, "float64"),
 }
 """One result of each model and objective, by the name of its file."""
+UNITS = {"mean": np.array([0.1, -20.0, 3e5]), "scale": np.array([1.0, 2.0, 1e-3])}
+BEHIND_ASINH = Coordinates(**UNITS, transform="asinh", shift=np.array([0.5, 0.0, -0.25]), matrix=np.array([0.5, 1.0, 2.0]))
+WHITENED = Coordinates(**UNITS, shift=np.zeros(3), matrix=np.array([[1.0, 0.5, 0.0], [0.5, 2.0, 0.0], [0.0, 0.25, 0.5]]))
+SINCE_SCHEMA_2 = {
+    name: result(
+        Standardized(ismcore.MLP((3,), "tanh"), coordinates),
+        "float32",
+        coordinates=coordinates,
+        feature_names=("a", "b", "ü, 数"),
+        run_id="0123456789abcdef0123456789abcdef",
+    )
+    for name, coordinates in {"asinh": BEHIND_ASINH, "whitened": WHITENED}.items()
+}
+FILES = {(1, name): expected for name, expected in RESULTS.items()}
+FILES |= {(2, name): expected for name, expected in (RESULTS | SINCE_SCHEMA_2).items()}
+"""What every file holds, by its schema and its name."""
 
 
-def path(name, folder=FOLDER):
-    return Path(folder) / f"result-{name}.safetensors"
+def path(name, schema=1):
+    return DATA / f"schema-{schema}" / f"result-{name}.safetensors"
 
 
 if __name__ == "__main__":
-    for name in RESULTS:
-        save(RESULTS[name], path(name, sys.argv[1]))
+    for name, each in (RESULTS | SINCE_SCHEMA_2).items():
+        save(each, Path(sys.argv[1]) / f"result-{name}.safetensors")

@@ -182,6 +182,7 @@ def test_a_native_jax_model_is_differentiable(kind):
     np.testing.assert_allclose(np.einsum("nii->n", jacobian), result.divergence(X), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_training_in_place_is_asked_for():
     net = network("torch").model
     result = fit(net)
@@ -224,6 +225,7 @@ def test_nothing_of_the_callers_torch_module_changes():
     assert not torch.equal(trained[0].weight, net[0].weight.double())
 
 
+@pytest.mark.slow
 def test_flax_pairs_come_back_as_pairs_and_modules_bound():
     module = Linen((6, 3))
     variables = module.init(jax.random.key(1), jnp.zeros((1, 3)))
@@ -249,6 +251,7 @@ def test_flax_pairs_come_back_as_pairs_and_modules_bound():
             np.testing.assert_allclose(native(x), result.score(X), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_constants_of_a_flax_module_stay_and_come_back():
     module = nn.Sequential([nn.Dense(6), nn.BatchNorm(use_running_average=True), nn.tanh, nn.Dense(3)])
     variables = module.init(jax.random.key(1), jnp.zeros((1, 3)))
@@ -269,6 +272,7 @@ def test_a_score_module_of_torch_has_our_names_for_our_models_and_its_own_for_ad
     assert isinstance(fit(ismcore.MLP((4,)), backend="torch").native(), torch.nn.Module)
 
 
+@pytest.mark.slow
 def test_a_score_function_of_jax_is_a_pytree_of_its_parameters():
     for model in (MLP, network("equinox").model):
         result = fit(model, backend="jax")
@@ -318,6 +322,7 @@ def batched(params, x):
 TREE = {"layers": Pair(Layer(np.ones((4, 3)), np.arange(4.0)), [np.linspace(-1, 1, 12).reshape(4, 3)]), "scale": [2.0]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_a_tree_of_parameters_comes_back_as_it_was(backend):
     result = fit(ismcore.ScoreFunction(batched, TREE, backend=backend), backend=backend)
@@ -355,6 +360,7 @@ def test_equal_jax_networks_share_their_programs(kind):
     assert first != wider
 
 
+@pytest.mark.slow
 def test_a_second_fit_of_a_network_traces_nothing_anew():
     traces = []
 

@@ -42,6 +42,7 @@ def pytest_of_the_suite(tmp_path, *words):
     return done, json.loads(file.read_text()) if file.exists() and file.stat().st_size else None
 
 
+@pytest.mark.slow
 def test_smallest_cells_run_and_become_a_report(tmp_path, capfd):
     words = ["--backend=autograd", "--smallest", "--part=reference", "--part=n", "--part=kit", "--part=memory"]
     done, found = pytest_of_the_suite(tmp_path, *words)
@@ -65,6 +66,7 @@ def test_smallest_cells_run_and_become_a_report(tmp_path, capfd):
     assert (tmp_path / "again" / "speed.md").read_text() == page
 
 
+@pytest.mark.slow
 def test_the_cells_of_a_gpu_are_found_and_without_one_said_to_have_no_device(tmp_path):
     done, found = pytest_of_the_suite(tmp_path, "--device=cuda", "--backend=torch", "--smallest", "--part=reference")
     if torch.cuda.is_available():

@@ -213,7 +213,7 @@ def test_inspect_says_what_a_file_needs_and_knows_other_kinds(capsys):
     Path("other").write_bytes(pack("checkpoint", {"step": 3, "note": None, "rates": []}, {"a": np.zeros(2)}))
     code, out, _ = run(capsys, "inspect", "other")
     assert code == 0
-    assert out.splitlines()[1] == "holds            a checkpoint, in schema ismcore/1"
+    assert out.splitlines()[1] == "holds            a checkpoint, in schema ismcore/2"
     assert out.splitlines()[3:] == [f"{n:<16} {v}" for n, v in (("note", "none"), ("rates", "none"), ("step", 3))] + [
         "array            a, float64 (2,)"
     ]
@@ -241,7 +241,7 @@ def test_columns_are_those_asked_for(capsys, words, kept):
     assert code == 0
     table = np.loadtxt(WINE, delimiter=",")
     # Some rows are held out; no two columns are as close as this.
-    np.testing.assert_allclose(ismcore.load("r").mean, table[:, kept].mean(axis=0), rtol=0.05)
+    np.testing.assert_allclose(ismcore.load("r").coordinates.mean, table[:, kept].mean(axis=0), rtol=0.05)
     assert json.loads(out)["d"] == len(kept)
 
 
@@ -252,7 +252,7 @@ def put_results():
     good.save("good")
     RESULTS["own"].save("own")
     Path("altered").write_bytes(Path("good").read_bytes().replace(b"autograd", b"autogard"))
-    tensors = {"coordinates.mean": np.zeros(1), "coordinates.scale": np.ones(1)}
+    tensors = {"standardize.mean": np.zeros(1), "standardize.scale": np.ones(1)}
     Path("forged").write_bytes(pack("result", {"status": "completed"}, tensors))
 
 

@@ -174,6 +174,7 @@ def test_mapped_over_parameters_each_is_as_alone(name):
                 assert_close(fw, {key: g[k] for key, g in gradients.items()}, gradient)
 
 
+@pytest.mark.slow
 def test_jitted_equals_eager():
     with jax.enable_x64(True):
         p = JAX.arrays(PARAMS)

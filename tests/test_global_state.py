@@ -71,6 +71,7 @@ def test_importing_changes_nothing():
     assert json.loads(run(STATE.format(framework="", work="import ismcore; ismcore.backends()"))) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_fitting_changes_nothing(backend, dtype):
     work = f"""

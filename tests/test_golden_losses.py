@@ -76,7 +76,7 @@ FEW = [case for case in CASES if case.raw["id"][:3] not in ("s1_", "s5_") or "de
 @pytest.mark.parametrize(
     ("name", "case"),
     [
-        pytest.param(name, case, marks=pytest.mark.slow if name == "jax" and number % 4 else ())
+        pytest.param(name, case, marks=pytest.mark.slow if name == "jax" and number % 12 else ())
         for name in FRAMEWORKS
         for number, case in enumerate(FEW if name == "jax" else CASES)
     ],

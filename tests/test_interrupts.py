@@ -56,6 +56,7 @@ print(json.dumps(seen))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("autograd", 12), ("torch", 3), ("jax", 3)])
 def test_ctrl_c_at_random_moments_gives_a_usable_result_and_a_checkpoint(name, count, tmp_path):
     delays = [random.Random(count + k).uniform(0.0, 0.4) for k in range(count)]  # noqa: S311
@@ -74,6 +75,7 @@ def test_ctrl_c_at_random_moments_gives_a_usable_result_and_a_checkpoint(name, c
             assert seen == {"status": "interrupted", "last": "end", "usable": True, "stored": True, "restored": True}
 
 
+@pytest.mark.slow
 def test_a_timeout_at_random_moments_gives_a_usable_result_and_a_checkpoint(tmp_path):
     for number in range(8):
         timeout = random.Random(number).uniform(1e-6, 0.3)  # noqa: S311

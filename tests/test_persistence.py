@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import pytest
 import safetensors.numpy
-from saved_results import FOLDER, RESULTS
+from saved_results import DATA, FILES
 from saved_results import OWN as OWN_SAVED
 from saved_results import path as golden
 
@@ -170,7 +170,7 @@ def test_any_safetensors_reader_finds_the_parameters_under_their_names(tmp_path)
     assert list(metadata) == ["ismcore"]
     content = json.loads(metadata["ismcore"])
     assert json.dumps(content, sort_keys=True, separators=(",", ":")) == metadata["ismcore"]
-    assert (content["schema"], content["kind"]) == ("ismcore/1", "result")
+    assert (content["schema"], content["kind"]) == ("ismcore/2", "result")
 
 
 def test_numbers_of_numpy_are_stored_as_numbers(tmp_path):
@@ -459,6 +459,14 @@ def put(path, value):
     return change
 
 
+def put_matrix(matrix):
+    def change(content, tensors):
+        content["coordinates"]["matrix"] = {"$tensor": "coordinates.matrix"}
+        tensors["coordinates.matrix"] = matrix
+
+    return change
+
+
 def nested(depth):
     spec = {"$type": "Affine"}
     for _ in range(depth):
@@ -504,6 +512,20 @@ def nested(depth):
         (lambda content, tensors: tensors.update({"snapshots.x.layers.0.bias": np.zeros(4)}), "snapshot after 'x' epochs"),
         (lambda content, tensors: tensors.update({"coordinates.scale": np.zeros(3)}), "must be positive"),
         (lambda content, tensors: tensors.update({"coordinates.mean": np.zeros((3, 1))}), "mean of coordinates must be"),
+        (lambda content, tensors: tensors.update({"coordinates.mean": np.full(3, np.nan)}), "mean of coordinates must be"),
+        (lambda content, tensors: tensors.update({"coordinates.mean": np.zeros(3, "float32")}), "mean of coordinates must be"),
+        (put("coordinates", None), "'standardize.mean' is missing"),
+        (put("coordinates", {"$type": "Affine"}), "its coordinates are"),
+        (put("coordinates/transform", "exec"), "transform must be None or 'asinh'"),
+        (put("coordinates/transform", []), "Coordinates cannot be"),
+        (put("coordinates/shift", [0.0, 0.0, 0.0]), "shift of coordinates must be"),
+        (put_matrix(np.ones((2, 2))), "matrix of coordinates must be"),
+        (put_matrix(np.ones((3, 3))), "matrix of coordinates has no inverse"),
+        (put("run_id", "$(reboot)"), "run_id must be 32 hexadecimal digits"),
+        (put("run_id", 5), "run_id = '5'"),
+        (put("feature_names", ["a", "b"]), "feature_names must be 3 strings"),
+        (put("feature_names", ["a", "b", 3]), "feature_names must be 3 strings"),
+        (put("feature_names", "abc"), "feature_names must be 3 strings"),
     ],
 )
 def test_a_forged_content_is_refused(tmp_path, monkeypatch, change, words):
@@ -534,7 +556,7 @@ def test_a_newer_schema_is_refused_with_both_versions(tmp_path, monkeypatch):
     with monkeypatch.context() as later:
         later.setattr("ismcore.files.tensorfile.SCHEMA", 12)
         save(made(), tmp_path / "fit")
-    with pytest.raises(FileInvalid, match=r"ismcore/12.*up to ismcore/1: update"):
+    with pytest.raises(FileInvalid, match=r"ismcore/12.*up to ismcore/2: update"):
         load(tmp_path / "fit")
 
 
@@ -631,10 +653,10 @@ def test_an_energy_of_one_s_own_comes_back_with_the_model(tmp_path):
 # Files that older versions wrote.
 
 
-@pytest.mark.parametrize("name", RESULTS)
-def test_a_file_of_schema_1_gives_for_ever_what_was_saved(name):
-    expected = RESULTS[name]
-    found = load(golden(name), model=OWN_SAVED if name == "own" else None)
+@pytest.mark.parametrize(("schema", "name"), FILES)
+def test_a_file_of_any_schema_gives_for_ever_what_was_saved(schema, name):
+    expected = FILES[schema, name]
+    found = load(golden(name, schema), model=OWN_SAVED if name == "own" else None)
     assert_same(replace(found, objective=None), replace(expected, objective=None))
     assert repr(found.objective) == repr(expected.objective)
     assert repr(found.model) == repr(expected.model)
@@ -644,4 +666,4 @@ def test_a_file_of_schema_1_gives_for_ever_what_was_saved(name):
 
 
 def test_every_file_that_was_ever_written_is_tested():
-    assert {path.name for path in FOLDER.glob("result-*")} == {golden(name).name for name in RESULTS}
+    assert set(DATA.glob("schema-*/result-*")) == {golden(name, schema) for schema, name in FILES}

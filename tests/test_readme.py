@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 EXAMPLE = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
@@ -22,6 +23,7 @@ def assert_is_shown(printed):
     np.testing.assert_allclose(numbers(printed), numbers(SHOWN), atol=0.1 + 1e-9)
 
 
+@pytest.mark.slow
 def test_the_example_prints_what_the_readme_shows_on_every_backend(backend, monkeypatch):
     monkeypatch.setenv("ISMCORE_BACKEND", backend)
     out = io.StringIO()
@@ -30,6 +32,7 @@ def test_the_example_prints_what_the_readme_shows_on_every_backend(backend, monk
     assert_is_shown(out.getvalue())
 
 
+@pytest.mark.slow
 def test_the_example_runs_with_what_the_default_install_brings():
     absent = "import sys; sys.modules.update(dict.fromkeys(('jax', 'optax', 'torch', 'scipy', 'sklearn', 'tqdm')))\n"
     command = [sys.executable, "-W", "error", "-c", absent + EXAMPLE]

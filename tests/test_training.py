@@ -278,8 +278,8 @@ def test_a_row_twice_is_a_row_of_twice_the_weight(backend):
     doubled = fitted(backend, X[rows], **options)
     weighted = fitted(backend, sample_weight=np.bincount(rows), **options)
     np.testing.assert_allclose(weighted.history["loss"], doubled.history["loss"], rtol=0, atol=1e-10)
-    np.testing.assert_allclose(weighted.mean, doubled.mean, rtol=1e-13)
-    np.testing.assert_allclose(weighted.scale, doubled.scale, rtol=1e-13)
+    np.testing.assert_allclose(weighted.coordinates.mean, doubled.coordinates.mean, rtol=1e-13)
+    np.testing.assert_allclose(weighted.coordinates.scale, doubled.coordinates.scale, rtol=1e-13)
     for name, value in doubled.params.items():
         np.testing.assert_allclose(weighted.params[name], value, rtol=0, atol=1e-9)
 

@@ -30,6 +30,7 @@ from ismcore.optimizers.schedules import SHAPES
 from ismcore.results.result import FitResult
 from ismcore.samples.tables import read_samples
 from ismcore.training.events import STOP, FitEvent, Listener
+from ismcore.transforms import TRANSFORMS
 
 __all__ = ["INTERRUPTED", "TERMINATED", "Terminated", "add_fit", "add_resume"]
 
@@ -38,7 +39,7 @@ INTERRUPTED, TERMINATED = 130, 143
 DEFAULTS = {name: parameter.default for name, parameter in signature(fit).parameters.items()}
 """What `fit` does unless it is told otherwise."""
 
-AS_GIVEN = "recipe backend epochs batch_size schedule validation patience seed dtype device checkpoint".split()
+AS_GIVEN = "recipe backend epochs batch_size schedule transform validation patience seed dtype device checkpoint".split()
 """Options that `fit` takes by the same name."""
 
 
@@ -66,6 +67,7 @@ def add_fit(add_command: AddCommand) -> None:
     about_dtype = "of parameters and computation (default: %(default)s)"
     add("--dtype", choices=DTYPES, default=DEFAULTS["dtype"], help=about_dtype)
     add("--no-standardize", action="store_true", help="train on the samples as they are, not shifted and scaled by column")
+    add("--transform", choices=sorted(TRANSFORMS), help="train behind it: asinh for heavy tails")
     add("--checkpoint", type=Path, metavar="FILE", help="write the run there on the way, for 'ismcore resume'")
     _add_run(parser)
 

@@ -29,6 +29,7 @@ from ismcore.files.encoding import Decoder, adopted_for, construct, encode, put
 from ismcore.models import Standardized, check_params
 from ismcore.ops import Params
 from ismcore.training.baseline import Baseline
+from ismcore.training.settings import check_names
 
 __all__ = ["load", "save"]
 
@@ -134,5 +135,6 @@ def _check_arrays(result: Any) -> None:
         raise FileInvalid("its history lacks epochs or losses, or does not have one of each an epoch")
     if not isinstance(result.baseline, Baseline | None):
         raise FileInvalid(f"its baseline is {str(result.baseline)[:80]!r}")
+    check_names(result.run_id, result.feature_names, result.d)
     if result.dtype not in ("float32", "float64"):
         raise FileInvalid(f"its dtype is {result.dtype!r}, neither 'float32' nor 'float64'")

@@ -2,7 +2,7 @@
 
 The key `ismcore` holds canonical JSON (sorted keys, no white space, so that equal content gives equal bytes):
 
-    {"content": {...}, "kind": "result", "schema": "ismcore/1", "sha256": "..."}
+    {"content": {...}, "kind": "result", "schema": "ismcore/2", "sha256": "..."}
 
 safetensors checks the layout of a file, but not its content: a flipped bit in a tensor loads silently, and so do repeated
 keys and odd names. Hence the checksum, which is over name, dtype, shape and bytes of all tensors and all other metadata.
@@ -27,8 +27,9 @@ from ismcore.ops import Params
 
 __all__ = ["SCHEMA", "Contents", "pack", "read", "read_any"]
 
-SCHEMA = 1
-"""Version of the format. A reader takes all versions up to its own."""
+SCHEMA = 2
+"""Version of the format. A reader takes all versions up to its own. Schema 1 had the mean and scale of the columns alone, as
+`standardize.mean` and `standardize.scale`, for coordinates, no names of columns and no run id."""
 
 DTYPES = {"BOOL": "|b1", "I32": "<i4", "I64": "<i8", "U64": "<u8", "F32": "<f4", "F64": "<f8"}
 """The dtypes that a file can hold, by safetensors' names."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ismcore.backend.contract import Precision, as_dtype
+from ismcore.coordinates import Standardize
 from ismcore.errors import CheckpointMismatch, Diverged, OptionError
 from ismcore.files.checkpoints import Checkpoint, Stored, as_checkpoint, read_checkpoint
 from ismcore.fitting.ensemble import EnsembleRun
@@ -55,7 +56,8 @@ def fit(
     dtype: object = "float32",
     device: object = "auto",
     initial_params: FitResult | Mapping[str, Any] | None = None,
-    standardize: bool | None = None,
+    standardize: Standardize | None = None,
+    transform: str | None = None,
     validation: Any = None,
     patience: int | None = None,
     restarts: int = 1,
@@ -105,8 +107,13 @@ def fit(
         initial_params: Where to start: a result, whose fitted score then is where the fit starts, whatever the samples are
             shifted and scaled by; or parameters by name, of `model`, which takes x in the samples' units, as `result.model`
             does for `result.params`; drawn from the seed if None.
-        standardize: Shift and scale each column to mean 0 and standard deviation 1 for training. Objective, history and
-            curvature weight then refer to the standardised samples; scores that come back do not.
+        standardize: Shift and scale for training: True, each column to mean 0 and standard deviation 1; "robust", by median
+            and interquartile range / 1.349; "whiten", to the covariance I; False, not at all. By default True, and "robust"
+            where a few rows set a standard deviation (`ismcore.diagnose` finds heavy tails). Objective, history, held-out
+            loss and curvature weight refer to the coordinates z that come of it; scores that come back do not.
+        transform: Name of an elementwise transform f to train behind, z = A (f((x - median) / (IQR / 1.349)) - m), with m and
+            A as `standardize` says: "asinh", for tails that no unit fits. Samples, `validation=` and everything that comes
+            back stay in the units of x. See docs/training.md.
         validation: Share of the rows to hold out, in (0, 1), or of their weight; 0 or False for none; or validation samples,
             (m, d). Identical rows and near-copies are never parted. Of rows that depend on their neighbours in the order given
             short blocks are held out, with gaps beside them; see `ismcore.diagnose`.

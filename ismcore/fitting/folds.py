@@ -69,21 +69,27 @@ class Folds:
             SamplesError: The rows left to train on, or those held out, cannot be used.
         """
         x, weight = samples.x, samples.weight
-        coordinates, law = _coordinates(settings, x, weight)
+        columns = Coordinates.by(settings.standardize, settings.transform, x, weight)
+        law = NormalLaw.of(columns(x), weight)
+        coordinates = _whitened(settings, columns, law)
         z = judges = as_samples(coordinates(x), dtype=settings.dtype)
         if samples.validation_x is not None:
             judges = as_samples(coordinates(samples.validation_x), dtype=settings.dtype)
             every, shares = np.arange(len(judges)), np.full(len(judges), 1.0 / len(judges))
             whole = np.full(len(z), 1.0 / len(z)) if weight is None else weight
-            own = law.through(coordinates)
+            own = _through(law, columns, coordinates)
             return cls(z, coordinates, weight, judges, own, (Fold(whole, every, shares, 1.0, own),))
         splits = [split for split in _splits(settings, samples) if split.held_out.any()]
         sizes = np.array([split.held_out.sum() if weight is None else weight[split.held_out].sum() for split in splits])
-        columns = coordinates.before_matrix(x)
-        shares = sizes / sizes.sum()
-        parts = [_fold(columns, weight, split, float(s), coordinates) for split, s in zip(splits, shares, strict=True)]
+        parts = []
+        for split, share in zip(splits, sizes / sizes.sum(), strict=True):
+            trained, held = np.flatnonzero(split.trained), np.flatnonzero(split.held_out)
+            shares, whole = _shares(weight, trained, "trained on"), np.zeros(len(z))
+            whole[trained] = shares
+            own = _through(NormalLaw.of(columns(x[trained]), shares), columns, coordinates)
+            parts.append(Fold(whole, held, _shares(weight, held, "held out"), float(share), own))
         clusters = dependent_rows(x, settings.holdout, samples.groups)
-        return cls(z, coordinates, weight, judges, law.through(coordinates), tuple(parts), clusters)
+        return cls(z, coordinates, weight, judges, _through(law, columns, coordinates), tuple(parts), clusters)
 
     def members(self, settings: Settings, candidate: Candidate) -> list[Member]:
         """A candidate's member for each fold: the same problem on all rows, with weights of its own."""
@@ -131,26 +137,25 @@ def _splits(settings: Settings, samples: Samples) -> Sequence[Split]:
     return fold_rows(x, 1.0 / count, count, settings.seed, settings.holdout, **about)
 
 
-def _coordinates(settings: Settings, x: np.ndarray, weight: np.ndarray | None) -> tuple[Coordinates, NormalLaw]:
-    """Coordinates to train in, and the normal law of all rows in those before the matrix, which it is the root of.
+def _whitened(settings: Settings, columns: Coordinates, law: NormalLaw) -> Coordinates:
+    """Standardised columns times the root of their normal law's precision; other coordinates as they are.
 
-    The law is whitened and not the rows: with few rows it is shrunk, towards the standardised columns. A curvature penalty is
-    one of the columns' own directions, so that they stay.
+    The law is whitened and not the rows: with few rows it is shrunk, towards independent columns. A curvature penalty is one of
+    the columns' own directions, so that these stay.
     """
-    if not settings.standardize:
-        return Coordinates.identity(x.shape[1]), NormalLaw.of(x, weight)
-    columns = Coordinates.standardizing(x, weight)
-    law = NormalLaw.of(columns(x), weight)
-    if x.shape[1] == 1 or getattr(settings.objective, "penalised", False):
-        return columns, law
+    penalised = getattr(settings.objective, "penalised", False)
+    if columns.d == 1 or settings.standardize is not True or settings.transform is not None or penalised:
+        return columns
     roots = np.sqrt(np.maximum(law.variances, FLAT * law.variances.max()))
-    return replace(columns, matrix=(law.directions / roots) @ law.directions.T), law
+    return replace(columns, matrix=(law.directions / roots) @ law.directions.T)
 
 
-def _fold(columns: np.ndarray, weight: np.ndarray | None, split: Split, share: float, coordinates: Coordinates) -> Fold:
-    trained, held = np.flatnonzero(split.trained), np.flatnonzero(split.held_out)
-    own, whole = share_of(weight, trained, "trained on"), np.zeros(len(columns))
-    whole[trained] = 1.0 / len(trained) if own is None else own
-    judging = share_of(weight, held, "held out")
-    judging = np.full(len(held), 1.0 / len(held)) if judging is None else judging
-    return Fold(whole, held, judging, share, NormalLaw.of(columns[trained], own).through(coordinates))
+def _shares(weight: np.ndarray | None, rows: np.ndarray, what: str) -> np.ndarray:
+    found = share_of(weight, rows, what)
+    return np.full(len(rows), 1.0 / len(rows)) if found is None else found
+
+
+def _through(law: NormalLaw, columns: Coordinates, coordinates: Coordinates) -> NormalLaw:
+    """A law of the columns in the coordinates that are trained in."""
+    matrix = coordinates.matrix
+    return law if coordinates is columns or matrix is None else law.through(matrix)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeGuard
+from uuid import uuid4
 
 import numpy as np
 
 from ismcore.backend.contract import Backend, Precision
+from ismcore.coordinates import Coordinates, Standardize
 from ismcore.errors import OptionError
 from ismcore.fitting.selection import StartingPoint
 from ismcore.models import MLP, Energy, Model, Standardized
@@ -134,6 +136,7 @@ class Request:
     device: object
     initial_params: Any
     standardize: Any
+    transform: Any
     validation: Any
     patience: Any
     restarts: Any
@@ -207,7 +210,11 @@ def settings_of(
         device=engine.device,
         precision=engine.precision,
         compile=request.compile,
-        standardize=recipe.standardize if request.standardize is None else bool(request.standardize),
+        standardize=_standardize(request.standardize, recipe, diagnosis),
+        transform=request.transform,
+        coordinates=_kept_coordinates(request, samples.x.shape[1]),
+        run_id=uuid4().hex,
+        feature_names=_feature_names(request.x),
         validation=validation,
         holdout=diagnosis.holdout if samples.groups is None else HoldOut("groups", by_weight=diagnosis.effective is not None),
         batch_size=_batch_size(request.batch_size, recipe, round(len(samples.x) * (1.0 - (0.0 if ensemble else validation)))),
@@ -215,6 +222,30 @@ def settings_of(
         ensemble=ensemble,
         candidates=candidates,
     )
+
+
+def _standardize(standardize: Any, recipe: Recipe, diagnosis: Diagnosis) -> Standardize:
+    """How to shift and scale: as asked for; else as the recipe has it, robustly where a few rows set the standard deviation."""
+    if standardize is None:
+        return "robust" if recipe.standardize and diagnosis.tails else recipe.standardize
+    found: Standardize = bool(standardize) if isinstance(standardize, np.bool_ | int) else standardize
+    return found
+
+
+def _kept_coordinates(request: Request, d: int) -> Coordinates | None:
+    """The coordinates of the result to start from, where its parameters mean the same in no others."""
+    start = request.initial_params
+    if not isinstance(start, FitResult) or start.d != d or start.coordinates.transform != request.transform:
+        return None
+    tied = request.transform is not None or (users_own(start.model)[0] is not None and request.standardize is not False)
+    return start.coordinates if tied else None
+
+
+def _feature_names(x: Any) -> tuple[str, ...] | None:
+    """The names of a table's columns, where all of them are text."""
+    columns = getattr(x, "columns", None)
+    names = tuple(columns) if isinstance(columns, Iterable) else ()
+    return tuple(map(str, names)) if names and all(isinstance(name, str) for name in names) else None
 
 
 def _recipe(request: Request) -> Recipe:

@@ -12,7 +12,7 @@ from ismcore.backend.contract import Backend
 from ismcore.coordinates import Coordinates
 from ismcore.errors import SamplesError
 from ismcore.fitting.folds import Folds, base_of
-from ismcore.fitting.run import held_out_by
+from ismcore.fitting.run import held_out_by, scaled_by
 from ismcore.fitting.stacking import LEAST_GAIN, OutOfFold, Stack, mean_and_error, stacked
 from ismcore.models import Affine, Combination, Model, joined, parted
 from ismcore.ops import Params
@@ -119,12 +119,13 @@ def warnings_of(settings: Settings, samples: Samples, diagnosis: Diagnosis, fold
         curvature_weight=settings.objective.least_curvature_weight,
         held_out=len(found.weight),
         held_out_by=held_out_by(settings, samples),
+        scaled_by=scaled_by(folds.coordinates, settings),
     )
     said += settings.objective.advice(folds.z, folds.coordinates, settings.dtype)
     baseline = _baseline(folds, found)
     if baseline is None:
         return said
-    columns = folds.coordinates.before_matrix(samples.x)
+    columns = Coordinates.by(settings.standardize, settings.transform, samples.x, samples.weight)(samples.x)
     compared = in_words(baseline, departure(columns, NormalLaw.of(columns, folds.weight).whitened(columns), folds.weight))
     return (*said, compared) if compared else said
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from ismcore.backend.contract import Backend
+from ismcore.coordinates import Coordinates
 from ismcore.errors import CallbackFailed, Diverged
 from ismcore.files.checkpoints import Checkpoint, CheckpointWriter
 from ismcore.results.result import FitResult, versions
@@ -23,7 +24,7 @@ from ismcore.training.run_state import RunState
 from ismcore.training.settings import Data, Samples, Settings
 from ismcore.training.stopping import StopRequest
 
-__all__ = ["Run", "best_of", "held_out_by"]
+__all__ = ["Run", "best_of", "held_out_by", "scaled_by"]
 
 
 class Run:
@@ -123,6 +124,7 @@ class Run:
             held_out=self.data.held_out_rows or None,
             validation=validation if len(validation) else None,
             held_out_by=self._held_out_by,
+            scaled_by=scaled_by(self.data.problem.coordinates, self._settings),
         )
         said += self._settings.objective.advice(self.data.problem.x, self.data.problem.coordinates, self._settings.dtype)
         baseline, compared = compare_with_normal(self._engine, self.data.problem, self.data.held_out, run_state.params)
@@ -141,6 +143,15 @@ def held_out_by(settings: Settings, samples: Samples) -> str:
         "near-copies": "rows near each other were therefore held out together",
         "groups": "the rows of a group are held out together, as groups= says",
     }.get(settings.holdout.by, "")
+
+
+def scaled_by(coordinates: Coordinates, settings: Settings) -> str:
+    """How columns are scaled where tails are heavy, in words; "" by their standard deviations, or not."""
+    if coordinates.transform is not None:
+        return f"transform={coordinates.transform!r} was applied, around the median, in units of the interquartile range"
+    if settings.standardize == "robust":
+        return 'the columns were scaled by their interquartile range; transform="asinh" would draw in the tails too'
+    return ""
 
 
 def best_of(results: list[FitResult]) -> FitResult:

@@ -69,6 +69,9 @@ class FitResult:
         warnings: What a reader of the result should know, in words.
         timings: Seconds: "prepare", "run", "total".
         versions: Versions of Python, ismcore, NumPy and the framework.
+        feature_names: Names of the columns, (d,), where the samples were a table that has them.
+        run_id: 32 hexadecimal digits, drawn once a fit, not from the seed; those of its checkpoints, and of what `resume` makes
+            of them.
     """
 
     params: Params
@@ -92,6 +95,8 @@ class FitResult:
     warnings: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    feature_names: tuple[str, ...] | None = None
+    run_id: str = ""
 
     @classmethod
     def of(
@@ -129,6 +134,8 @@ class FitResult:
             warnings=settings.warnings + run_state.warnings,
             timings={**run_state.timings, **timings},
             versions=dict(versions),
+            feature_names=settings.feature_names,
+            run_id=settings.run_id,
         )
 
     @property

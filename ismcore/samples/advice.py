@@ -21,6 +21,7 @@ def warnings_for(
     held_out: int | None = None,
     validation: Sequence[float] | np.ndarray | None = None,
     held_out_by: str = "",
+    scaled_by: str = "",
 ) -> tuple[str, ...]:
     """Warnings in words about a fit to the samples x, for `FitResult.warnings`.
 
@@ -32,6 +33,7 @@ def warnings_for(
         held_out: Rows of the validation part, if there is one.
         validation: Held-out losses in the order of the epochs, (k,), if there are any.
         held_out_by: How rows are held out, in words.
+        scaled_by: How columns are scaled because of heavy tails, in words.
 
     Returns:
         One or two sentences each: what was seen, what it does to the fit, what to do.
@@ -41,7 +43,7 @@ def warnings_for(
         ()
     """
     seen = diagnosis_of(np.asarray(x, dtype=np.float64)) if diagnosis is None else diagnosis
-    found = [str(finding) for finding in seen.findings_for(curvature_weight, held_out_by)]
+    found = [str(finding) for finding in seen.findings_for(curvature_weight, held_out_by, scaled_by)]
     found.append(_about_rows(seen, parameters, held_out))
     found.append("" if validation is None else _about_validation(np.asarray(validation, dtype=np.float64), curvature_weight))
     return tuple(text for text in found if text)

@@ -115,12 +115,13 @@ class Diagnosis:
         """All that was found, as it stands before a fit."""
         return self.findings_for()
 
-    def findings_for(self, curvature_weight: float = 0.0, held_out: str = "") -> tuple[Finding, ...]:
+    def findings_for(self, curvature_weight: float = 0.0, held_out: str = "", scaled: str = "") -> tuple[Finding, ...]:
         """All that was found, with the cures that a fit has applied already told as applied.
 
         Args:
             curvature_weight: That of the fit's objective.
             held_out: How the fit holds rows out, in words.
+            scaled: How the fit scales columns because of heavy tails, in words.
         """
         cure = findings.bounding(self.has_atoms, curvature_weight)
         found: list[Finding] = []
@@ -142,7 +143,7 @@ class Diagnosis:
         if self.edges:
             found.append(findings.about_edges(self.edges))
         if self.tails:
-            found.append(findings.about_tails(self.tails))
+            found.append(findings.about_tails(self.tails, scaled))
         if self.effective is not None:
             found.append(findings.about_weights(self.effective, self.n))
         if self.n < self.d:

@@ -152,13 +152,13 @@ def about_edges(edges: Sequence[Edge]) -> Finding:
     )
 
 
-def about_tails(tails: Sequence[Tail]) -> Finding:
+def about_tails(tails: Sequence[Tail], scaled: str) -> Finding:
     return Finding(
         "heavy tails",
         "columns have such heavy tails that a few rows set the standard deviation",
         _listed([f"column {t.column}: {t.deviation:.3g}, and {t.quartiles:.3g} by the quartiles" for t in tails], 6),
         "in this unit the other rows have hardly any spread, and their score is not learned",
-        "fit z = numpy.arcsinh((x - median) / interquartile range): the score of x is z' psi(z) + z'' / z'",
+        scaled or 'fit(transform="asinh") trains behind asinh((x - median) / (interquartile range / 1.349))',
     )
 
 

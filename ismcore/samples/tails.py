@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ismcore.coordinates import TO_NORMAL
+
 __all__ = ["Tail", "tails"]
 
-TO_NORMAL = 1.349
-"""The interquartile range of a normal law, in standard deviations."""
 TIMES = 6.0
 """A standard deviation so many times what the quartiles tell is none to scale by; mixtures of width 1 : 20 come to 5.3."""
 ROWS = 10_000

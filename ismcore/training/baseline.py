@@ -121,16 +121,12 @@ class NormalLaw:
         covariance = (self.directions * self.variances) @ self.directions.T + np.diag(scale**2)
         return NormalLaw(self.mean, *np.linalg.eigh(covariance), self.shrinkage)
 
-    def through(self, coordinates: Coordinates) -> NormalLaw:
-        """The law of A x, with the matrix of coordinates, for x of this law."""
-        if coordinates.matrix is None:
-            return self
-        matrix = np.diag(coordinates.matrix) if coordinates.matrix.ndim == 1 else coordinates.matrix
+    def through(self, matrix: np.ndarray) -> NormalLaw:
+        """The law of A x, with A a matrix (d, d), for x of this law."""
         root = matrix @ (self.directions * np.sqrt(self.variances))
         variances, directions = np.linalg.eigh(root @ root.T)
-        return NormalLaw(
-            matrix @ self.mean, np.where(variances > RANK * variances[-1], variances, 0.0), directions, self.shrinkage
-        )
+        variances = np.where(variances > RANK * variances[-1], variances, 0.0)
+        return NormalLaw(matrix @ self.mean, variances, directions, self.shrinkage)
 
     @property
     def precisions(self) -> np.ndarray:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
 from ismcore.backend.contract import Dtype, Precision
-from ismcore.coordinates import Coordinates
-from ismcore.errors import SamplesError
+from ismcore.coordinates import Coordinates, Standardize, check_options
+from ismcore.errors import OptionError, SamplesError
 from ismcore.models import Model
 from ismcore.objectives import Objective
 from ismcore.optimizers.rules import Optimizer
@@ -18,7 +19,7 @@ from ismcore.samples.checks import as_samples
 from ismcore.samples.splitting import HoldOut, Split, held_out_rows
 from ismcore.training.run_state import Plan
 
-__all__ = ["Candidate", "Data", "Samples", "Settings", "share_of"]
+__all__ = ["Candidate", "Data", "Samples", "Settings", "check_names", "share_of"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class Settings:
     Attributes:
         validation: Share of the rows that is held out; 0 where none is, or where the caller gave validation samples.
         holdout: How rows are held out.
+        run_id: 32 hexadecimal digits, drawn once a fit and kept by `resume`; "" in files of schema 1.
+        feature_names: Names of the columns, where the samples have them.
+        coordinates: Those to train in, where a start brings its own; None for those that `standardize` and `transform` say.
         warnings: What was noticed before training, in words.
         ensemble: Folds, from 1, of a fit that starts at the normal law; 0 for a fit of one network that starts at random.
         candidates: What such a fit is made of.
@@ -61,7 +65,7 @@ class Settings:
     device: str
     precision: Precision
     compile: Compile
-    standardize: bool
+    standardize: Standardize
     validation: float
     holdout: HoldOut
     batch_size: int | None
@@ -69,6 +73,16 @@ class Settings:
     warnings: tuple[str, ...] = ()
     ensemble: int = 0
     candidates: tuple[Candidate, ...] = ()
+    transform: str | None = None
+    coordinates: Coordinates | None = None
+    run_id: str = ""
+    feature_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_options(self.standardize, self.transform)
+        if not isinstance(self.coordinates, Coordinates | None):
+            raise OptionError(f"coordinates must be Coordinates, not {self.coordinates!r:.80}")
+        check_names(self.run_id, self.feature_names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,13 +100,28 @@ class Samples:
         return {name: "" if array is None else _hash(array) for name, array in given.items()}
 
 
+def check_names(run_id: object, feature_names: object, d: int | None = None) -> None:
+    """Refuse a run id that is none, and names of columns that are no strings, or not as many as the d columns.
+
+    Raises:
+        OptionError: See above.
+    """
+    if not isinstance(run_id, str) or not re.fullmatch(r"[0-9a-f]{32}|", run_id):
+        raise OptionError(f"run_id must be 32 hexadecimal digits, not {run_id!r:.80}")
+    names = feature_names if isinstance(feature_names, tuple) else (None,)
+    bad = not all(isinstance(name, str) for name in names) or (d is not None and len(names) != d)
+    if feature_names is not None and bad:
+        count = "strings" if d is None else f"{d} strings"
+        raise OptionError(f"feature_names must be {count}, one a column, not {feature_names!r:.80}")
+
+
 def _hash(array: np.ndarray) -> str:
     return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """The samples, split and standardised.
+    """The samples, split and in the coordinates to train in.
 
     Attributes:
         problem: What is trained on.
@@ -120,9 +149,9 @@ class Data:
             split = held_out_rows(x, settings.validation, settings.seed, settings.holdout, **about)
         trained = np.arange(len(x)) if split is None else np.flatnonzero(split.trained)
         train_weight = share_of(weight, trained, "trained on")
-        coordinates = Coordinates.identity(x.shape[1])
-        if settings.standardize:
-            coordinates = Coordinates.standardizing(x[trained], train_weight)
+        coordinates = settings.coordinates
+        if coordinates is None:
+            coordinates = Coordinates.by(settings.standardize, settings.transform, x[trained], train_weight)
         loss = Loss(settings.model.canonical(), settings.objective)
         whole = Problem(
             loss,
