@@ -28,7 +28,7 @@ def bent(n: int, seed: int = 0) -> np.ndarray:
 
 
 def fit(x: np.ndarray, **options: object) -> ismcore.FitResult:
-    given = {"recipe": "folds", "backend": "autograd", "dtype": "float64", "epochs": 24, "progress": False, **options}
+    given = {"backend": "autograd", "dtype": "float64", "epochs": 24, "progress": False, **options}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ismcore.IsmWarning)
         return ismcore.fit(x, **given)
@@ -312,7 +312,7 @@ def test_validation_samples_judge_members_that_are_trained_on_all_rows() -> None
 
 
 def test_a_model_that_is_named_is_what_is_learned_beside_the_normal_law() -> None:
-    found = fit(bent(150), model=MLP((16, 16)), ensemble=3, recipe="single", epochs=60)
+    found = fit(bent(150), model=MLP((16, 16)), ensemble=3, epochs=60)
     assert [c["name"] for c in found.candidates] == ["normal law", "model"]
     assert isinstance(found.model, ismcore.models.Standardized)
     assert found.model.inner == Combination((Affine(), *3 * (MLP((16, 16)),)))

@@ -39,7 +39,9 @@ INTERRUPTED, TERMINATED = 130, 143
 DEFAULTS = {name: parameter.default for name, parameter in signature(fit).parameters.items()}
 """What `fit` does unless it is told otherwise."""
 
-AS_GIVEN = "recipe backend epochs batch_size schedule transform validation patience seed dtype device checkpoint".split()
+AS_GIVEN = (
+    "recipe ensemble backend epochs batch_size schedule transform validation patience seed dtype device checkpoint".split()
+)
 """Options that `fit` takes by the same name."""
 
 
@@ -53,6 +55,7 @@ def add_fit(add_command: AddCommand) -> None:
     add = parser.add_argument
     about_recipe = "what the options that are not given stand for (default: %(default)s)"
     add("--recipe", choices=sorted(RECIPES), default=DEFAULTS["recipe"], help=about_recipe)
+    add("--ensemble", type=int, metavar="K", help="folds of a fit that starts at the normal law in closed form")
     add("--backend", default=DEFAULTS["backend"], help="a name that 'ismcore backends' shows, or 'auto' (default: %(default)s)")
     add("--model-hidden", type=_widths, metavar="LIST", help="widths of the hidden layers, such as 64,64")
     add("--activation", choices=sorted(ACTIVATIONS), help="of the hidden layers")
@@ -250,6 +253,7 @@ def _summary(x: np.ndarray, result: FitResult, out: Path) -> dict[str, Any]:
         "best_validation_loss": float(np.nanmin(validation)) if np.isfinite(validation).any() else None,
         "seconds": float(result.timings["total"]),
         "status": result.status,
+        "notes": list(result.notes),
         "warnings": list(result.warnings),
         "file": str(out),
     }
@@ -265,6 +269,7 @@ def _in_words(summary: dict[str, Any]) -> str:
         f"loss     {loss}{summary['epochs']} epochs, {summary['seconds']:.1f} s",
         *([] if best is None else [f"held out {best:.6g} by {summary['held_out']} rows, after {summary['best_epoch']} epochs"]),
         f"status   {summary['status'].replace('_', ' ')}",
+        *(f"note     {text}" for text in summary["notes"]),
         f"file     {summary['file']}",
     ]
     return "\n".join(lines) + "\n"

@@ -30,7 +30,7 @@ from ismcore.training.settings import Candidate, Samples, Settings
 
 __all__ = ["RECIPES", "Recipe", "RecipeName", "Request", "as_epochs", "as_timeout", "check_run", "loss_of", "settings_of"]
 
-RecipeName = Literal["default", "single", "reference", "folds"]
+RecipeName = Literal["default", "single", "reference"]
 VALIDATIONS = 100
 """The validation loss is computed about so often in a run."""
 FOLDS, MOST_IN_FOLDS = 5, 10_000
@@ -78,7 +78,7 @@ def _bounded_objective(diagnosis: Diagnosis) -> Objective:
 
 
 RECIPES: dict[RecipeName, Recipe] = {
-    "default": Recipe(
+    "single": Recipe(
         model=lambda d: MLP(),
         objective=_bounded_objective,
         optimizer=Adam(1e-2),
@@ -90,7 +90,7 @@ RECIPES: dict[RecipeName, Recipe] = {
         average_decay=0.999,
         full_batch_up_to=256,
     ),
-    "folds": Recipe(
+    "default": Recipe(
         model=lambda d: MLP(),
         objective=_bounded_objective,
         optimizer=Adam(2e-2),
@@ -114,7 +114,6 @@ RECIPES: dict[RecipeName, Recipe] = {
         patience=0,
     ),
 }
-RECIPES["single"] = RECIPES["default"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,15 +185,19 @@ def settings_of(
     optimizer = recipe.optimizer if request.optimizer is None else request.optimizer
     _check_choices(request, optimizer)
     ensemble = _ensemble(request, recipe, loss, optimizer, samples)
-    candidates = _candidates(request, loss, samples.x.shape[1]) if ensemble else ()
+    if recipe.floor and ensemble < 2:  # one network is trained as one network ever was
+        recipe = _recipe(replace(request, recipe="single"))
+        optimizer = recipe.optimizer if request.optimizer is None else request.optimizer
+    candidates = _candidates(request, loss, ensemble, samples.x.shape[1])
     validation = 0.0 if samples.validation_x is not None else _validation(request.validation, recipe, len(samples.x))
+    judged = bool(validation or ensemble or samples.validation_x is not None)
     epochs = as_epochs(_epochs(recipe, ensemble, len(samples.x)) if request.epochs is None else request.epochs)
     plan = Plan(
         epochs=epochs,
         schedule=recipe.schedule if request.schedule is None else as_schedule(request.schedule, epochs),
         average_decay=_share("average_decay", request.average_decay, recipe.average_decay),
         on_nonfinite=request.on_nonfinite,
-        patience=_patience(request.patience, recipe, epochs) if validation or samples.validation_x is not None else 0,
+        patience=_patience(request.patience, recipe, epochs) if judged else 0,
         judge_every=max(1, epochs // (LOOKS if ensemble else VALIDATIONS)),
         snapshot_epochs=_snapshot_epochs(request.snapshots, epochs),
     )
@@ -215,7 +218,7 @@ def settings_of(
         coordinates=_kept_coordinates(request, samples.x.shape[1]),
         run_id=uuid4().hex,
         feature_names=_feature_names(request.x),
-        validation=validation,
+        validation=recipe.validation if ensemble == 1 and not validation and samples.validation_x is None else validation,
         holdout=diagnosis.holdout if samples.groups is None else HoldOut("groups", by_weight=diagnosis.effective is not None),
         batch_size=_batch_size(request.batch_size, recipe, round(len(samples.x) * (1.0 - (0.0 if ensemble else validation)))),
         clip_norm=_positive("clip_norm", recipe.clip_norm if request.clip_norm is None else request.clip_norm),
@@ -267,7 +270,9 @@ def _ensemble(request: Request, recipe: Recipe, loss: Loss, optimizer: Any, samp
         return FOLDS if request.validation is None and n <= MOST_IN_FOLDS else 1
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 1 <= count <= n:
         raise OptionError(f"ensemble must be a number of folds, from 1 to the {n} rows, not {count!r}")
-    if count > 1 and request.validation is not None:
+    if not recipe.floor:
+        against = f"recipe={request.recipe!r} is of one network"
+    elif count > 1 and request.validation is not None:
         against = "every fold holds out a part of its own, and validation= another one: leave one of the two away"
     if against:
         raise OptionError(f"ensemble={count} cannot be: {against}")
@@ -296,13 +301,19 @@ def _epochs(recipe: Recipe, ensemble: int, n: int) -> int:
     return round(recipe.epochs * min(1.0, (FULL_LENGTH / n) ** 0.5)) if ensemble > 1 else recipe.epochs
 
 
-def _candidates(request: Request, loss: Loss, d: int) -> tuple[Candidate, ...]:
-    """What a fit in folds is tried with: the model that was named, or a network and an energy; and denoising."""
+def _candidates(request: Request, loss: Loss, ensemble: int, d: int) -> tuple[Candidate, ...]:
+    """What a fit in folds is tried with: the model that was named; or a network, an energy, and a network by denoising.
+
+    It is the network alone in one dimension, where every score is the gradient of an energy, and with one fold, which is for
+    many rows.
+    """
+    if not ensemble:
+        return ()
     if request.model is not None:
         return (Candidate("model", loss.model, loss.objective),)
     net = MLP(output_bias=False)
     network = Candidate("network", net, loss.objective)
-    if d == 1:  # where every score is the gradient of an energy
+    if d == 1 or ensemble == 1:
         return (network,)
     found = [network, Candidate("energy", Energy(net), loss.objective)]
     if request.objective is None:
