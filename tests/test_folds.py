@@ -236,14 +236,14 @@ def test_equal_seeds_give_equal_bits_and_others_do_not() -> None:
 # ---- options with several members
 
 
-@pytest.mark.parametrize(("stop_in", "epoch"), [(0, 1), (2, 1), (3, 4)])
+@pytest.mark.parametrize(("stop_in", "epoch"), [(0, 1), (2, 1), (2, 3)])
 def test_a_run_that_stopped_goes_on_to_the_same_bits(stop_in: int, epoch: int, tmp_path) -> None:
     x, seen = bent(300), []
 
     def stop(event: ismcore.FitEvent) -> object:
         if event.kind == "start":
             seen.append(event.run)
-        return ismcore.STOP if len(seen) == stop_in + 1 and event.epoch >= epoch else None
+        return ismcore.STOP if len(seen) > stop_in and event.epoch >= epoch else None
 
     whole = fit(x, epochs=8, batch_size=64)
     first = fit(x, epochs=8, batch_size=64, callbacks=[stop], checkpoint=tmp_path / "run")
@@ -381,3 +381,41 @@ def test_denoising_by_closed_formulas_is_what_differentiation_finds(
         assert abs(float(engine.to_numpy(value)) - float(engine.to_numpy(expected))) < 1e-13 * (1.0 + abs(float(expected)))
         for key, slope in slopes.items():
             np.testing.assert_allclose(engine.to_numpy(gradient[key]), engine.to_numpy(slope), rtol=0, atol=1e-12)
+
+
+# ---- what is fitted in folds
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"recipe": "single"},
+        {"recipe": "reference"},
+        {"model": Affine()},
+        {"validation": 0},
+        {"restarts": 2},
+        {"optimizer": ismcore.LBFGS()},
+        {"objective": DenoisingScoreMatching(0.3)},
+        {"initial_params": MLP().initial_params(0, 2)},
+    ],
+)
+def test_one_network_where_folds_are_not_asked_for_or_mean_nothing(options: dict) -> None:
+    found = fit(bent(60), epochs=2, **{key: value for key, value in options.items() if key != "epochs"})
+    assert found.candidates == ()
+    assert found.notes == ()
+
+
+def test_many_rows_have_one_member_and_few_a_fit_in_folds() -> None:
+    x = np.random.default_rng(12).normal(size=(10_001, 1)) ** 3
+    found = fit(x, epochs=2, batch_size=1000)
+    assert [c["name"] for c in found.candidates] == ["normal law", "network"]
+    assert found.held_out == 2001
+    if isinstance(found.model, ismcore.models.Standardized):
+        assert found.model.inner == Combination((Affine(), MLP(output_bias=False)))
+    assert fit(bent(20), epochs=2).held_out == 20
+
+
+def test_the_fit_stops_when_no_candidate_gains() -> None:
+    found = fit(np.random.default_rng(13).normal(size=(300, 3)), epochs=None, dtype="float32")
+    assert found.status == "early_stopped"
+    assert all(candidate["epochs"] < 60 for candidate in found.candidates[1:])

@@ -20,7 +20,7 @@ from ismcore.samples.advice import more_curvature
 from ismcore.samples.diagnosis import Diagnosis
 from ismcore.training.events import Listener
 from ismcore.training.loop import Loop, train
-from ismcore.training.members import Member, MemberSession, lead_problem, pooled_loss
+from ismcore.training.members import MemberSession, lead_problem, pooled_loss
 from ismcore.training.run_state import Best, RunState
 from ismcore.training.settings import Candidate, Samples, Settings
 from ismcore.training.stopping import StopRequest
@@ -50,6 +50,7 @@ class EnsembleRun:
         self._engine, self._settings, self._samples, self._diagnosis = engine, settings, samples, diagnosis
         self._stop, self._followers = stop, followers
         self.folds = Folds.of(settings, samples)
+        self._loops: dict[int, Loop] = {}
         self._versions = versions(engine.packages)
         self._save: CheckpointWriter | None = None
         if where is not None:
@@ -67,11 +68,15 @@ class EnsembleRun:
             CallbackFailed: A callback raised.
         """
         states, first = list(run_states), self._first_round
-        if first and not any(state.epoch > first for state in states):
-            self._round(states, first)
-            if not self._stop.status:
-                self._leave_behind(states)
-        self._round(states)
+        try:
+            if first and not any(state.epoch > first for state in states):
+                self._round(states, first)
+                if not self._stop.status:
+                    self._leave_behind(states)
+            self._round(states)
+        except CallbackFailed as error:
+            error.result = self._result(states)
+            raise
         result = self._result(states)
         if result.status == "diverged" and self._settings.plan.on_nonfinite != "stop":
             raise self._diverged(states, result)
@@ -84,21 +89,39 @@ class EnsembleRun:
         return plan.next_validation(plan.epochs // FIRST_ROUND - 1) if len(self._settings.candidates) > 1 else 0
 
     def _round(self, states: list[RunState], until: int | None = None) -> None:
-        for number, candidate in enumerate(self._settings.candidates):
+        for number in range(len(self._settings.candidates)):
             if states and self._stop.status:
                 return
-            members = self.folds.members(self._settings, candidate)
-            if number == len(states):
-                states.append(self._start(candidate, pooled_loss(self._engine, members)))
+            if number not in self._loops:
+                self._loops[number] = self._loop(states, number)
             if not states[number].status and (until is None or states[number].epoch < until):
-                self._train(states, number, members, until)
+                self._train(states, number, until)
 
     def _leave_behind(self, states: list[RunState]) -> None:
         """End the candidates that have less than `LEAST_SHARE` of the weight of all."""
         weights = weighed(self._engine, self._settings, self.folds, states).stack.weights[1:]
-        for state, weight in zip(states, weights, strict=True):
+        for number, (state, weight) in enumerate(zip(states, weights, strict=True)):
             if not state.status and weight <= LEAST_SHARE * weights.sum():
-                state.status = "early_stopped"
+                self._run_is(states, number)
+                self._loops[number].leave()
+
+    def _loop(self, states: list[RunState], number: int) -> Loop:
+        """What happens between the steps of a candidate, which begins if it has not."""
+        candidate = self._settings.candidates[number]
+        members = self.folds.members(self._settings, candidate)
+        loss = pooled_loss(self._engine, members)
+        if number == len(states):
+            states.append(self._start(candidate, loss))
+        return Loop(
+            lead_problem(members),
+            self._settings.plan,
+            states[number],
+            validation_loss=loss,
+            listeners=self._followers,
+            stop=self._stop,
+            save=self._save,
+            prepare=lambda backend, state: MemberSession(backend, members, state),
+        )
 
     def _start(self, candidate: Candidate, loss: Any) -> RunState:
         """All members at the normal law, which is the best so far."""
@@ -115,27 +138,18 @@ class EnsembleRun:
             run_state.best = Best(0, value, first)
         return run_state
 
-    def _train(self, states: list[RunState], number: int, members: list[Member], until: int | None) -> None:
+    def _run_is(self, states: list[RunState], number: int) -> None:
+        """Tell checkpoints which candidate is at work."""
         if self._save is not None:
-            self._save.others = [*states[:number], *states[number + 1 :]]
-            self._save.candidate = number
+            self._save.candidate, self._save.others = number, [*states[:number], *states[number + 1 :]]
+
+    def _train(self, states: list[RunState], number: int, until: int | None) -> None:
+        self._run_is(states, number)
+        if self._save is not None:
             self._save.check(states[number])
-        loop = Loop(
-            lead_problem(members),
-            self._settings.plan,
-            states[number],
-            validation_loss=pooled_loss(self._engine, members),
-            listeners=self._followers,
-            stop=self._stop,
-            save=self._save,
-            prepare=lambda backend, state: MemberSession(backend, members, state),
-            until=until,
-        )
-        try:
-            train(self._engine, loop)
-        except CallbackFailed as error:
-            error.result = self._result(states)
-            raise
+        loop = self._loops[number]
+        loop.until = until
+        train(self._engine, loop)
 
     def _diverged(self, states: list[RunState], result: FitResult) -> Diverged:
         weight = self._settings.objective.least_curvature_weight

@@ -68,7 +68,6 @@ class Loop:
         stop: Ends the run when it says so.
         save: Writes checkpoints.
         prepare: Makes the session that takes the steps; the backend's own for the problem if None.
-        until: An epoch with a validation, after which the run pauses: it has no status then, and another loop goes on with it.
 
     Raises:
         CheckpointMismatch: The state is not the one after the steps in its history.
@@ -85,7 +84,6 @@ class Loop:
         stop: StopRequest | None = None,
         save: Saver | None = None,
         prepare: Prepare | None = None,
-        until: int | None = None,
     ) -> None:
         entered = run_state.epoch * problem.batches + len(run_state.open_losses)
         if not run_state.status and run_state.state.step != entered:  # the loop counts on it to come to an end
@@ -93,7 +91,9 @@ class Loop:
         self.problem, self.plan, self.run_state = problem, plan, run_state
         self._validation_loss, self._listeners, self._save = validation_loss, listeners, save
         self.stop = stop or StopRequest()
-        self._prepare, self._until = prepare, until
+        self._prepare, self._begun = prepare, False
+        self.until: int | None = None
+        """An epoch with a validation after which the run pauses, without a status; `train` then goes on with it."""
         self._start = time.monotonic()
         self._epoch_at_start = run_state.epoch
         self._run = secrets.token_hex(6)
@@ -107,10 +107,13 @@ class Loop:
     @property
     def paused(self) -> bool:
         """Whether the run has come to where it is to pause, or to its end."""
-        return bool(self.run_state.status) or (self._until is not None and self.run_state.epoch >= self._until)
+        return bool(self.run_state.status) or (self.until is not None and self.run_state.epoch >= self.until)
 
     def begin(self) -> None:
-        """Keep the start where it is asked for, and say that the run begins."""
+        """Keep the start where it is asked for, and say that the run begins; nothing where it has begun already."""
+        if self._begun:
+            return
+        self._begun = True
         run_state = self.run_state
         if run_state.state.step == 0:
             if 0 in self.plan.snapshot_epochs:
@@ -127,6 +130,12 @@ class Loop:
         self._end_if_asked()
         if run_state.status:
             self.checkpoint(force=True)
+
+    def leave(self) -> None:
+        """End a run that has paused, early."""
+        self.run_state.status = "early_stopped"
+        self.notify("end")
+        self.checkpoint(force=True)
 
     def steps_to_boundary(self) -> int:
         """Steps until something is to be done at the end of an epoch."""
