@@ -306,7 +306,7 @@ def test_of_several_starts_it_is_that_of_the_best():
 def said(x, **options):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        result = ismcore.fit(x, backend="autograd", **options)
+        result = ismcore.fit(x, backend="autograd", **{"recipe": "single", **options})
     assert {str(one.message) for one in caught} == set(result.warnings)
     return [text for text in result.warnings if "the baseline" in text]
 

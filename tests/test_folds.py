@@ -10,7 +10,7 @@ import ismcore
 from ismcore.backend.contract import Backend
 from ismcore.coordinates import Coordinates
 from ismcore.errors import CallbackFailed, Diverged, ModelError, OptionError
-from ismcore.fitting.stacking import OutOfFold, mean_and_error, nonnegative_minimum, stacked
+from ismcore.fitting.stacking import OutOfFold, bounded_minimum, mean_and_error, stacked
 from ismcore.models import MLP, Affine, Combination, Energy, joined, parted
 from ismcore.objectives import DenoisingScoreMatching, ImplicitScoreMatching
 from ismcore.plugins.lookup import load_backend
@@ -136,16 +136,19 @@ def test_parameters_are_joined_and_parted() -> None:
 # ---- the stack
 
 
-def test_the_nonnegative_minimum_meets_the_conditions_of_karush_kuhn_and_tucker() -> None:
-    rng = np.random.default_rng(6)
+def test_the_bounded_minimum_meets_the_conditions_of_karush_kuhn_and_tucker() -> None:
+    rng, met = np.random.default_rng(6), set()
     for _ in range(50):
-        root, b = rng.normal(size=(4, 4)), rng.normal(size=4)
+        root, b = rng.normal(size=(4, 4)), 2.0 * rng.normal(size=4)
         a = root @ root.T + 0.1 * np.eye(4)
-        w = nonnegative_minimum(a, b)
+        w = bounded_minimum(a, b)
         slope = a @ w + b
-        assert (w >= 0.0).all()
-        assert np.abs(slope[w > 0.0]).max(initial=0.0) < 1e-10
+        assert ((w >= 0.0) & (w <= 1.0)).all()
+        assert np.abs(slope[(w > 0.0) & (w < 1.0)]).max(initial=0.0) < 1e-10
         assert (slope[w == 0.0] >= -1e-10).all()
+        assert (slope[w == 1.0] <= 1e-10).all()
+        met |= set(np.sign(w * (1.0 - w)) + w)
+    assert {0.0, 1.0} < met
 
 
 def test_the_stack_minimises_the_loss_over_weights() -> None:
@@ -159,7 +162,7 @@ def test_the_stack_minimises_the_loss_over_weights() -> None:
         return float(weight @ OutOfFold(psi, diagonal).terms(curvature))
 
     least = loss(found.weights)
-    assert all(loss(np.abs(found.weights + 0.2 * rng.normal(size=3))) > least - 1e-4 for _ in range(50))
+    assert all(loss(np.clip(found.weights + 0.2 * rng.normal(size=3), 0.0, 1.0)) > least - 1e-4 for _ in range(50))
     assert abs(found.difference - (least - loss(np.eye(3)[0]))) < 1e-12
 
 

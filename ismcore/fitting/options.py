@@ -191,7 +191,7 @@ def settings_of(
     candidates = _candidates(request, loss, ensemble, samples.x.shape[1])
     validation = 0.0 if samples.validation_x is not None else _validation(request.validation, recipe, len(samples.x))
     judged = bool(validation or ensemble or samples.validation_x is not None)
-    epochs = as_epochs(_epochs(recipe, ensemble, len(samples.x)) if request.epochs is None else request.epochs)
+    epochs = as_epochs(_epochs(recipe, ensemble, *samples.x.shape) if request.epochs is None else request.epochs)
     plan = Plan(
         epochs=epochs,
         schedule=recipe.schedule if request.schedule is None else as_schedule(request.schedule, epochs),
@@ -296,9 +296,9 @@ def _against_folds(request: Request, loss: Loss, optimizer: Any, samples: Sample
     return ""
 
 
-def _epochs(recipe: Recipe, ensemble: int, n: int) -> int:
-    """Epochs of a recipe; of folds fewer with more rows, whose batches are more in an epoch."""
-    return round(recipe.epochs * min(1.0, (FULL_LENGTH / n) ** 0.5)) if ensemble > 1 else recipe.epochs
+def _epochs(recipe: Recipe, ensemble: int, n: int, d: int) -> int:
+    """Epochs of a recipe; of several candidates in folds fewer with more rows, whose batches are more in an epoch."""
+    return round(recipe.epochs * min(1.0, (FULL_LENGTH / n) ** 0.5)) if ensemble > 1 and d > 1 else recipe.epochs
 
 
 def _candidates(request: Request, loss: Loss, ensemble: int, d: int) -> tuple[Candidate, ...]:
@@ -334,7 +334,7 @@ def _validation(validation: Any, recipe: Recipe, n: int) -> float:
 
 def _patience(patience: Any, recipe: Recipe, epochs: int) -> int:
     if patience is None:
-        return max(recipe.patience, epochs // (10 if recipe.floor else 5)) if recipe.patience else 0
+        return max(recipe.patience, epochs // (15 if recipe.floor else 5)) if recipe.patience else 0
     if isinstance(patience, bool) or not isinstance(patience, int | np.integer) or patience < 0:
         raise OptionError(f"patience must be a whole number of epochs, 0 for no end of it, not {patience!r}")
     return int(patience)

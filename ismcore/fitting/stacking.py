@@ -5,7 +5,8 @@ Every row is judged by the member that has not seen it. The loss of a weighted s
     J(w) = 1/2 w^T A w + b^T w,    A_kl = sum_i v_i [ psi_k(x_i) . psi_l(x_i) + 2 sum_j lambda_j D_kj(x_i) D_lj(x_i) ],
                                    b_k  = sum_i v_i div psi_k(x_i),
 
-with v_i the weight of row i and D the diagonal of the Jacobian, so that the best w >= 0 is found in closed form.
+with v_i the weight of row i and D the diagonal of the Jacobian, so that the best w in [0, 1]^K is found in closed form. Without the upper bound a candidate that is too flat, as denoising makes
+the score of a narrow ring, is stretched on the rows, and off them too.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import product
 
 import numpy as np
 
 from ismcore.objectives import ImplicitScoreMatching, Objective
 
-__all__ = ["LEAST_GAIN", "OutOfFold", "Stack", "nonnegative_minimum", "stacked"]
+__all__ = ["LEAST_GAIN", "OutOfFold", "Stack", "bounded_minimum", "stacked"]
 
 LEAST_GAIN = 2.0
 """Standard errors by which the out-of-fold loss must be lower than the normal law's for a fit to leave it."""
@@ -81,7 +82,7 @@ def stacked(parts: Sequence[OutOfFold], weight: np.ndarray, objective: Objective
     flat = [np.sqrt(weight)[:, None] * np.concatenate([p.psi, np.sqrt(2.0 * curvature) * p.diagonal], axis=1) for p in parts]
     a = np.array([[np.sum(one * other) for other in flat] for one in flat])
     b = np.array([weight @ np.sum(part.diagonal, axis=1) for part in parts])
-    weights = nonnegative_minimum(a + RIDGE * np.diag(np.diag(a)), b)
+    weights = bounded_minimum(a + RIDGE * np.diag(np.diag(a)), b)
     psi, diagonal = (sum(w * getattr(p, name) for w, p in zip(weights, parts, strict=True)) for name in ("psi", "diagonal"))
     found = OutOfFold(np.asarray(psi), np.asarray(diagonal))
     difference, error = mean_and_error(found.terms(curvature) - parts[0].terms(curvature), weight, clusters)
@@ -102,19 +103,20 @@ def mean_and_error(values: np.ndarray, weight: np.ndarray, clusters: np.ndarray 
     return mean, math.sqrt(float(away @ away) / free) if free > 0.0 else math.inf
 
 
-def nonnegative_minimum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The w >= 0, (K,), of the lowest 1/2 w^T A w + b^T w, for A positive definite: every set of positive weights is tried.
+def bounded_minimum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The w in [0, 1]^K of the lowest 1/2 w^T A w + b^T w, for A positive definite; every set of bounds it may meet is tried.
 
     Example:
-        >>> nonnegative_minimum(np.eye(2), np.array([-1.0, 1.0]))
-        array([1., 0.])
+        >>> bounded_minimum(np.eye(3), np.array([-0.5, 1.0, -3.0]))
+        array([0.5, 0. , 1. ])
     """
     best, lowest = np.zeros(len(b)), 0.0
-    for size in range(1, len(b) + 1):
-        for chosen in map(list, combinations(range(len(b)), size)):
-            w = np.linalg.solve(a[np.ix_(chosen, chosen)], -b[chosen])
-            value = 0.5 * float(b[chosen] @ w)
-            if (w >= 0.0).all() and value < lowest:
-                best, lowest = np.zeros(len(b)), value
-                best[chosen] = w
+    for bounds in product((0.0, np.nan, 1.0), repeat=len(b)):
+        w = np.array(bounds)
+        free = np.isnan(w)
+        if free.any():
+            w[free] = np.linalg.solve(a[np.ix_(free, free)], -b[free] - a[np.ix_(free, ~free)] @ w[~free])
+        value = 0.5 * float(w @ a @ w) + float(b @ w)
+        if ((w >= 0.0) & (w <= 1.0)).all() and value < lowest:
+            best, lowest = w, value
     return best
