@@ -5,8 +5,8 @@ Every row is judged by the member that has not seen it. The loss of a weighted s
     J(w) = 1/2 w^T A w + b^T w,    A_kl = sum_i v_i [ psi_k(x_i) . psi_l(x_i) + 2 sum_j lambda_j D_kj(x_i) D_lj(x_i) ],
                                    b_k  = sum_i v_i div psi_k(x_i),
 
-with v_i the weight of row i and D the diagonal of the Jacobian, so that the best w in [0, 1]^K is found in closed form. Without the upper bound a candidate that is too flat, as denoising makes
-the score of a narrow ring, is stretched on the rows, and off them too.
+with v_i the weight of row i and D the diagonal of the Jacobian, so that the best w in [0, 1]^K is found in closed form. Without
+the upper bound a candidate that is too flat, as denoising makes the score of a narrow ring, is stretched, off the rows too.
 """
 
 from __future__ import annotations
