@@ -258,6 +258,7 @@ def test_a_run_that_stopped_goes_on_to_the_same_bits(stop_in: int, epoch: int, t
     assert list(again.params) == list(whole.params)
     assert all(np.array_equal(value, again.params[name]) for name, value in whole.params.items())
     assert [c["weight"] for c in again.candidates] == [c["weight"] for c in whole.candidates]
+    assert ismcore.resume(tmp_path / "run", x, timeout=1e-9).status == whole.status  # it has ended
     last = ismcore.resume(tmp_path / "run", x)
     assert all(np.array_equal(value, last.params[name]) for name, value in whole.params.items())
 
@@ -271,9 +272,12 @@ def test_more_epochs_are_given_to_every_candidate(tmp_path) -> None:
     assert [c["epochs"] for c in found.candidates[1:]] == [6, 6, 6]
 
 
-def test_time_runs_out_in_a_candidate_and_no_other_is_begun() -> None:
-    found = fit(bent(100), epochs=100_000, timeout=0.3)
+def test_time_runs_out_in_a_candidate_and_no_other_is_begun(tmp_path) -> None:
+    found = fit(bent(100), epochs=100_000, timeout=0.3, checkpoint=tmp_path / "run")
     assert found.status == "timed_out"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ismcore.IsmWarning)
+        assert ismcore.resume(tmp_path / "run", bent(100), timeout=1e-9).status == "timed_out"
     assert len(found.candidates) == 2
     assert np.isfinite(found.score(bent(10))).all()
 

@@ -77,6 +77,8 @@ class EnsembleRun:
         except CallbackFailed as error:
             error.result = self._result(states)
             raise
+        for state in states:  # of those that had paused, or had not gone on
+            state.status = state.status or self._stop.status
         result = self._result(states)
         if result.status == "diverged" and self._settings.plan.on_nonfinite != "stop":
             raise self._diverged(states, result)
