@@ -418,7 +418,20 @@ def test_a_fit_that_diverges_is_exit_code_4_and_writes_nothing(capsys, folder):
     assert os.listdir(folder) == []
 
 
-ENDLESS = ["--recipe", "single", "--columns", "0-10", "--backend", "autograd", "--epochs", str(10**7), "--checkpoint", "c", "--out", "r"]
+ENDLESS = [
+    "--recipe",
+    "single",
+    "--columns",
+    "0-10",
+    "--backend",
+    "autograd",
+    "--epochs",
+    str(10**7),
+    "--checkpoint",
+    "c",
+    "--out",
+    "r",
+]
 
 
 @contextmanager
