@@ -25,6 +25,7 @@ from ismcore.errors import (
     ScopeConflict,
     UnknownBackend,
 )
+from ismcore.files import tensorfile
 from ismcore.files.checkpoints import Checkpoint
 from ismcore.fitting.compare import Comparison, compare
 from ismcore.fitting.fit import fit, resume
@@ -50,6 +51,7 @@ from ismcore.results.sampling import annealed_langevin
 from ismcore.results.solving import Solution, solve
 from ismcore.samples.diagnosis import Diagnosis, diagnose
 from ismcore.samples.findings import Finding
+from ismcore.samples.tables import read_samples
 from ismcore.training.events import STOP, FitEvent
 from ismcore.training.lbfgs import LBFGS
 
@@ -115,7 +117,9 @@ __all__ = [
     "hookimpl",
     "load",
     "noise_ladder",
+    "read_samples",
     "resume",
     "solve",
     "targets",
+    "tensorfile",
 ]

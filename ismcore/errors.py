@@ -21,7 +21,16 @@ __all__ = [
     "SamplesError",
     "ScopeConflict",
     "UnknownBackend",
+    "printable",
 ]
+
+
+def printable(text: str) -> str:
+    """The text with its control characters escaped, so that to show it drives no terminal; line breaks stay.
+
+    For whatever comes from a file, a path or a plugin.
+    """
+    return "".join(mark if mark.isprintable() or mark == "\n" else repr(mark)[1:-1] for mark in text)
 
 
 class IsmError(Exception):

@@ -100,13 +100,14 @@ def each(folder, keep):
             write_kept(path, packed(keep + 1), keep)
 
         ends.append(wait(fork(save)))
-        found = numbers(path)
+        there = numbers(path)
+        found = list(dict.fromkeys(there))  # on the way, a file has its old and its new name
         assert found[0] in (keep, keep + 1), found
-        assert found == sorted(set(found), reverse=True), found
+        assert found == sorted(found, reverse=True), found
         assert newest_valid(path, number_in).value == found[0]
         if ends[-1] != 0:
             assert ends[-1] == -signal.SIGKILL
-            assert len(found) >= min(keep, 2) or found[0] == keep + 1
+            assert len(there) == keep
         write_kept(path, packed(keep + 2), keep)
         assert numbers(path) == [keep + 2, *found][:keep]
         assert sorted(os.listdir(path.parent)) == ["run", *(f"run.previous{i}" for i in range(1, len(numbers(path))))]
@@ -129,7 +130,7 @@ def at_random(folder, seed):
 
         child = fork(save)
         os.close(writing)
-        time.sleep(draw.uniform(0.0, 0.02))
+        time.sleep(draw.uniform(0.0, 0.03))
         os.kill(child, signal.SIGKILL)
         assert wait(child) == -signal.SIGKILL
         done = last + len(os.read(reading, 100_000))
@@ -139,7 +140,7 @@ def at_random(folder, seed):
         assert found.path == path.resolve()
         assert not found.refused
         assert found.value in (done, done + 1), (found, done)
-        assert all(number < found.value for number in numbers(path)[1:])
+        assert all(number <= found.value for number in numbers(path)[1:])
         saves += found.value - last
         last = found.value
     write_kept(path, packed(last + 1), 2)

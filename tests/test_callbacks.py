@@ -259,11 +259,33 @@ def test_json_lines_that_cannot_be_written_are_refused_before_the_run(tmp_path):
         with pytest.raises(ismcore.FileNotWritten, match="cannot be written"):
             ismcore.JsonLines(path)
     path = tmp_path / "events.jsonl"
+    for text in ("1.5,2\n3,4\n", "words", "\n"):
+        path.write_text(text)
+        with pytest.raises(ismcore.FileNotWritten, match="no event, so it is a file of another kind"):
+            ismcore.JsonLines(path)
+        assert path.read_text() == text
+
+
+def test_json_lines_that_can_no_longer_be_written_are_said_once_and_cost_no_fit(tmp_path):
+    path = tmp_path / "events.jsonl"
     tracker = ismcore.JsonLines(path)
     path.unlink()
     path.mkdir()
-    with pytest.raises(ismcore.CallbackFailed, match=r"JsonLines.*cannot be written"):
-        fit(tracker)
+    with pytest.warns(ismcore.IsmWarning, match=r"JsonLines.* is detached, and the fit goes on: .*cannot be written") as caught:
+        assert fit(tracker).status == "completed"
+    assert sum("JsonLines" in str(warned.message) for warned in caught) == 1
+    path.rmdir()
+    assert fit(tracker).status == "completed"
+    assert [line["kind"] for line in lines(path)][-1] == "end"
+
+
+def test_the_samples_own_file_gets_no_events(tmp_path, monkeypatch):
+    np.savetxt(tmp_path / "x.txt", X)
+    before = (tmp_path / "x.txt").read_bytes()
+    monkeypatch.setenv("ISMCORE_EVENTS", str(tmp_path / "x.txt"))
+    with pytest.warns(RuntimeWarning, match="detached.*file of another kind"):
+        fit()
+    assert (tmp_path / "x.txt").read_bytes() == before
 
 
 @pytest.fixture

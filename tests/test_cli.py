@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from saved_results import OWN, RESULTS
 from saved_results import path as golden
 
 import ismcore
-from ismcore.cli.main import main
+from ismcore.cli.main import _is_own_folder, _prune, main
 from ismcore.coordinates import Coordinates
 from ismcore.files.tensorfile import pack
 
@@ -451,7 +452,9 @@ def started(*words):
             process.kill()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGXCPU, 152)]
+)
 def test_a_signal_writes_checkpoint_and_result_and_has_its_exit_code(folder, number, code):
     with started("--json") as process:
         process.send_signal(number)
@@ -463,6 +466,85 @@ def test_a_signal_writes_checkpoint_and_result_and_has_its_exit_code(folder, num
     assert sorted(os.listdir(folder)) == ["c", "events", "r"]
     np.testing.assert_array_equal(ismcore.load("c").score(X), ismcore.load("r").score(X))
     assert ismcore.resume("c", X, timeout=1e-6).status == "timed_out"
+
+
+def test_signals_in_quick_succession_lose_nothing(folder):
+    with started("--json") as process:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            process.send_signal(number)
+        out, _ = process.communicate(timeout=30)
+    assert process.returncode in (129, 143)  # which of those that wait is heard first, Python says
+    assert json.loads(out)["status"] == "interrupted"
+    np.testing.assert_array_equal(ismcore.load("c").score(X), ismcore.load("r").score(X))
+
+
+def test_a_hangup_that_is_ignored_stays_so(folder):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
+    try:
+        with started() as process:
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.5)
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=30)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert process.returncode == 143
+
+
+@pytest.mark.parametrize("streams", [">&-", "2>&-", ">&- 2>&-", ">/dev/full", "2>/dev/full", ">/dev/full 2>&1"])
+def test_streams_that_are_closed_or_full_change_no_exit_code_of_what_is_saved(folder, streams):
+    np.savetxt("x.txt", X)
+    line = f"{sys.executable} -m ismcore fit x.txt --backend autograd --epochs 3 --out r {streams}"
+    done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert ismcore.load("r").d == X.shape[1]
+
+
+@pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full"])
+def test_an_error_that_nobody_can_read_has_its_exit_code(folder, streams):
+    line = f"{sys.executable} -m ismcore inspect nothing {streams}"
+    assert subprocess.run(["/bin/sh", "-c", line], capture_output=True, check=False).returncode == 5
+
+
+def test_a_path_drives_no_terminal(capsys, folder):
+    assert "\x1b" not in fit(capsys, WINE, "--out", "\x1b[31mr")[1]
+    code, out, err = run(capsys, "inspect", "\x1b[31mnone")
+    assert (code, out) == (5, "")
+    assert "\x1b" not in err
+    assert "\\x1b[31mnone" in err
+
+
+def test_a_cache_of_compiled_programs_is_the_users_alone(tmp_path, capsys):
+    old = os.umask(0)
+    try:
+        assert _is_own_folder(str(tmp_path / "ismcore" / "jax"))
+    finally:
+        os.umask(old)
+    for folder in (tmp_path / "ismcore", tmp_path / "ismcore" / "jax"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for mode in (0o770, 0o702):
+        (tmp_path / "ismcore" / "jax").chmod(mode)
+        assert not _is_own_folder(str(tmp_path / "ismcore" / "jax"))
+        assert "not this user's alone" in capsys.readouterr().err
+    (tmp_path / "mine").mkdir(mode=0o700)
+    (tmp_path / "other" / "ismcore").mkdir(parents=True, mode=0o700)
+    (tmp_path / "other" / "ismcore" / "jax").symlink_to(tmp_path / "mine")
+    assert not _is_own_folder(str(tmp_path / "other" / "ismcore" / "jax"))
+    if os.getuid() == 0:
+        os.chown(tmp_path / "mine", 12345, 12345)
+        assert not _is_own_folder(str(tmp_path / "mine"))
+
+
+def test_a_cache_that_is_too_large_loses_what_was_not_used_for_longest(tmp_path):
+    for number in range(5):
+        (tmp_path / f"{number}").write_bytes(bytes(100))
+        os.utime(tmp_path / f"{number}", (1e9 + number, 1e9 + number))
+    os.utime(tmp_path / "0", (2e9, 1e9))  # read last
+    _prune(str(tmp_path), 250)
+    assert sorted(os.listdir(tmp_path)) == ["0", "4"]
+    _prune(str(tmp_path / "none"), 250)
 
 
 def test_sigterm_is_heard_in_the_background_too(folder):

@@ -1,13 +1,16 @@
 """Samples from files: the same numbers whatever the format, or an error with file, line and column."""
 
 import io
+import os
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ismcore import SamplesError
+from ismcore.samples import tables
 from ismcore.samples.tables import read_samples
 
 X = np.array([[1.5, -2.0, 3e-300], [0.1, 5.0, 6.0], [7.0, 8.0, 9.25]])
@@ -143,7 +146,11 @@ OBJECTS = np.array([{}, 1], dtype=object)
         ("x.npy", bytes_of(np.save, OBJECTS, allow_pickle=True), "no plain numbers"),
         ("x.npz", bytes_of(np.savez, OBJECTS, allow_pickle=True), "no plain numbers"),
         ("x.npy", NPY.replace(b"(3, 3)", b"(3,-3)"), "damaged"),
-        ("x.npy", NPY.replace(b"(3, 3), }     ", b"(3, 3333333), }")[: len(NPY)], "damaged.*file size"),
+        (
+            "x.npy",
+            NPY.replace(b"(3, 3), }     ", b"(3, 3333333), }")[: len(NPY)],
+            "header claims 79999992 bytes of numbers, and it holds 200",
+        ),
         ("x.npy", NPY[:-1], "damaged"),
         ("x.npy", NPY[:30], "damaged"),
         ("x.npy", b"", "no .npy"),
@@ -161,6 +168,81 @@ def test_a_fault_in_a_binary_file_is_named(tmp_path, name, data, words):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(SamplesError, match=f"{re.escape(str(tmp_path / name))}: .*{words}"):
         read_samples(tmp_path / name)
+
+
+def with_header(header, data=b"\0" * 64):
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+
+def with_shape(shape):
+    return with_header(b"{'descr': '<f8', 'fortran_order': False, 'shape': %s, }\n" % shape)
+
+
+def patched(data, *changes):
+    found = bytearray(data)
+    for at, value in changes:
+        found[at] = value
+    return bytes(found)
+
+
+def member(method=zipfile.ZIP_DEFLATED):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        archive.writestr("x.npy", with_shape(b"(4, 2)"))
+    return stream.getvalue()
+
+
+HEAD, CENTRAL = member(), member().rfind(b"PK\x01\x02")
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("x.npy", with_header(b"[" * 5000 + b"\n")),  # a RecursionError or TokenError of the parser of headers
+        ("x.npy", with_shape(b"(False, 2)")),
+        ("x.npy", with_shape(b"(3, -18446744073709551617)")),
+        ("x.npy", with_shape(b"(1e3, 2)")),
+        ("x.npy", b"\x93NUMPY\x03\x00" + NPY[8:]),
+        ("x.npy", b"\x93NUMPY\x09\x00" + NPY[8:]),
+        ("x.npz", patched(HEAD, (6, HEAD[6] | 1), (CENTRAL + 8, HEAD[CENTRAL + 8] | 1))),  # encrypted
+        ("x.npz", patched(HEAD, (8, 97), (CENTRAL + 10, 97))),  # compressed by a method that nobody knows
+        *(("x.npz", patched(member(method), (48, 255), (49, 255))) for method in (zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2)),
+    ],
+)
+def test_whatever_a_codec_or_a_parser_raises_is_named(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(SamplesError, match=r"damaged|of a version"):
+        read_samples(tmp_path / name)
+
+
+def test_an_archive_that_inflates_beyond_all_memory_is_refused_before(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "x.npz", np.zeros((100_000, 2)))
+    assert (tmp_path / "x.npz").stat().st_size < 20_000
+    monkeypatch.setattr(tables, "memory", lambda: 3_000_000)
+    with pytest.raises(SamplesError, match="1600000 bytes of numbers, and a copy, do not fit"):
+        read_samples(tmp_path / "x.npz")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+    for suffix in ("txt", "tsv", "npz", "npy"):
+        os.mkfifo(tmp_path / f"x.{suffix}")
+        with pytest.raises(SamplesError, match="no regular file"):
+            read_samples(tmp_path / f"x.{suffix}")
+    (tmp_path / "zero.npz").symlink_to("/dev/zero")
+    with pytest.raises(SamplesError, match="no regular file"):
+        read_samples(tmp_path / "zero.npz")
+
+
+@pytest.mark.parametrize("cell", ["1_0", "-3_1.5", "1e-330", "0.002e-4000", "\uff11", "\u0967.5"])
+def test_what_python_alone_takes_for_a_number_is_refused(tmp_path, cell):
+    with pytest.raises(SamplesError, match=r"line 2, column 1.*digits 0 to 9"):
+        read_samples(written(tmp_path, f"1,2\n3,{cell}\n"))
+
+
+def test_zeros_and_the_least_numbers_are_read(tmp_path):
+    x = read_samples(written(tmp_path, "0,0e5\n-0.00,5e-324\n"))
+    np.testing.assert_array_equal(x, [[0.0, 0.0], [-0.0, 5e-324]])
 
 
 def test_every_prefix_of_an_archive_is_refused(tmp_path):

@@ -128,6 +128,27 @@ def test_200_fits_in_one_process_leave_memory_descriptors_and_threads_as_they_ar
     assert (descriptors, threads) == (0, 0)
 
 
+ROWS = """
+import json, sys, numpy as np, ismcore
+
+def use():
+    with open("/proc/self/statm") as stream:
+        return int(stream.read().split()[1]) * 4096
+
+x, marks = np.random.default_rng(0).normal(size=(300, 3)), []
+for n in range(50, 110):
+    ismcore.fit(x[:n], backend="jax", model=ismcore.Affine(), epochs=2, validation=0, progress=False)
+    if n in (79, 109):
+        marks.append(use())
+print(json.dumps(marks[1] - marks[0]))
+"""
+
+
+@pytest.mark.slow
+def test_jax_fits_of_ever_other_numbers_of_rows_do_not_grow_memory_without_end():
+    assert run(ROWS) < 30 * 2**20  # 30 fits that each keep a program take four times that
+
+
 NAMES = ["with space", "größe 数", "quote'\"$(x);", "-dash", "new\nline", os.fsdecode(b"\xff\xfe")]
 
 SHELL = """

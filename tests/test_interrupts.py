@@ -141,9 +141,16 @@ def test_the_first_ctrl_c_ends_after_the_steps_in_progress():
     assert is_restored()
 
 
-def test_a_second_ctrl_c_ends_at_once():
+def test_a_second_ctrl_c_ends_at_once(monkeypatch):
+    monkeypatch.setattr("ismcore.training.stopping.SAME", 0.0)
     with pytest.raises(KeyboardInterrupt):
         ismcore.fit(X, **SHORT, callbacks=[press(times=2)])
+    assert is_restored()
+
+
+def test_a_second_ctrl_c_of_the_same_moment_is_the_first():
+    """As where a terminal and a supervisor both pass one key press on."""
+    assert ismcore.fit(X, **SHORT, callbacks=[press(times=3)]).status == "interrupted"
     assert is_restored()
 
 

@@ -3,8 +3,10 @@
 import errno
 import json
 import os
+import stat
 import subprocess
 import sys
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -230,3 +232,147 @@ def test_a_name_as_long_as_names_can_be_is_saved(tmp_path):
     write_whole(path, b"2")
     assert path.read_bytes() == b"2"
     assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize(("save", "new"), [(lambda path, data: write_kept(path, data, 3), 0o600), (write_whole, 0o640)])
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o604, 0o660])
+def test_a_save_keeps_the_mode_and_the_owner_of_what_it_replaces(tmp_path, save, new, mode):
+    path, old = tmp_path / "run", os.umask(0o027)
+    try:
+        save(path, b"1")
+        assert stat.S_IMODE(path.stat().st_mode) == new
+        path.chmod(mode)
+        if os.getuid() == 0:
+            os.chown(path, 12345, 23456)
+        before = path.stat()
+        save(path, b"2")
+        save(path, b"3")
+    finally:
+        os.umask(old)
+    for name in (path, *previous_files(path)):
+        found = name.stat()
+        assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (mode, before.st_uid, before.st_gid)
+
+
+def test_where_the_group_cannot_be_kept_its_rights_are_not_given_to_another(tmp_path, monkeypatch):
+    def refused(*arguments):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    path = tmp_path / "run"
+    path.write_bytes(b"1")
+    path.chmod(0o664)
+    monkeypatch.setattr(os, "fchown", refused)
+    monkeypatch.setattr("ismcore.files.tempfiles._stat", lambda path: Foreign(os.stat(path)))
+    write_whole(path, b"2")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604
+
+
+class Foreign:
+    """What the system says of a file, but that it is another user's and group's."""
+
+    def __init__(self, found):
+        self.found = found
+
+    def __getattr__(self, name):
+        return {"st_uid": 54321, "st_gid": 65432}.get(name, getattr(self.found, name))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a link of another user")
+def test_a_link_that_somebody_else_put_into_a_shared_folder_is_not_followed(tmp_path):
+    shared, victim, link = tmp_path / "shared", tmp_path / "victim", tmp_path / "shared" / "fit"
+    victim.write_bytes(b"precious")
+    shared.mkdir()
+    shared.chmod(0o1777)
+    link.symlink_to(victim)
+    os.chown(link, 12345, 12345, follow_symlinks=False)
+    with pytest.raises(FileNotWritten, match="another user's link"):
+        write_whole(link, b"1")
+    assert victim.read_bytes() == b"precious"
+    os.chown(link, os.geteuid(), -1, follow_symlinks=False)
+    write_whole(link, b"2")  # one's own
+    assert victim.read_bytes() == b"2"
+
+
+@pytest.mark.parametrize("keep", [2, 3, 4])
+def test_at_no_moment_of_a_save_is_a_number_free(tmp_path, keep, monkeypatch):
+    path, seen = tmp_path / "run", []
+    names = [path, *(path.with_name(f"run.previous{number}") for number in range(1, keep))]
+
+    def looked(call):
+        def looking(*arguments):
+            done = call(*arguments)
+            seen.append([name.exists() for name in names])
+            return done
+
+        return looking
+
+    for number in range(keep):
+        write_kept(path, b"%d" % number, keep)
+    for name in ("replace", "unlink", "link", "rename"):
+        monkeypatch.setattr(os, name, looked(getattr(os, name)))
+    for number in range(3):
+        write_kept(path, b"new%d" % number, keep)
+    assert len(seen) >= 3 * (2 * keep - 1)
+    assert all(all(there) for there in seen)
+    assert [name.read_bytes() for name in names[:3]] == [b"new2", b"new1", b"new0"][:keep]
+
+
+def test_what_is_damaged_does_not_displace_what_is_whole(tmp_path):
+    path = tmp_path / "run"
+    for number in (1, 2, 3):
+        write_kept(path, b"%d" % number, 3)
+    path.write_bytes(b"bad")
+    write_kept(path, b"4", 3, keep_newest=False)
+    assert [name.read_bytes() for name in (path, *previous_files(path))] == [b"4", b"2", b"1"]
+
+
+def test_a_folder_with_the_name_of_a_file_to_be_kept_is_named_before_anything_is_written(tmp_path):
+    (tmp_path / "run.previous1").mkdir()
+    with pytest.raises(FileNotWritten, match=r"run\.previous1 beside it is a folder"):
+        write_kept(tmp_path / "run", b"1", 2)
+    assert os.listdir(tmp_path) == ["run.previous1"]
+
+
+class Recorder:
+    """The names that each call of a save gives to files or takes from them, as a disk may come to hold them in any order."""
+
+    def __init__(self, monkeypatch):
+        self.changes, self.before_sync = [], None
+        for name in ("link", "replace", "unlink", "fsync"):
+            monkeypatch.setattr(os, name, self.recorded(name, getattr(os, name)))
+
+    def recorded(self, name, call):
+        def recorded(*arguments):
+            if name == "fsync":
+                is_folder = stat.S_ISDIR(os.fstat(arguments[0]).st_mode)
+                self.before_sync = len(self.changes) if is_folder else self.before_sync
+                if not is_folder:
+                    self.changes.clear()  # nothing that matters has happened before the content is on the disk
+            else:
+                content = Path(arguments[0]).read_bytes()
+                given = {str(arguments[1]): content} if name != "unlink" else {}
+                self.changes.append({**given, **({str(arguments[0]): None} if name != "link" else {})})
+            return call(*arguments)
+
+        return recorded
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_whichever_of_its_changes_a_power_cut_leaves_in_whichever_order_a_whole_file_is_there(tmp_path, monkeypatch, keep):
+    path = tmp_path / "run"
+    for number in range(1, keep + 1):
+        write_kept(path, b"%d" % number, keep)
+    start = {str(name): name.read_bytes() for name in (path, *previous_files(path))}
+    recorder = Recorder(monkeypatch)
+    write_kept(path, b"new", keep)
+    changes = recorder.changes[: recorder.before_sync]
+    assert len(changes) == 2 * keep - 1
+    for count in range(len(changes) + 1):
+        for left in permutations(changes, count):
+            names = dict(start)
+            for change in left:
+                names.update(change)
+            there = {name: content for name, content in names.items() if content is not None and not name.endswith(".tmp")}
+            assert there[str(path)] in (b"new", b"%d" % keep)
+            kept = [there.get(f"{path}.previous{number}") for number in range(1, keep)]
+            assert all(content is not None for content in kept)

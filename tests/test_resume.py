@@ -1,5 +1,6 @@
 """A run that is stopped anywhere and gone on with is the run that was never stopped; what cannot be gone on with is named."""
 
+import json
 import os
 import shutil
 import warnings
@@ -13,8 +14,9 @@ from saved_checkpoints import path as golden
 from truth import SMALL_SAMPLE, correlated
 
 import ismcore
+from ismcore.errors import printable
 from ismcore.files import tensorfile
-from ismcore.files.atomic import previous_files
+from ismcore.files.atomic import previous_files, write_first
 from ismcore.files.encoding import TYPES
 from ismcore.training import loop as training
 
@@ -434,7 +436,175 @@ def test_a_forged_checkpoint_is_refused_by_name(stopped, change):
         ismcore.load(stopped)
 
 
-@pytest.mark.parametrize("array", ["state.params.layers.0.bias", "history.losses", "history.rates", "coordinates.mean"])
+def put(path, value):
+    """A change of the content at a path of keys."""
+    *parents, last = path.split("/")
+
+    def change(content, tensors):
+        for parent in parents:
+            content = content[parent]
+        content[last] = value
+
+    return change
+
+
+def array(name, f):
+    """A change of an array."""
+    return lambda content, tensors: tensors.update({name: np.asarray(f(tensors[name]))})
+
+
+def dropped(part):
+    """All arrays of a part are gone."""
+    return lambda content, tensors: [tensors.pop(name) for name in list(tensors) if name.startswith(part)]
+
+
+PLAN, WEIGHTS = "settings/plan", "layers.0.weight"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("settings/batch_size", 0),
+        put("settings/batch_size", True),
+        put("settings/validation", 1.5),
+        put("settings/clip_norm", -1.0),
+        put("settings/seed", "1"),
+        put("settings/precision", "low"),
+        put("settings/standardize", 1),
+        put("settings/optimizer/b1", 1.5),
+        put(f"{PLAN}/epochs", 2),  # fewer than are done
+        put(f"{PLAN}/epochs", 8.5),
+        put(f"{PLAN}/judge_every", -2),
+        put(f"{PLAN}/average_decay", None),  # and yet there is an average
+        put(f"{PLAN}/schedule", [0.1]),
+        put(f"{PLAN}/schedule/shape", "sine"),
+        put(f"{PLAN}/on_nonfinite", "ignore"),
+        put(f"{PLAN}/snapshot_epochs", [0, 99]),
+        put("step", True),
+        put("step", 2**70),
+        put("held_out", -4),
+        put("best", [1, 0.25]),
+        put("rate_factor", 1.5),
+        put("rollbacks", -1),
+        put("timings", {"prepare": -1.0, "run": 0.0}),
+        put("anchor", [99, 4]),
+        array("history.losses", lambda a: a[None]),
+        array("history.losses", lambda a: a - np.inf),
+        array("history.open_losses", lambda a: np.zeros(5)),
+        array("history.validation_epochs", lambda a: a[::-1]),
+        array("standardize.scale", lambda a: -a),
+        array("standardize.mean", lambda a: a * np.nan),
+        array(f"state.second_moment.{WEIGHTS}", lambda a: a - 1.0),
+        array(f"state.average.{WEIGHTS}", lambda a: a * np.inf),
+        dropped("state.second_moment"),
+        dropped("state.average"),
+        lambda content, tensors: tensors.update({f"snapshots.7.{n[13:]}": tensors[n] for n in tensors if "state.params" in n}),
+    ],
+)
+def test_a_checkpoint_that_no_fit_has_written_is_refused(stopped, change):
+    found = tensorfile.read_any(str(stopped))
+    content, tensors = json.loads(json.dumps(found.content)), dict(found.tensors)
+    change(content, tensors)
+    stopped.write_bytes(tensorfile.pack("checkpoint", content, tensors))
+    with pytest.raises(ismcore.FileInvalid, match="run cannot be loaded"):
+        ismcore.load(stopped)
+
+
+def test_a_checkpoint_whose_steps_are_of_other_batches_is_refused(stopped):
+    found = tensorfile.read_any(str(stopped))
+    stopped.write_bytes(tensorfile.pack("checkpoint", {**found.content, "step": found.content["step"] + 2}, found.tensors))
+    assert ismcore.load(stopped).status  # how many rows there were, no file says
+    with pytest.raises(ismcore.CheckpointMismatch, match="steps"):
+        ismcore.resume(stopped, X, sample_weight=WEIGHT)
+
+
+def test_what_a_checkpoint_says_drives_no_terminal(stopped):
+    found = tensorfile.read_any(str(stopped))
+    content = json.loads(json.dumps(found.content))
+    content["warnings"], content["failure"] = ["\x1b[2Jgone \x9b31m"], "\x07"
+    content["settings"]["backend_reason"] = "\x1b]8;;http://x\x1b\\\\"
+    stopped.write_bytes(tensorfile.pack("checkpoint", content, found.tensors))
+    result = ismcore.load(stopped)
+    assert (
+        printable(f"{result!r}{result.warnings}{result.backend_reason}")
+        == f"{result!r}{result.warnings}{result.backend_reason}"
+    )
+    assert "\\x1b[2Jgone \\x9b31m" in result.warnings[0]
+
+
+def test_a_damaged_newest_file_displaces_no_whole_one(stopped):
+    flip(stopped)
+    with pytest.warns(ismcore.IsmWarning, match="was passed over"):
+        ismcore.resume(stopped, X, sample_weight=WEIGHT, checkpoint=ismcore.Checkpoint(stopped, every=1e9))
+    assert [ismcore.load(path).model for path in (stopped, *previous_files(stopped))] == [ismcore.load(stopped).model] * 2
+
+
+def test_a_relative_path_is_where_it_was_when_the_run_began(tmp_path, monkeypatch, single_steps):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    where = ismcore.Checkpoint("run", every=0.0)
+    ismcore.fit(X, backend="autograd", checkpoint=where, callbacks=[lambda event: os.chdir(tmp_path / "two")], **EVERYTHING)
+    assert sorted(os.listdir(tmp_path / "one")) == ["run", "run.previous1"]
+    assert not os.listdir(tmp_path / "two")
+
+
+def test_a_run_is_on_disk_from_its_start_and_once_more_after_a_second(tmp_path, monkeypatch, single_steps):
+    now, seen = [0.0], []
+    monkeypatch.setattr("ismcore.files.checkpoints.time.monotonic", lambda: now[0])
+
+    def tick(event):
+        now[0] += 0.4
+        seen.append(len(ismcore.load(tmp_path / "run").history["loss"]))
+
+    ismcore.fit(X, backend="autograd", checkpoint=tmp_path / "run", callbacks=[tick], **EVERYTHING)
+    assert seen[:3] == [0, 0, 0]
+    assert seen[-1] > 0
+
+
+def test_a_run_that_is_killed_before_its_first_step_is_gone_on_with(tmp_path):
+    def stop(event):
+        raise RuntimeError
+
+    path = tmp_path / "run"
+    with pytest.raises(ismcore.CallbackFailed):
+        ismcore.fit(X, backend="autograd", checkpoint=path, callbacks=[stop], **EVERYTHING)
+    assert len(ismcore.load(path).history["loss"]) == 0
+    assert_same(ismcore.resume(path, X, sample_weight=WEIGHT), ismcore.fit(X, backend="autograd", **EVERYTHING))
+
+
+@pytest.mark.filterwarnings("ignore:older checkpoints of another run:ismcore.IsmWarning")
+def test_older_files_of_another_run_are_set_aside_and_never_taken_for_this_one_s(tmp_path, single_steps):
+    path = tmp_path / "run"
+    for seed, said in ((1, 0), (2, 1), (3, 1)):
+        where = ismcore.Checkpoint(path, every=0.0, keep=2)
+        found = ismcore.fit(X, backend="autograd", seed=seed, checkpoint=where, **EVERYTHING)
+        assert sum("older checkpoints of another run" in text for text in found.warnings) == said
+        path.unlink()
+    assert sorted(os.listdir(tmp_path)) == ["run.1.previous1", "run.2.previous1", "run.previous1"]
+    assert [ismcore.load(tmp_path / name).seed for name in sorted(os.listdir(tmp_path))] == [1, 2, 3]
+    with pytest.warns(ismcore.IsmWarning, match=r"run is missing: the older .*run\.previous1 was taken"):
+        assert ismcore.resume(path, X, sample_weight=WEIGHT).seed == 3
+
+
+def test_of_two_runs_on_one_path_the_second_is_refused_at_its_start(tmp_path):
+    path, inner = tmp_path / "run", []
+
+    def another(event):
+        if not inner:
+            inner.append("began")
+            with pytest.raises(ismcore.OptionError, match="is there already"):
+                ismcore.fit(X, backend="autograd", seed=2, checkpoint=path, **EVERYTHING)
+            inner.append("refused")
+
+    ismcore.fit(X, backend="autograd", seed=1, checkpoint=path, callbacks=[another], **EVERYTHING)
+    assert inner == ["began", "refused"]
+    assert ismcore.load(path).seed == 1
+    with pytest.raises(FileExistsError):  # also where both have looked before one has written
+        write_first(path, b"2")
+
+
+@pytest.mark.parametrize("array", ["state.params.layers.0.bias", "history.losses", "history.rates", "standardize.mean"])
 def test_a_checkpoint_that_lacks_an_array_is_refused(stopped, array):
     found = tensorfile.read_any(str(stopped))
     left = {name: value for name, value in found.tensors.items() if name != array}

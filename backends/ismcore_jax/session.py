@@ -26,10 +26,29 @@ DRAW_BYTES = 64 * 2**20
 """Where the objective draws, fewer, so that the draws of one call take about this much memory."""
 
 
+SHAPES = 16
+"""Numbers of rows and columns whose programs are kept, before all of JAX's caches are emptied."""
+_seen: set[tuple[int, ...]] = set()
+
+
+def _bound_caches(shape: tuple[int, ...]) -> None:
+    """Empty JAX's caches once programs for many shapes are in them, which it keeps for good, at some megabytes each.
+
+    A service that fits samples of ever other sizes would grow without end. Programs of the caller's own are compiled anew too,
+    where they are used again: a second, beside the seconds that 16 shapes have taken.
+    """
+    _seen.add(shape)
+    if len(_seen) > SHAPES:
+        jax.clear_caches()  # type: ignore[no-untyped-call]
+        _seen.clear()
+        _seen.add(shape)
+
+
 class JaxSession(Session):
     """See `ismcore.backend.Session`."""
 
     def __init__(self, backend: Backend, problem: Problem, state: TrainState) -> None:
+        _bound_caches(problem.x.shape)
         self._backend = backend
         self._optimizer = problem.optimizer
         self._transposed_names = analytic.transposed_weights(problem)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.errors import FileInvalid, ModelError, OptionError
+from ismcore.errors import FileInvalid, ModelError, OptionError, printable
 from ismcore.files import tensorfile
 from ismcore.files.atomic import check_target, write_whole
 from ismcore.results.result import load
@@ -57,9 +57,33 @@ def add_data(parser: argparse.ArgumentParser, out: str) -> None:
     add("--json", action="store_true", help="print the summary as JSON")
 
 
-def say(options: argparse.Namespace, data: Any, words: str) -> None:
-    """Print data as JSON where `--json` asks for it, and as words otherwise."""
-    sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n" if options.json else words)
+class Unheard(Exception):
+    """Standard output took no more, and what the words were about is done; `code` is the exit code that it has."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def say(options: argparse.Namespace, data: Any, words: str, *, done: int | None = None) -> None:
+    """Print data as JSON where `--json` asks for it, and as words otherwise.
+
+    Args:
+        options: The command's.
+        data: What JSON can hold.
+        words: Lines. Control characters in them are escaped, as names and texts come from files and paths.
+        done: The exit code of what is done and saved already, which words that cannot be printed do not change.
+
+    Raises:
+        Unheard: They cannot be, and `done` is given.
+    """
+    try:
+        sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n" if options.json else printable(words))
+        sys.stdout.flush()
+    except OSError:
+        if done is None:
+            raise
+        raise Unheard(done) from None
 
 
 def add_score(add_command: AddCommand) -> None:
@@ -88,7 +112,7 @@ def _score(options: argparse.Namespace) -> int:
     bad = int(np.sum(~np.isfinite(score).all(axis=1)))
     summary = {"n": len(x), "d": result.d, "dtype": str(score.dtype), "not_finite": bad, "file": str(out)}
     warning = f"warning  the score is not finite in {bad} rows\n" if bad else ""
-    say(options, summary, f"samples  n = {len(x)}, d = {result.d}\n{warning}file     {out}\n")
+    say(options, summary, f"samples  n = {len(x)}, d = {result.d}\n{warning}file     {out}\n", done=0)
     return 0
 
 

@@ -32,9 +32,9 @@ from ismcore.samples.tables import read_samples
 from ismcore.training.events import STOP, FitEvent, Listener
 from ismcore.transforms import TRANSFORMS
 
-__all__ = ["INTERRUPTED", "TERMINATED", "Terminated", "add_fit", "add_resume"]
+__all__ = ["INTERRUPTED", "Terminated", "add_fit", "add_resume"]
 
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED = 130
 
 DEFAULTS = {name: parameter.default for name, parameter in signature(fit).parameters.items()}
 """What `fit` does unless it is told otherwise."""
@@ -45,8 +45,16 @@ AS_GIVEN = (
 """Options that `fit` takes by the same name."""
 
 
+ENDING = ("SIGTERM", "SIGHUP", "SIGXCPU")
+"""Signals that end a process, and that tell beforehand: there is time to write what there is."""
+
+
 class Terminated(KeyboardInterrupt):
-    """A SIGTERM ended the process before there was anything to write, or a second one while it was being written."""
+    """Such a signal ended the process before there was anything to write; `code` is the exit code that a shell gives it."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 def add_fit(add_command: AddCommand) -> None:
@@ -181,56 +189,77 @@ def _finish(work: Callable[[Listener], FitResult], x: np.ndarray, out: Path, opt
     """Do the work, write what came of it, and say so; the exit code."""
     with _terminable() as termination:
         result = work(termination)
-    losses = result.history["loss"]
-    if result.status == "diverged":
-        bad = "the gradient or the update is not finite" if np.isfinite(losses[-1]) else f"the loss is {losses[-1]}"
-        message = f"{bad} at epoch {len(losses)}: lower --learning-rate or give a larger --curvature-weight"
-        raise Diverged(f"{message}; no result was written", epoch=len(losses), result=result)
-    save(result, out)
+        termination.hold()
+        losses = result.history["loss"]
+        if result.status == "diverged":
+            bad = "the gradient or the update is not finite" if np.isfinite(losses[-1]) else f"the loss is {losses[-1]}"
+            message = f"{bad} at epoch {len(losses)}: lower --learning-rate or give a larger --curvature-weight"
+            raise Diverged(f"{message}; no result was written", epoch=len(losses), result=result)
+        save(result, out)
     summary = _summary(x, result, out)
-    say(options, summary, _in_words(summary))
-    if termination.received:
-        return TERMINATED
-    return INTERRUPTED if result.status == "interrupted" else 0
+    code = 128 + termination.received if termination.received else INTERRUPTED if result.status == "interrupted" else 0
+    say(options, summary, _in_words(summary), done=code)
+    return code
 
 
 class _Termination:
-    """A callback that ends the run once SIGTERM has come."""
+    """A callback that ends the run once a signal that ends processes has come.
 
-    received = False
+    Attributes:
+        received: The number of the first such signal; 0 if none came.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._holding = False
 
     def __call__(self, event: FitEvent) -> object:
         return STOP if self.received else None
 
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """The handler of the signals: the first one ends the run as Ctrl-C does, others change nothing."""
+        first, self.received = not self.received, self.received or number
+        if first and not self._holding:
+            signal.raise_signal(signal.SIGINT)
+
+    def hold(self) -> None:
+        """From here on write what is due, whatever comes: Ctrl-C too is only noted, by the exit code of the result's status."""
+        self._holding = True
+        if _in_main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, lambda number, frame: None)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
 
 @contextmanager
 def _terminable() -> Iterator[_Termination]:
-    """Have SIGTERM do what Ctrl-C does; a handler that somebody else has put there stays.
+    """Have SIGTERM, SIGHUP (a lost connection) and SIGXCPU (no more processor time) do what Ctrl-C does.
 
-    It does so by a SIGINT, which ends also what calls no callback; and by a callback, as a shell has a command in the
-    background ignore SIGINT.
+    A handler that somebody else has put there stays, and so does ignoring one, as `nohup` has it. It is done by a SIGINT, which
+    ends also what calls no callback; and by a callback, as a shell has a command in the background ignore SIGINT.
 
     Raises:
-        Terminated: It came where Ctrl-C raises `KeyboardInterrupt`.
+        Terminated: One came where Ctrl-C raises `KeyboardInterrupt`.
     """
     termination = _Termination()
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        termination.received = True
-        signal.raise_signal(signal.SIGINT)
-
-    if ours:
-        signal.signal(signal.SIGTERM, handle)
+    numbers = [getattr(signal, name) for name in ENDING if hasattr(signal, name)] if _in_main_thread() else []
+    before = {number: signal.getsignal(number) for number in [*numbers, signal.SIGINT]}
+    for number in numbers:
+        if before[number] is signal.SIG_DFL:
+            signal.signal(number, termination.handle)
     try:
         yield termination
     except KeyboardInterrupt as interrupt:
         if termination.received:
-            raise Terminated from interrupt
+            raise Terminated(128 + termination.received) from interrupt
         raise
     finally:
-        if ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if _in_main_thread():
+            for number, handler in before.items():
+                if handler is not None:  # one that was not installed from Python, which Python cannot put back
+                    signal.signal(number, handler)
 
 
 def _summary(x: np.ndarray, result: FitResult, out: Path) -> dict[str, Any]:

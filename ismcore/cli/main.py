@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import stat
 import sys
 import traceback
 import warnings
@@ -17,9 +18,18 @@ from typing import Any
 
 from ismcore import __version__
 from ismcore.cli.benchmarks import add_bench
-from ismcore.cli.files import AddCommand, add_inspect, add_score, say
-from ismcore.cli.fit import INTERRUPTED, TERMINATED, Terminated, add_fit, add_resume
-from ismcore.errors import BackendUnavailable, DeviceUnavailable, Diverged, FileInvalid, IsmError, IsmWarning, PlottingMissing
+from ismcore.cli.files import AddCommand, Unheard, add_inspect, add_score, say
+from ismcore.cli.fit import INTERRUPTED, Terminated, add_fit, add_resume
+from ismcore.errors import (
+    BackendUnavailable,
+    DeviceUnavailable,
+    Diverged,
+    FileInvalid,
+    IsmError,
+    IsmWarning,
+    PlottingMissing,
+    printable,
+)
 from ismcore.plugins.lookup import BackendStatus, backends, choose
 
 __all__ = ["main"]
@@ -35,8 +45,11 @@ exit codes:
   4    the fit diverged
   5    a file cannot be read or written
   130  interrupted, and what there was of a fit by then is written
-  143  terminated, likewise
+  143  terminated, likewise; 129 by a hangup, 152 as the processor time was used up
 """
+
+CACHE_BYTES = 2**30
+"""Size of the folder of compiled programs."""
 
 CODES: tuple[tuple[type[Exception], int], ...] = (
     (BackendUnavailable, UNAVAILABLE),
@@ -61,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         _keep_compiled_programs()
+    _open_closed_streams()
     options = _parser().parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):  # the name of a file need not be text in the terminal's encoding, or in any
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -69,19 +83,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _warnings_in_a_line():
             code = command(options)
         sys.stdout.flush()
+    except Unheard as error:  # what was to be done is done and saved; only the words are lost
+        _no_more_output()
+        return error.code
     except BrokenPipeError:  # whoever read the output has gone, as in `ismcore backends | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _no_more_output()
         return FILE
     except KeyboardInterrupt as interrupt:
-        terminated = isinstance(interrupt, Terminated)
-        sys.stderr.write(f"ismcore: {'terminated' if terminated else 'interrupted'}\n")
-        return TERMINATED if terminated else INTERRUPTED
+        _complain("terminated" if isinstance(interrupt, Terminated) else "interrupted")
+        return interrupt.code if isinstance(interrupt, Terminated) else INTERRUPTED
     except (IsmError, OSError) as error:
         if options.debug:
             traceback.print_exc()
-        sys.stderr.write(f"ismcore: error: {_message(error)}\n")
+        _complain(f"error: {_message(error)}")
         return next(code for kind, code in CODES if isinstance(error, kind))
     return code
+
+
+def _open_closed_streams() -> None:
+    """Have output go nowhere where there is none to go to: a service or `>&-` starts a process with streams closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # as long as the process lasts
+
+
+def _no_more_output() -> None:
+    """Have Python's last flush go nowhere, so that it does not fail again."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _complain(text: str) -> None:
+    """A line on standard error, which may be closed or full: that changes no exit code."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"ismcore: {printable(text)}\n")
+        sys.stderr.flush()
 
 
 @contextmanager
@@ -93,9 +129,8 @@ def _warnings_in_a_line() -> Iterator[None]:
         def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
             if not issubclass(category, IsmWarning):
                 others(message, category, *where, **more)
-            elif sys.stderr is not None:
-                with suppress(OSError):
-                    sys.stderr.write(f"ismcore: warning: {' '.join(str(message).split())}\n")
+            else:
+                _complain(f"warning: {' '.join(str(message).split())}")
 
         warnings.simplefilter("always", IsmWarning)
         warnings.showwarning = show
@@ -106,13 +141,49 @@ def _keep_compiled_programs() -> None:
     """Have JAX keep what it compiles for the next process, in the user's cache folder; `ISMCORE_CACHE=0` leaves it be.
 
     Only where this is a process of its own, and JAX has not been imported or told otherwise: its settings are the process's.
+    The folder holds programs that are run as they are found there: it is made for its owner alone, and one of somebody else,
+    or that others can write to, is not used. Beyond `CACHE_BYTES` the entries go that were not used for longest.
     """
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    if os.environ.get("ISMCORE_CACHE") == "0" or "jax" in sys.modules or not os.path.isabs(base):
+    given = "JAX_COMPILATION_CACHE_DIR" in os.environ
+    if os.environ.get("ISMCORE_CACHE") == "0" or "jax" in sys.modules or given or not os.path.isabs(base):
         return
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(base, "ismcore", "jax"))
+    folder = os.path.join(base, "ismcore", "jax")
+    if not _is_own_folder(folder):
+        return
+    _prune(folder, CACHE_BYTES)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+def _is_own_folder(folder: str) -> bool:
+    """Whether a folder, which is made if it is not there, and the one above it belong to this user alone."""
+    try:
+        os.makedirs(os.path.dirname(os.path.dirname(folder)), exist_ok=True)
+        for place in (os.path.dirname(folder), folder):
+            with suppress(FileExistsError):
+                os.mkdir(place, 0o700)
+            found = os.lstat(place)
+            if not stat.S_ISDIR(found.st_mode) or (os.name != "nt" and (found.st_uid != os.geteuid() or found.st_mode & 0o022)):
+                _complain(f"warning: {place} is not this user's alone, so that no compiled programs are kept there")
+                return False
+    except OSError:
+        return False
+    return True
+
+
+def _prune(folder: str, most: int) -> None:
+    """Remove the files of a folder that were not used for longest, until the others are of so many bytes at most."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        files = [(entry.stat(follow_symlinks=False), entry.path) for entry in entries if entry.is_file(follow_symlinks=False)]
+        left = sum(found.st_size for found, _ in files)
+        for found, path in sorted(files, key=lambda file: max(file[0].st_atime, file[0].st_mtime)):
+            if left <= most:
+                return
+            with suppress(OSError):
+                os.unlink(path)
+            left -= found.st_size
 
 
 def _message(error: Exception) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from typing import Generic, TypeVar
 from ismcore.errors import FileInvalid, FileNotWritten, OptionError
 from ismcore.files.tempfiles import Temporary, remove_litter, second_name
 
-__all__ = ["Newest", "check_target", "newest_valid", "previous_files", "write_kept", "write_whole"]
+__all__ = ["Newest", "check_kept", "check_target", "newest_valid", "previous_files", "write_first", "write_kept", "write_whole"]
 
 T = TypeVar("T")
 
@@ -41,8 +42,11 @@ def check_target(path: str | PathLike[str]) -> Path:
     """The file that a path stands for, links followed, once it is known that one can be written there.
 
     Raises:
-        FileNotWritten: There is no such folder, it is not writable, or there is something there that is no file.
+        FileNotWritten: There is no such folder, it is not writable, there is something there that is no file, or the path is a
+            link of another user in a folder that others can write to, which may lead to any file of this one.
     """
+    if _is_planted(path):
+        raise _not_written(path, errno.EPERM, "it is another user's link in a folder that others can write to; remove it")
     target = Path(os.path.realpath(path))
     # Those of os.path say no where those of Path would raise, as of a name that is too long.
     if not os.path.isdir(target.parent):
@@ -56,8 +60,20 @@ def check_target(path: str | PathLike[str]) -> Path:
     return target
 
 
+def _is_planted(path: str | PathLike[str]) -> bool:
+    """Whether the path is a link that neither this user nor the folder's owner made, where others can make some."""
+    with suppress(OSError, AttributeError):  # no such file; a system without users
+        link, folder = os.lstat(path), os.stat(os.path.dirname(os.path.abspath(path)))
+        shared = bool(folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+        return stat.S_ISLNK(link.st_mode) and shared and link.st_uid not in (os.geteuid(), folder.st_uid)
+    return False
+
+
 def write_whole(path: str | PathLike[str], data: bytes) -> None:
     """Write the bytes to a file that is, at any moment and after any failure, either the old one or the new one.
+
+    A file that replaces another one has its mode, and where the system allows it its owner and group; access control lists
+    and extended attributes are not kept. A new one has what the umask says.
 
     Args:
         path: The file; its folder must be there.
@@ -70,25 +86,94 @@ def write_whole(path: str | PathLike[str], data: bytes) -> None:
     _write(path, data, None)
 
 
-def write_kept(path: str | PathLike[str], data: bytes, keep: int) -> None:
+def write_kept(path: str | PathLike[str], data: bytes, keep: int, *, keep_newest: bool = True) -> None:
     """Write as `write_whole` does, and keep what was there before as `PATH.previous1`, before that `PATH.previous2`, ...
 
-    At any moment and after any failure, of the newest file and the one before it each is there and whole: the name is never
-    without its file, and the file before it is not given up until the new one is in place. No file is copied where the file
-    system has hard links. Where processes save one path at once, every file is whole, but which older ones stay is open.
+    At any moment and after any failure, the newest file and `PATH.previous1` each are there and whole, once they were: the new
+    bytes have reached the disk before a name changes, the file that is there then gets its second name, and last the new one
+    takes the first. No file is copied where the file system has hard links. Where processes save one path at once, every file
+    is whole, but which older ones stay is open. A new file is its owner's alone (mode 0600); see `write_whole` for others.
 
     Args:
         path: The file; its folder must be there.
         data: What it shall hold.
         keep: How many files to keep, from 1, the new one among them; older ones are removed.
+        keep_newest: Whether the file that is there is worth to be kept; False where it is damaged.
 
     Raises:
-        FileNotWritten: As of `write_whole`.
+        FileNotWritten: As of `write_whole`; or a folder has the name of a file to be kept.
         OptionError: `keep` is no whole number from 1.
     """
     if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
         raise OptionError(f"keep must be a whole number from 1, not {keep!r}")
-    _write(path, data, keep)
+    _write(path, data, keep, keep_newest=keep_newest)
+
+
+def check_kept(path: str | PathLike[str]) -> Path:
+    """As `check_target`, for `write_kept`.
+
+    Raises:
+        FileNotWritten: As of `check_target`; or a folder has the name of a file to be kept.
+    """
+    target = check_target(path)
+    for name in previous_files(target):
+        if name.is_dir():
+            raise _not_written(
+                path, errno.EISDIR, f"{name.name} beside it is a folder, and the name of a file to be kept; move it"
+            )
+    return target
+
+
+def write_first(path: str | PathLike[str], data: bytes) -> list[Path]:
+    """Write a file where none is, so that of several processes one does; files that `write_kept` left there are set aside.
+
+    Args:
+        path: The file; its folder must be there.
+        data: What it shall hold.
+
+    Returns:
+        The new names of those set aside, `PATH.<number>.previous1`, ..., where nothing takes them for this file's.
+
+    Raises:
+        FileExistsError: There is one.
+        FileNotWritten: As of `write_kept`.
+    """
+    target = check_kept(path)
+    try:
+        remove_litter(target)
+        with Temporary(target, private=True) as temporary:
+            temporary.write(data)
+            try:
+                os.link(temporary.path, target)
+            except FileExistsError:
+                raise
+            except OSError:  # a file system without hard links
+                os.close(os.open(target, os.O_CREAT | os.O_EXCL, 0o600))
+                os.replace(temporary.path, target)
+        aside = _set_aside(target)
+        _sync_folder(target.parent)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise _not_written(path, error.errno, (error.strerror or str(error)) + _advice(error)) from error
+    return aside
+
+
+def _set_aside(target: Path) -> list[Path]:
+    """Rename the files kept beside a target, all by the first number that is free."""
+    kept, moved = previous_files(target), []
+    number = 1
+    while any(os.path.lexists(target.with_name(f"{target.name}.{number}{_ending(name, target)}")) for name in kept):
+        number += 1
+    for name in kept:
+        with suppress(FileNotFoundError):
+            os.replace(name, target.with_name(f"{target.name}.{number}{_ending(name, target)}"))
+            moved.append(target.with_name(f"{target.name}.{number}{_ending(name, target)}"))
+    return moved
+
+
+def _ending(name: Path, target: Path) -> str:
+    return name.name.removeprefix(target.name)
 
 
 @dataclass(frozen=True)
@@ -98,7 +183,7 @@ class Newest(Generic[T]):
     Attributes:
         value: What was read.
         path: The file that it was read from.
-        refused: Newer files that could not be read, with the reasons; empty where the newest is well.
+        refused: Newer files that could not be read, or are missing, with the reasons; empty where the newest is well.
     """
 
     value: T
@@ -122,11 +207,12 @@ def newest_valid(path: str | PathLike[str], read: Callable[[Path], T]) -> Newest
     for candidate in (target, *previous_files(target)):
         try:
             return Newest(read(candidate), candidate, refused)
-        except FileNotFoundError:
-            continue
+        except FileNotFoundError as error:
+            if candidate == target:
+                refused[candidate] = error
         except (FileInvalid, OSError) as error:
             refused[candidate] = error
-    if not refused:
+    if isinstance(refused.get(target), FileNotFoundError) and len(refused) == 1:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
     reasons = "; ".join(f"{candidate}: {error}" for candidate, error in refused.items())
     raise FileInvalid(f"none of the {len(refused)} files kept can be read: {reasons}")
@@ -142,18 +228,18 @@ def previous_files(path: str | PathLike[str]) -> list[Path]:
     return []
 
 
-def _write(path: str | PathLike[str], data: bytes, keep: int | None) -> None:
+def _write(path: str | PathLike[str], data: bytes, keep: int | None, *, keep_newest: bool = True) -> None:
     """The one way to the disk; files kept beside the target are left alone where `keep` is None."""
-    target = check_target(path)
+    target = check_target(path) if keep is None else check_kept(path)
     named = False
     try:
         remove_litter(target)
-        with Temporary(target) as temporary, second_name(target, wanted=(keep or 1) > 1) as second:
+        with Temporary(target, private=keep is not None) as temporary:
             temporary.write(data)
+            if keep is not None:
+                _shift(target, keep, keep_newest=keep_newest)
             os.replace(temporary.path, target)
             named = True
-            if keep is not None:
-                _shift(target, second, keep)
         _sync_folder(target.parent)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -170,22 +256,25 @@ def _advice(error: OSError) -> str:
     return f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
 
 
-def _shift(target: Path, second: Path | None, keep: int) -> None:
-    """Number the files before the target anew, the one with the second name as the first, and drop the oldest."""
-    first = 2 if second else 1
-    previous = previous_files(target)
-    room = max(0, keep - first)
-    # A file that is gone was moved by another process that saves here.
-    for path in previous[room:]:
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-    # From the oldest on: each number was left by the file that had it.
-    for number, path in reversed(list(enumerate(previous[:room], first))):
-        with suppress(FileNotFoundError):
-            os.replace(path, target.with_name(f"{target.name}.previous{number}"))
-    if second:
-        with suppress(FileNotFoundError):
-            os.replace(second, target.with_name(f"{target.name}.previous1"))
+def _shift(target: Path, keep: int, *, keep_newest: bool) -> None:
+    """Give the file at the target the number 1 beside its name, and those before it the next ones; drop the oldest.
+
+    A file gets its new name before it loses the old one, from the oldest on, so that no number is free in between.
+    """
+    kept = previous_files(target)
+    # A save that was killed just here has left the newest file with both names.
+    if keep_newest and os.path.exists(target) and not (kept and os.path.samefile(kept[0], target)):
+        kept.insert(0, target)
+    names = [target.with_name(f"{target.name}.previous{number}") for number in range(1, keep)]
+    for path, name in reversed(list(zip(kept, names, strict=False))):
+        # A file that is gone was moved by another process that saves here.
+        if path != name:
+            with suppress(FileNotFoundError), second_name(path, target) as second:
+                os.replace(second, name)
+    for path in kept:
+        if path not in (target, *names):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
 
 
 def _sync_folder(folder: Path) -> None:

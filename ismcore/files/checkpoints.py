@@ -6,7 +6,7 @@ A file in the format of `ismcore.tensorfile`, of kind "checkpoint":
     best.<name>, snapshots.<epoch>.<name>           parameters
     history.losses, .rates, .open_losses            see `ismcore.training.RunState`
     history.validation_epochs, .validation_losses
-    coordinates.mean, .scale, ...                   see `ismcore.coordinates.Coordinates`
+    standardize.mean, .scale, ...                   the coordinates; see `ismcore.coordinates.Coordinates`
     others.<k>.<name>                               the same arrays of a fit's other candidates, where it is one in folds
 
 Its content holds the settings of the fit, the rest of the run_state, versions, and fingerprints of the samples. Nothing random
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, get_args
@@ -25,9 +25,9 @@ from typing import Any, get_args
 import numpy as np
 
 from ismcore.coordinates import Coordinates
-from ismcore.errors import FileInvalid, FileNotWritten, IsmError, ModelError, OptionError, ParameterError
+from ismcore.errors import FileInvalid, FileNotWritten, IsmError, ModelError, OptionError, ParameterError, printable
 from ismcore.files import tensorfile
-from ismcore.files.atomic import check_target, newest_valid, write_kept
+from ismcore.files.atomic import check_kept, newest_valid, write_first, write_kept
 from ismcore.files.encoding import Decoder, adopted_for, encode
 from ismcore.models import Model, check_params, joined, parted
 from ismcore.ops import Params
@@ -36,7 +36,18 @@ from ismcore.training.run_state import Best, RollbackPoint, RunState, Status
 from ismcore.training.settings import Settings
 from ismcore.training.warning import warn_now
 
-__all__ = ["Checkpoint", "CheckpointWriter", "Stored", "as_checkpoint", "decode_checkpoint", "read_checkpoint"]
+FIRST_AFTER = 1.0
+"""Seconds from the start of a run to its first checkpoint, at most."""
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointWriter",
+    "Stored",
+    "as_checkpoint",
+    "decode_checkpoint",
+    "is_there_already",
+    "read_checkpoint",
+]
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class Checkpoint:
 
     Args:
         path: The file. The one before it stays as `PATH.previous1`, and so on.
-        every: Seconds from one to the next, from 0: after every chunk of steps.
+        every: Seconds from one to the next, from 0: after every chunk of steps. The first comes within a second.
         keep: How many files to keep, from 1.
 
     Raises:
@@ -75,8 +86,7 @@ def as_checkpoint(checkpoint: Any) -> Checkpoint | None:
     if checkpoint is None:
         return None
     found = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
-    check_target(found.path)
-    return found
+    return replace(found, path=check_kept(found.path))  # once: a change of folder on the way changes nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +140,8 @@ class CheckpointWriter:
         self._checkpoint = checkpoint
         self._settings, self._coordinates = settings, coordinates
         self._about = {"fingerprints": fingerprints, "held_out": held_out, "versions": versions}
-        self._last = time.monotonic()
+        self._last = time.monotonic() - max(0.0, checkpoint.every - FIRST_AFTER)
+        self._newest_is_good, self._is_start = False, False
         self.candidate = 0
         self.others: list[RunState] = []
         """The candidate that runs, and where the others stand, of a fit in folds."""
@@ -143,12 +154,29 @@ class CheckpointWriter:
         """
         self._pack(run_state)
 
+    def reserve(self, run_state: RunState) -> None:
+        """Write the start of a new run, so that its path is its own from then on; older files of other runs are set aside.
+
+        Raises:
+            OptionError: There is a file already, as of a run that began at the same time.
+            FileNotWritten: It cannot be written.
+        """
+        try:
+            aside = write_first(self._checkpoint.path, self._pack(run_state))
+        except FileExistsError:
+            raise OptionError(is_there_already(self._checkpoint.path)) from None
+        if aside:
+            self._say(run_state, f"older checkpoints of another run at this path were renamed to {', '.join(map(str, aside))}")
+        self._newest_is_good, self._is_start = True, True
+
     def __call__(self, run_state: RunState, force: bool) -> str:
         """See `ismcore.training.Saver`."""
         if not force and time.monotonic() - self._last < self._checkpoint.every:
             return ""
         try:
-            write_kept(self._checkpoint.path, self._pack(run_state), self._checkpoint.keep)
+            good = not self._is_start and (self._newest_is_good or _is_whole(self._checkpoint.path))
+            write_kept(self._checkpoint.path, self._pack(run_state), self._checkpoint.keep, keep_newest=good)
+            self._newest_is_good, self._is_start = True, False
         except FileNotWritten as error:
             self._say(run_state, f"the checkpoint {error}")
             return ""
@@ -165,7 +193,7 @@ class CheckpointWriter:
         tensors = _tensors(run_state)
         content = {
             "settings": encode(self._settings, "settings", tensors),
-            "coordinates": encode(self._coordinates, "coordinates", tensors),
+            "coordinates": encode(self._coordinates, "standardize", tensors),
             **self._about,
             **_numbers(run_state),
         }
@@ -189,6 +217,20 @@ def _numbers(run_state: RunState) -> dict[str, Any]:
         "warnings": list(run_state.warnings),
         "timings": dict(run_state.timings),
     }
+
+
+def is_there_already(path: str | PathLike[str]) -> str:
+    """Why a new run cannot begin at a path, and what to do."""
+    return f"{path} is there already: go on with it by ismcore.resume({os.fspath(path)!r}, x), remove it, or name another file"
+
+
+def _is_whole(path: str | PathLike[str]) -> bool:
+    """Whether a file is worth to be kept: one that cannot be read shall not displace one that can."""
+    try:
+        tensorfile.read_any(os.fspath(path))
+    except (IsmError, OSError):
+        return False
+    return True
 
 
 def _tensors(run_state: RunState) -> Params:
@@ -222,8 +264,14 @@ def read_checkpoint(path: str | PathLike[str], model: Any = None) -> tuple[Store
         ModelError: The model must be passed, or is another one.
     """
     found = newest_valid(path, lambda candidate: _read(candidate, model))
-    refused = tuple(f"{name} was passed over: {error}" for name, error in found.refused.items())
+    refused = tuple(_passed_over(name, error, found.path) for name, error in found.refused.items())
     return found.value, found.path, refused
+
+
+def _passed_over(name: Path, error: Exception, taken: Path) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{name} is missing: the older {taken} was taken"
+    return f"{name} was passed over: {error}"
 
 
 def _read(path: Path, model: Any) -> Stored:
@@ -268,6 +316,9 @@ def decode_checkpoint(content: dict[str, Any], tensors: Params, model: Any) -> S
             raise
         raise FileInvalid(f"it lacks or misplaces {error}") from error
     decoder.check_all_taken()
+    stored.run_state.check(settings.plan, settings.optimizer)
+    if stored.held_out < 0:
+        raise FileInvalid(f"its number of held-out rows is {stored.held_out}")
     return stored
 
 
@@ -279,6 +330,8 @@ def _run_states(content: dict[str, Any], decoder: Decoder, settings: Settings, n
     """The state of the run, and those of the other candidates, where there are several."""
     models = [candidate.model.canonical() for candidate in settings.candidates] or [settings.model.canonical()]
     contents = content.get("others", [])
+    if not 0 <= number < len(models) or len(contents) >= len(models):
+        raise FileInvalid(f"its candidate {number} and {len(contents)} others are not those of a fit with {len(models)}")
     decoders = [Decoder(decoder.take_group(f"others.{k}"), decoder.model) for k in range(len(contents))]
     order = [number, *(k for k in range(len(models)) if k != number)]
     folds = bool(settings.ensemble)
@@ -310,7 +363,9 @@ def _run_state(content: dict[str, Any], decoder: Decoder, model: Model, d: int, 
         for name, array in decoder.take_group(group).items():
             part, _, parameter = name.partition(".")
             parts[part][parameter] = array
-        return TrainState(int(step), **{part: tree(found) for part, found in parts.items() if found or part == "params"})
+        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+            raise FileInvalid(f"its number of steps is {step!r:.80}")
+        return TrainState(step, **{part: tree(found) for part, found in parts.items() if found or part == "params"})
 
     history = decoder.take_group("history")
     rollback_point, best = content["anchor"], content["best"]
@@ -334,7 +389,7 @@ def _run_state(content: dict[str, Any], decoder: Decoder, model: Model, d: int, 
         if rollback_point is None
         else RollbackPoint(int(rollback_point[0]), state(rollback_point[1], "anchor")),
         status=content["status"],
-        failure=str(content["failure"]),
-        warnings=tuple(map(str, content["warnings"])),
+        failure=printable(str(content["failure"])),
+        warnings=tuple(printable(str(text)) for text in content["warnings"]),
         timings={str(name): float(value) for name, value in content["timings"].items()},
     )

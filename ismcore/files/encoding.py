@@ -7,15 +7,16 @@ In the JSON {"$type": "MLP", ...} is a specification from `TYPES`, {"$tensor": n
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import MISSING, fields
 from functools import cache
 from types import UnionType
-from typing import Any, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from ismcore.coordinates import Coordinates
-from ismcore.errors import FileInvalid, ModelError, ParameterError
+from ismcore.errors import FileInvalid, ModelError, ParameterError, printable
 from ismcore.models import MLP, Affine, Combination, Energy, Model, NoiseConditional, ResidualMLP, Standardized
 from ismcore.objectives import (
     DenoisingScoreMatching,
@@ -85,6 +86,7 @@ class Decoder:
 
     def __init__(self, tensors: Params, model: Model | None) -> None:
         self.left = dict(tensors)
+        self._arrays, self._numbers = len(tensors), sum(array.size for array in tensors.values())
         self.model = model
         self.model_used = False
 
@@ -119,6 +121,8 @@ class Decoder:
         """The value that `encode` was given, but tuples for lists."""
         if isinstance(value, list):
             return tuple(self.decode(item) for item in value)
+        if isinstance(value, str):
+            return printable(value)
         if not isinstance(value, dict):
             return value
         if "$tensor" in value:
@@ -133,9 +137,22 @@ class Decoder:
             raise FileInvalid(f"it names {str(name)[:80]!r}, which this ismcore does not know; it knows {', '.join(TYPES)}")
         if name == Settings.__name__ and isinstance(values.get("together"), bool):  # as it was in schema 1
             values["holdout"] = HoldOut("equal rows" if values.pop("together") else "rows")
+        self._check_counts(name, values)
+        if name == Energy.__name__ and not isinstance(values.get("net"), Model):  # whose field takes foreign modules too
+            raise FileInvalid(f"its {name} is of {str(values.get('net'))[:80]!r}, which is no network")
         if name == Standardized.__name__ and {"mean", "scale"} <= values.keys():  # likewise
             values["coordinates"] = construct(Coordinates, {"mean": values.pop("mean"), "scale": values.pop("scale")})
         return construct(TYPES[name], values)
+
+    def _check_counts(self, name: str, values: dict[str, Any]) -> None:
+        """Refuse a model that is larger than the file, before it is asked for its shapes."""
+        if TYPES[name] not in MODELS:
+            return
+        counts = [value for given in values.values() for value in (given if isinstance(given, tuple) else (given,))]
+        most = max((value for value in counts if isinstance(value, int)), default=0)
+        blocks = values.get("blocks", 0)
+        if most > self._numbers or (isinstance(blocks, int) and blocks > self._arrays):
+            raise FileInvalid(f"its {name} is larger than the {self._numbers} numbers in {self._arrays} arrays that it holds")
 
     def coordinates(self, value: Any) -> Coordinates:
         """The coordinates of a fit, which in schema 1 were two arrays.
@@ -179,7 +196,7 @@ def construct(cls: type, values: dict[str, Any]) -> Any:
             raise FileInvalid(f"its {cls.__name__} has {name} = {str(value)[:80]!r}, which must be of type {hints[name]}")
     try:
         return cls(**values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, AttributeError, MemoryError) as error:
         raise FileInvalid(f"its {cls.__name__} cannot be: {error}") from error
 
 
@@ -197,7 +214,7 @@ def adopted_for(model: Any, objective: Any, tensors: Params) -> Model | None:
         objective: The file's objective, as JSON.
         tensors: The file's.
     """
-    sample = tensors.get("coordinates.mean", tensors.get("standardize.mean"))
+    sample = tensors.get("standardize.mean")
     if model is None or sample is None or sample.ndim != 1:
         return None  # the decoder says what is missing
     is_conditional = isinstance(objective, dict) and objective.get("$type") == NoiseConditionalScoreMatching.__name__
@@ -211,8 +228,19 @@ def adopted_for(model: Any, objective: Any, tensors: Params) -> Model | None:
 
 
 def _is_a(value: Any, hint: Any) -> bool:
-    """Whether a value is of an annotated type, as far as the outermost type goes; unions are left to the constructor."""
-    if hint is float:
-        return isinstance(value, int | float)
-    kind = get_origin(hint) or hint
-    return kind in (Any, UnionType) or not isinstance(kind, type) or isinstance(value, kind)
+    """Whether a value is of an annotated type, through unions, literals, tuples and dicts."""
+    kind, parts = get_origin(hint) or hint, get_args(hint)
+    if kind in (Union, UnionType):
+        return any(_is_a(value, part) for part in parts)
+    if kind is Literal:
+        return any(value == part and type(value) is type(part) for part in parts)
+    if kind is tuple and parts and isinstance(value, tuple):
+        each = parts[:1] * len(value) if parts[1:] == (Ellipsis,) else parts
+        return len(each) == len(value) and all(map(_is_a, value, each))
+    if kind is dict and parts and isinstance(value, dict):
+        return all(_is_a(key, parts[0]) and _is_a(item, parts[1]) for key, item in value.items())
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    return kind is Any or not isinstance(kind, type) or isinstance(value, kind)

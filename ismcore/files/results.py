@@ -4,7 +4,7 @@ Tensors:
 
     params.<name>                           fitted parameters, in their own dtype, bit for bit
     history.<name>                          one entry an epoch
-    coordinates.mean, .scale, ...           see `ismcore.coordinates.Coordinates`
+    standardize.mean, .scale, ...           the coordinates; see `ismcore.coordinates.Coordinates`
     snapshots.<epoch>.<name>                parameters on the way
     <field>.<name>                          other arrays, such as model.coordinates.mean of a model that standardises
 
@@ -68,7 +68,9 @@ def save(result: Any, path: str | PathLike[str]) -> None:
         for name, array in arrays.items():
             put(tensors, f"{group}.{name}", array)
     stored = [f.name for f in fields(result) if f.name not in TENSORS]
-    content = {name: encode(getattr(result, name), name, tensors) for name in stored}
+    content = {
+        name: encode(getattr(result, name), "standardize" if name == "coordinates" else name, tensors) for name in stored
+    }
     write_whole(path, tensorfile.pack("result", content, tensors))
 
 

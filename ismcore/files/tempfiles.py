@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,18 +26,26 @@ LITTER_SECONDS = 3600.0
 
 
 class Temporary:
-    """A new file in the target's folder, locked by this process, and gone at the end unless it took another name."""
+    """A new file in the target's folder, locked by this process, and gone at the end unless it took another name.
 
-    def __init__(self, target: Path) -> None:
+    It has the mode of the file that is at the target, and its owner where that can be; else mode 0600 if it is to be private,
+    and what the umask says if not.
+    """
+
+    def __init__(self, target: Path, *, private: bool = False) -> None:
         while True:
             # Not the tempfile module: its files are for the owner alone, whatever the umask says.
             self.path = _temporary_name(target)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-            self._descriptor: int | None = os.open(self.path, flags, 0o666)
+            replaced = _stat(target)
+            mode = 0o600 if private or replaced is not None else 0o666
+            self._descriptor: int | None = os.open(self.path, flags, mode)
             # Whoever removes litter may have come between the two calls, and have taken the file for such.
             if _lock(self._descriptor) and self.path.exists():
-                return
+                break
             self._close()
+        if replaced is not None and fcntl is not None:
+            _give_rights(self._descriptor, replaced)
 
     def write(self, data: bytes) -> None:
         """Write the bytes, and wait until they have reached the disk."""
@@ -60,6 +69,25 @@ class Temporary:
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = None
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    with suppress(OSError):
+        return os.stat(path)
+    return None
+
+
+def _give_rights(descriptor: int, as_of: os.stat_result) -> None:
+    """Owner, group and mode of another file, as far as this process may; never more rights for others than that file gives."""
+    mode = stat.S_IMODE(as_of.st_mode) & 0o777
+    mine = os.fstat(descriptor)
+    if (mine.st_uid, mine.st_gid) != (as_of.st_uid, as_of.st_gid):
+        try:
+            os.fchown(descriptor, as_of.st_uid, as_of.st_gid)
+        except OSError:
+            mode &= 0o707 if mine.st_gid != as_of.st_gid else 0o777  # its group's rights are not another group's
+    with suppress(OSError):
+        os.fchmod(descriptor, mode)
 
 
 def _lock(descriptor: int) -> bool:
@@ -110,17 +138,20 @@ def _remove_unless_locked(entry: os.DirEntry[str]) -> None:
 
 
 @contextmanager
-def second_name(target: Path, *, wanted: bool) -> Iterator[Path | None]:
-    """A second name for the file that is now at the target, gone at the end unless it was taken; None if there is no file."""
-    if not wanted or not os.path.exists(target):
-        yield None
-        return
+def second_name(path: Path, target: Path) -> Iterator[Path]:
+    """A second name for a file, one of the target's temporary ones, gone at the end unless it was taken.
+
+    Raises:
+        FileNotFoundError: There is no file.
+    """
     name = _temporary_name(target)
     try:
         try:
-            os.link(target, name)
+            os.link(path, name)
+        except FileNotFoundError:
+            raise
         except OSError:  # a file system without hard links
-            with open(target, "rb") as stream, Temporary(target) as copy:
+            with open(path, "rb") as stream, Temporary(target) as copy:
                 copy.write(stream.read())
                 os.replace(copy.path, name)
         yield name

@@ -6,13 +6,15 @@ The key `ismcore` holds canonical JSON (sorted keys, no white space, so that equ
 
 safetensors checks the layout of a file, but not its content: a flipped bit in a tensor loads silently, and so do repeated
 keys and odd names. Hence the checksum, which is over name, dtype, shape and bytes of all tensors and all other metadata.
-What a header claims is held against the size of the file before anything of that size is read or allocated.
+What a header claims is held against the size of the file before anything of that size is read or allocated, and arrays are
+read one by one, by position: safetensors' own reader takes the file's size twice.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -24,6 +26,7 @@ import numpy as np
 
 from ismcore.errors import FileInvalid, ParameterError
 from ismcore.ops import Params
+from ismcore.samples.tables import memory
 
 __all__ = ["SCHEMA", "Contents", "pack", "read", "read_any"]
 
@@ -77,7 +80,7 @@ def _digest(metadata: Mapping[str, Any], tensors: Params) -> str:
     digest = hashlib.sha256(_canonical(metadata).encode())
     for name, array in sorted(tensors.items()):
         digest.update(_canonical([name, array.dtype.str, array.shape]).encode())
-        digest.update(array.tobytes())
+        digest.update(_bytes(np.ascontiguousarray(array)).data)
     return digest.hexdigest()
 
 
@@ -119,15 +122,13 @@ def read_any(path: str, kind: str | None = None) -> Contents:
         FileInvalid: The file is truncated, altered, of a newer schema or of another kind. The message does not name it.
         OSError: There is no such file, or it cannot be read.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait, and a device has no end
-        raise FileInvalid("it is no regular file")
-    with open(path, "rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
+    # Opening a pipe would wait, and a device has no end: what it is, is asked of what was opened.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb") if _is_regular(descriptor) else _refused(descriptor) as stream:
+        size = os.fstat(descriptor).st_size
         header = _read_header(stream, size)
         metadata, schema = _metadata(header, kind)
-        _check_size(header, size - stream.tell())
-        stream.seek(0)
-        tensors = _tensors(stream, size)
+        tensors = _tensors(stream, _entries(header, size - stream.tell()))
     claimed = metadata.pop("sha256", None)
     try:
         found = _digest(metadata, tensors)
@@ -165,31 +166,39 @@ def _metadata(header: dict[str, Any], kind: str | None) -> tuple[dict[str, Any],
     return metadata, int(schema[1])
 
 
-def _check_size(header: dict[str, Any], held: int) -> None:
-    """Refuse a header that claims other than the bytes that follow it, and a file that no memory can hold, a sparse one say.
+def _entries(header: dict[str, Any], held: int) -> dict[str, tuple[np.dtype[Any], list[int]]]:
+    """Dtype and shape of each array by name, in the order of the file, once they are known to fill the bytes after the header.
 
     Raises:
-        FileInvalid: See above.
+        FileInvalid: They do not, or no memory can hold them, as of a sparse file.
     """
-    claimed = 0
-    for name, entry in header.items():
-        offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
-        if name != "__metadata__" and not (isinstance(offsets, list) and offsets and isinstance(offsets[-1], int)):
-            raise FileInvalid(f"it is truncated or altered: its header does not say where {name[:80]!r} lies")
-        claimed = max(claimed, offsets[-1]) if offsets else claimed
-    if claimed != held:
-        raise FileInvalid(f"it is truncated or altered: its header claims {claimed} bytes of arrays, and it holds {held}")
-    memory = _memory()
-    if memory is not None and held > memory:
-        raise FileInvalid(f"its arrays of {held} bytes do not fit into the {memory} bytes of memory here")
+    found, end = {}, 0
+    for name, entry in sorted(((n, e) for n, e in header.items() if n != "__metadata__"), key=_begin):
+        if not NAME.fullmatch(name) or entry.keys() != {"dtype", "shape", "data_offsets"} or entry["dtype"] not in DTYPES:
+            raise FileInvalid(
+                f"it holds a tensor {name[:80]!r} of dtype {entry.get('dtype')!r:.40}, which ismcore never writes"
+            )
+        dtype, shape, offsets = np.dtype(DTYPES[entry["dtype"]]), entry["shape"], entry["data_offsets"]
+        if not isinstance(shape, list) or len(shape) > 32 or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
+            raise FileInvalid(f"it is truncated or altered: the shape of {name[:80]!r} is {shape!r:.80}")
+        begin, end = end, end + math.prod(shape) * dtype.itemsize
+        if offsets != [begin, end]:
+            raise FileInvalid(f"it is truncated or altered: its header says that {name[:80]!r} lies at {offsets!r:.80}")
+        found[name] = dtype, shape
+    if end != held:
+        raise FileInvalid(f"it is truncated or altered: its header claims {end} bytes of arrays, and it holds {held}")
+    room = memory()
+    if room is not None and held > room:
+        raise FileInvalid(f"its arrays of {held} bytes do not fit into the {room} bytes of memory here")
+    return found
 
 
-def _memory() -> int | None:
-    """Bytes of memory of this machine, where the system says."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
+def _begin(item: tuple[str, Any]) -> tuple[int, int, str]:
+    """Where an array begins and ends, by which they are sorted; an empty one comes before the one that begins there."""
+    offsets = item[1].get("data_offsets") if isinstance(item[1], dict) else None
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(at) is int for at in offsets):
+        raise FileInvalid(f"it is truncated or altered: its header does not say where {item[0][:80]!r} lies")
+    return offsets[0], offsets[1], item[0]
 
 
 def _parse(text: bytes) -> dict[str, Any]:
@@ -208,19 +217,30 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _tensors(stream: BinaryIO, size: int) -> Params:
-    from safetensors import SafetensorError, deserialize
+def _tensors(stream: BinaryIO, entries: Mapping[str, tuple[np.dtype[Any], list[int]]]) -> Params:
+    """The arrays, read one by one into memory of their own, read-only."""
+    found = {}
+    for name, (dtype, shape) in entries.items():
+        try:
+            array = np.empty(shape, dtype)
+        except (MemoryError, ValueError) as error:
+            raise FileInvalid("it does not fit into memory") from error
+        if array.size and stream.readinto(_bytes(array)) != array.nbytes:  # type: ignore[attr-defined]
+            raise FileInvalid("it is truncated: another process is writing it")
+        array.setflags(write=False)
+        found[name] = array
+    return found
 
-    try:
-        found = dict(deserialize(stream.read(size)))  # type: ignore[no-untyped-call]
-    except SafetensorError as error:
-        raise FileInvalid(f"it is truncated or altered: {error}") from error
-    except MemoryError as error:
-        raise FileInvalid("it does not fit into memory") from error
-    for name, entry in found.items():
-        if not NAME.fullmatch(name) or entry["dtype"] not in DTYPES:
-            raise FileInvalid(f"it holds a tensor {name[:80]!r} of dtype {entry['dtype']}, which ismcore never writes")
-    return {
-        name: np.frombuffer(entry["data"], dtype=DTYPES[entry["dtype"]]).reshape(entry["shape"])
-        for name, entry in found.items()
-    }
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    """The memory of a contiguous array, as bytes."""
+    return array.reshape(-1).view(np.uint8)
+
+
+def _is_regular(descriptor: int) -> bool:
+    return stat.S_ISREG(os.fstat(descriptor).st_mode)
+
+
+def _refused(descriptor: int) -> BinaryIO:
+    os.close(descriptor)
+    raise FileInvalid("it is no regular file")

@@ -114,6 +114,8 @@ class EnsembleRun:
         loss = pooled_loss(self._engine, members)
         if number == len(states):
             states.append(self._start(candidate, loss))
+            if self._save is not None and number == 0:
+                self._save.reserve(states[0])
         return Loop(
             lead_problem(members),
             self._settings.plan,

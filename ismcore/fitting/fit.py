@@ -14,7 +14,7 @@ import numpy as np
 from ismcore.backend.contract import Precision, as_dtype
 from ismcore.coordinates import Standardize
 from ismcore.errors import CheckpointMismatch, Diverged, OptionError
-from ismcore.files.checkpoints import Checkpoint, Stored, as_checkpoint, read_checkpoint
+from ismcore.files.checkpoints import Checkpoint, Stored, as_checkpoint, is_there_already, read_checkpoint
 from ismcore.fitting.ensemble import EnsembleRun
 from ismcore.fitting.options import RecipeName, Request, as_epochs, as_timeout, check_run, loss_of, settings_of
 from ismcore.fitting.probing import probe
@@ -78,8 +78,9 @@ def fit(
     """Fit a score function, the gradient of the log-density, to samples.
 
     Equal arguments give the same fit on every backend, up to rounding: all randomness comes from the core. What is left at
-    None is as the recipe has it. The default recipe holds rows out, ends when the loss on them has not become lower for
-    long, and gives back the parameters of the lowest: plain implicit score matching has no lower bound on a finite
+    None is as the recipe has it. The default recipe starts at the normal law in closed form, and leaves it only for a
+    significant gain; it holds rows out, ends when the loss on them has not become lower for long, and gives back the parameters
+    of the lowest: plain implicit score matching has no lower bound on a finite
     sample, so a low training loss is no sign of a good fit. What it noticed in the samples is in `result.warnings`, and each
     text of that goes through Python's `warnings` once the work is done.
 
@@ -136,15 +137,16 @@ def fit(
             30 seconds and repays them in very long runs of small networks; or "off", the backend's plain loop.
         precision: "highest" keeps all bits of float32 products on a GPU, "default" does what the framework does.
         allow_nonsmooth: Train piecewise-linear networks by objectives that differentiate in x.
-        recipe: "default", or "reference": the protocol of the reference run, a 1-8-1 sigmoid network, Adam(0.01) and 500
-            epochs of all rows, nothing standardised and nothing held out; "single": one network that starts at random; "folds":
-            what `ensemble` says, of a network, an energy and a network trained by denoising.
+        recipe: What is left at None stands for: "default", a fit in folds from the normal law on, see `ensemble`; "single", one
+            network from a random start, which the default is too where a model is named, and with `validation=0`, `restarts`,
+            `initial_params` or `LBFGS()`; or "reference", the protocol of the reference run, a 1-8-1 sigmoid network, Adam(0.01)
+            and 500 epochs of all rows, nothing standardised and nothing held out.
         ensemble: Start at the normal law in closed form, and average so many members, each trained on all rows but those of a
             fold of its own. They stop at one step together, that of the lowest loss of all rows, each judged by the member that
             has not seen it. The model that is named is then what is learned beside the normal law; without one, a network and
             an energy are candidates, weighed by the same losses. Where they are not better than the normal law by two standard
-            errors, that is what comes back, and `result.notes` says so. With 1, one member and one share held out. None for
-            what the recipe says.
+            errors, that is what comes back, and `result.notes` says so. With 1, one member and one share held out; by default
+            5, and 1 of more than 10,000 rows.
 
     Ctrl-C ends the run after the steps in progress, with a result of status "interrupted"; a second one at once.
 
@@ -191,6 +193,7 @@ def fit(
         results = []
         for number in range(restarts):
             run_state = RunState(start_of(settings, run.data.problem, number, start))
+            run.reserve(run_state)
             results.append(run(run_state, alone=restarts == 1))
             if stop.status:
                 break
@@ -292,10 +295,7 @@ def resume(
 def _new_checkpoint(checkpoint: Any) -> Checkpoint | None:
     where = as_checkpoint(checkpoint)
     if where is not None and os.path.exists(where.path):
-        raise OptionError(
-            f"{where.path} is there already: go on with it by ismcore.resume({os.fspath(where.path)!r}, x), remove it, or name "
-            "another file"
-        )
+        raise OptionError(is_there_already(where.path))
     return where
 
 
@@ -338,4 +338,5 @@ def _longer(settings: Settings, run_state: RunState, epochs: int) -> Plan:
         why = f"it has begun {begun}"
     if why:
         raise CheckpointMismatch(f"the run cannot be given epochs={epochs}: {why}")
-    return replace(settings.plan, epochs=epochs)
+    kept = tuple(epoch for epoch in settings.plan.snapshot_epochs if epoch <= epochs)
+    return replace(settings.plan, epochs=epochs, snapshot_epochs=kept)

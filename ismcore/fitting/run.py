@@ -56,6 +56,12 @@ class Run:
             about = samples.fingerprints(), self.data.held_out_rows, self._versions
             self._save = CheckpointWriter(where, settings, self.data.problem.coordinates, *about)
 
+    def reserve(self, run_state: RunState) -> None:
+        """Take the path of the checkpoint for a new run, if there is one; see `CheckpointWriter.reserve`."""
+        if self._save is not None:
+            self._save.check(run_state)
+            self._save.reserve(run_state)
+
     def __call__(self, run_state: RunState, *, alone: bool = True) -> FitResult:
         """Take the steps, unless the run has ended already.
 

@@ -81,8 +81,8 @@ def check_params(model: Model, params: Mapping[str, Any], d: int) -> Params:
     expected = model.shapes(d)
     faults = {"missing": [n for n in expected if n not in params], "unknown": [n for n in params if n not in expected]}
     if any(faults.values()):
-        found = "; ".join(f"{what}: {', '.join(map(str, names))}" for what, names in faults.items() if names)
-        raise ParameterError(f"{model!r} for d = {d} has the parameters {', '.join(expected)}; {found}")
+        found = "; ".join(f"{what}: {_listed(names)}" for what, names in faults.items() if names)
+        raise ParameterError(f"{model!r} for d = {d} has the parameters {_listed(list(expected))}; {found}")
     checked = {}
     for name, shape in expected.items():
         value = params[name]
@@ -93,6 +93,11 @@ def check_params(model: Model, params: Mapping[str, Any], d: int) -> Params:
             raise ParameterError(f"parameter {name!r} must hold finite real numbers; got {np.array_repr(value)[:80]}")
         checked[name] = value if value.dtype.kind == "f" else value.astype(np.float64)
     return checked
+
+
+def _listed(names: list[str], most: int = 20) -> str:
+    more = f" and {len(names) - most} others" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more
 
 
 def refuse_context(model: Model, context: Array | None) -> None:

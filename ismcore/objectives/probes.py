@@ -12,6 +12,7 @@ from ismcore.calculus import Calculus, ScoreFn
 from ismcore.errors import OptionError
 from ismcore.objectives.base import LossInputs, check_shape
 from ismcore.ops import Array
+from ismcore.samples.tables import memory
 
 __all__ = ["Hutchinson", "probe_products"]
 
@@ -83,8 +84,17 @@ class Hutchinson:
         return {"probes": check_shape("probes", self.probes, (self.n_probes, n, d))} if self.law == "given" else {}
 
     def draws(self, rng: np.random.Generator, n: int, d: int) -> LossInputs:
-        """Probes drawn from the law."""
-        return {} if self.law == "given" else {"probes": LAWS[self.law](rng, (self.n_probes, n, d))}
+        """Probes drawn from the law.
+
+        Raises:
+            OptionError: No memory here can hold them.
+        """
+        if self.law == "given":
+            return {}
+        needed, room = 8 * self.n_probes * n * d, memory()
+        if room is not None and needed > room // 4:
+            raise OptionError(f"n_probes={self.n_probes} for {n} rows of {d} columns are {needed} bytes a step, of {room} here")
+        return {"probes": LAWS[self.law](rng, (self.n_probes, n, d))}
 
     def canonical(self) -> Hutchinson:
         """The same for all that one compiled program serves."""

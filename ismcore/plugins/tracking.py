@@ -5,16 +5,22 @@ It is a callback, `JsonLines`; and an observer of all fits of a process, once `I
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 from datetime import UTC, datetime
 from os import PathLike
 
 from ismcore.errors import FileNotWritten, OptionError
 from ismcore.hookspecs import hookimpl
 from ismcore.training.events import FitEvent
+from ismcore.training.warning import warn_now
 
 __all__ = ["JsonLines", "ismcore_fit_event"]
+
+LONGEST = 2**16
+"""Bytes of a line, at most."""
 
 
 class JsonLines:
@@ -23,12 +29,14 @@ class JsonLines:
     The line is `FitEvent.as_dict()`, and "time", the date and time in UTC. Runs may share a file, also at once: each line is
     written in one go, and "run" tells whose it is. The file is open only while a line is written.
 
+    A line that cannot be written, as on a full disk, costs the run nothing: that is said once, and the next run tries again.
+
     Args:
-        path: The file; lines go to its end. It is made if it is not there.
+        path: The file; lines go to its end. It is made if it is not there, and must hold such lines if it is.
 
     Raises:
         OptionError: `path` is no path.
-        FileNotWritten: Nothing can be written there.
+        FileNotWritten: Nothing can be written there, or the file is of another kind.
 
     Example:
         >>> import json, tempfile, pathlib
@@ -46,10 +54,22 @@ class JsonLines:
         if not isinstance(path, str | PathLike) or not os.fspath(path):
             raise OptionError(f"JsonLines takes the path of a file, not {path!r}")
         self.path = path
+        self._lost = False
         self._append(b"")
 
     def __call__(self, event: FitEvent) -> None:
         """Write the event."""
+        if self._lost and event.kind != "start":
+            return
+        try:
+            self.write(event)
+            self._lost = False
+        except FileNotWritten as error:
+            self._lost = True
+            warn_now(f"{self!r} is detached, and the fit goes on: {error}")
+
+    def write(self, event: FitEvent) -> None:
+        """Write the event, or raise `FileNotWritten`."""
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **event.as_dict()}
         self._append(json.dumps(line, allow_nan=False).encode() + b"\n")
 
@@ -57,7 +77,10 @@ class JsonLines:
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             try:
-                if data and _is_cut(descriptor):
+                last = _last_line(descriptor)
+                if last and not last.startswith(b"{"):
+                    raise OSError(errno.EEXIST, "its last line is no event, so it is a file of another kind; name a new one")
+                if data and last and not last.endswith(b"\n"):  # as a full disk leaves it
                     data = b"\n" + data
                 while data:
                     data = data[os.write(descriptor, data) :]
@@ -70,13 +93,13 @@ class JsonLines:
         return f"JsonLines({os.fspath(self.path)!r})"
 
 
-def _is_cut(descriptor: int) -> bool:
-    """Whether a file ends within a line, as a full disk leaves it."""
-    try:
-        end = os.lseek(descriptor, -1, os.SEEK_END)
-    except OSError:  # an empty file, or a pipe
-        return False
-    return end >= 0 and os.read(descriptor, 1) != b"\n"
+def _last_line(descriptor: int) -> bytes:
+    """The last line of a file, with its end; b"" of an empty one, and of a pipe or a device."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or not found.st_size:
+        return b""
+    os.lseek(descriptor, max(0, found.st_size - LONGEST), os.SEEK_SET)
+    return os.read(descriptor, LONGEST).splitlines(keepends=True)[-1]
 
 
 @hookimpl
@@ -84,4 +107,4 @@ def ismcore_fit_event(event: FitEvent) -> None:
     """Write an event of any fit to the file that `ISMCORE_EVENTS` names; read at each event, so that it can be set late."""
     path = os.environ.get("ISMCORE_EVENTS")
     if path:
-        JsonLines(path)(event)
+        JsonLines(path).write(event)

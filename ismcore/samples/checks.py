@@ -18,7 +18,7 @@ FEWEST_EFFECTIVE = 1.5
 
 
 @np.errstate(all="ignore")  # whatever the caller's own setting: what overflows is reported, with its rows
-def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None) -> np.ndarray:
+def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None, copy: bool = True) -> np.ndarray:
     """Samples as a float64 array (n, d) of its own.
 
     Takes anything that NumPy can make an array of: lists, data frames, tensors on the CPU, memory maps; one-dimensional
@@ -28,6 +28,7 @@ def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None) -> np.nd
         x: The samples, (n, d) or (n,), in the user's units [x].
         dtype: The dtype that the computation will run in; the samples must be finite there too.
         d: The dimension that they must have, where it is already known.
+        copy: Whether to copy what is such an array already; not where nobody else holds it.
 
     Raises:
         SamplesError: Not numbers, complex, masked, wrong rank or dimension, no rows, or a value that is NaN or infinite.
@@ -51,7 +52,7 @@ def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None) -> np.nd
     if d is not None and array.shape[1] != d:
         raise SamplesError(f"samples must have {d} columns, as the model has; got shape {given.shape}{_one_point(given, d)}")
     # Narrowing to float32 may overflow, as may that of a long double to float64.
-    finite = np.isfinite(array.astype(np.float64).astype(dtype)).all(axis=1)
+    finite = np.isfinite(array.astype(np.float64, copy=False).astype(dtype, copy=False)).all(axis=1)
     if not finite.all():
         rows = np.flatnonzero(~finite)
         what = "NaN or infinite values" if not np.isfinite(array).all() else f"values beyond the range of {dtype}"
@@ -59,7 +60,7 @@ def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None) -> np.nd
             f"samples hold {what} in {len(rows)} of {len(array)} rows, the first at {rows[:5].tolist()}: "
             "drop or mend these rows, for example x[numpy.isfinite(x).all(axis=1)]"
         )
-    return np.array(array, dtype=np.float64, order="C")
+    return np.array(array, dtype=np.float64, order="C", copy=True if copy else None)
 
 
 def _one_point(given: np.ndarray, d: int) -> str:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import csv
+import errno
 import math
 import os
 import re
+import stat
 import zipfile
-import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from io import TextIOWrapper
 from itertools import chain, islice
 from os import PathLike
 from pathlib import Path
+from typing import IO, BinaryIO
 
 import numpy as np
+from numpy.lib import format
 
 from ismcore.errors import SamplesError
 from ismcore.samples.checks import as_samples
 
-__all__ = ["read_samples"]
+__all__ = ["memory", "read_samples"]
+
+PIECE = 2**20
+"""Bytes that are read of an array at once."""
 
 _Row = tuple[int, list[str]]
 """Number of a line, counted from 1, and its cells."""
@@ -44,9 +52,9 @@ def read_samples(path: str | PathLike[str], *, columns: Sequence[int] | None = N
     suffix = Path(name).suffix.lower()
     try:
         if suffix in (".npy", ".npz"):
-            return as_samples(_select(_read_numpy(name), columns))
+            return as_samples(_select(_read_numpy(name), columns), copy=False)
         if suffix in (".csv", ".tsv", ".txt"):
-            return as_samples(_read_table(name, columns))
+            return as_samples(_read_table(name, columns), copy=False)
         raise SamplesError(f"samples must be in a .npy, .npz, .csv, .tsv or .txt file; this one ends in {suffix!r}")
     except SamplesError as error:
         raise SamplesError(f"{name}: {error}") from error
@@ -70,37 +78,95 @@ def _known(columns: Sequence[int] | None, width: int) -> list[int]:
     return list(columns)
 
 
+def memory() -> int | None:
+    """Bytes of memory of this machine, where the system says."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+@contextmanager
+def _regular(path: str) -> Iterator[BinaryIO]:
+    """A regular file, opened once; opening a pipe would wait, and a device has no end."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        raise SamplesError("it is no regular file, but a pipe or a device; write the samples to a file first")
+    with open(descriptor, "rb") as stream:
+        yield stream
+
+
 def _read_numpy(path: str) -> np.ndarray:
-    with open(path, "rb") as stream:
+    with _regular(path) as stream:
         magic = stream.read(6)
         stream.seek(0)
         try:
-            # Pickled objects are code: never. A memory map claims no memory for a shape that the file does not hold.
-            if magic == b"\x93NUMPY":
-                return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+            if magic == format.MAGIC_PREFIX:
+                return _read_array(stream, os.fstat(stream.fileno()).st_size)
             if magic.startswith(b"PK"):
-                with np.load(stream, allow_pickle=False) as archive:
-                    return np.asarray(archive[_member(archive.files)])
+                with zipfile.ZipFile(stream) as archive:
+                    names = {name.removesuffix(".npy"): name for name in archive.namelist()}
+                    member = archive.getinfo(names[_member(list(names))])
+                    with archive.open(member) as inner:
+                        return _read_array(inner, member.file_size)
         except SamplesError:
             raise
-        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
-            raise SamplesError(f"it is damaged, or holds no plain numbers: {error}") from error
+        except Exception as error:  # codecs and parsers raise what they like: zlib.error, LZMAError, TokenError, RuntimeError
+            if isinstance(error, OSError) and error.errno is not None:  # the system's own; bzip2 raises one without a number
+                raise
+            what = str(error) or type(error).__name__
+            raise SamplesError(f"it is damaged, encrypted, or holds no plain numbers: {what[:200]}") from error
     raise SamplesError("it is no .npy or .npz file, whatever its name says")
+
+
+def _read_array(stream: IO[bytes], size: int) -> np.ndarray:
+    """The array of a .npy stream of so many bytes, read by position: what is allocated is what the stream is known to hold.
+
+    No memory map: another process that shortens the file would end this one by a signal.
+    """
+    version = format.read_magic(stream)
+    read_header = {(1, 0): format.read_array_header_1_0, (2, 0): format.read_array_header_2_0}.get(version)
+    if read_header is None:
+        raise SamplesError("it is a .npy file of a version for named fields, and samples have none")
+    shape, fortran, dtype = read_header(stream)
+    if dtype.hasobject or not all(type(length) is int and length >= 0 for length in shape):
+        raise SamplesError("it is damaged, or holds no plain numbers")  # pickled objects are code: never
+    claimed, room = math.prod(shape) * dtype.itemsize, memory()
+    if claimed > size - 8:
+        raise SamplesError(f"it is damaged: its header claims {claimed} bytes of numbers, and it holds {size}")
+    if room is not None and claimed > room // 2:
+        raise SamplesError(f"its {claimed} bytes of numbers, and a copy, do not fit into the {room} bytes of memory here")
+    found = np.empty(shape[::-1] if fortran else shape, dtype)
+    left = memoryview(found.reshape(-1).view(np.uint8).data) if claimed else memoryview(b"")
+    while left:
+        part = stream.read(min(len(left), PIECE))
+        if not part:
+            raise SamplesError(
+                f"it is damaged, or was being written: {len(left)} of its {claimed} bytes of numbers are missing"
+            )
+        left[: len(part)] = part
+        left = left[len(part) :]
+    return found.T if fortran else found
 
 
 def _member(names: list[str]) -> str:
     if "x" in names:
         return "x"
     if len(names) != 1:
-        raise SamplesError(f"it must hold one array, or one called 'x'; it holds {', '.join(names) or 'none'}")
+        held = ", ".join(names[:10]) + (f" and {len(names) - 10} others" if len(names) > 10 else "")
+        raise SamplesError(f"it must hold one array, or one called 'x'; it holds {held[:500] or 'none'}")
     return names[0]
 
 
 def _read_table(path: str, columns: Sequence[int] | None) -> np.ndarray:
     try:
         # utf-8-sig: some spreadsheets begin a file with a byte order mark, which would stick to the first cell.
-        with open(path, encoding="utf-8-sig") as stream:
-            return _table(_rows(stream), columns)
+        with _regular(path) as stream, TextIOWrapper(stream, encoding="utf-8-sig") as text:
+            return _table(_rows(text), columns)
     except UnicodeDecodeError as error:
         raise SamplesError(f"it is no text in UTF-8: {error}") from error
 
@@ -155,12 +221,14 @@ def _table(rows: Iterator[_Row], columns: Sequence[int] | None) -> np.ndarray:
 
 
 def _finite(cell: str) -> float:
-    """The cell's number; NaN if it is none, or not finite."""
+    """The cell's number; NaN if it is none, not finite, or read by Python alone: 1_000, other digits than 0 to 9, 1e-400."""
     try:
         value = float(cell)
     except ValueError:
         return math.nan
-    return value if math.isfinite(value) else math.nan
+    if not math.isfinite(value) or "_" in cell or not cell.isascii():
+        return math.nan
+    return value if value or not re.search("[1-9]", re.split("[eE]", cell)[0]) else math.nan
 
 
 def _is_like_a_number(cell: str) -> bool:
@@ -176,6 +244,8 @@ def _fault(place: str, cell: str, name: str) -> SamplesError:
     named = f" ({name!r})" if name else ""
     what = f"{cell[:40]!r} is no finite number" if cell else "the cell is empty"
     point = "; write numbers with a decimal point" if "," in cell and _is_like_a_number(cell) else ""
+    if not point and _is_like_a_number(cell) and math.isfinite(float(cell)):
+        point = "; write numbers with the digits 0 to 9 alone, and no smaller ones than float64 has"
     return SamplesError(
         f"{place}{named}, columns counted from 0: {what}{point}; mend it, drop such rows, or leave the column out"
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
+from ismcore.errors import OptionError
 from ismcore.ops import Params
-from ismcore.optimizers.schedules import Schedule
-from ismcore.optimizers.state import TrainState
+from ismcore.optimizers.rules import Optimizer
+from ismcore.optimizers.schedules import Schedule, as_schedule
+from ismcore.optimizers.state import STATE_PARTS, TrainState
 from ismcore.problem import Problem
 
 __all__ = ["Best", "OnNonfinite", "Plan", "RollbackPoint", "RunState", "Status"]
@@ -42,6 +45,17 @@ class Plan:
     patience: int = 0
     judge_every: int = 1
     snapshot_epochs: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("patience", 0), ("judge_every", 1)):
+            if getattr(self, name) < least:
+                raise OptionError(f"{name} must be a whole number from {least}, not {getattr(self, name)!r}")
+        if isinstance(self.schedule, tuple):
+            as_schedule(self.schedule, self.epochs)
+        if self.average_decay is not None and not 0.0 < self.average_decay < 1.0:
+            raise OptionError(f"average_decay must be in (0, 1), not {self.average_decay!r}")
+        if not all(0 <= epoch <= self.epochs for epoch in self.snapshot_epochs):
+            raise OptionError(f"snapshots must be after epochs from 0 to {self.epochs}, not {self.snapshot_epochs!r:.80}")
 
     def rates(self, problem: Problem, step: int, count: int) -> np.ndarray:
         """The learning rate of each step from the given one, (count,)."""
@@ -126,6 +140,48 @@ class RunState:
     def epoch(self) -> int:
         """Epochs done."""
         return len(self.losses)
+
+    def check(self, plan: Plan, optimizer: Optimizer) -> None:
+        """Refuse what no run by this plan comes to, as a file may claim it.
+
+        Raises:
+            OptionError: The message says what.
+        """
+        self._check_history(plan)
+        wanted = {part for part in STATE_PARTS if getattr(optimizer.start(self.state.params), part)}
+        for state in (self.state, *([] if self.rollback_point is None else [self.rollback_point.state])):
+            has = {part for part in STATE_PARTS if getattr(state, part)}
+            if has != wanted | ({"average"} if plan.average_decay is not None else set()):
+                raise OptionError(f"its state holds {', '.join(sorted(has))}, which are not those of {optimizer!r}")
+            if any(np.any(array < 0.0) for array in state.second_moment.values()):
+                raise OptionError("its second moments, means of squares, are negative")
+        if self.rollback_point is not None and not 0 <= self.rollback_point.epoch <= self.epoch:
+            raise OptionError(f"it would roll back to epoch {self.rollback_point.epoch} of {self.epoch}")
+        if not 0.0 < self.rate_factor <= 1.0 or self.rollbacks < 0:
+            raise OptionError(f"its factor on the learning rate is {self.rate_factor}, after {self.rollbacks} rollbacks")
+        if not self.timings.keys() >= {"prepare", "run"} or not all(0.0 <= took < math.inf for took in self.timings.values()):
+            raise OptionError("its timings are not seconds of 'prepare' and 'run'")
+
+    def _check_history(self, plan: Plan) -> None:
+        done, begun = self.epoch, len(self.open_losses)
+        if any(array.ndim != 1 or array.dtype.kind != "f" for array in (self.losses, self.rates, self.open_losses)):
+            raise OptionError("its losses and rates are no lists of numbers")
+        if not np.isfinite(self.losses).all() and self.status != "diverged":
+            raise OptionError("its losses are not finite, and yet the run did not diverge")
+        if done > plan.epochs or (begun and done == plan.epochs):
+            raise OptionError(f"{done} epochs are done of {plan.epochs}")
+        steps = self.state.step - begun
+        # A run that diverged goes back to its last finite state, and keeps the losses of the epochs that were not.
+        uneven = steps < done or (steps % done or begun >= max(steps // done, 1) if done else steps)
+        if self.status != "diverged" and uneven:
+            raise OptionError(f"{self.state.step} steps are no {done} epochs and {begun} steps of the next")
+        epochs = list(self.validation)
+        if epochs != sorted(set(epochs)) or not all(1 <= epoch <= done for epoch in epochs):
+            raise OptionError("its validated epochs are not in order, or not done")
+        if self.best is not None and self.validation.get(self.best.epoch) != self.best.loss:
+            raise OptionError(f"its best epoch, {self.best.epoch}, was not validated with that loss")
+        if not all(0 <= epoch <= done for epoch in self.snapshots):
+            raise OptionError("it holds a snapshot after an epoch that is not done")
 
     @property
     def params(self) -> Params:

@@ -83,6 +83,14 @@ class Settings:
         if not isinstance(self.coordinates, Coordinates | None):
             raise OptionError(f"coordinates must be Coordinates, not {self.coordinates!r:.80}")
         check_names(self.run_id, self.feature_names)
+        if self.ensemble < 0 or bool(self.ensemble) != bool(self.candidates):
+            raise OptionError(f"a fit in {self.ensemble} folds cannot have {len(self.candidates)} candidates")
+        if not 0.0 <= self.validation < 1.0:
+            raise OptionError(f"validation must be a share in [0, 1), not {self.validation!r}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise OptionError(f"batch_size must be a whole number from 1, not {self.batch_size!r}")
+        if self.clip_norm is not None and not self.clip_norm > 0.0:
+            raise OptionError(f"clip_norm must be a positive number, not {self.clip_norm!r}")
 
 
 @dataclass(frozen=True, eq=False)

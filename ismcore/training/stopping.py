@@ -1,4 +1,4 @@
-"""Ctrl-C during a run: the first one ends it after the steps in progress, a second one at once."""
+"""Ctrl-C during a run: the first one ends it after the steps in progress, a later one at once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from typing import Literal
 
 __all__ = ["StopRequest", "interruptible"]
 
+SAME = 0.5
+"""Seconds within which a second Ctrl-C counts as the first."""
+
 
 class StopRequest:
     """Whether a run is to end before its last epoch, and why.
@@ -23,6 +26,20 @@ class StopRequest:
     def __init__(self, timeout: float | None = None) -> None:
         self.deadline = None if timeout is None else time.monotonic() + timeout
         self.interrupted = False
+        self._interrupted_at = 0.0
+
+    def interrupt(self) -> None:
+        """Ask for the end.
+
+        Raises:
+            KeyboardInterrupt: It was asked for before, longer ago than one key press takes to arrive by several ways, as from a
+                terminal and a supervisor.
+        """
+        now = time.monotonic()
+        if self.interrupted and now - self._interrupted_at > SAME:
+            raise KeyboardInterrupt
+        if not self.interrupted:
+            self.interrupted, self._interrupted_at = True, now
 
     @property
     def status(self) -> Literal["interrupted", "timed_out", ""]:
@@ -34,7 +51,7 @@ class StopRequest:
 
 @contextmanager
 def interruptible(request: StopRequest) -> Iterator[None]:
-    """Turn the first SIGINT into a request, a second one into `KeyboardInterrupt`; the handler found is put back.
+    """Turn the first SIGINT into a request, a later one into `KeyboardInterrupt`; the handler found is put back.
 
     Only Python's own handler is replaced, and only in the main thread: who installed another one wants it called.
     """
@@ -46,9 +63,7 @@ def interruptible(request: StopRequest) -> Iterator[None]:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if request.interrupted:
-            raise KeyboardInterrupt
-        request.interrupted = True
+        request.interrupt()
 
     signal.signal(signal.SIGINT, handle)
     try:
