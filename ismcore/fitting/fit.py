@@ -80,9 +80,9 @@ def fit(
     Equal arguments give the same fit on every backend, up to rounding: all randomness comes from the core. What is left at
     None is as the recipe has it. The default recipe starts at the normal law in closed form, and leaves it only for a
     significant gain; it holds rows out, ends when the loss on them has not become lower for long, and gives back the parameters
-    of the lowest: plain implicit score matching has no lower bound on a finite
-    sample, so a low training loss is no sign of a good fit. What it noticed in the samples is in `result.warnings`, and each
-    text of that goes through Python's `warnings` once the work is done.
+    of the lowest: plain implicit score matching has no lower bound on a finite sample, so a low training loss is no sign of a
+    good fit. What it noticed in the samples is in `result.warnings`, and each text of that goes through Python's `warnings`
+    once the work is done.
 
     Args:
         x: Samples, (n, d) or (n,), in any units [x]; anything that NumPy can make an array of.
@@ -139,8 +139,8 @@ def fit(
         allow_nonsmooth: Train piecewise-linear networks by objectives that differentiate in x.
         recipe: What is left at None stands for: "default", a fit in folds from the normal law on, see `ensemble`; "single", one
             network from a random start, which the default is too where a model is named, and with `validation=0`, `restarts`,
-            `initial_params` or `LBFGS()`; or "reference", the protocol of the reference run, a 1-8-1 sigmoid network, Adam(0.01)
-            and 500 epochs of all rows, nothing standardised and nothing held out.
+            `initial_params` or `LBFGS()`; or "reference", the protocol of the reference run: a 1-8-1 sigmoid network, Adam(0.01),
+            500 epochs of all rows, nothing standardised and nothing held out.
         ensemble: Start at the normal law in closed form, and average so many members, each trained on all rows but those of a
             fold of its own. They stop at one step together, that of the lowest loss of all rows, each judged by the member that
             has not seen it. The model that is named is then what is learned beside the normal law; without one, a network and
