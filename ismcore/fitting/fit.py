@@ -139,8 +139,8 @@ def fit(
         allow_nonsmooth: Train piecewise-linear networks by objectives that differentiate in x.
         recipe: What is left at None stands for: "default", a fit in folds from the normal law on, see `ensemble`; "single", one
             network from a random start, which the default is too where a model is named, and with `validation=0`, `restarts`,
-            `initial_params` or `LBFGS()`; or "reference", the protocol of the reference run: a 1-8-1 sigmoid network, Adam(0.01),
-            500 epochs of all rows, nothing standardised and nothing held out.
+            `initial_params` or `LBFGS()`; or "reference", the protocol of the reference run: a 1-8-1 sigmoid net, Adam(0.01)
+            and 500 epochs, nothing standardised and nothing held out.
         ensemble: Start at the normal law in closed form, and average so many members, each trained on all rows but those of a
             fold of its own. They stop at one step together, that of the lowest loss of all rows, each judged by the member that
             has not seen it. The model that is named is then what is learned beside the normal law; without one, a network and
