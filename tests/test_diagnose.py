@@ -11,7 +11,7 @@ from ismcore.samples.series import series
 from ismcore.samples.splitting import HoldOut, fold_rows, held_out_rows
 
 OTHERS = pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
-QUICK = {"backend": "autograd", "epochs": 2, "progress": False}
+QUICK = {"backend": "autograd", "epochs": 2, "progress": False, "recipe": "single"}
 
 
 def rng(seed=0):

@@ -15,6 +15,7 @@ from ismcore.models import MLP, Affine, Combination, Energy, joined, parted
 from ismcore.objectives import DenoisingScoreMatching, ImplicitScoreMatching
 from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Loss
+from ismcore.samples.splitting import HoldOut, dependent_rows
 from ismcore.training.baseline import NormalLaw
 
 BACKENDS = ("autograd", "torch", "jax")
@@ -426,3 +427,17 @@ def test_the_fit_stops_when_no_candidate_gains() -> None:
     found = fit(np.random.default_rng(13).normal(size=(300, 3)), epochs=None, dtype="float32")
     assert found.status == "early_stopped"
     assert all(candidate["epochs"] < 60 for candidate in found.candidates[1:])
+
+
+def test_a_chain_is_dealt_into_blocks_which_count_once() -> None:
+    rng = np.random.default_rng(14)
+    chain = np.zeros((600, 1))
+    for k in range(1, 600):
+        chain[k] = 0.95 * chain[k - 1] + rng.normal()
+    found = fit(chain, epochs=2)
+    assert found.held_out == 600
+    assert any("short blocks" in text for text in found.warnings)
+    labels = dependent_rows(chain, HoldOut("blocks", time=20))
+    assert np.array_equal(labels, np.arange(600) // 20)
+    assert dependent_rows(chain, HoldOut()) is None
+    assert np.array_equal(dependent_rows(chain, HoldOut("groups"), np.arange(600) % 7), np.arange(600) % 7)
