@@ -36,7 +36,7 @@ class Evaluation:
         self.engine = load_backend(backend)(dtype=dtype)
         problem = Problem(Loss(model, objective), SGD(), x, Coordinates.identity(x.shape[1]), seed=seed)
         with self.engine.scope():
-            self.function = _function(self.engine, problem)
+            self.function = self.engine.loss_and_gradient(problem.loss)
             self.arrays = (
                 self.engine.asarrays(model.initial_params(seed, x.shape[1])),
                 self.engine.asarray(x),
@@ -56,15 +56,6 @@ class Evaluation:
         loss, gradient = self()
         found = {name: self.engine.to_numpy(value) for name, value in gradient.items()}
         return {"loss": self.engine.to_numpy(loss), **found}
-
-
-def _function(engine, problem):
-    if engine.name != "torch":
-        return engine.loss_and_gradient(problem.loss)
-    # torch's session takes a tape of its own, about twice as fast as the torch.func of tier 0
-    from ismcore_torch.step import loss_and_gradient
-
-    return loss_and_gradient(engine, problem.loss)
 
 
 def error(found, expected):

@@ -92,6 +92,10 @@ class CallerCalculus(Calculus, Generic[T]):
         """Whether it is an array of the framework or of NumPy."""
         return cls.is_own(value) or isinstance(value, np.ndarray)
 
+    def as_samples(self, psi: Array, /) -> Array:
+        """A score in the dtype of the samples, which a network may have left for one of its own; as it is by default."""
+        return psi
+
     @abstractmethod
     def normal(self, shape: tuple[int, ...], /) -> T:
         """Standard normal numbers from `source`."""
@@ -329,7 +333,7 @@ def _checked(calculus: CallerCalculus[T], score_fn: Any) -> ScoreFn:
             came = f"shape {tuple(psi.shape)}" if calculus.is_array(psi) else type(psi).__name__
             hint = f"; wrap a function of one row by {calculus.row_mapping}" if calculus.row_mapping else ""
             raise ModelError(f"score_fn must return the score of each row, of shape {tuple(points.shape)}, not {came}{hint}")
-        return psi
+        return calculus.as_samples(psi)
 
     return score
 
@@ -345,13 +349,14 @@ def _given(calculus: CallerCalculus[T], what: str, value: Any, *shapes: tuple[in
 
 
 def _curvature(calculus: CallerCalculus[T], weight: Any) -> LossInputs:
-    """The penalty's weight as the objective takes it, () or (d,); nothing if it is the number 0."""
+    """The penalty's weight as the objective takes it, () or (1, d); nothing if it is the number 0."""
     d = calculus.like.shape[1]
-    if calculus.is_own(weight):
-        return {"curvature_weight": _given(calculus, "curvature_weight", weight, (), (d,))}
-    checked = ImplicitScoreMatching(weight).curvature_weight
+    checked = weight if calculus.is_own(weight) else ImplicitScoreMatching(weight).curvature_weight
     if isinstance(checked, tuple):
-        return {"curvature_weight": _given(calculus, "curvature_weight", np.array(checked), (d,))}
+        checked = np.array(checked)
+    if calculus.is_array(checked):
+        array = _given(calculus, "curvature_weight", checked, (), (d,))
+        return {"curvature_weight": array[None] if array.ndim else array}
     if not isinstance(checked, int | float | np.number):
         raise OptionError(f"only ismcore.fit searches for a curvature_weight: give a number here, not {weight!r}")
     return {"curvature_weight": float(checked)} if checked else {}

@@ -64,7 +64,7 @@ class Loss:
     @property
     def row_axes(self) -> dict[str, int]:
         """Inputs that hold something for each row, and the axis that counts the rows."""
-        return {**self.objective.row_axes, "row_weight": 0}
+        return {**self.objective.row_axes, "row_weight": 0, "context": 0}
 
     def inputs(self, x: np.ndarray, coordinates: Coordinates, row_weight: np.ndarray | None = None) -> LossInputs:
         """All arrays beside parameters and samples that enter the loss and stay the same.

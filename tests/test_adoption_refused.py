@@ -13,7 +13,7 @@ from torch.nn import functional
 from truth import correlated
 
 import ismcore
-from ismcore.fitting.probing import kinked_lines
+from ismcore.plugins.probing import kinked_lines
 
 X = correlated(n=40)
 
@@ -78,7 +78,7 @@ TORCH = {
         r"writes to its buffer 'parametrizations.weight.0._u'",
     ),
     "in-place input": (lambda: Writing(torch.tanh), "writes to its input"),
-    "too wide": (lambda: Wide(torch.tanh), "returns float64 for samples of float32.*fit with dtype='float64'"),
+    "too wide": (lambda: Wide(torch.tanh), "returns float64 for samples of float32.*pass dtype='float64'"),
     "wrong outputs": (
         lambda: sequential(torch.nn.Tanh(), out=2),
         r"one score a row, of shape \(64, 3\); it returned \(64, 2\)",

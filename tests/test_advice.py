@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_iris
 
 from ismcore.datasets import reference_run
-from ismcore.samples.advice import runs_away, warnings_for
+from ismcore.samples.advice import notes_for, rises, runs_away, still_falls, warnings_for
 from ismcore.samples.diagnosis import Diagnosis, diagnosis_of
 from ismcore.samples.gaps import emptiest_gap
 from ismcore.samples.ties import row_groups
@@ -129,13 +129,17 @@ def test_iris_is_discrete_in_every_column():
 
 def test_an_objective_with_a_curvature_weight_is_told_what_bounds_it():
     for x in (np.round(normal(500, 2)), np.concatenate([normal(900, 2), np.full((100, 2), 0.5)])):
-        text = " ".join(warnings_for(x, curvature_weight=0.1))
+        found = diagnosis_of(x).findings_for(0.1, bounded_by_recipe=True)
+        text = " ".join(warnings_for(x, findings=found))
         assert "a curvature weight of 0.1 was therefore used, which bounds it" in text
         assert "set a curvature_weight" not in text
-        text = " ".join(warnings_for(x, curvature_weight=0.25))
-        assert "the curvature weight of 0.25 bounds it" in text
-        assert "therefore" not in text
-        assert "set a curvature_weight" not in text
+        assert notes_for(found, [], 0.1) == ()
+        for weight in (0.1, 0.25):
+            assert warnings_for(x, curvature_weight=weight) == ()
+            text = " ".join(notes_for(diagnosis_of(x).findings_for(weight), [], weight))
+            assert f"the curvature weight of {weight} bounds it" in text
+            assert "therefore" not in text
+            assert "set a curvature_weight" not in text
 
 
 def test_the_smallest_model_is_not_told_to_take_a_smaller_one():
@@ -234,11 +238,48 @@ def test_a_held_out_loss_that_runs_away(losses, away):
     assert runs_away(np.array(losses)) is away
 
 
-def test_a_held_out_loss_that_runs_away_is_told():
-    (text,) = warnings_for(normal(1000, 1), validation=[0.0, -1.0, 3.0])
+def test_a_held_out_loss_that_ran_away_is_noted_as_its_best_is_given_back():
+    (text,) = notes_for([], [0.0, -1.0, 3.0], 0.0)
     assert "-1 at its best, look 2 of 3, 3 at the end" in text
-    assert warnings_for(normal(1000, 1), validation=[0.0, -1.0, -0.9]) == ()
-    assert "a larger curvature_weight" in warnings_for(normal(1000, 1), validation=[0.0, -1.0, 3.0], curvature_weight=0.1)[0]
+    assert notes_for([], [0.0, -1.0, -0.9], 0.0) == ()
+    assert "a larger curvature_weight" in notes_for([], [0.0, -1.0, 3.0], 0.1)[0]
+    assert warnings_for(normal(1000, 1), validation=[0.0, -1.0, 3.0]) == ()
+
+
+@pytest.mark.parametrize(
+    ("losses", "standard_error", "falls"),
+    [
+        ([0.0, -0.5, -0.7, -1.0], 0.0, True),
+        ([0.0, -0.5, -0.7, -1.0], 0.2, True),  # 0.5 in the second half
+        ([0.0, -0.5, -0.7, -1.0], 0.3, False),
+        ([0.0, -0.8, -0.95, -0.97, -0.98, -0.99], 0.0, False),  # 4 % of its fall
+        ([-1.0, -1.005, -1.01, -1.019], 0.0, False),  # 1.4 % of itself
+        ([0.0, -0.5, -1.0, -0.99], 0.0, False),  # was lower
+        ([0.0, -1.0], 0.0, False),
+        ([0.0, -0.5, np.nan, -1.0], 0.0, False),
+        ([2.0, 2.0, 2.0], 0.0, False),
+    ],
+)
+def test_a_held_out_loss_that_still_falls(losses, standard_error, falls):
+    assert still_falls(np.array(losses), standard_error) is falls
+    said = warnings_for(normal(1000, 1), validation=losses, standard_error=standard_error)
+    assert [text.startswith("the held-out loss was still falling") for text in said] == [True] * falls
+
+
+@pytest.mark.parametrize(
+    ("losses", "risen"),
+    [
+        ([-1.0, 5.0, 2.0, 1.0], True),
+        ([-1.0] + [0.0] * 3 + [-1.5] * 4, False),  # and found its way back
+        ([-1.0, -1.1, -0.95, -0.92], False),
+        ([100.0, 99.0, 104.0, 108.0], False),
+        ([-1.0, np.inf, 0.0, 0.0], False),
+        ([-1.0, 5.0, 5.0], False),
+    ],
+)
+def test_a_training_loss_that_has_risen(losses, risen):
+    assert rises(np.array(losses)) is risen
+    assert ["learning rate" in text for text in warnings_for(normal(1000, 1), training=losses)] == [True] * risen
 
 
 def test_a_known_diagnosis_is_not_looked_for_again():

@@ -24,7 +24,7 @@ from ismcore.files.tensorfile import pack
 
 pytestmark = pytest.mark.filterwarnings(
     *("ignore:.* rows repeat:ismcore.IsmWarning", "ignore:the samples have atoms:ismcore.IsmWarning"),
-    *("ignore:discrete columns:ismcore.IsmWarning", "ignore:the held-out loss ran away:ismcore.IsmWarning"),
+    "ignore:discrete columns:ismcore.IsmWarning",
 )
 
 WINE = Path(__file__).parent / "data" / "winequality-red.csv"
@@ -192,8 +192,81 @@ def test_a_score_that_is_not_finite_is_said(capsys):
     np.save("x.npy", huge)
     result = ismcore.load("good")
     replace(result, params={"weight": np.full((11, 11), 2.0), "bias": np.zeros(11)}).save("steep")
-    code, out, _ = run(capsys, "score", "steep", "x.npy")
-    assert (code, out.splitlines()[1]) == (0, "warning  the score is not finite in 1 rows")
+    capsys.readouterr()
+    assert main(["score", "steep", "x.npy"]) == 0
+    assert capsys.readouterr().err == "ismcore: warning: the score is not finite in 1 of 2 rows: they lie too far out\n"
+
+
+def chain(n=600):
+    x = np.random.default_rng(4).laplace(size=(n, 2))
+    for i in range(1, n):
+        x[i] += 0.9 * x[i - 1]
+    return x
+
+
+@pytest.mark.parametrize("words", [[], ["--columns", "1,0"]])
+def test_diagnose_prints_the_table_or_json(capsys, words):
+    x = chain()
+    np.savetxt("x.csv", x, delimiter=",", header="a,b", comments="")
+    found = ismcore.diagnose(x[:, ::-1] if words else x)
+    assert run(capsys, "diagnose", "x.csv", *words) == (0, f"{found}\n", "")
+    code, out, err = run(capsys, "diagnose", "x.csv", *words, "--json")
+    said = json.loads(out)
+    assert (code, err, said["n"], said["d"]) == (0, "", 600, 2)
+    assert [row["name"] for row in said["findings"]] == ["dependent rows"]
+    assert said["findings"] == [asdict_of(finding) for finding in found.findings]
+    assert os.listdir() == ["x.csv"]
+
+
+def asdict_of(finding):
+    return {name: getattr(finding, name) for name in ("name", "what", "evidence", "effect", "cure")}
+
+
+def test_diagnose_of_samples_without_a_fault(capsys):
+    np.save("x.npy", np.random.default_rng(0).normal(size=(700, 3)))
+    assert run(capsys, "diagnose", "x.npy") == (0, "700 rows, 3 columns: no findings\n", "")
+    assert json.loads(run(capsys, "diagnose", "x.npy", "--json")[1])["findings"] == []
+
+
+def test_groups_come_from_a_column_or_a_file(capsys, folder):
+    x, subject = chain(), np.array([f"s{k}" for k in np.arange(600) // 50])
+    Path("x.csv").write_text("who,a,b\n" + "".join(f"{s},{a},{b}\n" for s, (a, b) in zip(subject, x, strict=True)))
+    Path("labels.txt").write_text("subject\n" + "".join(f"{s}\n" for s in subject))
+    np.save("labels.npy", subject)
+    expected = ismcore.fit(x, groups=subject, backend="autograd", epochs=3)
+    assert [text for text in expected.notes if "as groups= says" in text]
+    for k, (words, columns) in enumerate(
+        (("0", []), ("labels.txt", ["--columns", "1-2"]), ("labels.npy", ["--columns", "1-2"]))
+    ):
+        code, out, err = run(
+            capsys, "fit", "x.csv", "--groups", words, *columns, "--epochs", 3, "--out", f"o{k}", "--checkpoint", f"c{k}"
+        )
+        assert (code, err) == (0, "")
+        assert f"note     {expected.notes[0]}\n" in out
+        np.testing.assert_array_equal(ismcore.load(f"o{k}").score(x), expected.score(x))
+        assert run(capsys, "resume", f"c{k}", "x.csv", "--groups", words, *columns, "--out", f"r{k}")[0] == 0
+        np.testing.assert_array_equal(ismcore.load(f"r{k}").score(x), expected.score(x))
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        ("9", "x.csv: there is no column 9: it has 2, counted from 0"),
+        ("short.txt", "short.txt: it has 3 labels, and there are 20 samples"),
+        ("x.csv", "x.csv: labels must be one column"),
+        ("ragged.csv", "ragged.csv: its lines differ in the number of cells"),
+        ("labels.dat", "labels.dat: samples must be in a .npy, .npz, .csv, .tsv or .txt file; this one ends in '.dat'"),
+        ("bytes.txt", "bytes.txt: it is no text in UTF-8: "),
+    ],
+)
+def test_groups_that_are_none_are_a_mistake(capsys, groups, said):
+    np.savetxt("x.csv", np.random.default_rng(0).normal(size=(20, 2)), delimiter=",")
+    Path("short.txt").write_text("a\nb\nc\n")
+    Path("ragged.csv").write_text("a,b\nc\n")
+    Path("bytes.txt").write_bytes(b"\xff\xfe\n")
+    code, _, err = run(capsys, "fit", "x.csv", "--groups", groups, "--epochs", 2)
+    assert code == 2
+    assert err.startswith(f"ismcore: error: {said}")
 
 
 def test_inspect_shows_what_a_file_holds_in_words_and_in_json(capsys):

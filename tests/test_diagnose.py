@@ -1,5 +1,7 @@
 """`ismcore.diagnose` and what `fit` does by it: faults of several laws, sizes and dimensions are found, and the cures act."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from ismcore.samples.edges import edges
 from ismcore.samples.neighbours import neighbours, rows_within
 from ismcore.samples.series import series
 from ismcore.samples.splitting import HoldOut, fold_rows, held_out_rows
+from ismcore.samples.stairs import stairs
 
 OTHERS = pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
 QUICK = {"backend": "autograd", "epochs": 2, "progress": False, "recipe": "single"}
@@ -225,14 +228,37 @@ def test_rows_of_a_group_are_held_out_together(monkeypatch):
 def test_groups_win_over_what_was_found_and_are_asked_for_again_on_resuming(tmp_path):
     x = autoregressive(0.95, 600, 2)
     label = np.arange(600) // 100
-    with pytest.warns(ismcore.IsmWarning, match="as groups= says"):
-        first = ismcore.fit(x, groups=label, checkpoint=tmp_path / "run", **QUICK)
+    first = ismcore.fit(x, groups=label, checkpoint=tmp_path / "run", **QUICK)
+    assert [text for text in first.notes if "rows depend on their neighbours" in text and "as groups= says" in text]
     assert first.held_out in (100, 200)
     with pytest.raises(ismcore.CheckpointMismatch, match="groups"):
         ismcore.resume(tmp_path / "run", x)
-    with pytest.warns(ismcore.IsmWarning):
-        again = ismcore.resume(tmp_path / "run", x, groups=label, epochs=3)
+    again = ismcore.resume(tmp_path / "run", x, groups=label, epochs=3)
+    assert again.notes[0] == first.notes[0]
     assert again.held_out == first.held_out
+
+
+@OTHERS
+@pytest.mark.parametrize("name", ["neighbours", "near-copies"])
+def test_groups_that_part_what_depends_cure_nothing(name):
+    if name == "neighbours":
+        x, right = autoregressive(0.9, 900, 2), np.arange(900) // 90
+    else:
+        x = jittered(150, 6, 3, 1e-8)
+        right = rows_within(x, 1e-4)
+    cured = ismcore.fit(x, groups=right, **QUICK)
+    assert not [text for text in cured.warnings if "depend" in text or "nearly equal" in text]
+    assert [text for text in cured.notes if "as groups= says" in text]
+    parted = ismcore.fit(x, groups=np.arange(900), **QUICK)
+    assert [text for text in parted.warnings if "groups=, which part those" in text]
+    assert parted.notes == ()
+
+
+@OTHERS
+def test_validation_samples_cure_a_chain():
+    result = ismcore.fit(autoregressive(0.9, 900, 2), validation=autoregressive(0.9, 200, 2, 1), **QUICK)
+    assert not [text for text in result.warnings if "depend" in text]
+    assert [text for text in result.notes if "the samples given as validation= judge instead" in text]
 
 
 @pytest.mark.parametrize("groups", [np.zeros(50), np.arange(49), np.zeros((50, 2)), [None] * 25 + [1] * 25])
@@ -267,6 +293,48 @@ def test_a_column_alone_is_named_with_its_end():
     (edge,) = edges(np.c_[rng(3).normal(size=1000), 3.0 + rng(4).exponential(size=1000)], np.arange(2))
     assert (edge.column, edge.lower) == (1, True)
     assert edge.value == pytest.approx(3.0, abs=0.02)
+
+
+# Rounded values to which noise was added.
+
+
+@pytest.mark.parametrize(
+    ("deviation", "shift", "step"), [(0.5, 0.0, 1.0), (0.6, 0.3, 1.0), (0.65, 0.0, 25.0), (0.55, 0.2, 1e-3)]
+)
+def test_noise_wider_than_the_samples_is_found(deviation, shift, step):
+    hits = 0
+    for seed in range(10):
+        source = rng(seed)
+        rounded = step * np.round(shift + deviation * source.logistic(scale=np.sqrt(3.0) / np.pi, size=6000))
+        x = np.c_[source.normal(size=6000), rounded + step * source.random(6000)]
+        found = stairs(x, np.arange(2))
+        assert {one.column for one in found} <= {1}
+        hits += len(found) == 1 and found[0].step == pytest.approx(step, rel=0.02)
+    assert hits >= 8
+
+
+@pytest.mark.parametrize("deviation", [0.85, 1.0, 2.0])
+def test_noise_that_is_narrower_is_none(deviation):
+    for seed in range(10):
+        x = np.round(deviation * rng(seed).normal(size=(6000, 1))) + rng(seed + 30).random((6000, 1))
+        assert stairs(x, np.arange(1)) == ()
+
+
+@pytest.mark.parametrize("draw", ["normal", "laplace", "gumbel", "uniform", "exponential", "logistic"])
+def test_other_laws_have_no_stairs(draw):
+    for seed in range(5):
+        assert stairs(getattr(rng(seed), draw)(size=(5000, 4)), np.arange(4)) == ()
+
+
+@OTHERS
+def test_the_advice_to_dequantise_holds_where_it_is_given():
+    x = np.round(rng().normal(size=(5000, 2)) * [0.6, 1.5])
+    assert diagnosis_of(x).coarse == (0,)
+    with pytest.warns(ismcore.IsmWarning, match="normal noise of half a step to column 0, whose step is wider"):
+        ismcore.fit(x, **QUICK)
+    with pytest.warns(ismcore.IsmWarning, match="columns are stairs.*column 0: step 1,"):
+        ismcore.fit(x + rng(1).random(x.shape), **QUICK)
+    assert "noise wider than the samples" not in names(x + 0.5 * rng(1).normal(size=x.shape))
 
 
 # Fewer dimensions than columns.
@@ -393,3 +461,126 @@ def test_findings_are_the_warnings_of_a_fit():
     with pytest.warns(ismcore.IsmWarning, match="z = log x"):
         result = ismcore.fit(x, **QUICK)
     assert str(ismcore.diagnose(x).findings[0]) in result.warnings
+
+
+# What fits come to; of 20 samples each, and beside the normal law: `python bench/diagnose.py --fits 20`.
+
+
+def error_at(result, at):
+    """Relative error of a score whose truth is that of N(0, I)."""
+    return np.mean((result.score(at) + at) ** 2) / np.mean(at**2)
+
+
+def normal_chain(correlation, n, d, seed):
+    x = rng(seed).normal(size=(n, d))
+    for i in range(1, n):
+        x[i] = correlation * x[i - 1] + np.sqrt(1.0 - correlation**2) * x[i]
+    return x
+
+
+def normal_copies(n, seed):
+    x = np.repeat(rng(seed).normal(size=(n // 6, 3)), 6, axis=0)
+    return rng(seed + 1).permutation(x + 1e-5 * rng(seed + 2).normal(size=x.shape))
+
+
+@OTHERS
+@pytest.mark.parametrize("name", ["chain", "copies"])
+def test_fits_of_dependent_rows_are_far_better_than_where_each_row_is_held_out_for_itself(name):
+    x = normal_chain(0.985, 2500, 3, 8) if name == "chain" else normal_copies(1500, 8)
+    at = rng(9).normal(size=(3000, x.shape[1]))
+    found, by_row = (
+        error_at(ismcore.fit(x, backend="autograd", progress=False, **more), at) for more in ({}, {"groups": np.arange(len(x))})
+    )
+    assert found < 0.25 * by_row
+
+
+@pytest.mark.parametrize("name", ["sorted", "classes", "a distance"])
+def test_rows_in_an_order_that_means_nothing_are_held_out_as_shuffled_ones_are(name):
+    x = {
+        "sorted": lambda: sorted_by(lambda x: x[:, 2], 900),
+        "classes": lambda: in_classes(3, 900),
+        "a distance": lambda: sorted_by(lambda x: (x**2).sum(axis=1), 900),
+    }[name]()
+    assert diagnosis_of(x).holdout == diagnosis_of(rng(3).permutation(x)).holdout == HoldOut("rows")
+    place = np.flatnonzero(held_out_rows(x, 0.2, 0, HoldOut("rows")).held_out)
+    assert np.histogram(place, 9, (0, 900))[0].min() > 8  # 20 each in the mean, 4 its deviation
+
+
+# Warnings as errors; of 20 samples each: the same command.
+
+
+def ring(n, seed):
+    angle = rng(seed).uniform(0.0, 2.0 * np.pi, n)
+    return 2.0 * np.c_[np.cos(angle), np.sin(angle)] + 0.3 * rng(seed + 1).normal(size=(n, 2))
+
+
+def moons(n, seed):
+    angle, upper = rng(seed).uniform(0.0, np.pi, n), rng(seed + 1).random(n) < 0.5
+    arc = np.where(upper, [np.cos(angle), np.sin(angle)], [1.0 - np.cos(angle), 0.5 - np.sin(angle)]).T
+    return arc + 0.2 * rng(seed + 2).normal(size=(n, 2))
+
+
+def mixture(n, seed):
+    centres = np.array([[0.0, 0.0, 2.0], [2.0, 0.0, 0.0], [0.0, -2.0, 0.0]])
+    return centres[rng(seed).integers(0, 3, n)] + 0.8 * rng(seed + 1).normal(size=(n, 3))
+
+
+CLEAN = {
+    "normal": lambda seed: rng(seed).normal(size=(800, 3)) @ rng(1).normal(size=(3, 3)),
+    "mixture": lambda seed: mixture(1200, seed),
+    "ring": lambda seed: ring(1200, seed),
+    "moons": lambda seed: moons(1200, seed),
+}
+
+
+@pytest.mark.parametrize("name", CLEAN)
+def test_clean_samples_raise_nothing_where_warnings_are_errors(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ismcore.IsmWarning)
+        ismcore.fit(CLEAN[name](60), backend="autograd", progress=False)
+
+
+RUIN = {
+    "chain": lambda: autoregressive(0.9, 700, 3),
+    "near-copies": lambda: jittered(200, 4, 2, 1e-4),
+    "copies": lambda: np.repeat(rng().normal(size=(200, 2)), 3, axis=0),
+    "edge": lambda: rng().exponential(size=(1000, 1)),
+    "angle": lambda: rng().vonmises(np.pi, 1.0, 1200),
+    "tails": lambda: rng().standard_cauchy(1000),
+    "curve": lambda: ellipse(rng().uniform(0.0, 6.3, 800)),
+    "collinear": lambda: rng().normal(size=(400, 2)) @ [[1.0, 0.0, 2.0], [0.0, 1.0, -1.0]],
+    "compositions": lambda: rng().dirichlet([2.0, 3.0, 4.0], 500),
+    "rounded": lambda: np.round(rng().normal(size=(600, 2))),
+    "row numbers": lambda: np.c_[rng().normal(size=400), np.arange(400)],
+    "transposed": lambda: rng().normal(size=(2, 60)),
+    "modes far apart": lambda: np.r_[rng().normal(size=500), 12.0 + rng(1).normal(size=300)],
+    "noise wider than the samples": lambda: np.round(0.6 * rng().normal(size=5000)) + rng(1).random(5000),
+}
+
+
+@pytest.mark.parametrize("name", RUIN)
+def test_ruined_samples_raise_where_warnings_are_errors(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ismcore.IsmWarning)
+        with pytest.raises(ismcore.IsmWarning) as raised:
+            ismcore.fit(RUIN[name](), **QUICK)
+    assert raised.value.result.warnings[0] == str(raised.value)
+    assert "the baseline" not in str(raised.value)
+
+
+# What a fit says of its end.
+
+
+@OTHERS
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"epochs": 4}, "the held-out loss was still falling at the last epoch"),
+        ({"optimizer": ismcore.Adam(30.0), "epochs": 60, "schedule": "constant"}, "learning rate"),
+        ({"optimizer": ismcore.Adam(8.0), "epochs": 60, "batch_size": 64}, "learning rate"),
+    ],
+)
+def test_a_fit_that_is_not_done_or_takes_wild_steps_says_so(options, said):
+    x = mixture(1000, 3)
+    result = ismcore.fit(x, backend="autograd", progress=False, **options)
+    assert [text for text in result.warnings if said in text]

@@ -540,14 +540,14 @@ def test_threads_leave_the_kernels_as_they_were():
     entered, leave = threading.Event(), threading.Event()
 
     def first():
-        with ismcore_torch.calculus.math_attention():
+        with ismcore_torch.calculus.twice_differentiable():
             entered.set()
             leave.wait()
 
     thread = threading.Thread(target=first)
     thread.start()
     entered.wait()
-    with ismcore_torch.calculus.math_attention():
+    with ismcore_torch.calculus.twice_differentiable():
         leave.set()
         thread.join()
         assert kernels() == (False, False, False, True)

@@ -275,7 +275,6 @@ def test_rollback_gives_up_after_ten(plant, backend):
 
 
 @pytest.mark.parametrize("policy", ["raise", "stop"])
-@pytest.mark.filterwarnings("ignore:the held-out loss ran away:ismcore.IsmWarning")
 def test_held_out_rows_have_chosen_before_the_run_diverged(policy, backend):
     # judged by rows that spread wider, whose best a is smaller than the limit
     options = {"validation": 2.0 * X[:9], "where": "gradient"}

@@ -22,7 +22,7 @@ from ismcore.training import loop as training
 
 pytestmark = pytest.mark.filterwarnings(
     *SMALL_SAMPLE,
-    "ignore:the held-out loss ran away:ismcore.IsmWarning",
+    "ignore:training raised the loss:ismcore.IsmWarning",
     "ignore:.* rolled back to the end:ismcore.IsmWarning",
 )
 

@@ -23,7 +23,6 @@ from ismcore.training import loop as training
 from ismcore.training.run_state import Plan, RunState
 
 pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE)
-RAN_AWAY = pytest.mark.filterwarnings("ignore:the held-out loss ran away:ismcore.IsmWarning")
 
 D, N = 3, 23
 X = correlated(n=N, d=D) / 4.0
@@ -100,7 +99,6 @@ def test_schedules_are_those_of_their_formulas(given, by_hand, batch_size):
     assert_agree(fitted(epochs=5, batch_size=batch_size, schedule=given), run, 1e-10)
 
 
-@RAN_AWAY
 def test_judgements_of_a_long_run_fall_on_every_hundredth_of_it_and_its_early_epochs():
     few = X[:8]
     run = replays.fit(few, START, validation_x=X[8:], epochs=430, rate=3e-3, curvature_weight=0.1)
@@ -118,7 +116,6 @@ def test_the_next_judgement_is_the_first_epoch_that_is_judged(epochs, every):
         assert plan.next_validation(epoch) == next(e for e in judged if e > epoch)
 
 
-@RAN_AWAY
 @pytest.mark.parametrize("patience", [3, 10])
 def test_patience_does_not_depend_on_how_the_run_is_cut(patience, monkeypatch):
     # 430 epochs are judged every 4; whole multiples of that are where a run may end, however long its chunks happen to be
@@ -340,7 +337,6 @@ def plain_loss(result, x):
     return replace(result, objective=objective(0.0)).loss(x)
 
 
-@pytest.mark.filterwarnings("ignore:curvature_weight .* was chosen:ismcore.IsmWarning")
 def test_curvature_weight_auto_is_the_choice_of_a_loop_by_hand():
     options = {"epochs": 60, "optimizer": ismcore.Adam(0.05), "standardize": True, "initial_params": None, "patience": 10}
     tried = [plain_loss(fitted(validation=0.2, objective=objective(w), **options), X[OUT]) for w in GRID]
@@ -349,12 +345,10 @@ def test_curvature_weight_auto_is_the_choice_of_a_loop_by_hand():
     again = fitted(validation=0.2, objective=result.objective, **options)
     for name, value in again.params.items():
         np.testing.assert_array_equal(result.params[name], value)
-    (said,) = (text for text in result.warnings if "curvature_weight" in text)
+    (said,) = (text for text in result.notes if "was chosen" in text)
     assert all(f"{weight:g}: {loss:.5g}" in said for weight, loss in zip(GRID, tried, strict=True))
 
 
-@pytest.mark.filterwarnings("ignore:curvature_weight .* was chosen:ismcore.IsmWarning")
-@RAN_AWAY
 @pytest.mark.parametrize("optimizer", [ismcore.Adam(0.05), ismcore.LBFGS()], ids=["Adam", "L-BFGS"])
 def test_folds_choose_what_a_loop_over_them_by_hand_chooses(optimizer):
     weights, options = (0.0, 0.02, 0.5), {"epochs": 40, "optimizer": optimizer, "standardize": True, "initial_params": None}
@@ -371,7 +365,7 @@ def test_folds_choose_what_a_loop_over_them_by_hand_chooses(optimizer):
     search = ismcore.CurvatureSearch(weights, folds=3)
     result = fitted(objective=objective(search), **options)
     assert result.objective == objective(weights[int(np.argmin(means))])
-    (said,) = (text for text in result.warnings if "curvature_weight" in text)
+    (said,) = (text for text in result.notes if "was chosen" in text)
     np.testing.assert_allclose([float(loss) for loss in re.findall(r": (-[\d.]+)", said)], means, rtol=1e-4)
 
 
@@ -400,7 +394,6 @@ def test_l_bfgs_that_meets_a_loss_that_is_not_finite_says_so_in_its_history():
     assert np.isnan(result.history["loss"][-1])
 
 
-@RAN_AWAY
 def test_l_bfgs_is_guarded_by_held_out_rows():
     options = {"optimizer": ismcore.LBFGS(), "model": ismcore.MLP((16,), "tanh"), "initial_params": None, "epochs": 300}
     result = fitted(validation=0.3, patience=20, **options)
@@ -473,5 +466,5 @@ def test_the_default_fit_is_near_the_truth():
         density = result.density(grid)
         masses.append(density[grid < 0.0].sum() / density.sum())
     assert max(divergences) <= 0.07, divergences
-    assert np.median(divergences) <= 0.035, divergences
+    assert np.median(divergences) <= 0.04, divergences
     assert 0.06 <= np.median(masses) <= 0.16, masses

@@ -144,3 +144,35 @@ def test_the_command_writes_its_result_whatever_the_filters(closed, tmp_path):
     result = ismcore.load(tmp_path / "out")
     assert done.stderr == ("" if closed else "".join(f"ismcore: warning: {text}\n" for text in result.warnings))
     assert "file     out" in done.stdout
+
+
+NOTED = {**OPTIONS, "objective": ismcore.ImplicitScoreMatching(ismcore.CurvatureSearch((0.05, 0.2)))}
+
+
+def test_a_note_is_kept_and_shown_and_no_warning(tmp_path):
+    path = tmp_path / "run"
+    said, result = heard(lambda: ismcore.fit(COARSE, checkpoint=path, **NOTED))
+    (chosen, bounded) = (text for text in result.notes if "curvature" in text)
+    assert chosen.startswith("curvature_weight ")
+    assert "was chosen, by the held-out loss of each that was tried" in chosen
+    assert "discrete columns" in bounded
+    assert "bounds it" in bounded
+    assert not {chosen, bounded} & {*said, *result.warnings}
+    assert all(f"  note       {text}" in repr(result) for text in result.notes)
+    result.save(tmp_path / "result")
+    assert ismcore.load(tmp_path / "result").notes == result.notes
+    assert chosen in ismcore.load(path).notes
+    assert heard(lambda: ismcore.resume(path, COARSE))[1].notes == result.notes
+
+
+@pytest.mark.parametrize(
+    ("objective", "cured"),
+    [(None, False), (ismcore.ImplicitScoreMatching(0.1), True), (ismcore.ImplicitScoreMatching(), False)],
+)
+def test_the_cure_of_the_recipe_stays_a_warning_and_that_of_the_user_does_not(objective, cured, tmp_path):
+    _, first = heard(lambda: ismcore.fit(COARSE, objective=objective, checkpoint=tmp_path / "run", **OPTIONS))
+    _, again = heard(lambda: ismcore.resume(tmp_path / "run", COARSE, epochs=5))
+    for result in (first, again):
+        assert any("discrete columns" in text for text in result.notes) is cured
+        assert any("discrete columns" in text for text in result.warnings) is not cured
+        assert any("was therefore used" in text for text in result.warnings) is (objective is None)

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
         implicit_score_matching,
         sliced_score_matching,
     )
+    from ismcore_jax.trainable import Trainable
 
 __all__ = [
+    "Trainable",
     "denoising_score_matching",
     "divergence",
     "explicit_score_matching",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Trainable": "trainable",
     "function": "adoption",
     **dict.fromkeys(("divergence", "hutchinson_divergence", "jacobian_diagonal"), "derivatives"),
 }

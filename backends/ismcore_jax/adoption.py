@@ -19,6 +19,7 @@ from ismcore.results.evaluate import check_language
 from ismcore.results.result import FitResult
 from ismcore_jax.calculus import ArrayCalculus
 from ismcore_jax.forms import Form, adopt_tree
+from ismcore_jax.trainable import Trainable
 
 __all__ = ["FunctionForm", "adopt", "function"]
 
@@ -48,24 +49,25 @@ class FunctionForm(Form):
 
 
 def adopt(model: Any, sample: tuple[np.ndarray, ...]) -> UserModel:
-    """A network of Flax or Equinox, or a `ScoreFunction` of JAX, as a model.
+    """A network of Flax or Equinox, a `ScoreFunction` of JAX, or a `Trainable` of one, as a model.
 
     Raises:
         ModelError: It is not fit to be one; the message says why.
     """
+    model, trained = (model.model, model.filter_spec) if isinstance(model, Trainable) else (model, None)
     if isinstance(model, ScoreFunction):
-        return adopt_tree(FunctionForm(model.apply), model.params, sample)
+        return adopt_tree(FunctionForm(model.apply), model.params, sample, trained=trained)
     if "equinox" in sys.modules and isinstance(model, sys.modules["equinox"].Module):
         from ismcore_jax.equinox_module import adopt_equinox
 
-        return adopt_equinox(model, sample)
+        return adopt_equinox(model, sample, trained)
     if isinstance(model, tuple) or isinstance(model, sys.modules["flax.linen"].Module):
         from ismcore_jax.flax_linen import adopt_linen
 
-        return adopt_linen(model, sample)
+        return adopt_linen(model, sample, trained)
     from ismcore_jax.flax_nnx import adopt_nnx
 
-    return adopt_nnx(model, sample)
+    return adopt_nnx(model, sample, trained)
 
 
 def function(result: FitResult) -> Callable[..., Array]:

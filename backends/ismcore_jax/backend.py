@@ -17,6 +17,7 @@ from ismcore.objectives import LossInputs
 from ismcore.ops import Array, Ops, Params
 from ismcore.optimizers.state import TrainState
 from ismcore.problem import Loss, Problem
+from ismcore_jax.calculus import vjp
 from ismcore_jax.ops import JaxOps
 from ismcore_jax.session import JaxSession
 
@@ -52,7 +53,7 @@ class JaxBackend(Backend):
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """64-bit types, full float32 products and the device, for this thread.
+        """64-bit types, full float32 products, broadcasting as in NumPy, and the device, for this thread.
 
         float32 runs too are inside the 64-bit scope: optax's bias correction computed in float32 misses the losses of the
         reference run by 1.7e-6.
@@ -68,6 +69,7 @@ class JaxBackend(Backend):
         with ExitStack() as stack:
             stack.enter_context(_enable_x64())
             stack.enter_context(jax.default_device(self._jax_device))
+            stack.enter_context(jax.numpy_rank_promotion("allow"))
             if self.precision == "highest":
                 stack.enter_context(jax.default_matmul_precision("highest"))
             yield
@@ -114,8 +116,7 @@ class JaxBackend(Backend):
 
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         """See `Calculus.vjp`."""
-        psi, pull = jax.vjp(f, x)
-        return psi, lambda v: pull(v)[0]
+        return vjp(f, x)
 
     def jacobian_diagonal(self, f: ScoreFn, x: Array, /) -> tuple[Array, Array]:
         """See `Calculus.jacobian_diagonal`."""

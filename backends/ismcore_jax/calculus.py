@@ -11,12 +11,13 @@ import numpy as np
 
 from ismcore import Hutchinson
 from ismcore.calculus import ScoreFn
-from ismcore.errors import SamplesError
+from ismcore.errors import IsmError, ModelError, SamplesError
 from ismcore.losses import CallerCalculus
 from ismcore.ops import Array, Ops
 from ismcore_jax.ops import JaxOps
+from ismcore_jax.reasons import reason
 
-__all__ = ["ArrayCalculus", "Divergence", "Score", "Weight", "calculus_at"]
+__all__ = ["ArrayCalculus", "Divergence", "Score", "Weight", "calculus_at", "vjp"]
 
 Score = Callable[[jax.Array], jax.Array]
 Weight = float | Sequence[float] | jax.Array
@@ -57,13 +58,22 @@ class ArrayCalculus(CallerCalculus[jax.Array]):
 
     def compute(self, quantity: Callable[[], Array], /) -> jax.Array:
         """See `CallerCalculus.compute`."""
-        value: jax.Array = quantity()
+        try:
+            value: jax.Array = quantity()
+        except Exception as error:  # whatever JAX raises of a function that it traces
+            words = None if isinstance(error, IsmError) else reason(error)
+            if words is None:
+                raise
+            raise ModelError(f"score_fn cannot be differentiated: {words}") from error
         return value if self.differentiable else jax.lax.stop_gradient(value)
 
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         """See `Calculus.vjp`."""
-        psi, pull = jax.vjp(f, x)
-        return psi, lambda v: pull(v)[0]
+        return vjp(f, x)
+
+    def as_samples(self, psi: Array, /) -> Array:
+        """See `CallerCalculus.as_samples`."""
+        return psi.astype(self.like.dtype)
 
     def jacobian_diagonal(self, f: ScoreFn, x: Array, /) -> tuple[Array, Array]:
         """See `Calculus.jacobian_diagonal`; in blocks of rows and directions if there is a `chunk_size`."""
@@ -86,8 +96,8 @@ class ArrayCalculus(CallerCalculus[jax.Array]):
         psi, pull = self.vjp(f, x)
         d = x.shape[1]
         if d <= UNROLLED:
-            return psi, jnp.stack([pull(_unit(i, x))[:, i] for i in range(d)], axis=1)
-        return psi, jax.lax.map(lambda i: pull(_unit(i, x))[:, i], jnp.arange(d)).T
+            return psi, jnp.stack([pull(_unit(i, psi))[:, i] for i in range(d)], axis=1)
+        return psi, jax.lax.map(lambda i: pull(_unit(i, psi))[:, i], jnp.arange(d)).T
 
     def _block(self, f: ScoreFn, x: Array) -> tuple[Array, Array]:
         """The same in blocks of directions, each of which forgets what it computed, and makes it anew when differentiated."""
@@ -104,8 +114,40 @@ class ArrayCalculus(CallerCalculus[jax.Array]):
         return jax.checkpoint(f)(x), found.reshape(-1, rows)[:d].T
 
 
-def _unit(i: Any, x: jax.Array) -> jax.Array:
-    return jnp.broadcast_to((jnp.arange(x.shape[1]) == i).astype(x.dtype), x.shape)
+def vjp(f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
+    """f(x) and the pullback v -> v^T J: see `ismcore.calculus.Calculus.vjp`.
+
+    JAX takes a cotangent only in the dtype of f(x), and under `jax.shard_map` only where it varies over the same axes of the
+    mesh; a sum with zeros made of f(x) does so. A point that is the same on all devices would be given the sum of all devices'
+    products: it is made one of each device's own.
+    """
+    psi, pull = jax.vjp(f, x)
+    if _axes(psi) - _axes(x):
+        psi, pull = jax.vjp(f, _varying(x, _axes(psi)))
+
+    def product(v: Array) -> Array:
+        if _axes(v) - _axes(psi):
+            return vjp(f, _varying(x, _axes(psi) | _axes(v)))[1](v)
+        return pull((v + jnp.zeros_like(psi)).astype(psi.dtype))[0]
+
+    return psi, product
+
+
+def _axes(array: Array) -> frozenset[str]:
+    """Axes of the mesh that an array varies over inside of `jax.shard_map`."""
+    kind = jax.typeof(array)
+    return frozenset(getattr(getattr(kind, "manual_axis_type", None), "varying", getattr(kind, "vma", ())))
+
+
+def _varying(x: Array, axes: frozenset[str]) -> Array:
+    new = tuple(sorted(axes - _axes(x)))
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(x, new, to="varying")
+    return getattr(jax.lax, "pvary")(x, new)  # noqa: B009  (its name before 0.8, which newer stubs do not have)
+
+
+def _unit(i: Any, like: jax.Array) -> jax.Array:
+    return jnp.broadcast_to((jnp.arange(like.shape[1]) == i).astype(like.dtype), like.shape)
 
 
 def calculus_at(

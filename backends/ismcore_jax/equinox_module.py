@@ -15,7 +15,7 @@ from ismcore.coordinates import Coordinates
 from ismcore.errors import ModelError
 from ismcore.models import Frame
 from ismcore.ops import Array
-from ismcore_jax.forms import Form, JaxModel, adopt_tree, digest, in_units
+from ismcore_jax.forms import Form, JaxModel, adopt_tree, brief, digest, in_units, widened
 
 __all__ = ["EquinoxForm", "InUnits", "adopt_equinox"]
 
@@ -50,7 +50,7 @@ class EquinoxForm(Form):
 
     def call(self, tree: Any, *arguments: Array) -> Array:
         """See `Form.call`."""
-        found: Array = eqx.combine(tree, self.rest)(*arguments)
+        found: Array = eqx.combine(tree, widened(self.rest, arguments[0]))(*arguments)
         return found
 
     def give(self, tree: Any, engine: Calculus, frame: Frame, into: Any) -> Any:
@@ -73,16 +73,32 @@ def _static_parts(module: eqx.Module) -> Iterator[Any]:
                 yield from _static_parts(part)
 
 
-def adopt_equinox(model: eqx.Module, sample: tuple[np.ndarray, ...]) -> JaxModel:
+def adopt_equinox(model: eqx.Module, sample: tuple[np.ndarray, ...], trained: Any = None) -> JaxModel:
     """An Equinox module as a model: a function of one row, as Equinox's layers are, or where its shapes say so of a batch.
+
+    `trained` is what `eqx.partition` takes, see `Trainable`.
 
     Raises:
         ModelError: It is not fit to be one; the message says why.
     """
     title = f"equinox.Module {type(model).__name__}"
     _check_layers(title, model)
-    params, rest = eqx.partition(model, eqx.is_inexact_array)
+    params, rest = _parted(title, model, trained)
     return adopt_tree(EquinoxForm(rest, title), params, sample, row_first=True)
+
+
+def _parted(title: str, model: eqx.Module, trained: Any) -> tuple[Any, Any]:
+    """The module's arrays of floats, those that are trained, and the rest; each with None where the other has something."""
+    if trained is None:
+        return eqx.partition(model, eqx.is_inexact_array)
+    try:
+        chosen, rest = eqx.partition(model, trained)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{title}: filter_spec must be one for eqx.partition(module, filter_spec) ({brief(error)})") from error
+    params, others = eqx.partition(chosen, eqx.is_inexact_array)
+    if not jax.tree.leaves(params):
+        raise ModelError(f"{title} has no parameters that the filter selects, so there is nothing to fit")
+    return params, eqx.combine(rest, others)
 
 
 def _check_layers(title: str, model: eqx.Module) -> None:

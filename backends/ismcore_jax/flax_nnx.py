@@ -38,11 +38,12 @@ class InUnits(nnx.Module):
 
 @dataclass(frozen=True, eq=False)
 class NnxForm(Form):
-    """An NNX module: its graph, and all variables that are no `nnx.Param`, as constants."""
+    """An NNX module: its graph, and as constants all variables that are not trained, `nnx.Param` unless `trained` says so."""
 
     graph: Any
     title: str
     constants: Any
+    trained: Any = nnx.Param
     kind = "flax.nnx.Module"
 
     @property
@@ -52,6 +53,7 @@ class NnxForm(Form):
 
     def call(self, tree: Any, *arguments: Array) -> Array:
         """See `Form.call`."""
+        # the constants as they are, not copies of them: in those a change would go unnoticed
         found: Array = nnx.merge(self.graph, tree, self.constants)(*arguments)
         return found
 
@@ -59,31 +61,35 @@ class NnxForm(Form):
         """See `Form.give`."""
         module = nnx.merge(self.graph, tree, self.constants)
         if into is not None:
-            _check_like(into, tree, self.title)
+            _check_like(into, tree, self.title, self.trained)
             nnx.update(into, tree)
             module = into
         return module if frame.coordinates is None else InUnits(module, frame.coordinates, energy=frame.energy)
 
 
-def _check_like(into: Any, tree: Any, title: str) -> None:
+def _check_like(into: Any, tree: Any, title: str, trained: Any) -> None:
     def shapes(state: Any) -> Any:
         return jax.tree.map(jnp.shape, state)
 
-    if not isinstance(into, nnx.Module) or shapes(nnx.state(into, nnx.Param)) != shapes(tree):
+    if not isinstance(into, nnx.Module) or shapes(nnx.state(into, trained)) != shapes(tree):
         raise ModelError(f"into= must be the {title} that was fitted, or one like it, not {type(into).__name__}")
 
 
-def adopt_nnx(model: nnx.Module, sample: tuple[np.ndarray, ...]) -> JaxModel:
-    """An NNX module as a model; the caller's stays as it is.
+def adopt_nnx(model: nnx.Module, sample: tuple[np.ndarray, ...], trained: Any = None) -> JaxModel:
+    """An NNX module as a model; the caller's stays as it is. `trained` is a filter of NNX, see `Trainable`.
 
     Raises:
         ModelError: It is not fit to be one; the message says why.
     """
     title = f"flax.nnx.Module {type(model).__name__}"
     _check_layers(title, model)
-    graph, params, constants = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
+    graph, params, constants = nnx.split(model, nnx.Param if trained is None else trained, ...)  # type: ignore[misc]
+    if not params:
+        which = "" if trained is None else " that the filter selects"
+        raise ModelError(f"{title} has no parameters{which}, so there is nothing to fit")
+    trained = nnx.Param if trained is None else trained
     try:
-        return adopt_tree(NnxForm(graph, title, constants), params, sample)
+        return adopt_tree(NnxForm(graph, title, constants, trained), params, sample)
     except ModelError as error:
         if not isinstance(error.__cause__, TraceContextError):
             raise

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ismcore.backend import DTYPES
 from ismcore.calculus import Calculus
 from ismcore.coordinates import Coordinates
 from ismcore.errors import ModelError
@@ -21,8 +24,22 @@ from ismcore.models.trees import as_array, is_leaf_list, named
 from ismcore.ops import Array, Params
 from ismcore_jax.backend import _name as device_name
 from ismcore_jax.calculus import ArrayCalculus
+from ismcore_jax.pickling import pickled
+from ismcore_jax.reasons import reason
 
-__all__ = ["Form", "JaxModel", "adopt_tree", "called", "digest", "in_units", "rows_of"]
+__all__ = [
+    "Form",
+    "JaxModel",
+    "Layout",
+    "adopt_tree",
+    "brief",
+    "digest",
+    "in_units",
+    "layout_of",
+    "path_name",
+    "rows_of",
+    "widened",
+]
 
 
 class Form(ABC):
@@ -50,6 +67,59 @@ class Form(ABC):
         """The network with these parameters, in kind; see `UserModel.native`."""
 
 
+@dataclass(frozen=True, eq=False)
+class PartForm(Form):
+    """A form of whose parameters some are constants: `frozen` has them, and None where the others belong."""
+
+    form: Form
+    frozen: Any
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        """See `Form.kind`."""
+        return self.form.kind
+
+    @property
+    def title(self) -> str:  # type: ignore[override]
+        """See `Form.title`."""
+        return self.form.title
+
+    @property
+    def key(self) -> Hashable:
+        """See `Form.key`."""
+        return type(self.form), self.form.key, digest(self.frozen)
+
+    def call(self, tree: Any, *arguments: Array) -> Array:
+        """See `Form.call`."""
+        return self.form.call(_joined(tree, widened(self.frozen, arguments[0])), *arguments)
+
+    def give(self, tree: Any, engine: Calculus, frame: Frame, into: Any) -> Any:
+        """See `Form.give`."""
+        return self.form.give(_joined(tree, self.frozen), engine, frame, into)
+
+
+def _joined(tree: Any, frozen: Any) -> Any:
+    return jax.tree.map(lambda a, b: b if a is None else a, tree, frozen, is_leaf=lambda node: node is None)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a network takes a batch.
+
+    Attributes:
+        per_row: As a function of one row.
+        flat_context: With a context of one number as (n,), or one number for one row, and not as (n, 1).
+    """
+
+    per_row: bool = False
+    flat_context: bool = False
+
+    def call(self, network: Callable[..., Array], x: Array, *context: Array) -> Any:
+        """The network's output on x, (n, d), and context, (n, c)."""
+        arguments = (x, *(c[:, 0] for c in context)) if self.flat_context else (x, *context)
+        return jax.vmap(network)(*arguments) if self.per_row else network(*arguments)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class JaxModel(UserModel):
     """A network of a framework on JAX as a model. Two of the same form share their compiled programs.
@@ -59,7 +129,7 @@ class JaxModel(UserModel):
         treedef: Form of the tree of parameters.
         spec: Names and shapes of its leaves, in the tree's order.
         start: Their values, NumPy, empty once nobody starts from them; or what draws them from a seed.
-        per_row: Whether it is a function of one row.
+        layout: How it takes a batch.
     """
 
     form: Form
@@ -67,7 +137,7 @@ class JaxModel(UserModel):
     spec: dict[str, tuple[int, ...]]
     start: Params | Callable[[int], Any]
     device: str | None = None
-    per_row: bool = False
+    layout: Layout = Layout()
     backend = "jax"
 
     @property
@@ -84,7 +154,7 @@ class JaxModel(UserModel):
     def _key(self) -> Hashable:
         """Equal for models that one program serves; what cannot be hashed may change unseen, so it equals nothing else."""
         try:
-            key = type(self.form), self.form.key, self.treedef, tuple(self.spec.items()), self.per_row
+            key = type(self.form), self.form.key, self.treedef, tuple(self.spec.items()), self.layout
             hash(key)
         except TypeError:
             return object()
@@ -95,6 +165,24 @@ class JaxModel(UserModel):
 
     def __hash__(self) -> int:
         return hash(self._key)
+
+    def __copy__(self) -> JaxModel:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> JaxModel:
+        """Itself: nobody changes one, and a network's copy need not equal it (Equinox modules cannot be copied at all)."""
+        return self
+
+    def __reduce__(self) -> tuple[Callable[[bytes], JaxModel], tuple[bytes]]:
+        # a treedef of the user's own nodes is not equal to its pickle, so the names go in its place, as a tree
+        named_tree = jax.tree.unflatten(self.treedef, list(self.spec))
+        try:
+            return _unpickled, (pickled((self.form, named_tree, self.spec, self.start, self.device, self.layout)),)
+        except Exception as error:  # whatever the user's own objects raise
+            raise ModelError(
+                f"{self.title} cannot be pickled ({brief(error)}): define its class and functions in a module, not as a "
+                "lambda or inside of a function; or keep the result by result.save(path) and ismcore.load(path, model=...)"
+            ) from error
 
     def shapes(self, d: int) -> dict[str, tuple[int, ...]]:
         """See `Model.shapes`."""
@@ -118,49 +206,131 @@ class JaxModel(UserModel):
 
     def output(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
         """See `UserModel.output`."""
-        found = called(self.form, self.tree(params), (x,) if context is None else (x, context), per_row=self.per_row)
-        # the 64-bit scope makes plain constants float64, which the network did not ask for; what is narrower stays, to be seen
-        wider = jnp.promote_types(found.dtype, x.dtype) != x.dtype
-        return found.astype(x.dtype) if wider else found
+        arguments = (x,) if context is None else (x, context)
+        found: Array = self.layout.call(partial(self.form.call, self.tree(params)), *arguments)
+        # the 64-bit scope makes plain constants float64, which the network did not ask for
+        if jnp.promote_types(found.dtype, x.dtype) != x.dtype:
+            return found.astype(x.dtype)
+        if found.dtype != x.dtype:
+            instead = f", or fit with dtype={found.dtype.name!r}" if found.dtype.name in DTYPES else ""
+            raise ModelError(
+                f"{self.title} returns {found.dtype} for samples of {x.dtype}, so something in it is fixed to {found.dtype}: "
+                f"let it follow its input (Flax: dtype=None){instead}"
+            )
+        return found
+
+    def explained(self, error: BaseException) -> str:
+        """See `UserModel.explained`."""
+        return reason(error) or super().explained(error)
 
     def native(self, engine: Calculus, params: Params, frame: Frame, into: Any = None) -> Any:
         """See `UserModel.native`."""
         return self.form.give(self.tree(engine.asarrays(params)), engine, frame, into)
 
 
-def called(form: Form, tree: Any, arguments: tuple[Array, ...], *, per_row: bool) -> Any:
-    """The form's output on a batch."""
-    if per_row:
-        return jax.vmap(lambda *row: form.call(tree, *row))(*arguments)
-    return form.call(tree, *arguments)
+def _unpickled(data: bytes) -> JaxModel:
+    form, named_tree, *rest = pickle.loads(data)  # noqa: S301  (inside of a pickle that the caller opens)
+    return JaxModel(form, jax.tree.structure(named_tree), *rest)
+
+
+def brief(error: BaseException) -> str:
+    """Type and text of an error, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def adopt_tree(
-    form: Form, tree: Any, sample: tuple[np.ndarray, ...], *, start: Callable[[int], Any] | None = None, row_first: bool = False
+    form: Form,
+    tree: Any,
+    sample: tuple[np.ndarray, ...],
+    *,
+    start: Callable[[int], Any] | None = None,
+    trained: Any = None,
+    row_first: bool = False,
 ) -> JaxModel:
-    """A model of a form and its parameters, which may be shapes alone if `start` draws them from a seed.
+    """A model of a form and its parameters.
+
+    Args:
+        form: What the network is without its parameters.
+        tree: The parameters, which may be shapes alone if `start` draws them from a seed.
+        sample: Some rows to call it with.
+        start: What draws parameters from a seed.
+        trained: Which parameters are trained, see `ismcore_jax.Trainable`; all if None.
+        row_first: Where it takes rows and batches alike, take it for a function of one row.
 
     Raises:
         ModelError: There are no parameters, one is no array of numbers, or the network's output has a wrong shape.
     """
+    if trained is not None:
+        tree, frozen = _parted(form.title, tree, trained)
+        form = PartForm(form, frozen)
     leaves, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf_list)
-    found = named([(_name(path), leaf) for path, leaf in leaves])
+    found = named([(path_name(path), leaf) for path, leaf in leaves])
     if not found:
-        raise ModelError(f"{form.title} has no parameters, so there is nothing to fit")
+        which = " that the filter selects" if isinstance(form, PartForm) else ""
+        raise ModelError(f"{form.title} has no parameters{which}, so there is nothing to fit")
     spec = {name: tuple(np.shape(leaf)) for name, leaf in found.items()}
     values = {} if start else {name: as_array(name, leaf) for name, leaf in found.items()}
-    arguments = rows_of(sample)
     shapes = jax.tree.unflatten(treedef, [_abstract(shape) for shape in spec.values()])
-    per_row = takes_rows(
-        form.title,
-        lambda: jax.eval_shape(form.call, shapes, *arguments),
-        lambda: jax.eval_shape(lambda tree, *batch: called(form, tree, batch, per_row=True), shapes, *arguments),
-        len(sample[0]),
-        row_first=row_first,
-    )
+    layout = layout_of(form.title, form.call, shapes, sample, row_first=row_first)
     arrays = [leaf for leaf in found.values() if isinstance(leaf, jax.Array)]
     device = device_name(next(iter(arrays[0].devices()))) if arrays else None
-    return JaxModel(form, treedef, spec, start or values, device, per_row)
+    return JaxModel(form, treedef, spec, start or values, device, layout)
+
+
+def layout_of(
+    title: str, f: Callable[..., Array], tree: Any, sample: tuple[np.ndarray, ...], *, row_first: bool = False
+) -> Layout:
+    """How a function f(tree, x, *context) takes a batch, as the shapes of its results tell; nothing is computed.
+
+    Raises:
+        ModelError: It gives one result a row in no way.
+    """
+    arguments = rows_of(sample)
+
+    def found(*, flat_context: bool) -> Layout:
+        def shape(*, per_row: bool) -> Any:
+            layout = Layout(per_row, flat_context)
+            return jax.eval_shape(lambda tree, *batch: layout.call(partial(f, tree), *batch), tree, *arguments)
+
+        ways = partial(shape, per_row=False), partial(shape, per_row=True)
+        return Layout(takes_rows(title, *ways, len(sample[0]), row_first=row_first), flat_context)
+
+    try:
+        return found(flat_context=False)
+    except ModelError as error:
+        words = reason(error.__cause__)
+        if words is not None:
+            raise ModelError(f"{title} cannot be traced: {words}") from error.__cause__
+        if len(sample) == 2 and sample[1].shape[1] == 1:
+            with suppress(ModelError):
+                return found(flat_context=True)
+        raise
+
+
+def _parted(title: str, tree: Any, trained: Any) -> tuple[Any, Any]:
+    """The tree with None for what is not trained, and the tree with None for what is."""
+    if callable(trained):
+        mask = jax.tree_util.tree_map_with_path(lambda path, leaf: bool(trained(_steps(path), leaf)), tree)
+    else:
+        try:
+            mask = jax.tree.map(lambda chosen, part: jax.tree.map(lambda _: bool(chosen), part), trained, tree)
+        except (TypeError, ValueError) as error:
+            raise ModelError(
+                f"{title}: filter_spec must be a tree of booleans in the form of the parameters ({brief(error)})"
+            ) from error
+    kept = jax.tree.map(lambda leaf, chosen: leaf if chosen else None, tree, mask)
+    return kept, jax.tree.map(lambda leaf, chosen: None if chosen else jnp.asarray(leaf), tree, mask)
+
+
+def widened(tree: Any, like: Array) -> Any:
+    """Constants in the dtype of the samples, where theirs has fewer digits: in its own a network would compute with those."""
+
+    def wider(leaf: Any) -> Any:
+        if not hasattr(leaf, "dtype") or not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return leaf
+        return leaf.astype(jnp.promote_types(leaf.dtype, like.dtype))
+
+    return jax.tree.map(wider, tree)
 
 
 def rows_of(sample: tuple[np.ndarray, ...]) -> list[jax.ShapeDtypeStruct]:
@@ -172,11 +342,16 @@ def _abstract(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jnp.zeros(0).dtype)  # type: ignore[no-untyped-call]
 
 
-def _name(path: tuple[Any, ...]) -> str:
-    """A leaf's path, joined by dots; the variable that NNX wraps an array in is no step of it."""
-    steps = [jax.tree_util.keystr((step,), simple=True) for step in path]
+def path_name(path: tuple[Any, ...]) -> str:
+    """A leaf's path, joined by dots."""
+    return ".".join(_steps(path)) or "params"
+
+
+def _steps(path: tuple[Any, ...]) -> tuple[str, ...]:
+    """A leaf's path in words; the variable that NNX wraps an array in is no step of it."""
+    steps = tuple(jax.tree_util.keystr((step,), simple=True) for step in path)
     wrapped = len(path) > 1 and isinstance(path[-1], jax.tree_util.GetAttrKey) and path[-1].name == "value"
-    return ".".join(steps[:-1] if wrapped else steps) or "params"
+    return steps[:-1] if wrapped else steps
 
 
 def in_units(inner: Callable[..., Array], coordinates: Coordinates, x: Array, *context: Array, energy: bool) -> Array:

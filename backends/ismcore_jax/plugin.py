@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 from ismcore import BackendInfo, ScoreFunction, hookimpl
+from ismcore_jax.trainable import Trainable
 
 
 @hookimpl
@@ -23,11 +24,12 @@ def ismcore_backends() -> list[BackendInfo]:
 @hookimpl
 def ismcore_adopt_model(model: Any, sample: Any) -> Any:
     """See `ismcore.hookspecs`."""
-    module = model[0] if isinstance(model, tuple) and model else model
+    network = model.model if isinstance(model, Trainable) else model
+    module = network[0] if isinstance(network, tuple) and network else network
     is_network = any(
         isinstance(module, sys.modules[name].Module) for name in ("flax.linen", "flax.nnx", "equinox") if name in sys.modules
     )
-    if not is_network and not (isinstance(model, ScoreFunction) and model.backend == "jax"):
+    if not is_network and not (isinstance(network, ScoreFunction) and network.backend == "jax"):
         return None
     from ismcore_jax.adoption import adopt
 

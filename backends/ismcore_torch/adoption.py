@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,10 +13,12 @@ import torch
 from ismcore.errors import ModelError
 from ismcore.models import Model, ScoreFunction, Standardized, UserModel
 from ismcore.ops import Array, Params
+from ismcore.plugins.adoption import users_own
 from ismcore.results.evaluate import check_language
 from ismcore.results.result import FitResult
 from ismcore_torch.calculus import ArrayCalculus
-from ismcore_torch.modules import adopt_module, takes_one_row
+from ismcore_torch.checks import takes_one_row
+from ismcore_torch.modules import TorchModule, adopt_module
 
 __all__ = ["Score", "adopt", "module"]
 
@@ -37,7 +40,7 @@ def _adopt_function(model: ScoreFunction, sample: tuple[np.ndarray, ...]) -> Sco
     def per_row(dtype: torch.dtype) -> bool:
         tree = model.tree({name: torch.tensor(value, dtype=dtype, device=device) for name, value in params.items()})
         rows = [torch.tensor(a, dtype=dtype, device=device) for a in sample]
-        return takes_one_row(model.title, lambda *arguments: model.apply(tree, *arguments), rows)
+        return takes_one_row(model.title, lambda *arguments: model.apply(tree, *arguments), rows)[0]
 
     first = leaves[0].dtype if leaves else torch.get_default_dtype()
     try:
@@ -63,7 +66,8 @@ class Score(torch.nn.Module):
 
     def __init__(self, model: Model, params: Params) -> None:
         super().__init__()
-        self.model = model
+        # a copy of an adopted module keeps parameters in it until others come: nobody else is to put theirs there
+        self.model = copy.deepcopy(model) if isinstance(users_own(model)[0], TorchModule) else model
         self.names = tuple(params)
         for name, value in params.items():
             *path, last = name.split(".")

@@ -1,7 +1,8 @@
-"""torch under ismcore's contract: torch.func for tier 0, double backward and torch.optim for the loop."""
+"""torch under ismcore's contract: double backward on the tape, and under a transform of torch.func, torch.func."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,10 +10,12 @@ import torch
 from ismcore.backend import Backend, GenericSession, Session, SharedSetting
 from ismcore.backend.forks import is_forked
 from ismcore.calculus import ScoreFn
+from ismcore.objectives import LossInputs
 from ismcore.ops import Array, Ops, Params
 from ismcore.optimizers.state import TrainState
-from ismcore.problem import Problem
-from ismcore_torch.calculus import vjp
+from ismcore.problem import Loss, Problem
+from ismcore_torch.calculus import is_recorded, value_and_grad, vjp
+from ismcore_torch.faults import in_words
 from ismcore_torch.ops import TorchOps
 from ismcore_torch.session import TorchSession
 
@@ -89,17 +92,19 @@ class TorchBackend(Backend):
 
     def value_and_grad(self, f: Callable[..., Array], /) -> Callable[..., tuple[Array, Params]]:
         """See `Backend.value_and_grad`."""
-        together = torch.func.grad_and_value(f)
-
-        def swapped(*args: Array) -> tuple[Array, Params]:
-            gradient, value = together(*args)
-            return value, gradient
-
-        return swapped
+        return partial(value_and_grad, f)
 
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         """See `Calculus.vjp`."""
-        return vjp(f, x)
+        return vjp(f, x, keep_graph=is_recorded() or x.requires_grad)
+
+    def loss_and_gradient(self, loss: Loss) -> Callable[[Params, Array, LossInputs], tuple[Array, Params]]:
+        """See `Backend.loss_and_gradient`."""
+        return in_words(loss.model, super().loss_and_gradient(loss))
+
+    def loss(self, loss: Loss) -> Callable[[Params, Array, LossInputs], Array]:
+        """See `Backend.loss`."""
+        return in_words(loss.model, super().loss(loss))
 
     def synchronize(self) -> None:
         """See `Backend.synchronize`."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,21 @@ from ismcore.backend import SharedSetting
 from ismcore.calculus import ScoreFn
 from ismcore.errors import SamplesError
 from ismcore.losses import CallerCalculus
-from ismcore.ops import Array, Ops
+from ismcore.ops import Array, Ops, Params
 from ismcore_torch.ops import TorchOps
 
-__all__ = ["ArrayCalculus", "Divergence", "Score", "Weight", "calculus_at", "math_attention", "vjp"]
+__all__ = [
+    "ArrayCalculus",
+    "Divergence",
+    "Score",
+    "Weight",
+    "calculus_at",
+    "in_transform",
+    "is_recorded",
+    "twice_differentiable",
+    "value_and_grad",
+    "vjp",
+]
 
 Score = Callable[[torch.Tensor], torch.Tensor]
 Weight = float | Sequence[float] | torch.Tensor
@@ -40,22 +53,102 @@ def _set_kernels(enabled: tuple[bool, ...]) -> None:
 _ATTENTION = SharedSetting("torch's attention kernels", _kernels, _set_kernels, exclusive=False)
 
 
-def math_attention() -> AbstractContextManager[object]:
-    """Attention by products and a softmax, as torch's fused kernels have no second derivative; afterwards as before.
+def _stance() -> Any:
+    return torch._dynamo.eval_frame._stance
 
-    What is computed inside can be differentiated again, inside or later: the kernel is chosen when the function is called, not
-    when its derivative is taken.
+
+def _set_stance(stance: Any) -> None:
+    with suppress(RuntimeError):  # inside of a compiled function, between two of its graphs, torch lets nobody set it
+        torch._dynamo.eval_frame._set_stance(stance)
+
+
+_UNCOMPILED = SharedSetting("torch's compiled functions", _stance, _set_stance, exclusive=False)
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Attention by products and a softmax, and compiled parts called uncompiled, as neither else has a second derivative.
+
+    Afterwards all is as before. What is computed inside can be differentiated again, inside or later: the kernel is chosen
+    when the function is called, not when its derivative is taken.
     """
     if torch.compiler.is_compiling():
-        return sdpa_kernel(SDPBackend.MATH)
-    return _ATTENTION.hold((False, False, False, True))
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+        return
+    with ExitStack() as held:
+        held.enter_context(_ATTENTION.hold((False, False, False, True)))
+        if "torch._dynamo" in sys.modules:  # else nobody has compiled anything
+            held.enter_context(_UNCOMPILED.hold(torch._dynamo.eval_frame.DynamoStance("force_eager")))
+        yield
 
 
-def vjp(f: ScoreFn, x: Array) -> tuple[Array, Callable[[Array], Array]]:
-    """f(x) and the pullback v -> v^T J, by torch.func: see `ismcore.calculus.Calculus.vjp`."""
-    with math_attention():
-        psi, pull, *_ = torch.func.vjp(f, x)
-    return psi, lambda v: pull(v)[0]
+def in_transform() -> bool:
+    """Whether torch.func or a compiler is at work here: torch's tape knows nothing of what they trace."""
+    return torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def vjp(f: ScoreFn, x: Array, *, keep_graph: bool) -> tuple[Array, Callable[[Array], Array]]:
+    """f(x) and the pullback v -> v^T J: see `ismcore.calculus.Calculus.vjp`.
+
+    On the tape, which takes every network that `loss.backward()` takes (hooks, checkpoints, functions with a backward pass of
+    their own); by torch.func where a transform of it, or a compiler, is at work already.
+
+    Args:
+        f: (n, d) -> (n, d) or (n,), rows independent.
+        x: (n, d).
+        keep_graph: Whether the results can be differentiated again on the tape, in x and in what f holds.
+    """
+    if in_transform():
+        with twice_differentiable():
+            psi, pull, *_ = torch.func.vjp(f, x)
+        return psi, lambda v: pull(v)[0]
+    with torch.inference_mode(False), torch.enable_grad(), twice_differentiable():
+        # a node of its own: what f holds of x beside its argument is a constant here
+        at = x.view_as(x) if x.requires_grad else (x.clone() if x.is_inference() else x.detach()).requires_grad_()
+        psi = f(at)
+
+    def pullback(v: Array) -> Array:
+        if not psi.requires_grad:
+            return torch.zeros_like(at)
+        # a graph that is not kept on is kept all the same until the last product
+        (product,) = torch.autograd.grad(psi, at, v, retain_graph=True, create_graph=keep_graph, materialize_grads=True)
+        return product
+
+    return psi if keep_graph else psi.detach(), pullback
+
+
+def value_and_grad(f: Callable[..., Array], params: Params, *args: Any) -> tuple[Array, Params]:
+    """f(params, *args), and its gradient in params: see `ismcore.backend.Backend.value_and_grad`, and `vjp` here."""
+    if in_transform():
+        gradient, value = torch.func.grad_and_value(f)(params, *args)
+        return value, gradient
+    keep_graph = _RECORDED.depth > 0 or any(value.requires_grad for value in params.values())
+    leaves = {k: v.view_as(v) if v.requires_grad else v.detach().requires_grad_() for k, v in params.items()}
+    _RECORDED.depth += 1
+    try:
+        with torch.enable_grad():
+            value = f(leaves, *args)
+            if not value.requires_grad:
+                return value, {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+            slopes = torch.autograd.grad(value, tuple(leaves.values()), create_graph=keep_graph, materialize_grads=True)
+    finally:
+        _RECORDED.depth -= 1
+    return value if keep_graph else value.detach(), dict(zip(leaves, slopes, strict=True))
+
+
+class _Recorded(threading.local):
+    """How many gradients in parameters are being taken in this thread, for which graphs of inner derivatives are kept."""
+
+    depth = 0
+
+
+_RECORDED = _Recorded()
+
+
+def is_recorded() -> bool:
+    """Whether a gradient in parameters is being taken around this call."""
+    return _RECORDED.depth > 0
 
 
 class ArrayCalculus(CallerCalculus[torch.Tensor]):
@@ -95,7 +188,7 @@ class ArrayCalculus(CallerCalculus[torch.Tensor]):
 
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         """See `Calculus.vjp`. `torch.func.jvp` is not offered: it fails under inductor on a linear layer (torch 2.13)."""
-        return vjp(f, x)
+        return vjp(f, x, keep_graph=torch.is_grad_enabled())
 
     def jacobian_diagonal(self, f: ScoreFn, x: Array, /) -> tuple[Array, Array]:
         """See `Calculus.jacobian_diagonal`; one direction after the other, `chunk_size` rows at once."""

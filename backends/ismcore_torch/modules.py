@@ -1,44 +1,41 @@
-"""torch modules as models of ismcore: a copy in which parameters are places, and the checks that a module must pass."""
+"""torch modules as models of ismcore: a copy in which parameters are places, and private copies that hold them."""
 
 from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
-from torch.overrides import TorchFunctionMode
 
 from ismcore.calculus import Calculus
 from ismcore.coordinates import Coordinates
 from ismcore.errors import ModelError
-from ismcore.models import Frame, UserModel, takes_rows
+from ismcore.models import Frame, UserModel
 from ismcore.models.trees import as_array
 from ismcore.ops import Array, Params
-from ismcore_torch.calculus import ArrayCalculus
-
-__all__ = ["InUnits", "TorchModule", "adopt_module", "takes_one_row"]
-
-_KINKED = (
-    torch.nn.ReLU,
-    torch.nn.ReLU6,
-    torch.nn.LeakyReLU,
-    torch.nn.PReLU,
-    torch.nn.RReLU,
-    torch.nn.Hardtanh,
-    torch.nn.Hardsigmoid,
-    torch.nn.Hardshrink,
-    torch.nn.Softshrink,
-    torch.nn.Threshold,
+from ismcore_torch.calculus import ArrayCalculus, in_transform, twice_differentiable
+from ismcore_torch.checks import (
+    as_called,
+    check_apart,
+    check_copyable,
+    check_layers,
+    check_unwritten,
+    constants_of,
+    first_kink,
+    random_state_kept,
+    takes_one_row,
 )
+
+__all__ = ["InUnits", "TorchModule", "adopt_module"]
+
 _SWAPPING = threading.RLock()
 """`functional_call` puts parameters into the module for the time of a call, so two threads must not call it at once."""
+_NEAR = {"float32": 1e-3, "float64": 1e-6}
+"""Largest difference of a module that is given back from the score, relative to its size; both are the same operations."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,25 +43,35 @@ class TorchModule(UserModel):
     """A `torch.nn.Module` as a model: a copy of the caller's, in which parameters are places and buffers constants.
 
     Parameters that do not require a gradient stay what they are, like buffers. Results name the others as the module's
-    `state_dict` does.
+    `state_dict` does. It is called as a copy of each thread's own, in which the parameters of the last call stay: a backward
+    pass that computes a part of the module again (`torch.utils.checkpoint`) finds them there.
 
     Attributes:
         template: The copy; the parameters to be trained have no storage in it.
         spec: Their shapes.
         start: Their values, NumPy; empty once nobody starts from them.
+        sample: A few rows as it is called with, (x,) or (x, context).
         per_row: Whether it is a function of one row.
+        flat_context: Whether it takes a context of one column as (n,), and not as (n, 1).
     """
 
     template: torch.nn.Module
     title: str
     spec: dict[str, tuple[int, ...]]
     start: Params
+    sample: tuple[np.ndarray, ...]
     device: str
     smooth: bool
     per_row: bool = False
+    flat_context: bool = False
     kind = "torch.nn.Module"
     backend = "torch"
-    _placed: dict[tuple[torch.dtype, torch.device], torch.nn.Module] = field(default_factory=dict)
+    _placed: dict[tuple[torch.dtype, torch.device], torch.nn.Module] = field(default_factory=dict, init=False)
+    _held: dict[tuple[torch.dtype, torch.device, int], _Holder] = field(default_factory=dict, init=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: not the copies, which are made when they are needed."""
+        return {**self.__dict__, "_placed": {}, "_held": {}}
 
     def shapes(self, d: int) -> dict[str, tuple[int, ...]]:
         """See `Model.shapes`."""
@@ -82,12 +89,34 @@ class TorchModule(UserModel):
 
     def output(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
         """See `UserModel.output`."""
-        place = (x.dtype, x.device)
-        if place not in self._placed:
-            self._placed[place] = _at(self.template, *place)
-        call = _caller(self._placed[place], params)
-        arguments = (x,) if context is None else (x, context)
+        found: torch.Tensor = self._called(self._caller(params, x), x, context)
+        return found
+
+    def _called(self, call: Callable[..., Any], x: Array, context: Array | None) -> Any:
+        arguments = (x,) if context is None else (x, context[:, 0] if self.flat_context else context)
         return torch.func.vmap(call)(*arguments) if self.per_row else call(*arguments)
+
+    def _caller(self, params: Params, x: Array) -> Callable[..., Any]:
+        """The module at parameters; they stay in it until others come, except where torch.func or a compiler is at work."""
+        dtype, device = x.dtype, x.device
+        if torch.compiler.is_compiling():
+            return lambda *arguments: torch.func.functional_call(self._placed[dtype, device], params, arguments)
+        if in_transform():
+            return lambda *arguments: _swapped(self._at(dtype, device), params, arguments)
+        key = dtype, device, threading.get_ident()
+        if key not in self._held:
+            self._held[key] = _Holder.of(self._at(dtype, device), self.spec)
+        # on a tape they are leaves of it, as in a loop of one's own: a backward pass may ask for their gradients
+        plain = x.requires_grad and torch.is_grad_enabled()
+        leaves = {k: v.detach().requires_grad_() if plain and not v.requires_grad else v for k, v in params.items()}
+        return self._held[key].with_params(leaves)
+
+    def _at(self, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
+        """The copy with constants of the dtype on the device; made outside of any transform, which would claim them."""
+        if (dtype, device) not in self._placed:
+            with torch._functorch.pyfunctorch.temporarily_clear_interpreter_stack():
+                self._placed[dtype, device] = eager(filled(self.template, {}, dtype, device))
+        return self._placed[dtype, device]
 
     def native(self, engine: Calculus, params: Params, frame: Frame, into: Any = None) -> torch.nn.Module:
         """See `UserModel.native`."""
@@ -96,34 +125,83 @@ class TorchModule(UserModel):
         return trained if frame.coordinates is None else InUnits(trained, frame.coordinates, energy=frame.energy)
 
     def _filled(self, engine: Calculus, values: Params) -> torch.nn.Module:
-        places = dict(self.template.named_parameters())
-        memo: dict[int, Any] = {id(places[name]): torch.nn.Parameter(value) for name, value in values.items()}
-        return copy.deepcopy(self.template, memo).to(dtype=getattr(torch, engine.dtype), device=engine.device)
+        """The module with these parameters, once it gives what this model gives."""
+        module = filled(self.template, values, getattr(torch, engine.dtype), torch.device(engine.device)).to(engine.device)
+        rows = [engine.asarray(a) for a in self.sample]
+        x, context = rows[0], rows[1] if len(rows) > 1 else None
+        with random_state_kept(), twice_differentiable():  # where compiled parts are called uncompiled
+            score = self.output(engine, values, x, context).detach()
+            found = self._called(module, x, context).detach()
+        gap = (found - score).abs().nan_to_num().max()
+        if not gap <= _NEAR[engine.dtype] * score.abs().nan_to_num().max():
+            raise ModelError(
+                f"{self.title} cannot be given back: a copy of it with the fitted parameters gives another score than the fit, "
+                f"by {float(gap):.2g}. It holds something that torch does not copy, or that is computed from its parameters "
+                "once and kept; result.score is the fitted score"
+            )
+        return module
 
 
-def _at(template: torch.nn.Module, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
-    """A copy whose constants are of the dtype, where they are floats, and on the device.
+@dataclass(frozen=True, eq=False)
+class _Holder:
+    """A copy of one thread's own, and where in it each parameter is; shared ones are at several places."""
 
-    Its places are one number each, seen as an array: `Module.to` refuses those of the template, and so do compilers.
+    module: torch.nn.Module
+    places: dict[str, list[tuple[dict[str, Any], str]]]
+
+    @staticmethod
+    def of(placed: torch.nn.Module, names: Mapping[str, Any]) -> _Holder:
+        module = eager(copy.deepcopy(placed, {id(value): value for value in (*placed.parameters(), *placed.buffers())}))
+        known = {id(value): name for name, value in module.named_parameters()}
+        places: dict[str, list[tuple[dict[str, Any], str]]] = {name: [] for name in names}
+        for layer in module.modules():
+            for key, value in layer._parameters.items():
+                if value is not None and known[id(value)] in places:
+                    places[known[id(value)]].append((layer._parameters, key))
+        return _Holder(module, places)
+
+    def with_params(self, params: Params) -> torch.nn.Module:
+        for name, places in self.places.items():
+            for holder, key in places:
+                holder[key] = params[name]
+        return self.module
+
+
+def _swapped(module: torch.nn.Module, params: Params, arguments: tuple[Array, ...]) -> Any:
+    with _SWAPPING:
+        return torch.func.functional_call(module, params, arguments)
+
+
+def filled(
+    template: torch.nn.Module, values: Mapping[str, torch.Tensor], dtype: torch.dtype | None, device: torch.device | None
+) -> torch.nn.Module:
+    """A copy of the template with these parameters, and with its constants of the dtype, where they are floats, on the device.
+
+    Integers and complex numbers keep their dtype. Places without a value are one number each, seen as an array: `Module.to`
+    refuses those of the template, and so do compilers.
     """
     memo: dict[int, Any] = {}
-    for value in (*template.parameters(), *template.buffers()):
+    for name, value in template.named_parameters():
         if value.is_meta:
-            moved = torch.zeros((), dtype=dtype, device=device).expand(value.shape)
+            place = values[name] if name in values else torch.zeros((), dtype=dtype, device=device).expand(value.shape)
         else:
-            moved = value.detach().to(device, dtype if value.is_floating_point() else None)
-        memo[id(value)] = torch.nn.Parameter(moved, value.requires_grad) if isinstance(value, torch.nn.Parameter) else moved
+            place = _moved(value, dtype, device)
+        memo[id(value)] = torch.nn.Parameter(place, value.requires_grad)
+    memo |= {id(constant): _moved(constant, dtype, device) for constant in constants_of(template)}
     return copy.deepcopy(template, memo)
 
 
-def _caller(template: torch.nn.Module, params: Params) -> Callable[..., Any]:
-    def call(*arguments: Array) -> Any:
-        if torch.compiler.is_compiling():
-            return torch.func.functional_call(template, params, arguments)
-        with _SWAPPING:
-            return torch.func.functional_call(template, params, arguments)
+def _moved(value: torch.Tensor, dtype: torch.dtype | None, device: torch.device | None) -> torch.Tensor:
+    return value.detach().to(device=device, dtype=dtype if value.is_floating_point() else None, copy=True)
 
-    return call
+
+def eager(module: torch.nn.Module) -> torch.nn.Module:
+    """The module itself, in which compiled parts are called uncompiled: a compiled part has no second derivative."""
+    for layer in module.modules():
+        original = getattr(layer, "_orig_mod", None)
+        if isinstance(original, torch.nn.Module):
+            layer.forward = original.__call__
+    return module
 
 
 def _written(into: Any, values: Params, title: str) -> torch.nn.Module:
@@ -188,123 +266,42 @@ def adopt_module(model: torch.nn.Module, sample: tuple[np.ndarray, ...]) -> Torc
     """
     inner = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     title = f"torch.nn.Module {type(inner).__name__}"
-    _check_layers(title, inner)
-    kinks = [
-        f"{name or 'it'} is a {type(layer).__name__}" for name, layer in inner.named_modules() if isinstance(layer, _KINKED)
-    ]
     trained = {name: value for name, value in inner.named_parameters() if value.requires_grad}
+    check_copyable(title, inner, trained)
+    check_layers(title, inner)
     template = _copied(title, inner, trained)
     place = next(iter(trained.values()))
     values = {name: value.detach().clone() for name, value in trained.items()}
     rows = [torch.tensor(a, dtype=place.dtype, device=place.device) for a in sample]
-    per_row = takes_one_row(title, _caller(template, values), rows, template)
-    _check_apart(title, inner, _caller(template, values), rows, per_row=per_row)
+    holder = _Holder.of(eager(filled(template, values, None, None)), trained)
+    call = holder.with_params(values)
+    per_row, flat = takes_one_row(title, call, rows, lambda: check_unwritten(title, call, inner, trained))
+    given = as_called(rows, flat)
+    check_apart(title, inner, call, [a[0] for a in given] if per_row else given)
+    kink = first_kink(inner)
     return TorchModule(
         template=template,
-        title=f"{title}, in which {kinks[0]}" if kinks else title,
+        title=f"{title}, in which {kink}" if kink else title,
         spec={name: tuple(value.shape) for name, value in trained.items()},
         start={name: as_array(name, value) for name, value in trained.items()},
+        sample=sample,
         device="cpu" if place.device.type == "cpu" else f"{place.device.type}:{place.device.index or 0}",
-        smooth=not kinks,
+        smooth=not kink,
         per_row=per_row,
+        flat_context=flat,
     )
-
-
-def takes_one_row(
-    title: str, call: Callable[..., Any], rows: list[torch.Tensor], template: torch.nn.Module | None = None
-) -> bool:
-    """Whether it is a function of one row; refuses what writes into its input or its buffers, or draws random numbers."""
-    mapped = torch.func.vmap(call, randomness="different")
-    before = _versions(rows, template)
-    with _random_state_kept(), torch.inference_mode(False), torch.no_grad():
-        per_row = takes_rows(title, lambda: call(*rows), lambda: mapped(*rows), len(rows[0]))
-        first, second = ((mapped if per_row else call)(*rows) for _ in range(2))
-    for name, (value, version) in _versions(rows, template).items():
-        if name not in before or before[name][0] is not value or before[name][1] != version:
-            raise ModelError(
-                f"{title} writes to {name} when it is called, so equal points need not have equal scores; call module.eval() "
-                "first, or let it work on a copy"
-            )
-    if not torch.equal(first.nan_to_num(), second.nan_to_num()):
-        raise ModelError(
-            f"{title} gives different scores for the same samples, so it draws random numbers, as dropout does: call "
-            "module.eval() first, or take that out"
-        )
-    return per_row
-
-
-def _versions(rows: list[torch.Tensor], template: torch.nn.Module | None) -> dict[str, tuple[torch.Tensor, int]]:
-    """The tensors that a call must not write to, and the counters that torch raises when one is written to."""
-    held = {"its input": rows[0]}
-    if template is not None:
-        held.update({f"its buffer {name!r}": value for name, value in template.named_buffers()})
-    return {name: (value, value._version) for name, value in held.items()}
-
-
-@contextmanager
-def _random_state_kept() -> Iterator[None]:
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    with torch.random.fork_rng(devices=list(devices)):
-        yield
-
-
-class _Watched(TorchFunctionMode):
-    """Notes which of some tensors, by id, torch's functions make other tensors of."""
-
-    def __init__(self, names: dict[int, str]) -> None:
-        super().__init__()
-        self.names = names
-        self.seen: set[str] = set()
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        if isinstance(found, torch.Tensor | tuple | list):  # not where only a shape or a dtype is asked for
-            for value in (*args, *(kwargs or {}).values()):
-                parts = value if isinstance(value, tuple | list) else (value,)
-                self.seen.update(self.names[id(part)] for part in parts if id(part) in self.names)
-        return found
-
-
-def _check_apart(
-    title: str, module: torch.nn.Module, call: Callable[..., Any], rows: list[torch.Tensor], *, per_row: bool
-) -> None:
-    """Refuse a module whose copy still computes with the caller's tensors, which a closure holds on to."""
-    held = (*module.named_parameters(), *module.named_buffers())
-    with _random_state_kept(), torch.inference_mode(False), torch.no_grad():
-        with _Watched({id(value): name for name, value in held}) as watched:
-            call(*([a[0] for a in rows] if per_row else rows))
-    if watched.seen:
-        names = [name for name, _ in held if name in watched.seen]
-        raise ModelError(
-            f"{title} reaches {', '.join(names[:6])} past its attributes, by a closure such as a lambda, a hook or a replaced "
-            "method makes: the copy that is trained would go on using your own module's. Write that function as a method that "
-            "reads self, which is copied with the module"
-        )
-
-
-def _check_layers(title: str, module: torch.nn.Module) -> None:
-    for name, layer in module.named_modules():
-        which = f"{title}: {name or 'it'} is a {type(layer).__name__}"
-        if isinstance(layer, _BatchNorm) and (layer.training or layer.running_mean is None):
-            raise ModelError(
-                f"{which} that takes its mean over the batch, which mixes the rows: call module.eval() first, so that it uses "
-                "its running mean, or use LayerNorm"
-            )
-        if isinstance(layer, _DropoutNd) and layer.training and layer.p > 0:
-            raise ModelError(
-                f"{which} in training mode, which makes the score random: call module.eval() first, or take it out"
-            )
 
 
 def _copied(title: str, module: torch.nn.Module, trained: dict[str, torch.Tensor]) -> torch.nn.Module:
     """A copy that shares nothing with the caller's module and holds no storage for the parameters to be trained."""
-    if not trained:
-        raise ModelError(f"{title} has no parameter that requires a gradient, so there is nothing to fit")
-    if any(isinstance(value, torch.nn.parameter.UninitializedParameter) for value in module.parameters()):
-        raise ModelError(f"{title} has parameters without a shape yet; call it once on a batch of samples")
-    places = {id(value): torch.nn.Parameter(torch.empty_like(value, device="meta")) for value in trained.values()}
+    memo: dict[int, Any] = {id(value): torch.nn.Parameter(torch.empty_like(value, device="meta")) for value in trained.values()}
+    for value in constants_of(module):
+        if (
+            not value.is_leaf
+        ):  # computed from parameters before each call, as by weight_norm and prune; torch copies leaves alone
+            memo[id(value)] = value.detach().clone()
     try:
-        return copy.deepcopy(module, dict(places))
+        return copy.deepcopy(module, memo)
     except Exception as error:
         text = str(error).split("\n")[0][:200]
         raise ModelError(f"{title} cannot be copied: {type(error).__name__}: {text}") from error

@@ -14,7 +14,7 @@ from ismcore.ops import Params
 from ismcore.optimizers.rules import Adam
 from ismcore.optimizers.state import STATE_PARTS, TrainState
 from ismcore.problem import Problem, Steps, take_rows
-from ismcore_torch.calculus import math_attention
+from ismcore_torch.calculus import twice_differentiable
 from ismcore_torch.step import Shapes, Tensors, compiled_step, eager_step, views
 
 __all__ = ["TorchSession"]
@@ -52,7 +52,7 @@ class TorchSession(Session):
         # nothing is recorded for a tape where the gradient takes none: a tenth of a small network's step
         closed = analytic.supports(self._problem.loss)
         # held here as well as in each product, where it then costs a fifth
-        held = math_attention() if self._problem.objective.differentiates_in_x and not closed else nullcontext()
+        held = twice_differentiable() if self._problem.objective.differentiates_in_x and not closed else nullcontext()
         with self._few_threads(), torch.inference_mode(closed), held:
             losses = self._take(steps)
         self._step += steps.count

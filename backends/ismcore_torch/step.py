@@ -4,20 +4,17 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from math import prod
 
-import numpy as np
 import torch
 
 from ismcore import analytic
 from ismcore.backend import Backend
-from ismcore.calculus import Calculus, ScoreFn
 from ismcore.errors import OptionError
 from ismcore.objectives import LossInputs
 from ismcore.ops import Array, Params
 from ismcore.optimizers.rules import SGD, Adam, Optimizer
 from ismcore.problem import Loss, Problem
-from ismcore_torch.calculus import math_attention
 
-__all__ = ["Shapes", "Step", "compiled_step", "eager_step", "loss_and_gradient", "views"]
+__all__ = ["Shapes", "Step", "compiled_step", "eager_step", "views"]
 
 LossAndGradient = Callable[[Params, Array, LossInputs], tuple[Array, Params]]
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
@@ -34,46 +31,6 @@ Update = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch
 """(theta, first moment, second moment, gradient, rate, correction): the optimiser's equations, in place."""
 
 
-class _DoubleBackward(Calculus):
-    """The tape's own derivative: for small eager programs about twice as fast as torch.func, with the same results."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.ops = backend.ops
-        self.dtype = backend.dtype
-        self._backend = backend
-
-    def asarray(self, array: np.ndarray, /) -> Array:
-        return self._backend.asarray(array)
-
-    def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
-        at = x if x.requires_grad else x.detach().requires_grad_()
-        with math_attention():
-            psi = f(at)
-
-        def pull(v: Array) -> Array:
-            (product,) = torch.autograd.grad(psi, at, v, create_graph=True, materialize_grads=True)
-            return product
-
-        return psi, pull
-
-
-def loss_and_gradient(backend: Backend, loss: Loss, *, keep_transposed: bool = False) -> LossAndGradient:
-    """By the core's closed formulas (see there for `keep_transposed`), or by double backward on a tape."""
-    if analytic.supports(loss):
-        return analytic.loss_and_gradient(backend, loss, keep_transposed=keep_transposed)
-    calculus = _DoubleBackward(backend)
-
-    def taped(params: Params, x: Array, inputs: LossInputs) -> tuple[Array, Params]:
-        leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-        value = loss.value(calculus, leaves, x, inputs)
-        if not value.requires_grad:
-            return value, {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
-        slopes = torch.autograd.grad(value, tuple(leaves.values()), materialize_grads=True)
-        return value.detach(), dict(zip(leaves, slopes, strict=True))
-
-    return taped
-
-
 def eager_step(backend: Backend, problem: Problem, vectors: Tensors, shapes: Shapes, transposed_names: tuple[str, ...]) -> Step:
     """The step of a problem, one torch call after the other.
 
@@ -84,7 +41,7 @@ def eager_step(backend: Backend, problem: Problem, vectors: Tensors, shapes: Sha
         shapes: Of the parameters as they lie in the vectors.
         transposed_names: Names of the weights that lie there transposed: see `ismcore.analytic.transposed_weights`.
     """
-    step = _step(loss_and_gradient(backend, problem.loss, keep_transposed=True), problem.optimizer, problem.clip_norm, shapes)
+    step = _step(_loss_and_gradient(backend, problem.loss), problem.optimizer, problem.clip_norm, shapes)
     # made once, as views of a small network's parameters take a tenth of its step
     return partial(step, _params(vectors[0], shapes, transposed_names), vectors)
 
@@ -106,10 +63,7 @@ def _compiled(
     shapes: Shapes,
     transposed_names: tuple[str, ...],
 ) -> Callable[..., torch.Tensor]:
-    closed = analytic.supports(loss)
-    # torch.compile takes torch.func, and not a tape
-    gradient = analytic.loss_and_gradient(backend, loss, keep_transposed=True) if closed else backend.loss_and_gradient(loss)
-    step = _step(gradient, optimizer, clip_norm, shapes)
+    step = _step(_loss_and_gradient(backend, loss), optimizer, clip_norm, shapes)
 
     def whole(vectors: Tensors, x: torch.Tensor, inputs: LossInputs, numbers: Tensors) -> torch.Tensor:
         return step(_params(vectors[0], shapes, transposed_names), vectors, x, inputs, numbers)
@@ -118,6 +72,12 @@ def _compiled(
     whole.__code__ = whole.__code__.replace()
     compiled: Callable[..., torch.Tensor] = torch.compile(whole, fullgraph=True, dynamic=False)
     return compiled
+
+
+def _loss_and_gradient(backend: Backend, loss: Loss) -> LossAndGradient:
+    """By the core's closed formulas, whose weights lie transposed, or by the backend's differentiation."""
+    closed = analytic.supports(loss)
+    return analytic.loss_and_gradient(backend, loss, keep_transposed=True) if closed else backend.loss_and_gradient(loss)
 
 
 def _step(

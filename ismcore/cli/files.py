@@ -1,4 +1,4 @@
-"""The commands `score` and `inspect`, which work on a saved result."""
+"""The commands `score` and `inspect`, which work on a saved result, and `diagnose`, which looks at samples."""
 
 from __future__ import annotations
 
@@ -8,22 +8,27 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ismcore.errors import FileInvalid, ModelError, OptionError, printable
+from ismcore.errors import FileInvalid, IsmWarning, ModelError, OptionError, printable
 from ismcore.files import tensorfile
 from ismcore.files.atomic import check_target, write_whole
 from ismcore.results.result import load
+from ismcore.samples.diagnosis import diagnose
 from ismcore.samples.tables import read_samples
 
-__all__ = ["add_data", "add_inspect", "add_score", "say"]
+__all__ = ["add_data", "add_diagnose", "add_inspect", "add_score", "say"]
 
 AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 """Adds a command of this name, run so, and about this, and gives its parser."""
+
+FINDING = ("name", "what", "evidence", "effect", "cure")
+"""What `--json` has of each finding."""
 
 
 def columns(text: str) -> list[int]:
@@ -42,18 +47,19 @@ def columns(text: str) -> list[int]:
     return found
 
 
-def add_data(parser: argparse.ArgumentParser, out: str) -> None:
+def add_data(parser: argparse.ArgumentParser, out: str = "") -> None:
     """Add the arguments of a command that reads samples: the file and its columns; where to write, what that holds, and how.
 
     Args:
         parser: The command's.
-        out: What `--out` stands for.
+        out: What `--out` stands for; "" for a command that writes no file.
     """
     add = parser.add_argument
     add("data", type=Path, metavar="DATA", help=".npy, .npz, .csv, .tsv or .txt, one row a sample; .npz: its array 'x'")
     about_columns = "columns to use, counted from 0, such as 0-10 or 0,2,5; all if not given"
     add("--columns", type=columns, metavar="LIST", help=about_columns)
-    add("--out", type=Path, metavar="FILE", help=out)
+    if out:
+        add("--out", type=Path, metavar="FILE", help=out)
     add("--json", action="store_true", help="print the summary as JSON")
 
 
@@ -111,8 +117,9 @@ def _score(options: argparse.Namespace) -> int:
     write_whole(out, _csv(score) if out.suffix.lower() == ".csv" else _npy(score))
     bad = int(np.sum(~np.isfinite(score).all(axis=1)))
     summary = {"n": len(x), "d": result.d, "dtype": str(score.dtype), "not_finite": bad, "file": str(out)}
-    warning = f"warning  the score is not finite in {bad} rows\n" if bad else ""
-    say(options, summary, f"samples  n = {len(x)}, d = {result.d}\n{warning}file     {out}\n", done=0)
+    if bad:
+        warnings.warn(IsmWarning(f"the score is not finite in {bad} of {len(x)} rows: they lie too far out"), stacklevel=1)
+    say(options, summary, f"samples  n = {len(x)}, d = {result.d}\nfile     {out}\n", done=0)
     return 0
 
 
@@ -126,6 +133,19 @@ def _npy(score: np.ndarray) -> bytes:
     stream = io.BytesIO()
     np.save(stream, score, allow_pickle=False)
     return stream.getvalue()
+
+
+def add_diagnose(add_command: AddCommand) -> None:
+    """Add `ismcore diagnose DATA`."""
+    parser = add_command("diagnose", _diagnose, "look at the samples in a file: what stands in the way of a fit, and the cure")
+    add_data(parser)
+
+
+def _diagnose(options: argparse.Namespace) -> int:
+    found = diagnose(read_samples(options.data, columns=options.columns))
+    findings = [{name: getattr(finding, name) for name in FINDING} for finding in found.findings]
+    say(options, {"n": found.n, "d": found.d, "findings": findings}, f"{found}\n")
+    return 0
 
 
 def add_inspect(add_command: AddCommand) -> None:

@@ -28,7 +28,7 @@ from ismcore.objectives import ImplicitScoreMatching
 from ismcore.optimizers.rules import Adam
 from ismcore.optimizers.schedules import SHAPES
 from ismcore.results.result import FitResult
-from ismcore.samples.tables import read_samples
+from ismcore.samples.tables import read_labels, read_samples
 from ismcore.training.events import STOP, FitEvent, Listener
 from ismcore.transforms import TRANSFORMS
 
@@ -97,6 +97,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     """Add what both commands take."""
     add_data(parser, "the result; DATA's name with .ismcore.safetensors, in this folder, if not given")
     add = parser.add_argument
+    about_groups = "rows of one label are held out together: a column of DATA, by number, or a file with a label a row"
+    add("--groups", metavar="COLUMN|FILE", help=about_groups)
     add("--device", default=DEFAULTS["device"], help="'cpu', 'cuda', 'cuda:1', ... or 'auto' (default: %(default)s)")
     add("--timeout", type=float, metavar="SECONDS", help="end after so long, and write what there is")
     loud = parser.add_mutually_exclusive_group()
@@ -121,8 +123,18 @@ def _number_or(word: str, number: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse
 
 
+def _read(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray | None]:
+    """The samples, without a column that holds their groups unless `--columns` names it; and the groups."""
+    given: str | None = options.groups
+    column = int(given) if given is not None and given.isdecimal() and given.isascii() else None
+    x = read_samples(options.data, columns=options.columns, without=column)
+    if given is None:
+        return x, None
+    return x, read_labels(Path(given) if column is None else options.data, len(x), column=column)
+
+
 def _fit(options: argparse.Namespace) -> int:
-    x = read_samples(options.data, columns=options.columns)
+    x, groups = _read(options)
     out = _target(options)
     if options.checkpoint is not None:
         _check_apart(out, options.checkpoint, "--checkpoint")
@@ -135,6 +147,7 @@ def _fit(options: argparse.Namespace) -> int:
     def work(stop: Listener) -> FitResult:
         return fit(
             x,
+            groups=groups,
             **_run_options(options, stop),
             **{name: getattr(options, name) for name in AS_GIVEN},
             model=_model(options, x.shape[1]),
@@ -148,13 +161,14 @@ def _fit(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
-    x = read_samples(options.data, columns=options.columns)
+    x, groups = _read(options)
     out = _target(options)
     _check_apart(out, options.file, "the checkpoint")
 
     def work(stop: Listener) -> FitResult:
         more = _run_options(options, stop)
-        return resume(options.file, x, **more, backend=options.backend, device=options.device, epochs=options.epochs)
+        chosen = {"backend": options.backend, "device": options.device, "epochs": options.epochs}
+        return resume(options.file, x, groups=groups, **more, **chosen)
 
     return _finish(work, x, out, options)
 
@@ -282,8 +296,8 @@ def _summary(x: np.ndarray, result: FitResult, out: Path) -> dict[str, Any]:
         "best_validation_loss": float(np.nanmin(validation)) if np.isfinite(validation).any() else None,
         "seconds": float(result.timings["total"]),
         "status": result.status,
-        "notes": list(result.notes),
         "warnings": list(result.warnings),
+        "notes": list(result.notes),
         "file": str(out),
     }
 

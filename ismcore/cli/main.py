@@ -18,7 +18,7 @@ from typing import Any
 
 from ismcore import __version__
 from ismcore.cli.benchmarks import add_bench
-from ismcore.cli.files import AddCommand, Unheard, add_inspect, add_score, say
+from ismcore.cli.files import AddCommand, Unheard, add_diagnose, add_inspect, add_score, say
 from ismcore.cli.fit import INTERRUPTED, Terminated, add_fit, add_resume
 from ismcore.errors import (
     BackendUnavailable,
@@ -204,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_command = partial(_add_command, commands)
-    for add in (_add_demo, add_fit, add_resume, add_score, add_inspect, _add_reports, add_bench):
+    for add in (_add_demo, add_diagnose, add_fit, add_resume, add_score, add_inspect, _add_reports, add_bench):
         add(add_command)
     return parser
 

@@ -14,9 +14,10 @@ from ismcore.errors import CallbackFailed, Diverged
 from ismcore.files.checkpoints import Checkpoint, CheckpointWriter
 from ismcore.fitting.folds import Folds
 from ismcore.fitting.outcome import result_of, warnings_of, weighed
+from ismcore.fitting.run import findings_of
 from ismcore.models import joined
 from ismcore.results.result import FitResult, versions
-from ismcore.samples.advice import more_curvature
+from ismcore.samples.advice import more_curvature, notes_for
 from ismcore.samples.diagnosis import Diagnosis
 from ismcore.training.events import Listener
 from ismcore.training.loop import Loop, train
@@ -168,5 +169,7 @@ class EnsembleRun:
     def _result(self, states: list[RunState]) -> FitResult:
         table = weighed(self._engine, self._settings, self.folds, states)
         said = warnings_of(self._settings, self._samples, self._diagnosis, self.folds, table)
+        findings = findings_of(self._settings, self._samples, self._diagnosis, self.folds.coordinates)
+        noted = notes_for(findings, (), self._settings.objective.least_curvature_weight)
         total = {"total": time.monotonic() - self._began}
-        return result_of(self._settings, self.folds, table, said, timings=total, versions=self._versions)
+        return result_of(self._settings, self.folds, table, said, noted, timings=total, versions=self._versions)

@@ -82,7 +82,7 @@ def fit(
     significant gain; it holds rows out, ends when the loss on them has not become lower for long, and gives back the parameters
     of the lowest: plain implicit score matching has no lower bound on a finite sample, so a low training loss is no sign of a
     good fit. What it noticed in the samples is in `result.warnings`, and each text of that goes through Python's `warnings`
-    once the work is done.
+    once the work is done; what it chose is in `result.notes`.
 
     Args:
         x: Samples, (n, d) or (n,), in any units [x]; anything that NumPy can make an array of.

@@ -224,6 +224,7 @@ def settings_of(
         clip_norm=_positive("clip_norm", recipe.clip_norm if request.clip_norm is None else request.clip_norm),
         ensemble=ensemble,
         candidates=candidates,
+        bounded_by_recipe=request.objective is None and diagnosis.has_atoms and loss.objective.least_curvature_weight > 0.0,
     )
 
 

@@ -12,7 +12,7 @@ from ismcore.backend.contract import Backend
 from ismcore.coordinates import Coordinates
 from ismcore.errors import SamplesError
 from ismcore.fitting.folds import Folds, base_of
-from ismcore.fitting.run import held_out_by, scaled_by
+from ismcore.fitting.run import findings_of
 from ismcore.fitting.stacking import LEAST_GAIN, OutOfFold, Stack, mean_and_error, stacked
 from ismcore.models import Affine, Combination, Model, joined, parted
 from ismcore.ops import Params
@@ -76,11 +76,12 @@ def result_of(
     folds: Folds,
     found: Weighed,
     said: tuple[str, ...],
+    noted: tuple[str, ...],
     *,
     timings: Mapping[str, float],
     versions: Mapping[str, str],
 ) -> FitResult:
-    """The result of a fit in folds; `said` are warnings on its samples. Its history is that of the first candidate."""
+    """The result of a fit in folds, with warnings and notes on its samples; its history is that of the first candidate."""
     states = [state for _, state in found.begun]
     lead = states[0]
     model, params = _assembled(folds, found, [state.params for state in states])
@@ -104,7 +105,7 @@ def result_of(
         result,
         baseline=_baseline(folds, found),
         warnings=said + result.warnings,
-        notes=() if found.stack.significant else (_floor_in_words(found.stack),),
+        notes=result.notes + noted + (() if found.stack.significant else (_floor_in_words(found.stack),)),
         candidates=_rows(found),
     )
 
@@ -116,10 +117,9 @@ def warnings_of(settings: Settings, samples: Samples, diagnosis: Diagnosis, fold
         folds.z,
         diagnosis=diagnosis,
         parameters=sum(int(np.prod(shape)) for shape in shapes.values()) if found.stack.significant else 0,
+        findings=findings_of(settings, samples, diagnosis, folds.coordinates),
         curvature_weight=settings.objective.least_curvature_weight,
         held_out=len(found.weight),
-        held_out_by=held_out_by(settings, samples),
-        scaled_by=scaled_by(folds.coordinates, settings),
     )
     said += settings.objective.advice(folds.z, folds.coordinates, settings.dtype)
     baseline = _baseline(folds, found)

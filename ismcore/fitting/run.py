@@ -14,17 +14,19 @@ from ismcore.coordinates import Coordinates
 from ismcore.errors import CallbackFailed, Diverged
 from ismcore.files.checkpoints import Checkpoint, CheckpointWriter
 from ismcore.results.result import FitResult, versions
-from ismcore.samples.advice import more_curvature, warnings_for
+from ismcore.samples.advice import more_curvature, notes_for, warnings_for
 from ismcore.samples.diagnosis import Diagnosis
+from ismcore.samples.findings import Finding
 from ismcore.training.baseline import compare_with_normal
 from ismcore.training.events import Listener
+from ismcore.training.kernel import compare_with_kernel
 from ismcore.training.lbfgs import optimise
 from ismcore.training.loop import Loop, validation_loss
 from ismcore.training.run_state import RunState
 from ismcore.training.settings import Data, Samples, Settings
 from ismcore.training.stopping import StopRequest
 
-__all__ = ["Run", "best_of", "held_out_by", "scaled_by"]
+__all__ = ["Run", "best_of", "findings_of"]
 
 
 class Run:
@@ -49,7 +51,7 @@ class Run:
             followers,
         )
         self.data = Data.of(settings, samples)
-        self._held_out_by = held_out_by(settings, samples)
+        self._findings = findings_of(settings, samples, diagnosis, self.data.problem.coordinates)
         self._versions = versions(engine.packages)
         self._save: CheckpointWriter | None = None
         if where is not None:
@@ -121,37 +123,60 @@ class Run:
             timings={"total": time.monotonic() - self._began},
             versions=self._versions,
         )
-        validation = np.array(list(run_state.validation.values()))
+        validation, weight = list(run_state.validation.values()), self._settings.objective.least_curvature_weight
+        baseline, compared = compare_with_normal(self._engine, self.data.problem, self.data.held_out, run_state.params)
         said = warnings_for(
             self.data.problem.x,
             diagnosis=self._diagnosis,
             parameters=sum(np.size(value) for value in result.params.values()),
-            curvature_weight=self._settings.objective.least_curvature_weight,
+            findings=self._findings,
+            curvature_weight=weight,
             held_out=self.data.held_out_rows or None,
-            validation=validation if len(validation) else None,
-            held_out_by=self._held_out_by,
-            scaled_by=scaled_by(self.data.problem.coordinates, self._settings),
+            validation=validation,
+            training=run_state.losses[0 if run_state.best is None else run_state.best.epoch - 1 :],
+            standard_error=0.0 if baseline is None else baseline.standard_error,
         )
         said += self._settings.objective.advice(self.data.problem.x, self.data.problem.coordinates, self._settings.dtype)
-        baseline, compared = compare_with_normal(self._engine, self.data.problem, self.data.held_out, run_state.params)
-        said += (compared,) if compared else ()
-        return replace(result, baseline=baseline, warnings=said + result.warnings)
+        beside = compare_with_kernel(self._engine, self.data.problem, self.data.held_out, run_state.params, self._diagnosis)
+        said += tuple(text for text in (compared, beside) if text)
+        noted = notes_for(self._findings, validation, weight)
+        return replace(result, baseline=baseline, warnings=said + result.warnings, notes=result.notes + noted)
 
 
-def held_out_by(settings: Settings, samples: Samples) -> str:
-    """How rows are held out where they are not independent, in words; "" where none are, or each for itself."""
+def findings_of(settings: Settings, samples: Samples, diagnosis: Diagnosis, coordinates: Coordinates) -> tuple[Finding, ...]:
+    """What was found in the samples, with the cures that the fit has applied told as applied."""
+    held_out, parted = _held_out_by(settings, samples, diagnosis)
+    return diagnosis.findings_for(
+        settings.objective.least_curvature_weight,
+        held_out,
+        _scaled_by(coordinates, settings),
+        bounded_by_recipe=settings.bounded_by_recipe,
+        parted=parted,
+        drawn_in=coordinates.transform is not None,
+    )
+
+
+def _held_out_by(settings: Settings, samples: Samples, diagnosis: Diagnosis) -> tuple[str, bool]:
+    """How rows that are not independent are held out, in words; and whether arguments of the fit part them as they should.
+
+    The words are "" where no rows are held out, or each for itself.
+    """
     if samples.validation_x is not None:
-        return "the samples given as validation= judge instead"
+        return "the samples given as validation= judge instead", True
     if not settings.validation:
-        return ""
+        return "", False
+    if samples.groups is not None:
+        rows = slice(None) if samples.weight is None else samples.weight > 0.0
+        if diagnosis.keeps_together(samples.x[rows], samples.groups[rows]):
+            return "the rows of a group are held out together, as groups= says", True
+        return "rows are held out by groups=, which part those that depend on each other", False
     return {
         "blocks": "short blocks, spread over the rows and apart from those trained on, were therefore held out",
         "near-copies": "rows near each other were therefore held out together",
-        "groups": "the rows of a group are held out together, as groups= says",
-    }.get(settings.holdout.by, "")
+    }.get(settings.holdout.by, ""), False
 
 
-def scaled_by(coordinates: Coordinates, settings: Settings) -> str:
+def _scaled_by(coordinates: Coordinates, settings: Settings) -> str:
     """How columns are scaled where tails are heavy, in words; "" by their standard deviations, or not."""
     if coordinates.transform is not None:
         return f"transform={coordinates.transform!r} was applied, around the median, in units of the interquartile range"

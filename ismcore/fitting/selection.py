@@ -94,7 +94,7 @@ def choose_curvature(
     said = f"curvature_weight {chosen:g} was chosen, {text}"
     objective = settings.objective.with_curvature_weight(chosen)
     candidates = tuple(replace(c, objective=c.objective.with_curvature_weight(chosen)) for c in settings.candidates)
-    return replace(settings, objective=objective, candidates=candidates, warnings=(*settings.warnings, said))
+    return replace(settings, objective=objective, candidates=candidates, notes=(*settings.notes, said))
 
 
 def _mean_held_out(

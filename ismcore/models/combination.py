@@ -91,7 +91,9 @@ class Combination(Model):
 
     def canonical(self) -> Combination:
         """See `Model.canonical`."""
-        return Combination(tuple(member.canonical() for member in self.members))
+        members = tuple(member.canonical() for member in self.members)
+        alike = all(one is other for one, other in zip(members, self.members, strict=True))
+        return self if alike else Combination(members)
 
     def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
         """See `Model.score`."""

@@ -61,6 +61,11 @@ class UserModel(Model):
             ModelError: The parameters of its kind cannot be changed in place.
         """
 
+    def explained(self, error: BaseException) -> str:
+        """What an error that its code raised says of it: type and first line, unless the framework's plugin knows better."""
+        text = str(error).strip().split("\n")[0][:300]
+        return f"{type(error).__name__}: {text}"
+
     def __repr__(self) -> str:
         sizes = [math.prod(shape) for shape in self.shapes(0).values()]
         return f"<{self.title}, {sum(sizes)} parameters>"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ismcore.errors import ModelError
+from ismcore.errors import IsmError, ModelError
 from ismcore.models import Energy, Frame, Model, Standardized, UserModel, check_params
 from ismcore.models.function import ScoreFunction
 from ismcore.objectives import NoiseConditionalScoreMatching
@@ -15,7 +17,7 @@ from ismcore.plugins.lookup import adopt, load_backend
 from ismcore.samples.checks import as_samples
 from ismcore.seeds import stream
 
-__all__ = ["adopted", "device_for", "no_model", "sample_context", "users_own"]
+__all__ = ["adopted", "device_for", "failures_named", "no_model", "sample_context", "users_own"]
 
 
 def adopted(model: Any, x: Any, objective: Any = None) -> Any:
@@ -77,6 +79,24 @@ def users_own(model: Model) -> tuple[UserModel | None, Frame]:
     if isinstance(model, Energy):
         frame, model = replace(frame, energy=True), model.net
     return (model, frame) if isinstance(model, UserModel) else (None, frame)
+
+
+@contextmanager
+def failures_named(model: Model, what: str = "fails when it is differentiated") -> Iterator[None]:
+    """Whatever the user's module raises inside becomes an error that names it, says what it does and why.
+
+    Raises:
+        ModelError: See above. Errors of the library's and of its own models stay as they are, and a lack of memory.
+    """
+    try:
+        yield
+    except (IsmError, MemoryError):
+        raise
+    except Exception as error:  # whatever a user's own code raises
+        own = users_own(model)[0]
+        if own is None:
+            raise
+        raise ModelError(f"{own.title} {what}: {own.explained(error)}") from error
 
 
 def device_for(model: Model, device: object) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -17,9 +17,11 @@ from ismcore.models import Model, NoiseConditional, Standardized, check_params
 from ismcore.models.conditional import as_context
 from ismcore.objectives import ImplicitScoreMatching, LossInputs, NoiseConditionalScoreMatching, Objective
 from ismcore.ops import Params
-from ismcore.plugins.adoption import adopted, device_for, no_model
+from ismcore.optimizers.rules import SGD
+from ismcore.plugins.adoption import adopted, device_for, failures_named, no_model, users_own
 from ismcore.plugins.lookup import choose, load_backend
-from ismcore.problem import Loss
+from ismcore.plugins.probing import probe_network
+from ismcore.problem import Loss, Problem
 from ismcore.samples.checks import as_samples, as_weights
 from ismcore.seeds import stream
 
@@ -101,7 +103,8 @@ def evaluate(
 ) -> Evaluation:
     """Loss, gradient, score and Jacobian diagonal of a model at given parameters and samples.
 
-    Nothing is standardised here: parameters and samples are taken as they are.
+    Nothing is standardised here: parameters and samples are taken as they are. A network of your own is looked at before, on a
+    few rows, as in `fit`: one whose rows depend on each other, or whose derivatives are not those of its scores, is refused.
 
     Args:
         model: The model, or a network of your own, as for `fit`.
@@ -125,7 +128,8 @@ def evaluate(
         SamplesError: The samples cannot be used.
         BackendUnavailable: The backend cannot be used.
 
-    Cost: about 3 d + 3 scores for loss and gradient by nested differentiation.
+    Cost: about 3 d + 3 scores for loss and gradient by nested differentiation; see `docs/networks.md` for that of the look at a
+    network of your own.
 
     Example:
         >>> at = ismcore.evaluate(ismcore.Affine(), {"weight": [[-1.0]], "bias": [0.0]}, [-1.0, 1.0])
@@ -134,7 +138,7 @@ def evaluate(
     """
     dtype = as_dtype(dtype)
     objective = ImplicitScoreMatching() if objective is None else objective
-    model = adopted(model, x, objective)
+    model, given_model = adopted(model, x, objective), model
     check_model(model, objective, allow_nonsmooth=allow_nonsmooth)
     samples = as_samples(x, dtype=dtype)
     given_params = model.initial_params(seed, samples.shape[1]) if params is None else params
@@ -145,11 +149,15 @@ def evaluate(
     weight = None if sample_weight is None else as_weights(sample_weight, len(samples))
     loss = Loss(model, objective)
     inputs = loss.inputs(samples, Coordinates.identity(samples.shape[1]), weight)
-    inputs |= objective.draws(stream(seed, "draws", 0), *samples.shape)
     given = None if context is None else context_for(model, objective, context, len(samples))
+    if users_own(model)[0] is not None and (model is not given_model or params is None):
+        about = inputs if given is None else cast(LossInputs, {**inputs, "context": given})
+        problem = Problem(loss, SGD(0.0), samples, Coordinates.identity(samples.shape[1]), seed=seed, fixed_inputs=about)
+        probe_network(engine, problem, checked, allow_nonsmooth=allow_nonsmooth)
+    inputs |= objective.draws(stream(seed, "draws", 0), *samples.shape)
     if given is not None:
         inputs["noise_scale" if isinstance(objective, NoiseConditionalScoreMatching) else "context"] = given
-    with engine.scope():
+    with failures_named(model), engine.scope():
         at, points = engine.asarrays(checked), engine.asarray(samples)
         value, gradient = engine.loss_and_gradient(loss)(at, points, engine.asarrays(inputs))
         found = Evaluation(
@@ -185,5 +193,5 @@ def check_language(model: Model, backend: str) -> None:
 
 
 def _terms(engine: Backend, loss: Loss, params: Params, x: np.ndarray, inputs: LossInputs) -> np.ndarray:
-    with engine.scope():
+    with failures_named(loss.model), engine.scope():
         return engine.to_numpy(loss.terms(engine, engine.asarrays(params), engine.asarray(x), engine.asarrays(inputs)))

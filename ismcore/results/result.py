@@ -65,8 +65,8 @@ class FitResult:
         restarts: What became of each start, where there were several: "start", "status", "epochs", "loss", "validation_loss".
         candidates: What a fit in folds was made of, the normal law first: "name", "weight" in the sum, "status", "epochs",
             "best_epoch", "seconds", and "difference" of its out-of-fold loss from the normal law's with "standard_error".
-        notes: What is good to know and no fault, in words.
-        warnings: What a reader of the result should know, in words.
+        warnings: What makes the result unreliable, and the cure, in words.
+        notes: What was chosen, and cures that arguments of the fit have applied, in words; nothing to worry about.
         timings: Seconds: "prepare", "run", "total".
         versions: Versions of Python, ismcore, NumPy and the framework.
         feature_names: Names of the columns, (d,), where the samples were a table that has them.
@@ -91,8 +91,8 @@ class FitResult:
     baseline: Baseline | None = None
     restarts: tuple[dict[str, Any], ...] = ()
     candidates: tuple[dict[str, Any], ...] = ()
-    notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     feature_names: tuple[str, ...] | None = None
@@ -132,6 +132,7 @@ class FitResult:
             best_epoch=_last_epoch(run_state) if run_state.best is None else run_state.best.epoch,
             held_out=held_out,
             warnings=settings.warnings + run_state.warnings,
+            notes=settings.notes,
             timings={**run_state.timings, **timings},
             versions=dict(versions),
             feature_names=settings.feature_names,
@@ -401,8 +402,8 @@ class FitResult:
             f"  objective  {self.objective!r}",
             f"  backend    {self.backend} ({self.backend_reason}), {self.dtype} on {self.device}",
             *([] if self.baseline is None else [f"  baseline   {self.baseline}"]),
-            *(f"  note       {text}" for text in self.notes),
             *(f"  warning    {text}" for text in self.warnings),
+            *(f"  note       {text}" for text in self.notes),
         ]
         return "\n".join(lines)
 

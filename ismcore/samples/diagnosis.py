@@ -17,6 +17,7 @@ from ismcore.samples.gaps import Gap, emptiest_gap
 from ismcore.samples.neighbours import Copies, Neighbours, neighbours, rows_within
 from ismcore.samples.series import Series, series
 from ismcore.samples.splitting import HoldOut
+from ismcore.samples.stairs import Stairs, is_coarse, stairs
 from ismcore.samples.tails import Tail, tails
 from ismcore.samples.ties import row_groups, ties
 
@@ -54,6 +55,8 @@ class Diagnosis:
         tails: Columns whose standard deviation is set by a few rows.
         effective: (sum w)^2 / sum w^2 of the row weights, where that is small.
         counters: Columns that count the rows.
+        coarse: Discrete columns whose step is wider than their spread.
+        stairs: Columns that are constant on cells wider than their spread.
     """
 
     n: int
@@ -70,6 +73,8 @@ class Diagnosis:
     tails: tuple[Tail, ...] = ()
     effective: float | None = None
     counters: tuple[int, ...] = ()
+    coarse: tuple[int, ...] = ()
+    stairs: tuple[Stairs, ...] = ()
 
     @property
     def has_atoms(self) -> bool:
@@ -110,40 +115,73 @@ class Diagnosis:
             return HoldOut("near-copies", radius=self.copies.radius, by_weight=by_weight)
         return HoldOut("equal rows" if self.keeps_copies_together else "rows", by_weight=by_weight)
 
+    def keeps_together(self, x: np.ndarray, groups: np.ndarray) -> bool:
+        """Whether rows that depend on each other have one label.
+
+        Args:
+            x: The samples, (n, d).
+            groups: Labels, (n,).
+
+        Of a series nine of ten rows must share that of the row a lag on; of 20 sets of near-copies one may have two.
+        """
+        if self.series is not None:
+            lag = self.series.lag
+            return bool(np.mean(groups[lag:] == groups[:-lag]) >= 0.9)
+        if self.copies is None:
+            return True
+        near = rows_within(x, self.copies.radius)
+        return bool(np.unique(np.stack([near, groups]), axis=1).shape[1] <= 1.05 * (near.max() + 1))
+
     @property
     def findings(self) -> tuple[Finding, ...]:
         """All that was found, as it stands before a fit."""
         return self.findings_for()
 
-    def findings_for(self, curvature_weight: float = 0.0, held_out: str = "", scaled: str = "") -> tuple[Finding, ...]:
+    def findings_for(
+        self,
+        curvature_weight: float = 0.0,
+        held_out: str = "",
+        scaled: str = "",
+        *,
+        bounded_by_recipe: bool = False,
+        parted: bool = False,
+        drawn_in: bool = False,
+    ) -> tuple[Finding, ...]:
         """All that was found, with the cures that a fit has applied already told as applied.
 
         Args:
             curvature_weight: That of the fit's objective.
             held_out: How the fit holds rows out, in words.
             scaled: How the fit scales columns because of heavy tails, in words.
+            bounded_by_recipe: Whether the recipe gave it that weight, and not the user.
+            parted: Whether arguments of the fit, `groups` or `validation`, part the rows that depend on each other from those
+                that judge them.
+            drawn_in: Whether an argument of the fit, `transform`, draws the tails in.
         """
-        cure = findings.bounding(self.has_atoms, curvature_weight)
+        cure = findings.bounding(curvature_weight, bounded_by_recipe, self.coarse)
+        bounded = curvature_weight > 0.0 and not bounded_by_recipe
         found: list[Finding] = []
         # In one column repeated rows are ties, and told of as atoms or as a discrete column.
         if self.d > 1 and self.repeated >= max(2.0, REPEATED_SHARE * self.n):
-            found.append(findings.about_repeats(self.repeated, self.n, cure))
+            found.append(findings.about_repeats(self.repeated, self.n, cure, bounded))
         if self.atoms:
-            found.append(findings.about_atoms(self.atoms, cure))
+            found.append(findings.about_atoms(self.atoms, cure, bounded))
         if self.steps:
-            found.append(findings.about_steps(self.steps, cure))
+            found.append(findings.about_steps(self.steps, cure, bounded))
         if self.dependence is not None:
             found.append(findings.about_dependence(self.dependence))
         if self.dimension is not None:
             found.append(findings.about_dimension(self.dimension, self.d))
         if self.series is not None:
-            found.append(findings.about_series(self.series, self.n, held_out))
+            found.append(findings.about_series(self.series, self.n, held_out, parted))
         if self.copies is not None:
-            found.append(findings.about_copies(self.copies, held_out))
+            found.append(findings.about_copies(self.copies, held_out, parted))
         if self.edges:
             found.append(findings.about_edges(self.edges))
         if self.tails:
-            found.append(findings.about_tails(self.tails, scaled))
+            found.append(findings.about_tails(self.tails, scaled, drawn_in))
+        if self.stairs:
+            found.append(findings.about_stairs(self.stairs))
         if self.effective is not None:
             found.append(findings.about_weights(self.effective, self.n))
         if self.n < self.d:
@@ -243,6 +281,8 @@ def diagnosis_of(x: np.ndarray, dtype: str = "float64", weight: np.ndarray | Non
         tails(x, smooth, span),
         effective,
         counters,
+        tuple(j for j, step in tied.steps if is_coarse(step, float(x[:, j].std()))),
+        stairs(x, smooth),
     )
 
 

@@ -10,6 +10,7 @@ from ismcore.samples.edges import Edge
 from ismcore.samples.gaps import Gap
 from ismcore.samples.neighbours import Copies
 from ismcore.samples.series import Series
+from ismcore.samples.stairs import Stairs
 from ismcore.samples.tails import Tail
 
 __all__ = ["ON_ATOMS", "Finding"]
@@ -29,6 +30,7 @@ class Finding:
         evidence: The numbers that show it.
         effect: What it does to a fit.
         cure: What to do, or what has been done.
+        cured: Whether arguments of the fit have applied the cure, so that the fit tells it as a note and not as a warning.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Finding:
     evidence: str
     effect: str
     cure: str
+    cured: bool = False
 
     def __str__(self) -> str:
         return f"{self.what}: {self.evidence}; {self.effect}; {self.cure}"
@@ -46,43 +49,58 @@ def _listed(items: Sequence[str], most: int) -> str:
     return ", ".join(items[:most]) + more
 
 
-def bounding(has_atoms: bool, curvature_weight: float) -> str:
-    """What to do where the loss falls without bound; what has been done already is told as done."""
+def bounding(curvature_weight: float, by_recipe: bool, coarse: Sequence[int] = ()) -> str:
+    """What to do where the loss falls without bound; what has been done already is told as done.
+
+    Args:
+        curvature_weight: That of the fit's objective.
+        by_recipe: Whether the recipe gave it that.
+        coarse: Discrete columns that uniform noise leaves stairs of.
+    """
     dequantise = "dequantise: add noise as wide as the rounding"
-    if curvature_weight == ON_ATOMS and has_atoms:
+    if coarse:
+        columns = _listed([str(column) for column in coarse], 12)
+        dequantise += (
+            f", but normal noise of half a step to column {columns}, whose step is wider than its spread: uniform noise "
+            "would leave stairs, with a score of 0 between jumps"
+        )
+    if by_recipe:
         return f"a curvature weight of {curvature_weight:g} was therefore used, which bounds it; you may also {dequantise}"
     if curvature_weight > 0.0:
         return f"the curvature weight of {curvature_weight:g} bounds it; you may also {dequantise}"
     return f"set a curvature_weight, such as {ON_ATOMS:g}, or {dequantise}"
 
 
-def about_repeats(repeated: int, n: int, cure: str) -> Finding:
+def about_repeats(repeated: int, n: int, cure: str, cured: bool = False) -> Finding:
     return Finding(
         "repeated rows",
         f"{repeated} of {n} rows repeat an earlier row",
         f"{repeated / n:.1%} of all",
         "the plain loss falls without bound there, and a held-out row that equals a training row rewards it",
         f"drop the repeats if they are copies; if not, {cure}",
+        cured,
     )
 
 
-def about_atoms(atoms: Sequence[tuple[int, float, float]], cure: str) -> Finding:
+def about_atoms(atoms: Sequence[tuple[int, float, float]], cure: str, cured: bool = False) -> Finding:
     return Finding(
         "atoms",
         "the samples have atoms, values that repeat",
         _listed([f"{value:g} in column {j} ({share:.0%} of the rows)" for j, value, share in atoms], 5),
         "the plain loss, held-out too, falls without bound there",
         cure,
+        cured,
     )
 
 
-def about_steps(steps: Sequence[tuple[int, float]], cure: str) -> Finding:
+def about_steps(steps: Sequence[tuple[int, float]], cure: str, cured: bool = False) -> Finding:
     return Finding(
         "discrete columns",
         "discrete columns, whose few values repeat (atoms)",
         _listed([f"{j} (step {step:g})" if step else f"{j} (uneven steps)" for j, step in steps], 12),
         "the plain loss, held-out too, falls without bound there",
         cure,
+        cured,
     )
 
 
@@ -119,7 +137,7 @@ def about_modes(gap: Gap) -> Finding:
     )
 
 
-def about_series(found: Series, n: int, held_out: str) -> Finding:
+def about_series(found: Series, n: int, held_out: str, cured: bool = False) -> Finding:
     return Finding(
         "dependent rows",
         "rows depend on their neighbours in the order given, as in a chain or a series",
@@ -127,16 +145,18 @@ def about_series(found: Series, n: int, held_out: str) -> Finding:
         f"correlation time is {found.time} rows of {n}",
         "the rows tell less than as many independent ones, and one held out at random beside its neighbours judges nothing",
         held_out or "fit holds out short blocks, spread over the rows; or pass validation=, rows of another chain",
+        cured,
     )
 
 
-def about_copies(found: Copies, held_out: str) -> Finding:
+def about_copies(found: Copies, held_out: str, cured: bool = False) -> Finding:
     return Finding(
         "near-copies",
         "rows nearly equal other rows, as copies with jitter do",
         f"{found.share:.0%} of the rows have another within {found.radius:.2g} standard deviations, the next lie far beyond",
         "the loss rewards a steep step at each, and a held-out row beside its copies rewards it too",
         f"keep one row of each; {held_out or 'or name the rows that belong together by groups='}",
+        cured,
     )
 
 
@@ -152,13 +172,24 @@ def about_edges(edges: Sequence[Edge]) -> Finding:
     )
 
 
-def about_tails(tails: Sequence[Tail], scaled: str) -> Finding:
+def about_tails(tails: Sequence[Tail], scaled: str, cured: bool = False) -> Finding:
     return Finding(
         "heavy tails",
         "columns have such heavy tails that a few rows set the standard deviation",
         _listed([f"column {t.column}: {t.deviation:.3g}, and {t.quartiles:.3g} by the quartiles" for t in tails], 6),
         "in this unit the other rows have hardly any spread, and their score is not learned",
         scaled or 'fit(transform="asinh") trains behind asinh((x - median) / (interquartile range / 1.349))',
+        cured,
+    )
+
+
+def about_stairs(found: Sequence[Stairs]) -> Finding:
+    return Finding(
+        "noise wider than the samples",
+        "columns are stairs, as rounded values are to which uniform noise was added, of steps wider than their spread",
+        _listed([f"column {s.column}: step {s.step:.3g}, standard deviation {s.deviation:.3g}" for s in found], 6),
+        "the score of the stairs is learned, which is 0 on each and a jump between them, and not that of what was rounded",
+        "add normal noise of half a step instead, which smooths them and adds its variance to the law, or measure finer",
     )
 
 

@@ -24,7 +24,7 @@ from numpy.lib import format
 from ismcore.errors import SamplesError
 from ismcore.samples.checks import as_samples
 
-__all__ = ["memory", "read_samples"]
+__all__ = ["memory", "read_labels", "read_samples"]
 
 PIECE = 2**20
 """Bytes that are read of an array at once."""
@@ -33,7 +33,7 @@ _Row = tuple[int, list[str]]
 """Number of a line, counted from 1, and its cells."""
 
 
-def read_samples(path: str | PathLike[str], *, columns: Sequence[int] | None = None) -> np.ndarray:
+def read_samples(path: str | PathLike[str], *, columns: Sequence[int] | None = None, without: int | None = None) -> np.ndarray:
     """Samples from a file, (n, d), float64, in the file's units.
 
     `.npy`: one array, (n, d) or (n,). `.npz`: its only array, or the one called "x". `.csv`, `.tsv`, `.txt`: a table, one
@@ -43,33 +43,81 @@ def read_samples(path: str | PathLike[str], *, columns: Sequence[int] | None = N
     Args:
         path: The file.
         columns: The columns to keep, in this order, counted from 0; all if None.
+        without: Where all are kept, the one that is not.
 
     Raises:
         SamplesError: The file holds no such samples; the message names the file, and where it can the line and the column.
         OSError: There is no such file, or it cannot be read.
     """
     name = os.fspath(path)
-    suffix = Path(name).suffix.lower()
     try:
-        if suffix in (".npy", ".npz"):
-            return as_samples(_select(_read_numpy(name), columns), copy=False)
-        if suffix in (".csv", ".tsv", ".txt"):
-            return as_samples(_read_table(name, columns), copy=False)
-        raise SamplesError(f"samples must be in a .npy, .npz, .csv, .tsv or .txt file; this one ends in {suffix!r}")
+        if _is_numpy(name):
+            return as_samples(_select(_read_numpy(name), columns, without), copy=False)
+        return as_samples(_read_table(name, columns, without), copy=False)
     except SamplesError as error:
         raise SamplesError(f"{name}: {error}") from error
 
 
-def _select(x: np.ndarray, columns: Sequence[int] | None) -> np.ndarray:
-    if columns is None or x.ndim not in (1, 2):
+def read_labels(path: str | PathLike[str], n: int, *, column: int | None = None) -> np.ndarray:
+    """A label of each of n samples from a file as `read_samples` takes it, (n,): numbers, or text as it stands in a table.
+
+    Args:
+        path: The file.
+        n: Samples. A table of one line more has a line of names.
+        column: The column, counted from 0; the only one if None.
+
+    Raises:
+        SamplesError: The file holds no such labels; the message names it.
+        OSError: There is no such file, or it cannot be read.
+    """
+    name = os.fspath(path)
+    try:
+        if _is_numpy(name):
+            found = _read_numpy(name)
+            table = found[:, None] if found.ndim == 1 else found
+        else:
+            with _text(name) as text:
+                rows = [[cell.strip() for cell in cells] for _, cells in _rows(text)]
+            if len({len(row) for row in rows}) > 1:
+                raise SamplesError("its lines differ in the number of cells")
+            table = np.array(rows[len(rows) == n + 1 :])
+        if table.ndim != 2 or (column is None and table.shape[1] != 1):
+            raise SamplesError("labels must be one column")
+        labels = table[:, 0 if column is None else _known([column], table.shape[1])[0]]
+        if len(labels) != n:
+            raise SamplesError(f"it has {len(labels)} labels, and there are {n} samples")
+        return np.asarray(labels)
+    except UnicodeDecodeError as error:
+        raise SamplesError(f"{name}: it is no text in UTF-8: {error}") from error
+    except SamplesError as error:
+        raise SamplesError(f"{name}: {error}") from error
+
+
+def _is_numpy(path: str) -> bool:
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".npy", ".npz", ".csv", ".tsv", ".txt"):
+        raise SamplesError(f"samples must be in a .npy, .npz, .csv, .tsv or .txt file; this one ends in {suffix!r}")
+    return suffix in (".npy", ".npz")
+
+
+@contextmanager
+def _text(path: str) -> Iterator[TextIOWrapper]:
+    """A text file; utf-8-sig: some spreadsheets begin one with a byte order mark, which would stick to the first cell."""
+    with _regular(path) as stream, TextIOWrapper(stream, encoding="utf-8-sig") as text:
+        yield text
+
+
+def _select(x: np.ndarray, columns: Sequence[int] | None, without: int | None) -> np.ndarray:
+    if (columns is None and without is None) or x.ndim not in (1, 2):
         return x
     table = x[:, None] if x.ndim == 1 else x
-    return table[:, _known(columns, table.shape[1])]
+    return table[:, _known(columns, table.shape[1], without)]
 
 
-def _known(columns: Sequence[int] | None, width: int) -> list[int]:
+def _known(columns: Sequence[int] | None, width: int, without: int | None = None) -> list[int]:
     if columns is None:
-        return list(range(width))
+        left_out = () if without is None else _known([without], width)
+        return [column for column in range(width) if column not in left_out]
     unknown = [column for column in columns if not 0 <= column < width]
     if not columns:
         raise SamplesError("no column is asked for")
@@ -162,11 +210,10 @@ def _member(names: list[str]) -> str:
     return names[0]
 
 
-def _read_table(path: str, columns: Sequence[int] | None) -> np.ndarray:
+def _read_table(path: str, columns: Sequence[int] | None, without: int | None) -> np.ndarray:
     try:
-        # utf-8-sig: some spreadsheets begin a file with a byte order mark, which would stick to the first cell.
-        with _regular(path) as stream, TextIOWrapper(stream, encoding="utf-8-sig") as text:
-            return _table(_rows(text), columns)
+        with _text(path) as text:
+            return _table(_rows(text), columns, without)
     except UnicodeDecodeError as error:
         raise SamplesError(f"it is no text in UTF-8: {error}") from error
 
@@ -201,12 +248,12 @@ def _delimiter(line: str) -> str | None:
     return None if len(line.split()) > 1 else ","
 
 
-def _table(rows: Iterator[_Row], columns: Sequence[int] | None) -> np.ndarray:
+def _table(rows: Iterator[_Row], columns: Sequence[int] | None, without: int | None) -> np.ndarray:
     top = next(rows, (0, []))
     first = [cell.strip() for cell in top[1]]
     # A first row with a number in it is data: to take it for names because of a bad cell would drop it silently.
     names = first if any(first) and not any(map(_is_like_a_number, first)) else []
-    kept, values = _known(columns, len(first)) if first else [], array("d")
+    kept, values = _known(columns, len(first), without) if first else [], array("d")
     for n, cells in rows if names else chain([top], rows):
         if len(cells) != len(first):
             raise SamplesError(f"line {n} has {len(cells)} cells, and the first line has {len(first)}")

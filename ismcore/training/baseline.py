@@ -23,7 +23,7 @@ from ismcore.problem import Problem
 from ismcore.samples.normality import Departure, departure
 from ismcore.seeds import stream
 
-__all__ = ["Baseline", "NormalLaw", "compare_with_normal", "in_words", "score_and_diagonal"]
+__all__ = ["Baseline", "NormalLaw", "compare_with_normal", "compared_rows", "in_words", "score_and_diagonal"]
 
 ROWS_A_COLUMN = 10
 """From so many rows on for each of the d + 1 parameters of a column's score the normal law is not shrunk."""
@@ -199,7 +199,7 @@ def compare_with_normal(
     d = problem.x.shape[1]
     if held_out is None or d > MOST_COLUMNS or isinstance(problem.objective, NoiseConditionalScoreMatching):
         return None, ""
-    held_out = _some(held_out)
+    held_out = compared_rows(held_out)
     try:
         units = Coordinates.standardizing(problem.x, problem.row_weight)
     except SamplesError:  # not standardised for training either
@@ -220,7 +220,7 @@ def compare_with_normal(
     return found, in_words(found, departure(z, law.whitened(z), problem.row_weight))
 
 
-def _some(held_out: Problem) -> Problem:
+def compared_rows(held_out: Problem) -> Problem:
     """The problem, or the part of its rows that is compared."""
     n, d = held_out.x.shape
     rows = max(NUMBERS // d, FEWEST_ROWS)

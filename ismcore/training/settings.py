@@ -50,6 +50,8 @@ class Settings:
         warnings: What was noticed before training, in words.
         ensemble: Folds, from 1, of a fit that starts at the normal law; 0 for a fit of one network that starts at random.
         candidates: What such a fit is made of.
+        notes: What was chosen before training, in words.
+        bounded_by_recipe: Whether the recipe gave the objective its curvature weight, because values repeat.
 
     The others are as in `fit`.
     """
@@ -77,6 +79,8 @@ class Settings:
     coordinates: Coordinates | None = None
     run_id: str = ""
     feature_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    bounded_by_recipe: bool = False
 
     def __post_init__(self) -> None:
         check_options(self.standardize, self.transform)

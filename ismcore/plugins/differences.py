@@ -6,16 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 
 from ismcore.backend.contract import Backend
 from ismcore.calculus import NumpyCalculus, ScoreFn
 from ismcore.coordinates import Coordinates
-from ismcore.errors import IsmError, ModelError
+from ismcore.errors import ModelError
 from ismcore.objectives import LossInputs, SlicedScoreMatching
 from ismcore.ops import Array, Params
 from ismcore.optimizers.rules import SGD
+from ismcore.plugins.adoption import failures_named
 from ismcore.problem import Problem
 from ismcore.seeds import stream
 
@@ -128,10 +130,11 @@ class _Step:
         self.v = self.rng.choice([-1.0, 1.0], (n, d)) * np.where(spread > 0.0, spread, spread.mean() or 1.0)
         self.in_x = problem.objective.differentiates_in_x
         objective = SlicedScoreMatching(probes=self.v[None]) if self.in_x else problem.objective
-        inputs: LossInputs | None = None
-        if not self.in_x:
-            inputs = problem.inputs()
-            inputs.pop("row_weight", None)
+        inputs = problem.inputs()
+        inputs.pop("row_weight", None)
+        if self.in_x:
+            about = {"context": inputs["context"]} if "context" in inputs else {}
+            inputs = cast(LossInputs, {**objective.inputs(problem.x, Coordinates.identity(d)), **about})
         self.problem = Problem(
             replace(problem.loss, objective=objective),
             SGD(0.0, momentum=0.9),
@@ -158,17 +161,11 @@ class _Step:
 
     def _taken(self, params: Params) -> tuple[float, Params]:
         """Loss and gradient as training has them: a momentum that starts at 0 is the gradient after one step."""
-        try:
-            with self.engine.scope():
-                state = self.problem.optimizer.start(params).astype(self.engine.dtype)
-                session = self.engine.prepare(self.problem, state)
-                loss = session.run(self.problem.steps(0, np.zeros(1)))[0]
-                return float(loss), {k: v.astype(np.float64) for k, v in session.state().first_moment.items()}
-        except IsmError:
-            raise
-        except Exception as error:  # whatever a user's own code raises
-            text = str(error).strip().split("\n")[0][:300]
-            raise ModelError(f"{self.title} fails when it is differentiated: {type(error).__name__}: {text}") from error
+        with failures_named(self.problem.model), self.engine.scope():
+            state = self.problem.optimizer.start(params).astype(self.engine.dtype)
+            session = self.engine.prepare(self.problem, state)
+            loss = session.run(self.problem.steps(0, np.zeros(1)))[0]
+            return float(loss), {k: v.astype(np.float64) for k, v in session.state().first_moment.items()}
 
     def check(self, compare: bool) -> tuple[str, ...]:
         """See `check_step`."""

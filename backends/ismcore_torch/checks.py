@@ -1,0 +1,243 @@
+"""What a torch module must be to be trained as a copy, and how to call it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.overrides import TorchFunctionMode
+
+from ismcore.errors import ModelError
+from ismcore.models import takes_rows
+
+__all__ = [
+    "as_called",
+    "check_apart",
+    "check_copyable",
+    "check_layers",
+    "check_unwritten",
+    "constants_of",
+    "first_kink",
+    "random_state_kept",
+    "takes_one_row",
+]
+
+_KINKED = (
+    torch.nn.ReLU,
+    torch.nn.ReLU6,
+    torch.nn.LeakyReLU,
+    torch.nn.PReLU,
+    torch.nn.RReLU,
+    torch.nn.Hardtanh,
+    torch.nn.Hardsigmoid,
+    torch.nn.Hardshrink,
+    torch.nn.Softshrink,
+    torch.nn.Threshold,
+)
+_WRAPPERS = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
+
+
+def first_kink(module: torch.nn.Module) -> str:
+    """The first layer that is piecewise linear, in words; empty where there is none."""
+    named = module.named_modules()
+    return next((f"{name or 'it'} is a {type(layer).__name__}" for name, layer in named if isinstance(layer, _KINKED)), "")
+
+
+def constants_of(module: torch.nn.Module) -> Iterator[torch.Tensor]:
+    """Buffers, and tensors that are plain attributes of a layer."""
+    yield from module.buffers()
+    for layer in module.modules():
+        yield from (value for value in vars(layer).values() if isinstance(value, torch.Tensor))
+
+
+def takes_one_row(
+    title: str, call: Callable[..., Any], rows: list[torch.Tensor], called: Callable[[], None] = lambda: None
+) -> tuple[bool, bool]:
+    """Whether it is a function of one row, and whether it takes its context, (n, 1), as (n,).
+
+    Args:
+        title: What it is called in an error.
+        call: The function.
+        rows: What it is called with, (n, d), and (n, c) where it takes a context.
+        called: Looks at what is left of it once it was called; before what it gave is looked at.
+
+    Raises:
+        ModelError: It gives no score a row, writes into its input, or draws random numbers.
+    """
+    before = rows[0].clone()
+    with random_state_kept(), torch.inference_mode(False), torch.enable_grad():
+        per_row, flat = _shapes(title, call, rows)
+        called()
+        if not torch.equal(rows[0], before):
+            raise ModelError(f"{title} writes to its input when it is called: let it work on a copy")
+        given, mapped = as_called(rows, flat), torch.func.vmap(call, randomness="different")
+        first, second = ((mapped if per_row else call)(*given).nan_to_num() for _ in range(2))
+    if not torch.equal(first, second):
+        raise ModelError(
+            f"{title} gives different scores for the same samples, so it draws random numbers, as dropout does: call "
+            "module.eval() first, or take that out"
+        )
+    return per_row, flat
+
+
+def as_called(rows: list[torch.Tensor], flat_context: bool) -> list[torch.Tensor]:
+    """Samples and context as a module is called with them."""
+    return [rows[0], rows[1][:, 0]] if flat_context else rows
+
+
+def _shapes(title: str, call: Callable[..., Any], rows: list[torch.Tensor]) -> tuple[bool, bool]:
+    mapped = torch.func.vmap(call, randomness="different")
+
+    def tried(given: list[torch.Tensor]) -> bool:
+        return takes_rows(title, lambda: call(*given), lambda: mapped(*given), len(given[0]))
+
+    try:
+        return tried(rows), False
+    except ModelError as error:
+        if len(rows) < 2 or rows[1].shape[1] != 1:
+            raise
+        try:
+            return tried(as_called(rows, True)), True
+        except ModelError:
+            raise ModelError(f"{error}. It is called as (x, t): the samples first, t second, as (n, 1) or (n,)") from error
+
+
+def check_unwritten(title: str, called: torch.nn.Module, original: torch.nn.Module, trained: dict[str, torch.Tensor]) -> None:
+    """Refuse a module whose parameters or buffers changed as it was called; the caller's own still has the values before.
+
+    Raises:
+        ModelError: See above.
+    """
+    buffers = dict(original.named_buffers())
+    for name, value in called.named_buffers():
+        if name not in buffers:
+            raise ModelError(f"{title} makes its buffer {name!r} when it is first called: call it once on a batch before")
+        if not _same(value, buffers[name]):
+            raise ModelError(
+                f"{title} writes to its buffer {name!r} when it is called, so equal points need not have equal scores; call "
+                "module.eval() first, or let it work on a copy"
+            )
+    values = dict(called.named_parameters())
+    for name, value in trained.items():
+        if name not in values or not _same(values[name], value):
+            raise ModelError(
+                f"{title} sets its parameter {name!r} when it is called in training mode, as an initialisation from the first "
+                "batch does: call it once on your samples before (standardised, unless standardize=False), or module.eval()"
+            )
+
+
+def _same(found: torch.Tensor, right: torch.Tensor) -> bool:
+    return found.shape == right.shape and bool(((found == right) | ((found != found) & (right != right))).all())
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Torch's generators are afterwards as before."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices=list(devices)):
+        yield
+
+
+class _Watched(TorchFunctionMode):
+    """Notes of which memory, by its address, torch's functions make other tensors."""
+
+    def __init__(self, names: dict[int, str]) -> None:
+        super().__init__()
+        self.names = names
+        self.seen: set[str] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor | tuple | list):  # not where only a shape or a dtype is asked for
+            for value in (*args, *(kwargs or {}).values()):
+                parts = value if isinstance(value, tuple | list) else (value,)
+                addresses = (_address(part) for part in parts if isinstance(part, torch.Tensor))
+                self.seen.update(self.names[address] for address in addresses if address in self.names)
+        return found
+
+
+def _address(value: torch.Tensor) -> int:
+    """Where its memory begins, which views and detached tensors share; 0 where there is none."""
+    try:
+        return value.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):  # tensors without memory of their own
+        return 0
+
+
+def check_apart(title: str, module: torch.nn.Module, call: Callable[..., Any], given: list[torch.Tensor]) -> None:
+    """Refuse a module whose copy still computes with the caller's tensors, which a closure holds on to.
+
+    Raises:
+        ModelError: See above.
+    """
+    held = (*module.named_parameters(), *module.named_buffers())
+    names = {address: name for name, value in held if (address := _address(value))}
+    with random_state_kept(), torch.inference_mode(False), torch.enable_grad(), _Watched(names) as watched:
+        call(*given)
+    if watched.seen:
+        listed = [name for name, _ in held if name in watched.seen]
+        raise ModelError(
+            f"{title} reaches {', '.join(listed[:6])} past its attributes, by a closure such as a lambda, a hook or a replaced "
+            "method makes: the copy that is trained would go on using your own module's. Write that function as a method that "
+            "reads self, which is copied with the module"
+        )
+
+
+def check_layers(title: str, module: torch.nn.Module) -> None:
+    """Refuse layers that mix rows or draw random numbers in training mode.
+
+    Raises:
+        ModelError: See above.
+    """
+    for name, layer in module.named_modules():
+        which = f"{title}: {name or 'it'} is a {type(layer).__name__}"
+        if isinstance(layer, _BatchNorm) and (layer.training or layer.running_mean is None):
+            raise ModelError(
+                f"{which} that takes its mean over the batch, which mixes the rows: call module.eval() first, so that it uses "
+                "its running mean, or use LayerNorm"
+            )
+        if isinstance(layer, _DropoutNd) and layer.training and layer.p > 0:
+            raise ModelError(
+                f"{which} in training mode, which makes the score random: call module.eval() first, or take it out"
+            )
+
+
+def check_copyable(title: str, module: torch.nn.Module, trained: dict[str, torch.Tensor]) -> None:
+    """Refuse what a copy with other parameters would not be, or would lose.
+
+    Raises:
+        ModelError: See above.
+    """
+    if any(isinstance(value, torch.nn.parameter.UninitializedParameter) for value in module.parameters()):
+        raise ModelError(f"{title} has parameters without a shape yet; call it once on a batch of samples")
+    meta = [name for name, value in (*module.named_parameters(), *module.named_buffers()) if value.is_meta]
+    if meta:
+        raise ModelError(
+            f"{title} is on the device 'meta', where {meta[0]!r} has a shape and no values: make it on a device, by "
+            "module.to_empty(device='cpu') and module.load_state_dict(...)"
+        )
+    if not trained:
+        raise ModelError(f"{title} has no parameter that requires a gradient, so there is nothing to fit")
+    for name, layer in module.named_modules():
+        which = f"{title}: {name or 'it'}"
+        if isinstance(layer, torch.jit.ScriptModule) and next(layer.parameters(), None) is not None:
+            raise ModelError(
+                f"{which} is scripted or traced (torch.jit), and torch cannot copy it with other parameters: pass the module "
+                "that it was made from"
+            )
+        if isinstance(layer, _WRAPPERS):
+            raise ModelError(
+                f"{which} is a {type(layer).__name__}, and fit trains in one process: pass what it wraps, its .module; losses "
+                "for a loop of your own (ismcore_torch) take it as it is"
+            )
+    for name, value in trained.items():
+        if value._backward_hooks or getattr(value, "_post_accumulate_grad_hooks", None):
+            raise ModelError(
+                f"{title} has a hook on the gradient of {name!r} (register_hook), which the copy that is trained would not "
+                "have: remove it, and freeze parameters by requires_grad_(False), or write a mask into the forward pass, as "
+                "torch.nn.utils.parametrize does"
+            )
