@@ -70,6 +70,8 @@ class FitResult:
             `ismcore.baseline.compare_with_normal` says.
         restarts: What became of each start, where there were several: "start", "status", "epochs", "loss", "validation_loss".
         resamples: Fits of bootstrap resamples of the rows, if `ismcore.bootstrap` made the result; see `standard_error`.
+        candidates: What a fit in folds was made of, the normal law first: "name", "weight" in the sum, "status", "epochs",
+            "best_epoch", "seconds", and "difference" of its out-of-fold loss from the normal law's with "standard_error".
         warnings: What makes the result unreliable, and the cure, in words.
         notes: What was chosen, and cures that arguments of the fit have applied, in words; nothing to worry about.
         timings: Seconds: "prepare", "run", "total".
@@ -96,6 +98,7 @@ class FitResult:
     baseline: Baseline | None = None
     restarts: tuple[dict[str, Any], ...] = ()
     resamples: tuple[Resample, ...] = ()
+    candidates: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
