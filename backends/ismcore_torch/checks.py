@@ -116,7 +116,8 @@ def check_unwritten(title: str, called: torch.nn.Module, original: torch.nn.Modu
     for name, value in called.named_buffers():
         if name not in buffers:
             raise ModelError(f"{title} makes its buffer {name!r} when it is first called: call it once on a batch before")
-        if not _same(value, buffers[name]):
+        # written to, be it with the same values, as the power iteration of spectral_norm does once it has converged
+        if value._version or not _same(value, buffers[name]):
             raise ModelError(
                 f"{title} writes to its buffer {name!r} when it is called, so equal points need not have equal scores; call "
                 "module.eval() first, or let it work on a copy"
