@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import pytest
 from programs import names, programs
 
 from ismcore.errors import IsmError
@@ -96,6 +95,8 @@ class Cells:
 
     def _leave_out(self, case, backend, dtype, program, why):
         """Note it for the report, and end the test: as skipped where there is no device, else as failed."""
+        import pytest  # `gpu.py` uses the rest of this file without it
+
         self.not_timed.append({"case": case, "backend": backend, "dtype": dtype, "program": program, "why": why})
         (pytest.skip if why.startswith("no device") else pytest.fail)(f"not timed: {why}")
 

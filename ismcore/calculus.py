@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from ismcore.ops import Array, NumpyOps, Ops
+from ismcore.ops import Array, NumpyOps, Ops, completed
 
 __all__ = ["Calculus", "NumpyCalculus", "ScoreFn", "Tree"]
 
@@ -21,11 +21,25 @@ ScoreFn = Callable[..., Array]
 """A batched function of x, (n, d) -> (n, d) or (n,), rows independent; a second argument is the context, (n, c)."""
 
 
+class _Completed:
+    """The attribute `ops` of a class, with what is optional: of the class as it was given, of an instance completed, once."""
+
+    def __init__(self, given: Any) -> None:
+        self.given = given
+
+    def __get__(self, calculus: Any, owner: type) -> Any:
+        if calculus is None:
+            return self.given
+        calculus.__dict__["ops"] = found = completed(self.given, calculus.constant)
+        return found
+
+
 class Calculus(ABC):
     """Operations and derivatives of one framework, for code that is to be differentiated again.
 
     A subclass gives `ops`, `asarray`, and at least one of `jvp` and `vjp`; everything else follows. Both must nest: their
-    results are differentiable by whatever differentiates around them.
+    results are differentiable by whatever differentiates around them. `ops` is a class attribute or a
+    property, and may leave out what is optional: it is completed, see `ismcore.ops`.
     """
 
     ops: Ops
@@ -35,6 +49,18 @@ class Calculus(ABC):
     block_bytes: int = 4 * 2**20
     """What the closed formulas keep of a block of rows, between forward pass and pullback, takes about this much: it then
     stays in the cache. A device without such a cache wants larger blocks."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        given = cls.__dict__.get("ops")
+        if isinstance(given, property):
+            cls.ops = property(lambda self: completed(given.__get__(self), self.constant))  # type: ignore[assignment]
+        elif given is not None:
+            cls.ops = _Completed(given)  # type: ignore[assignment]
+
+    def constant(self, x: Array, /) -> Array:
+        """The value of x as a constant, where arrays hold values while they are differentiated; see `Ops.stop_gradient`."""
+        raise NotImplementedError(f"{type(self).__name__} offers no stop_gradient")
 
     @abstractmethod
     def asarray(self, array: np.ndarray, /) -> Array:
@@ -82,12 +108,31 @@ class Calculus(ABC):
             columns.append(column[:, i])
         return psi, self.ops.stack(columns, axis=1)
 
+    def jacobian(self, f: ScoreFn, x: Array, /) -> Array:
+        """Jacobian of each row, [output, input]: d psi_i / d x_j (x_n), (n, d, d), by d products with the unit directions."""
+        units = self.units(x)
+        if self.offers("vjp"):
+            pull = self.vjp(f, x)[1]
+            return self.ops.stack([pull(unit) for unit in units], axis=1)
+        return self.ops.stack([self.jvp(f, x, unit)[1] for unit in units], axis=2)
+
     def gradient(self, u: ScoreFn, x: Array, /) -> Array:
         """Gradient of each row's u, (n,), in that row of x: (n, d). Nests like the products do."""
         if self.offers("vjp"):
             values, pull = self.vjp(u, x)
             return pull(self.ones(values))
         return self.ops.stack([self.jvp(u, x, unit)[1] for unit in self.units(x)], axis=1)
+
+    def map_rows(self, f: Callable[..., Array], /) -> Callable[..., Array]:
+        """A function of batches made from one of single rows: f(tree, *row) -> (tree, *rows), the results stacked, (n, ...).
+
+        Each row is (d,), or (c,) of a context. By default f is called n times.
+        """
+
+        def batched(tree: Any, *rows: Array) -> Array:
+            return self.ops.stack([f(tree, *(each[i] for each in rows)) for i in range(rows[0].shape[0])])
+
+        return batched
 
     def sum_over_rows(self, f: Callable[[dict[str, Any]], dict[str, Array]], rows: dict[str, Array], size: int) -> Any:
         """Sum of f over about equal blocks of at most `size` rows, array by array; every array in `rows` has the rows first."""

@@ -39,9 +39,9 @@ def ismcore_adopt_model(model: Any, sample: Any) -> Any:
 
     `model` is what the user passed: a module of the framework, or an `ismcore.ScoreFunction` for its backend. `sample` holds a
     few rows as the model will be called with: (x,), or (x, context), NumPy arrays. To decide whose a model is, look at
-    `sys.modules`: importing a framework is for models that are known to be of it. `ismcore.models.ScoreFunction` shows a
-    subclass of `UserModel`. Whoever raises an `ismcore.IsmError` refuses the model for all; another exception is reported if
-    nobody adopts it.
+    `sys.modules`: importing a framework is for models that are known to be of it. backends/adoption.md shows a subclass of
+    `UserModel`. Names of parameters are any printable text. A `ScoreFunction` that nobody adopts, the core adopts itself.
+    Whoever raises an `ismcore.IsmError` refuses the model for all; another exception is reported if nobody adopts it.
     """
 
 

@@ -10,6 +10,9 @@ backend hands in its own `Ops`; the core never looks at an array's type. Besides
     x.shape         `tuple()` of it, `len()`, an index from 0, unpacking; its truth value is never asked
     += -= *=        which may change x or make a new array; see below
 
+Seven functions may be left out, as plugins that are older than they do: `maximum`, `logsumexp`, `take`, `matmul`, `log1p`,
+`expm1` and `stop_gradient`. `completed` composes them of the others; a framework's own are faster.
+
 Axes are from 0, and shapes are tuples of ints without -1. In place the core updates only what an operator (+ - * / @, unary -),
 `matmul_t` or `plus_product` has just made, of which no view was taken since (by an index, `where`, `sum` or an operation on its
 layout), to its own shape, and only in the closed formulas, around which nothing differentiates. So `ops` may give views, and
@@ -24,11 +27,13 @@ The functions must be right in value and in the first three derivatives for argu
 """
 
 import math
+from collections.abc import Callable
+from functools import reduce
 from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["Array", "NumpyOps", "Ops", "Params"]
+__all__ = ["OPTIONAL", "Array", "ComposedOps", "NumpyOps", "Ops", "Params", "completed"]
 
 Array = Any
 """An array of whichever framework is at work; NumPy's own type is spelled `np.ndarray`."""
@@ -74,6 +79,103 @@ class Ops(Protocol):
     def broadcast_to(self, x: Array, shape: tuple[int, ...], /) -> Array: ...  # noqa: D102
     def permute_dims(self, x: Array, axes: tuple[int, ...], /) -> Array: ...  # noqa: D102
 
+    def maximum(self, x1: Array, x2: Array, /) -> Array:
+        """The larger one, NaN where one is; either may be a Python number. Of equal ones each has half the derivative."""
+        ...
+
+    def logsumexp(self, x: Array, /, *, axis: int) -> Array:
+        """Logarithm of the sum of exp(x) along an axis, which goes."""
+        ...
+
+    def take(self, x: Array, indices: np.ndarray, /, *, axis: int) -> Array:
+        """The slices of x at places of an axis: whole numbers from 0, a NumPy array of shape (k,), any of them repeated."""
+        ...
+
+    def matmul(self, x1: Array, x2: Array, /) -> Array:
+        """Products of matrices one by one: (b, n, k) and (b, k, m) to (b, n, m)."""
+        ...
+
+    def log1p(self, x: Array, /) -> Array: ...  # noqa: D102
+    def expm1(self, x: Array, /) -> Array: ...  # noqa: D102
+
+    def stop_gradient(self, x: Array, /) -> Array:
+        """The same value, as a constant to whatever differentiates."""
+        ...
+
+
+OPTIONAL = ("maximum", "logsumexp", "take", "matmul", "log1p", "expm1", "stop_gradient")
+"""What an `Ops` may leave out; see `ComposedOps`."""
+
+
+class ComposedOps:
+    """The optional functions of `Ops`, composed of the others of `ops`: right in value and derivatives, and slower than stock.
+
+    Args:
+        ops: Has the functions that are not optional.
+        constant: x -> the same value as a constant, which no function of `Ops` can make of it.
+    """
+
+    def __init__(self, ops: Any, constant: Callable[[Array], Array]) -> None:
+        self._ops = ops
+        self._constant = constant
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_ops":  # a copy asks before there is anything
+            raise AttributeError(name)
+        return getattr(self._ops, name)
+
+    def maximum(self, x1: Array, x2: Array, /) -> Array:
+        """See `Ops.maximum`."""
+        where = self._ops.where
+        return where(x1 > x2, x1, where(x1 < x2, x2, 0.5 * x1 + 0.5 * x2))  # what is not comparable stays NaN
+
+    def logsumexp(self, x: Array, /, *, axis: int) -> Array:
+        """See `Ops.logsumexp`: m + log sum exp(x - m), m the largest; the derivative of m cancels."""
+        shape = tuple(x.shape)
+        along = (slice(None),) * axis
+        largest = reduce(self.maximum, [x[(*along, k)] for k in range(shape[axis])])
+        kept = self._ops.reshape(largest, (*shape[:axis], 1, *shape[axis + 1 :]))
+        return largest + self._ops.log(self._ops.sum(self._ops.exp(x - kept), axis=axis))
+
+    def take(self, x: Array, indices: np.ndarray, /, *, axis: int) -> Array:
+        """See `Ops.take`; one slice after the other."""
+        along = (slice(None),) * axis
+        return self._ops.stack([x[(*along, int(i))] for i in indices], axis=axis)
+
+    def matmul(self, x1: Array, x2: Array, /) -> Array:
+        """See `Ops.matmul`; takes the memory of all b n k m terms."""
+        return self._ops.sum(x1[:, :, :, None] * x2[:, None, :, :], axis=2)
+
+    def log1p(self, x: Array, /) -> Array:
+        """See `Ops.log1p`: log(1 + x), and near 0, where that loses digits, 2 artanh(x / (2 + x)) by its series."""
+        y = x / (2.0 + x)
+        square = y * y
+        series = 1.0 / 15.0
+        for k in (13, 11, 9, 7, 5, 3, 1):
+            series = series * square + 1.0 / k
+        near = self._ops.abs(x) < 0.25
+        return self._ops.where(near, 2.0 * y * series, self._ops.log(1.0 + x))
+
+    def expm1(self, x: Array, /) -> Array:
+        """See `Ops.expm1`: tanh(x / 2) (exp(x) + 1)."""
+        return self._ops.tanh(0.5 * x) * (self._ops.exp(x) + 1.0)
+
+    def stop_gradient(self, x: Array, /) -> Array:
+        """See `Ops.stop_gradient`."""
+        return self._constant(x)
+
+
+def completed(ops: Any, constant: Callable[[Array], Array]) -> Any:
+    """The operations given, if they have all that `Ops` has; or with what they lack, composed: see `ComposedOps`."""
+    lacking = [name for name in OPTIONAL if not hasattr(ops, name)]
+    if not lacking:
+        return ops
+    found = ComposedOps(ops, constant)
+    for name in OPTIONAL:
+        if name not in lacking:
+            setattr(found, name, getattr(ops, name))
+    return found
+
 
 _erf = np.frompyfunc(math.erf, 1, 1)
 
@@ -90,6 +192,11 @@ def _logaddexp(x1: Array, x2: Array, /) -> Array:
     y = np.log1p(np.exp(-np.abs(x1 - x2)))
     y += np.maximum(x1, x2)
     return y
+
+
+def _logsumexp(x: Array, /, *, axis: int) -> Array:
+    largest = np.max(x, axis=axis, keepdims=True)
+    return np.log(np.sum(np.exp(x - largest), axis=axis)) + np.squeeze(largest, axis)
 
 
 def _sum(x: Array, /, *, axis: int | None = None) -> Array:
@@ -115,6 +222,13 @@ class NumpyOps:
     reshape = staticmethod(lambda x, shape, /: x.reshape(shape))
     broadcast_to = staticmethod(np.broadcast_to)
     permute_dims = staticmethod(lambda x, axes, /: x.transpose(axes))
+    maximum = staticmethod(np.maximum)
+    logsumexp = staticmethod(_logsumexp)
+    take = staticmethod(lambda x, indices, /, *, axis: np.take(x, indices, axis=axis))
+    matmul = staticmethod(np.matmul)
+    log1p = staticmethod(np.log1p)
+    expm1 = staticmethod(np.expm1)
+    stop_gradient = staticmethod(lambda x, /: x)
 
     @staticmethod
     def erf(x: np.ndarray, /) -> np.ndarray:

@@ -214,6 +214,9 @@ class StrictOps:
     def logaddexp(self, x1, x2, /):
         return self._array(self.inner.logaddexp(*self._either(x1, x2, "logaddexp")))
 
+    def stop_gradient(self, x, /):
+        return self._array(self.inner.stop_gradient(x.value))
+
     def where(self, condition, x1, x2, /):
         insist(isinstance(condition, Condition), f"where of a {type(condition).__name__}")
         for x in (x1, x2):

@@ -78,6 +78,55 @@ def test_the_cells_of_a_gpu_are_found_and_without_one_said_to_have_no_device(tmp
         assert "passed" not in done.stdout
 
 
+def gpu(*words):
+    command = [sys.executable, str(SUITE / "gpu.py"), *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_the_command_for_a_gpu_runs_on_a_cpu_and_calls_its_report_a_dry_run(tmp_path):
+    done = gpu("--device", "cpu", "--smallest", "--backends", "autograd", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "gpu.md")
+    assert {file.name for file in tmp_path.iterdir()} == {"gpu.json", "gpu.md", "matrix-gpu.md"}
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["dry_run"] is True
+    assert found["stopped"] == []
+    assert {row["part"] for row in found["rows"]} == {"device", "reference", "wide", "rows", "memory", "kit"}
+    timed = [row for row in found["rows"] if row["part"] in ("reference", "wide", "rows")]
+    assert {row["program"] for row in timed} == {"ours", "hand"}
+    assert all(min(row["seconds"]) > 0.0 for row in timed)
+    assert all(row["mib"] > 10.0 for row in found["rows"] if row["part"] == "memory")
+    for name in ("gpu.md", "matrix-gpu.md"):
+        text = (tmp_path / name).read_text()
+        assert text.startswith("# A dry run on a CPU")
+        assert "# On a GPU" not in text
+    assert "| reference | reference | autograd | hand |" in (tmp_path / "gpu.md").read_text()
+    assert "| check_vjp | ok | " in (tmp_path / "matrix-gpu.md").read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_the_command_for_one_says_what_is_there_and_writes_nothing():
+    before = sorted((SUITE / "reports").iterdir())
+    done = gpu("--backends", "torch")
+    assert done.returncode == 3
+    assert "torch: no device 'cuda'; torch has cpu" in done.stderr
+    assert gpu("--device", "cpu", "--smallest", "--backends", "autograd").returncode == 3  # no folder for a dry run
+    assert sorted((SUITE / "reports").iterdir()) == before
+
+
+@pytest.mark.usefixtures("suite")
+def test_a_part_that_is_stopped_or_dies_keeps_what_it_had_found(tmp_path, monkeypatch):
+    import gpu as program
+
+    job = program.Job("kit", "autograd", "cpu", True, 2.0)
+    begun = """import sys, time; open(sys.argv[-1], 'w').write('{"part": "kit"}\\n{"pa'); """
+    monkeypatch.setattr(program, "__file__", str(tmp_path / "worker.py"))
+    for ending, why in (("time.sleep(60)", "stopped after 2 s"), ("raise OSError('no driver')", "OSError: no driver")):
+        (tmp_path / "worker.py").write_text(begun + ending)
+        assert program.in_a_process(job) == ([{"part": "kit"}], why)
+
+
 def test_no_suite_is_said_with_what_to_do(tmp_path, capsys):
     assert main(["bench", "--suite", str(tmp_path)]) == 2
     assert "checkout" in capsys.readouterr().err

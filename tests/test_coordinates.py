@@ -47,40 +47,139 @@ def test_scores_in_units_that_float32_does_not_have(model, scale):
     assert all(np.isfinite(value).all() for value in there.params.values())
 
 
-def _native_score(backend, result, x):
-    """The score that `native()` gives for float64 x, as NumPy."""
+UNITS = {
+    "offset of 1e12": (1e12, [1.0, 1.0, 1.0]),
+    "units of 1e-60": (-3e4, [1e-60, 1e-60, 1e-60]),
+    "units of 1e60": (0.0, [1e60, 1e60, 1e60]),
+    "all at once": (1e12, [1e-60, 1.0, 1e60]),
+}
+"""Offsets in standard deviations, and standard deviations."""
+
+
+def _relative_errors(result, at, mean, scale):
+    """E |psi - s|^2 / E |s|^2 of score and divergence, for a normal law with independent columns."""
+    z = (at - mean) / scale
+    score, divergence = result.score(at) * scale + z, (result.jacobian_diagonal(at) * scale * scale).sum(axis=1) + D
+    return np.mean(score**2) / np.mean(z**2), np.mean(divergence**2) / D**2
+
+
+@pytest.mark.parametrize(("offset", "scale"), UNITS.values(), ids=UNITS)
+def test_float32_is_as_good_as_float64_far_from_0_and_in_any_units(backend, offset, scale, tmp_path):
+    scale = np.array(scale)
+    mean = offset * scale
+    z, fresh = (np.random.default_rng(seed).normal(size=(600, D)) for seed in (50, 51))
+    x, at = z * scale + mean, fresh * scale + mean
+    options = {"model": ismcore.MLP((16,)), "backend": backend, "epochs": 40, "validation": 0, "progress": False}
+    narrow, wide = (ismcore.fit(x, dtype=dtype, **options) for dtype in ("float32", "float64"))
+    narrow.save(tmp_path / "fit")
+    limits = [1.5 * error for error in _relative_errors(wide, at, mean, scale)]
+    assert limits[0] < 0.2
+    for result in (narrow, ismcore.load(tmp_path / "fit")):
+        assert all(found <= limit for found, limit in zip(_relative_errors(result, at, mean, scale), limits, strict=True))
+    inside = ismcore.evaluate(narrow.model, narrow.params, at, backend=backend).score
+    np.testing.assert_allclose(inside * scale, narrow.score(at) * scale, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("offset", "scale"), UNITS.values(), ids=UNITS)
+def test_densities_far_from_0_and_in_any_units(backend, offset, scale):
+    unit = scale[0]
+    x = offset * unit + unit * np.random.default_rng(52).normal(size=600)
+    options = {"model": ismcore.MLP((16,)), "backend": backend, "epochs": 60, "validation": 0, "progress": False}
+    at = offset * unit + unit * np.linspace(-2.0, 2.0, 9)
+    z = (at - offset * unit) / unit
+    exact = -0.5 * z**2 - 0.5 * np.log(2.0 * np.pi) - np.log(unit)
+    narrow, wide = (ismcore.fit(x, dtype=dtype, **options).log_density(at) - exact for dtype in ("float32", "float64"))
+    assert np.mean(narrow**2) <= 1.5 * np.mean(wide**2) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (Z + 1e14, "constant but for the rounding of their mean: 0 .*, 1 .*, 2 "),
+        (Z * 1e-160, "too wide or too narrow to standardise"),
+        (Z * 1e160, "too wide or too narrow to standardise"),
+    ],
+    ids=["offset", "narrow", "wide"],
+)
+def test_beyond_what_float64_holds_an_error_says_so(x, words):
+    with pytest.raises(ismcore.SamplesError, match=words):
+        ismcore.fit(x, model=MODELS["mlp"], backend="autograd", **PLAIN)
+
+
+def _own(backend):
+    """A network or function of the framework's own."""
     if backend == "torch":
         import torch
 
-        return result.native()(torch.tensor(x)).detach().numpy()
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Linear(D, 8), torch.nn.Tanh(), torch.nn.Linear(8, D))
+    if backend == "jax":
+        import jax.numpy as jnp
+
+        return ismcore.ScoreFunction(lambda params, x: jnp.tanh(x @ params["w"]), {"w": -np.eye(D)}, backend="jax")
+    return ismcore.ScoreFunction(lambda ops, params, x: ops.tanh(x @ params["w"]), {"w": -np.eye(D)})
+
+
+def _native_score(backend, result, x):
+    """The score that `native()` gives for x, float32 or float64, as NumPy."""
+    found = result.native()
+    score = (lambda points: found[0](found[1], points)) if isinstance(found, tuple) else found
+    if backend == "torch":
+        import torch
+
+        return score(torch.tensor(x)).detach().numpy()
     if backend == "jax":
         import jax
 
-        with jax.enable_x64(True):
-            return np.asarray(result.native()(jax.numpy.asarray(x)))
-    return result.native()(x)
+        with jax.enable_x64(x.dtype == np.float64):
+            return np.asarray(score(jax.numpy.asarray(x)))
+    return score(x)
 
 
-@pytest.mark.parametrize("offset", [0.0, 2.0**33])
-def test_native_keeps_the_digits_of_float64_points(backend, offset):
-    result = ismcore.fit(Z + offset, model=MODELS["mlp"], backend=backend, **PLAIN)
-    found = _native_score(backend, result, AT + offset)
+@pytest.mark.parametrize("own", [False, True], ids=["library", "own"])
+@pytest.mark.parametrize("options", [{}, {"transform": "asinh"}, {"standardize": "whiten"}], ids=["plain", "asinh", "white"])
+@pytest.mark.parametrize(("offset", "scale"), [(1e12, [1.0, 1e60, 1e-60]), (0.0, [1.0, 1.0, 1.0])])
+def test_native_keeps_the_digits_of_float64_points(backend, own, options, offset, scale):
+    scale = np.array(scale)
+    x, at = Z * scale + offset * scale, AT * scale + offset * scale
+    result = ismcore.fit(x, model=_own(backend) if own else MODELS["mlp"], backend=backend, **PLAIN, **options)
+    found = _native_score(backend, result, at)
     assert found.dtype == np.float64
-    np.testing.assert_allclose(found, result.score(AT + offset), rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(found * scale, result.score(at) * scale, rtol=2e-5, atol=2e-5)
 
 
-def test_native_loses_no_digit_that_float32_points_have(backend):
-    offset = 2.0**13 + 1.0 / 3.0  # which float32 cannot hold to the last digit that the samples have
+@pytest.mark.parametrize("own", [False, True], ids=["library", "own"])
+@pytest.mark.parametrize("offset", [2.0**13 + 1.0 / 3.0, 1e5])  # which float32 cannot hold to the digits that the samples have
+def test_native_loses_no_digit_that_float32_points_have(backend, own, offset):
     points = (AT + offset).astype(np.float32)
-    result = ismcore.fit(Z + offset, model=MODELS["mlp"], backend=backend, **PLAIN)
-    if backend == "torch":
-        import torch
-
-        found = result.native()(torch.tensor(points)).detach().numpy()
-    else:
-        found = np.asarray(result.native()(points))
+    z = Z / Z.std(axis=0)
+    result = ismcore.fit(z + offset, model=_own(backend) if own else MODELS["mlp"], backend=backend, **PLAIN)
+    found = _native_score(backend, result, points)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, result.score(points.astype(float)), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["library", "own"])
+def test_native_says_where_float32_points_are_too_coarse_or_none(backend, own):
+    model = _own(backend) if own else MODELS["mlp"]
+    far = ismcore.fit(Z + 2.0**21, model=model, backend=backend, **PLAIN)
+    with pytest.warns(ismcore.IsmWarning, match="points in float32 are too coarse: a column has its mean 2.*e.06 times"):
+        _native_score(backend, far, (AT + 2.0**21).astype(np.float32))
+    small = ismcore.fit(Z * [1.0, 1e-45, 1.0], model=model, backend=backend, **PLAIN)
+    with pytest.raises(ismcore.SamplesError, match=r"float32 cannot hold points of column 1.*pass float64 points"):
+        _native_score(backend, small, AT.astype(np.float32))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [False, True], ids=["library", "own"])
+@pytest.mark.parametrize("options", [{}, {"transform": "asinh", "standardize": "whiten"}], ids=["plain", "asinh, white"])
+def test_a_native_torch_score_compiles_in_one_graph(own, options):
+    import torch
+
+    score = ismcore.fit(Z + 5.0, model=_own("torch") if own else MODELS["mlp"], backend="torch", **PLAIN, **options).native()
+    at = torch.tensor(AT + 5.0, dtype=torch.float32)
+    compiled = torch.compile(score, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(at), score(at))
 
 
 def test_a_torch_network_that_comes_back_keeps_shift_and_scale_in_float64_when_it_is_moved():

@@ -252,7 +252,7 @@ def test_a_class_is_known_by_itself_not_by_its_name(tmp_path):
         ({"params": {"weight": np.zeros((D, D))}}, ParameterError, "missing: bias"),
         ({"params": {"weight": np.full((D, D), np.nan), "bias": np.zeros(D)}}, ParameterError, "finite"),
         ({"snapshots": {1: {"weight": np.zeros((2, 2)), "bias": np.zeros(D)}}}, ParameterError, "shape"),
-        ({"history": {"lo ss": np.zeros(1)}}, ParameterError, "cannot name"),
+        ({"history": {"lo\nss": np.zeros(1)}}, ParameterError, "cannot name"),
         ({"history": {"loss": np.zeros(1, np.complex128)}}, ParameterError, "complex128"),
         ({"timings": {"total": np.inf}}, ModelError, "timings.total = inf"),
         ({"versions": {1: "2"}}, ModelError, "versions"),

@@ -1,10 +1,14 @@
 """Plugins that go wrong, each a distribution of its own on the path: none hurts another backend, and each is named."""
 
+import importlib
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from shelf import BACKEND, PLUGIN, shelf_on_path
 from truth import SMALL_SAMPLE, correlated
@@ -39,8 +43,11 @@ FAULTS = {
     "load without a class": (ANNOUNCE + "[BackendInfo('odd', 'a.b')]", "load must be 'package.module:Class'"),
     "requires a string": (ANNOUNCE + "[BackendInfo('odd', 'a:B', 'numpy')]", "requires must be a tuple"),
     "requires a submodule": (ANNOUNCE + "[BackendInfo('odd', 'a:B', ('a.b',))]", "without a dot"),
-    "the name auto": (ANNOUNCE + "[BackendInfo('auto', 'a:B')]", "name must be a word, and not 'auto'"),
-    "no name": (ANNOUNCE + "[BackendInfo(None, 'a:B')]", "name must be a word"),
+    "the name auto": (ANNOUNCE + "[BackendInfo('auto', 'a:B')]", "none of auto, all, none"),
+    "the name none": (ANNOUNCE + "[BackendInfo('none', 'a:B')]", "none of auto, all, none"),
+    "no name": (ANNOUNCE + "[BackendInfo(None, 'a:B')]", "name must be letters"),
+    "a name with a colour": (ANNOUNCE + r"[BackendInfo('\x1b[31mred', 'a:B')]", r"name must be letters.*\\x1b\[31mred"),
+    "a name with a dash": (ANNOUNCE + "[BackendInfo('my-tape', 'a:B')]", "name must be letters"),
     "no version": (ANNOUNCE + "[BackendInfo('odd', 'a:B', api='1')]", "api must be a whole number"),
 }
 
@@ -105,6 +112,22 @@ def test_a_backend_that_fails_to_load_is_named_and_hurts_nobody(code, reason, ca
     with pytest.raises(ismcore.BackendBroken, match=rf"'odd' of odd 1\.0.*odd_backend:Mirror.*{reason}") as caught:
         ismcore.fit(X, backend="odd", epochs=1)
     assert type(caught.value.__cause__) is (cause or type(None))
+    found = rows()["odd"]
+    assert found.status == "broken"
+    assert re.search(reason, found.reason)
+
+
+def test_a_backend_that_loads_at_the_second_attempt_is_ready_again(shelf):
+    shelf.put(
+        "odd", PLUGIN.format(name="odd", module="odd", api=API), backend="import odd_helper\n" + BACKEND.format(name="odd")
+    )
+    with pytest.raises(ismcore.BackendBroken, match="odd_helper"):
+        ismcore.fit(X, backend="odd", epochs=1)
+    assert rows()["odd"].status == "broken"
+    (shelf.folder / "odd_helper.py").touch()
+    importlib.invalidate_caches()
+    assert ismcore.fit(X, backend="odd", epochs=1).backend == "odd"
+    assert rows()["odd"].status == "ready"
 
 
 def test_a_backend_that_fails_when_made_raises_its_own_error(shelf):
@@ -321,7 +344,7 @@ def test_an_observer_that_fails_is_detached_and_the_fit_goes_on(shelf):
     shelf.put("listener", OBSERVER)
     ismcore.backends()
     with pytest.warns(RuntimeWarning, match=r"heckler 1\.0 failed on a fit event and is detached: SystemExit") as caught:
-        ismcore.fit(X, backend="autograd", epochs=2)
+        ismcore.fit(X, backend="autograd", epochs=2, recipe="single")
     assert [warned.category for warned in caught].count(RuntimeWarning) == 1
     assert sys.modules["heckler"].heard == ["start"]
     told = sys.modules["listener"].heard
@@ -363,3 +386,24 @@ def test_all_faults_at_once_in_a_process_of_its_own(shelf):
     assert {name for name, status in statuses.items() if status == "ready"} == {"jax", "torch", "autograd", "fine"}
     assert sum(status == "broken" for status in statuses.values()) == len(FAULTS)
     assert all(reason for _, status, reason in listed if status != "ready")
+
+
+LOUD = "import os\nprint('by print')\nos.write(1, b'by a library\\n')\n"
+WORDS = {"listed": ["backends"], "used": ["fit", "x.csv", "--backend", "loud", "--epochs", "1", "--out", "r"]}
+
+
+@pytest.mark.parametrize("words", WORDS.values(), ids=WORDS)
+def test_what_a_plugin_or_its_backend_prints_is_not_among_a_command_s_json(words, shelf):
+    shelf.put("loud", LOUD + PLUGIN.format(name="loud", module="loud", api=API), backend=LOUD + BACKEND.format(name="loud"))
+    np.savetxt(shelf.folder / "x.csv", X, delimiter=",")
+    done = subprocess.run(
+        [sys.executable, "-m", "ismcore", *words, "--json"],
+        cwd=shelf.folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert ("loud" in [row["name"] for row in found]) if isinstance(found, list) else found["backend"] == "loud"
+    assert {"by print", "by a library"} <= set(done.stderr.splitlines())

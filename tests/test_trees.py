@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ismcore
+from ismcore.errors import ParameterError
 from ismcore.models.trees import as_array, flatten
 
 Pair = namedtuple("Pair", ["w", "b"])
@@ -83,3 +84,28 @@ def test_any_tree_comes_back(tree):
     leaves, rebuild = flatten(tree)
     assert str(rebuild(leaves)) == str(tree)
     assert str(rebuild(dict(reversed(leaves.items())))) == str(tree)
+
+
+@pytest.mark.parametrize("name", ["dense/kernel", "Schicht 1: Gewicht", "sequential/dense_1/kernel:0", "\u03b8", "a.b/c"])
+def test_any_printable_text_names_a_parameter_that_is_trained_saved_and_given_back(name, tmp_path):
+    x = np.linspace(-1.0, 2.0, 40)[:, None]
+    model = ismcore.ScoreFunction(lambda ops, p, x: -p[name] * x, {name: 2.0})
+    result = ismcore.fit(x, model=model, backend="autograd", epochs=2, validation=0, checkpoint=tmp_path / "run")
+    result.save(tmp_path / "result")
+    assert list(ismcore.load(tmp_path / "result", model=model).params) == [name]
+    assert ismcore.resume(tmp_path / "run", x, model=model).params[name] == result.params[name]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31mred", "\ud800", "\u202eright to left", "a\0"])
+def test_a_name_that_no_file_could_hold_is_refused_before_training(name):
+    with pytest.raises(ParameterError, match="cannot name a parameter"):
+        ismcore.ScoreFunction(lambda ops, p, x: x, {name: 2.0, "other": 1.0})
+
+
+def test_a_name_that_a_plugin_s_model_gives_is_looked_at_on_adoption():
+    class Named(ismcore.Affine):
+        def shapes(self, d):
+            return {"a\nb": (d,)}
+
+    with pytest.raises(ParameterError, match="cannot name a parameter"):
+        ismcore.models.check_params(Named(), {"a\nb": np.ones(2)}, 2)

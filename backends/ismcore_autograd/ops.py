@@ -6,6 +6,7 @@ import autograd.numpy as anp
 import numpy as np
 from autograd.extend import defjvp, defvjp, primitive
 from autograd.numpy.numpy_vjps import unbroadcast_f
+from autograd.tracer import getval
 
 from ismcore.ops import NumpyOps
 
@@ -67,6 +68,29 @@ def _broadcast_to(x: Any, shape: tuple[int, ...], /) -> Any:
     return anp.broadcast_to(anp.reshape(x, (1,) * (len(shape) - anp.ndim(x)) + anp.shape(x)), shape)
 
 
+_maximum = primitive(np.maximum)
+
+
+def _share(y: Any, x: Any, other: Any) -> Any:
+    """What of the derivative is that of x: all, half, or nothing; autograd's own is float64 in a float32 graph."""
+    y, x, other = (getval(a) for a in (y, x, other))
+    return ((x == y) / (1.0 + (other == y))).astype(y.dtype)
+
+
+defvjp(
+    _maximum,
+    lambda y, x1, x2: unbroadcast_f(x1, lambda g: g * _share(y, x1, x2)),
+    lambda y, x1, x2: unbroadcast_f(x2, lambda g: g * _share(y, x2, x1)),
+)
+defjvp(_maximum, lambda g, y, x1, x2: g * _share(y, x1, x2), lambda g, y, x1, x2: g * _share(y, x2, x1))
+
+
+def _logsumexp(x: Any, /, *, axis: int) -> Any:
+    # autograd's own needs SciPy; the derivative of the largest cancels
+    largest = np.max(getval(x), axis=axis, keepdims=True)
+    return anp.log(anp.sum(anp.exp(x - largest), axis=axis)) + np.squeeze(largest, axis)
+
+
 class AutogradOps:
     """See `ismcore.ops.Ops`."""
 
@@ -87,3 +111,10 @@ class AutogradOps:
     reshape = staticmethod(anp.reshape)
     broadcast_to = staticmethod(_broadcast_to)
     permute_dims = staticmethod(anp.transpose)
+    maximum = staticmethod(_maximum)
+    logsumexp = staticmethod(_logsumexp)
+    take = staticmethod(lambda x, indices, /, *, axis: x[(slice(None),) * axis + (indices,)])
+    matmul = staticmethod(anp.matmul)
+    log1p = staticmethod(anp.log1p)
+    expm1 = staticmethod(anp.expm1)
+    stop_gradient = staticmethod(lambda x, /: getval(x))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ismcore import BackendInfo, ScoreFunction, hookimpl
+from ismcore import BackendInfo, hookimpl
 
 
 @hookimpl
@@ -17,16 +17,6 @@ def ismcore_backends() -> list[BackendInfo]:
             description="NumPy with reverse and forward mode; in the default install",
         )
     ]
-
-
-@hookimpl
-def ismcore_adopt_model(model: Any, sample: Any) -> Any:
-    """See `ismcore.hookspecs`."""
-    if not (isinstance(model, ScoreFunction) and model.backend == "autograd"):
-        return None
-    from ismcore_autograd.adoption import adopt
-
-    return adopt(model, sample)
 
 
 @hookimpl

@@ -17,7 +17,7 @@ from ismcore.objectives import LossInputs
 from ismcore.ops import Array, Ops, Params
 from ismcore.optimizers.state import TrainState
 from ismcore.problem import Loss, Problem
-from ismcore_jax.calculus import vjp
+from ismcore_jax.calculus import map_rows, vjp
 from ismcore_jax.ops import JaxOps
 from ismcore_jax.session import JaxSession
 
@@ -117,6 +117,10 @@ class JaxBackend(Backend):
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         """See `Calculus.vjp`."""
         return vjp(f, x)
+
+    def map_rows(self, f: Callable[..., Array], /) -> Callable[..., Array]:
+        """See `Calculus.map_rows`."""
+        return map_rows(f)
 
     def jacobian_diagonal(self, f: ScoreFn, x: Array, /) -> tuple[Array, Array]:
         """See `Calculus.jacobian_diagonal`."""

@@ -17,7 +17,7 @@ from ismcore.ops import Array, Ops
 from ismcore_jax.ops import JaxOps
 from ismcore_jax.reasons import reason
 
-__all__ = ["ArrayCalculus", "Divergence", "Score", "Weight", "calculus_at", "vjp"]
+__all__ = ["ArrayCalculus", "Divergence", "Score", "Weight", "calculus_at", "map_rows", "vjp"]
 
 Score = Callable[[jax.Array], jax.Array]
 Weight = float | Sequence[float] | jax.Array
@@ -25,6 +25,11 @@ Divergence = str | Hutchinson | jax.Array
 
 UNROLLED = 16
 """Up to this many directions the products are unrolled in the program, which XLA runs fastest; beyond, they are a loop."""
+
+
+def map_rows(f: Callable[..., Array]) -> Callable[..., Array]:
+    """See `ismcore.calculus.Calculus.map_rows`."""
+    return lambda tree, *rows: jax.vmap(lambda *row: f(tree, *row))(*rows)
 
 
 class ArrayCalculus(CallerCalculus[jax.Array]):
@@ -74,6 +79,10 @@ class ArrayCalculus(CallerCalculus[jax.Array]):
     def as_samples(self, psi: Array, /) -> Array:
         """See `CallerCalculus.as_samples`."""
         return psi.astype(self.like.dtype)
+
+    def map_rows(self, f: Callable[..., Array], /) -> Callable[..., Array]:
+        """See `Calculus.map_rows`."""
+        return map_rows(f)
 
     def jacobian_diagonal(self, f: ScoreFn, x: Array, /) -> tuple[Array, Array]:
         """See `Calculus.jacobian_diagonal`; in blocks of rows and directions if there is a `chunk_size`."""

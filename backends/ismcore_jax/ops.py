@@ -46,6 +46,13 @@ class JaxOps:
     reshape = staticmethod(jnp.reshape)
     broadcast_to = staticmethod(jnp.broadcast_to)
     permute_dims = staticmethod(jnp.transpose)
+    maximum = staticmethod(jnp.maximum)
+    logsumexp = staticmethod(jax.nn.logsumexp)
+    take = staticmethod(jnp.take)
+    matmul = staticmethod(jnp.matmul)
+    log1p = staticmethod(jnp.log1p)
+    expm1 = staticmethod(jnp.expm1)
+    stop_gradient = staticmethod(jax.lax.stop_gradient)
 
     @staticmethod
     def matmul_t(matrix: jax.Array, bar: jax.Array, /) -> jax.Array:

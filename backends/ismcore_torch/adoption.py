@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 
 from ismcore.errors import ModelError
 from ismcore.models import Model, ScoreFunction, Standardized, UserModel
-from ismcore.ops import Array, Params
+from ismcore.ops import Params
 from ismcore.plugins.adoption import users_own
 from ismcore.results.evaluate import check_language
 from ismcore.results.result import FitResult
@@ -50,11 +49,7 @@ def _adopt_function(model: ScoreFunction, sample: tuple[np.ndarray, ...]) -> Sco
             found = per_row(torch.float32 if first == torch.float64 else torch.float64)
         except ModelError:
             found = per_row(first)
-    return replace(model, over_rows=_over_rows) if found else model
-
-
-def _over_rows(apply: Callable[..., Array]) -> Callable[..., Array]:
-    return lambda params, *arguments: torch.func.vmap(lambda *row: apply(params, *row))(*arguments)
+    return replace(model, by_row=found)
 
 
 class Score(torch.nn.Module):

@@ -14,7 +14,7 @@ from ismcore.objectives import LossInputs
 from ismcore.ops import Array, Ops, Params
 from ismcore.optimizers.state import TrainState
 from ismcore.problem import Loss, Problem
-from ismcore_torch.calculus import is_recorded, value_and_grad, vjp
+from ismcore_torch.calculus import is_recorded, map_rows, value_and_grad, vjp
 from ismcore_torch.faults import in_words
 from ismcore_torch.ops import TorchOps
 from ismcore_torch.session import TorchSession
@@ -105,6 +105,10 @@ class TorchBackend(Backend):
     def loss(self, loss: Loss) -> Callable[[Params, Array, LossInputs], Array]:
         """See `Backend.loss`."""
         return in_words(loss.model, super().loss(loss))
+
+    def map_rows(self, f: Callable[..., Array], /) -> Callable[..., Array]:
+        """See `Calculus.map_rows`."""
+        return map_rows(f)
 
     def synchronize(self) -> None:
         """See `Backend.synchronize`."""

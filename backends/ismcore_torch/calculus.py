@@ -28,6 +28,7 @@ __all__ = [
     "calculus_at",
     "in_transform",
     "is_recorded",
+    "map_rows",
     "twice_differentiable",
     "value_and_grad",
     "vjp",
@@ -151,6 +152,11 @@ def is_recorded() -> bool:
     return _RECORDED.depth > 0
 
 
+def map_rows(f: Callable[..., Array]) -> Callable[..., Array]:
+    """See `ismcore.calculus.Calculus.map_rows`."""
+    return lambda tree, *rows: torch.func.vmap(lambda *row: f(tree, *row))(*rows)
+
+
 class ArrayCalculus(CallerCalculus[torch.Tensor]):
     """See `ismcore.losses.CallerCalculus`; nothing is compiled, moved or seeded, and no setting of the process changes."""
 
@@ -166,6 +172,8 @@ class ArrayCalculus(CallerCalculus[torch.Tensor]):
         """See `Calculus.asarray`; a tensor is taken too, and keeps its place in the caller's graph."""
         if isinstance(array, torch.Tensor):
             return array.to(dtype=self.like.dtype, device=self.like.device)
+        if torch.compiler.is_compiling():  # a constant of the program, which `torch.tensor` would warn of as a tensor already
+            return torch.as_tensor(array, dtype=self.like.dtype, device=self.like.device)
         return torch.tensor(array, dtype=self.like.dtype, device=self.like.device)
 
     def normal(self, shape: tuple[int, ...], /) -> torch.Tensor:
@@ -189,6 +197,10 @@ class ArrayCalculus(CallerCalculus[torch.Tensor]):
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         """See `Calculus.vjp`. `torch.func.jvp` is not offered: it fails under inductor on a linear layer (torch 2.13)."""
         return vjp(f, x, keep_graph=torch.is_grad_enabled())
+
+    def map_rows(self, f: Callable[..., Array], /) -> Callable[..., Array]:
+        """See `Calculus.map_rows`."""
+        return map_rows(f)
 
     def jacobian_diagonal(self, f: ScoreFn, x: Array, /) -> tuple[Array, Array]:
         """See `Calculus.jacobian_diagonal`; one direction after the other, `chunk_size` rows at once."""

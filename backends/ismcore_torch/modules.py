@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -239,6 +239,7 @@ class InUnits(torch.nn.Module):
         """The score in 1/[x], or the energy, at x in [x]."""
         like, wide = next(self.inner.parameters(), x), x.to(torch.float64)
         calculus = ArrayCalculus(wide)
+        self.coordinates.check_dtype(str(x.dtype).removeprefix("torch."))
         z = self.coordinates.of(calculus, wide).to(like.dtype)
         found: torch.Tensor = self.inner(z, *(value.to(like.dtype) for value in context)).to(torch.float64)
         in_units = self.coordinates.energy_of if self.energy else self.coordinates.score_of
@@ -247,7 +248,7 @@ class InUnits(torch.nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """The coordinates, for `state_dict`."""
-        found = asdict(self.coordinates)
+        found = {each.name: getattr(self.coordinates, each.name) for each in fields(Coordinates) if each.init}
         return {name: torch.tensor(value) if isinstance(value, np.ndarray) else value for name, value in found.items()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:

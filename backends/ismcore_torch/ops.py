@@ -19,6 +19,22 @@ def _logaddexp(x1: Any, x2: Any) -> torch.Tensor:
     return smooth
 
 
+def _maximum(x1: Any, x2: Any, /) -> torch.Tensor:
+    array = x1 if isinstance(x1, torch.Tensor) else x2
+    x1, x2 = (x if isinstance(x, torch.Tensor) else torch.full_like(array, x) for x in (x1, x2))
+    return torch.maximum(x1, x2)
+
+
+def _logsumexp(x: torch.Tensor, /, *, axis: int) -> torch.Tensor:
+    # the derivative of torch's own is exp(x - y), which for a large y loses its digits; that of the largest cancels
+    largest = torch.amax(x.detach(), dim=axis, keepdim=True)
+    return torch.log(torch.sum(torch.exp(x - largest), dim=axis)) + torch.squeeze(largest, axis)
+
+
+def _take(x: torch.Tensor, indices: Any, /, *, axis: int) -> torch.Tensor:
+    return torch.index_select(x, axis, torch.as_tensor(indices, device=x.device))
+
+
 def _sum(x: torch.Tensor, /, *, axis: int | None = None) -> torch.Tensor:
     return torch.sum(x) if axis is None else torch.sum(x, dim=axis)
 
@@ -43,6 +59,13 @@ class TorchOps:
     reshape = staticmethod(torch.reshape)
     broadcast_to = staticmethod(torch.broadcast_to)
     permute_dims = staticmethod(torch.permute)
+    maximum = staticmethod(_maximum)
+    logsumexp = staticmethod(_logsumexp)
+    take = staticmethod(_take)
+    matmul = staticmethod(torch.matmul)
+    log1p = staticmethod(torch.log1p)
+    expm1 = staticmethod(torch.expm1)
+    stop_gradient = staticmethod(torch.Tensor.detach)
 
     @staticmethod
     def plus_product(x: torch.Tensor, factor: float, a: torch.Tensor, b: torch.Tensor, /) -> torch.Tensor:

@@ -130,8 +130,8 @@ class Backend(Calculus):
         )
 
     def at(self, x: Array, /) -> Backend:
-        """See `Calculus.at`."""
-        dtype = str(x.dtype).rpartition(".")[2]
+        """See `Calculus.at`; the contract asks no array for its dtype, and one that does not say is taken for the backend's."""
+        dtype = str(getattr(x, "dtype", self.dtype)).rpartition(".")[2]
         return type(self)(dtype, self.device, self.precision) if dtype in self.dtypes and dtype != self.dtype else self
 
     def _key(self) -> tuple[object, ...]:
@@ -160,6 +160,10 @@ class Backend(Calculus):
     @abstractmethod
     def to_numpy(self, array: Array, /) -> np.ndarray:
         """A NumPy copy of an array, in its own dtype, free of any graph."""
+
+    def constant(self, x: Array, /) -> Array:
+        """See `Calculus.constant`: out through NumPy and in again. Where arrays are traced without values it cannot be."""
+        return self.asarray(self.to_numpy(x))
 
     @abstractmethod
     def value_and_grad(self, f: Callable[..., Array], /) -> Callable[..., tuple[Array, Params]]:

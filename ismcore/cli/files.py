@@ -72,7 +72,7 @@ class Unheard(Exception):
 
 
 def say(options: argparse.Namespace, data: Any, words: str, *, done: int | None = None) -> None:
-    """Print data as JSON where `--json` asks for it, and as words otherwise.
+    """Print data as JSON where `--json` asks for it, into the stream that `main` keeps for it, and as words otherwise.
 
     Args:
         options: The command's.
@@ -84,8 +84,9 @@ def say(options: argparse.Namespace, data: Any, words: str, *, done: int | None 
         Unheard: They cannot be, and `done` is given.
     """
     try:
-        sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n" if options.json else printable(words))
-        sys.stdout.flush()
+        out = options.out_stream if options.json else sys.stdout
+        out.write(json.dumps(data, indent=2, allow_nan=False) + "\n" if options.json else printable(words))
+        out.flush()
     except OSError:
         if done is None:
             raise

@@ -20,6 +20,7 @@ from ismcore import __version__
 from ismcore.cli.benchmarks import add_bench
 from ismcore.cli.files import AddCommand, Unheard, add_diagnose, add_inspect, add_score, say
 from ismcore.cli.fit import INTERRUPTED, Terminated, add_fit, add_resume
+from ismcore.cli.new_backend import add_new_backend
 from ismcore.errors import (
     BackendUnavailable,
     DeviceUnavailable,
@@ -31,6 +32,7 @@ from ismcore.errors import (
     printable,
 )
 from ismcore.plugins.lookup import BackendStatus, backends, choose
+from ismcore.plugins.printed import stdout_to_stderr
 
 __all__ = ["main"]
 
@@ -81,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         with _warnings_in_a_line():
-            code = command(options)
+            code = _json_alone(command, options) if getattr(options, "json", False) else command(options)
         sys.stdout.flush()
     except Unheard as error:  # what was to be done is done and saved; only the words are lost
         _no_more_output()
@@ -118,6 +120,12 @@ def _complain(text: str) -> None:
     with suppress(OSError, ValueError):
         sys.stderr.write(f"ismcore: {printable(text)}\n")
         sys.stderr.flush()
+
+
+def _json_alone(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """Run a command whose standard output is to be JSON: what plugins and frameworks print there goes to standard error."""
+    with stdout_to_stderr() as options.out_stream:
+        return command(options)
 
 
 @contextmanager
@@ -204,7 +212,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_command = partial(_add_command, commands)
-    for add in (_add_demo, add_diagnose, add_fit, add_resume, add_score, add_inspect, _add_reports, add_bench):
+    added = (_add_demo, add_diagnose, add_fit, add_resume, add_score, add_inspect, _add_reports, add_bench, add_new_backend)
+    for add in added:
         add(add_command)
     return parser
 

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ismcore.errors import FileInvalid, ParameterError
+from ismcore.models.trees import check_name
 from ismcore.ops import Params
 from ismcore.samples.tables import memory
 
@@ -36,8 +37,6 @@ SCHEMA = 2
 
 DTYPES = {"BOOL": "|b1", "I32": "<i4", "I64": "<i8", "U64": "<u8", "F32": "<f4", "F64": "<f8"}
 """The dtypes that a file can hold, by safetensors' names."""
-
-NAME = re.compile(r"[A-Za-z0-9_.]+")
 
 MAX_HEADER = 100_000_000
 """Bytes; safetensors' own limit."""
@@ -64,8 +63,7 @@ def pack(kind: str, content: Mapping[str, Any], tensors: Params) -> bytes:
 def _plain(name: str, value: Any) -> np.ndarray:
     array = np.asarray(value)
     dtype = array.dtype.newbyteorder("<")
-    if not NAME.fullmatch(name):
-        raise ParameterError(f"{name!r} cannot name an array in a file: use letters, digits, '_' and '.'")
+    check_name(name)
     if dtype.str not in DTYPES.values():
         raise ParameterError(f"{name} has the dtype {array.dtype}, which a file cannot hold; it holds {', '.join(DTYPES)}")
     # A copy, in this order: safetensors 0.8.0 writes strided, reversed and broadcast arrays wrongly (its issue 825).
@@ -174,7 +172,11 @@ def _entries(header: dict[str, Any], held: int) -> dict[str, tuple[np.dtype[Any]
     """
     found, end = {}, 0
     for name, entry in sorted(((n, e) for n, e in header.items() if n != "__metadata__"), key=_begin):
-        if not NAME.fullmatch(name) or entry.keys() != {"dtype", "shape", "data_offsets"} or entry["dtype"] not in DTYPES:
+        if (
+            not (name and name.isprintable())
+            or entry.keys() != {"dtype", "shape", "data_offsets"}
+            or entry["dtype"] not in DTYPES
+        ):
             raise FileInvalid(
                 f"it holds a tensor {name[:80]!r} of dtype {entry.get('dtype')!r:.40}, which ismcore never writes"
             )

@@ -10,6 +10,7 @@ import numpy as np
 
 from ismcore.errors import OptionError
 from ismcore.fitting.fit import fit
+from ismcore.plugins.lookup import choose, widest_dtype
 from ismcore.results.result import FitResult
 from ismcore.samples.checks import as_samples
 
@@ -58,14 +59,15 @@ class Comparison:
 
 
 def compare(
-    x: Any, *, backends: tuple[str, ...] = ("autograd", "torch", "jax"), dtype: object = "float64", **options: Any
+    x: Any, *, backends: tuple[str, ...] = ("autograd", "torch", "jax"), dtype: object = None, **options: Any
 ) -> Comparison:
     """Fit the same samples from the same start on each backend.
 
     Args:
         x: Samples, as for `fit`.
         backends: Two or more names.
-        dtype: As for `fit`, but float64 unless said: rounding alone drives long float32 fits apart.
+        dtype: As for `fit`, but unless said float64, or float32 where one of them offers that alone: rounding alone drives
+            long float32 fits apart.
         **options: Further arguments of `fit`.
 
     Raises:
@@ -73,6 +75,8 @@ def compare(
     """
     if len(backends) < 2 or len(set(backends)) != len(backends):
         raise OptionError(f"backends must name two or more different backends, not {backends!r}")
+    if dtype is None:
+        dtype = widest_dtype(*(choose(name).name for name in backends))
     results = {name: fit(x, backend=name, dtype=dtype, **options) for name in backends}
     points = as_samples(x)
     scores = {name: result.score(points) for name, result in results.items()}

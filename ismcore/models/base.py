@@ -12,7 +12,7 @@ import numpy as np
 from ismcore.calculus import Calculus
 from ismcore.coordinates import Coordinates
 from ismcore.errors import ModelError, OptionError, ParameterError
-from ismcore.models.trees import as_array
+from ismcore.models.trees import as_array, check_name
 from ismcore.ops import Array, Params
 
 __all__ = ["Model", "Standardized", "check_params", "refuse_context"]
@@ -47,6 +47,10 @@ class Model(ABC):
     def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
         """psi(x; params), (n, d), in units 1/[x]; context, (n, c) where there is any, is what the score is conditional on."""
 
+    def at_zero(self, params: Params) -> Params:
+        """Parameters near those given whose score is 0 everywhere, where the model has such: its last layer is 0."""
+        return params
+
     def canonical(self) -> Model:
         """The model without parameters of its own to start from, so that whoever keeps it keeps no weights alive."""
         return self
@@ -72,9 +76,12 @@ def check_params(model: Model, params: Mapping[str, Any], d: int) -> Params:
     """Parameters as arrays of floats, in the model's order, once names, shapes and values are known to be right.
 
     Raises:
-        ParameterError: A name is missing or unknown, a shape is wrong, or a value is not a finite real number.
+        ParameterError: A name is missing, unknown or none that a file could hold, a shape is wrong, or a value is no finite
+            real number.
     """
     expected = model.shapes(d)
+    for name in expected:
+        check_name(name)
     faults = {"missing": [n for n in expected if n not in params], "unknown": [n for n in params if n not in expected]}
     if any(faults.values()):
         found = "; ".join(f"{what}: {_listed(names)}" for what, names in faults.items() if names)

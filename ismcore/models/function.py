@@ -44,8 +44,8 @@ class ScoreFunction(UserModel):
     apply: Callable[..., Array]
     params: Any = field(repr=False)
     backend: str | None = None
-    over_rows: Callable[..., Callable[..., Array]] | None = field(default=None, kw_only=True, repr=False)
-    """How the framework maps an `apply` of one row over a batch; set on adoption, None for one that takes a batch."""
+    by_row: bool = field(default=False, kw_only=True, repr=False)
+    """Whether `apply` takes one row, and `Calculus.map_rows` makes a batched function of it; found out on adoption."""
     kind = "ScoreFunction"
     title = "the function of a ScoreFunction"
 
@@ -81,7 +81,7 @@ class ScoreFunction(UserModel):
         arguments = (self.tree(params), x) if context is None else (self.tree(params), x, context)
         if self.backend is None:
             return self.apply(calculus.ops, *arguments)
-        apply = self.apply if self.over_rows is None else self.over_rows(self.apply)
+        apply = calculus.map_rows(self.apply) if self.by_row else self.apply
         return apply(*arguments)
 
     def native(self, engine: Calculus, params: Params, frame: Frame, into: Any = None) -> tuple[Callable[..., Any], Any]:

@@ -10,9 +10,26 @@ import numpy as np
 
 from ismcore.errors import ModelError, ParameterError
 
-__all__ = ["as_array", "flatten", "is_leaf_list", "named"]
+__all__ = ["as_array", "check_name", "flatten", "is_leaf_list", "named"]
 
 Rebuild = Callable[[Mapping[str, Any]], Any]
+
+
+def check_name(name: object) -> None:
+    r"""Refuse a parameter's name that a file could not hold, or a terminal show: before training, not when it is saved.
+
+    Raises:
+        ParameterError: It is no text, is empty, or holds what cannot be printed (a control character, half a surrogate pair).
+
+    Example:
+        >>> check_name("sequential/dense 1/kernel:0")
+        >>> check_name("a\nb")
+        Traceback (most recent call last):
+            ...
+        ismcore.errors.ParameterError: 'a\nb' cannot name a parameter: a name is text of printable characters, and not empty
+    """
+    if not (isinstance(name, str) and name and name.isprintable()):
+        raise ParameterError(f"{name!r} cannot name a parameter: a name is text of printable characters, and not empty")
 
 
 def flatten(tree: Any) -> tuple[dict[str, Any], Rebuild]:
@@ -41,10 +58,11 @@ def named(found: list[tuple[str, Any]]) -> dict[str, Any]:
     """The leaves as a dict.
 
     Raises:
-        ParameterError: Two have one name.
+        ParameterError: Two have one name, or one has a name that no file could hold; see `check_name`.
     """
     leaves: dict[str, Any] = {}
     for name, leaf in found:
+        check_name(name)
         if name in leaves:
             raise ParameterError(f"two parameters of the tree would both be called {name!r}; rename a key")
         leaves[name] = leaf

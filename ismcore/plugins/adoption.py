@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ismcore.errors import IsmError, ModelError
-from ismcore.models import Energy, Frame, Model, Standardized, UserModel, check_params
+from ismcore.models import Energy, Frame, Model, Standardized, UserModel, check_params, takes_rows
 from ismcore.models.function import ScoreFunction
 from ismcore.objectives import NoiseConditionalScoreMatching
-from ismcore.plugins.lookup import adopt, load_backend
+from ismcore.plugins.lookup import adopt, load_backend, widest_dtype
 from ismcore.samples.checks import as_samples
 from ismcore.seeds import stream
 
@@ -39,12 +39,34 @@ def adopted(model: Any, x: Any, objective: Any = None) -> Any:
         load_backend(inner.backend)  # says what is missing, before the plugin's import of the framework fails
     d = as_samples(x).shape[1]
     found = adopt(inner, sample_for(d, objective))
+    if found is None and isinstance(inner, ScoreFunction):
+        found = _own_function(inner, sample_for(d, objective))
     if found is None and isinstance(model, Energy):
         raise ModelError(no_model(inner))
     if found is None:
         return model
     check_params(found, found.initial_params(0, d), d)
     return replace(model, net=found) if isinstance(model, Energy) else found
+
+
+def _own_function(model: ScoreFunction, sample: tuple[np.ndarray, ...]) -> ScoreFunction:
+    """A function in the framework of a backend whose plugin adopts none: batched, or of one row.
+
+    Raises:
+        ModelError: It gives neither a score nor an energy a row.
+    """
+    name = str(model.backend)
+    engine = load_backend(name)(dtype=widest_dtype(name))
+    with engine.scope():
+        tree = model.tree(engine.asarrays(model.initial_params(0, sample[0].shape[1])))
+        rows = [engine.asarray(each) for each in sample]
+        by_row = takes_rows(
+            model.title,
+            lambda: model.apply(tree, *rows),
+            lambda: engine.map_rows(model.apply)(tree, *rows),
+            len(sample[0]),
+        )
+    return replace(model, by_row=by_row)
 
 
 def no_model(thing: Any) -> str:

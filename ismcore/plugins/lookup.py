@@ -15,12 +15,22 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ismcore.backend.contract import Backend, BackendInfo
+from ismcore.backend.contract import Backend, BackendInfo, Dtype
 from ismcore.errors import BackendBroken, BackendMissing, IsmError, ModelError, PluginError, UnknownBackend
 from ismcore.models import UserModel
 from ismcore.plugins.registry import BUNDLED, BackendStatus, Registry, wanted_plugins
 
-__all__ = ["BackendStatus", "Choice", "adopt", "backends", "choose", "load_backend", "native", "notify_observers"]
+__all__ = [
+    "BackendStatus",
+    "Choice",
+    "adopt",
+    "backends",
+    "choose",
+    "load_backend",
+    "native",
+    "notify_observers",
+    "widest_dtype",
+]
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,11 @@ def load_backend(name: str) -> type[Backend]:
     return _load_class(info, status.origin)
 
 
+def widest_dtype(*names: str) -> Dtype:
+    """What to compute in where nobody said: float64, or float32 where one of the backends declares that alone."""
+    return "float64" if all("float64" in load_backend(name).dtypes for name in names) else "float32"
+
+
 def _unknown(name: object) -> str:
     statuses = backends()
     known = [status.name for status in statuses if status.status != "broken"]
@@ -110,16 +125,19 @@ def _unknown(name: object) -> str:
 
 def _load_class(info: BackendInfo, origin: str) -> type[Backend]:
     module, _, attribute = info.load.partition(":")
+    unloadable = registry().unloadable
     try:
         found: Any = getattr(importlib.import_module(module), attribute)
         fault = _class_fault(found, info)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        message = f"backend {info.name!r} of {origin} fails to load {info.load}: {type(error).__name__}: {error}"
-        raise BackendBroken(message) from error
+        unloadable[info.name] = f"fails to load {info.load}: {type(error).__name__}: {error}"
+        raise BackendBroken(f"backend {info.name!r} of {origin} {unloadable[info.name]}") from error
     if fault:
-        raise BackendBroken(f"backend {info.name!r} of {origin}: {info.load} {fault}")
+        unloadable[info.name] = f"{info.load} {fault}"
+        raise BackendBroken(f"backend {info.name!r} of {origin}: {unloadable[info.name]}")
+    unloadable.pop(info.name, None)
     return found  # type: ignore[no-any-return]
 
 

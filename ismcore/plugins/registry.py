@@ -32,6 +32,9 @@ BUNDLED = {"jax": "ismcore_jax.plugin", "torch": "ismcore_torch.plugin", "autogr
 OBSERVERS = {"tracking": "ismcore.plugins.tracking"}
 """Plugins of this distribution that offer no backend."""
 
+RESERVED = ("auto", "all", "none")
+"""Words that `backend=`, the command line and ISMCORE_PLUGINS take for something else than a backend."""
+
 SLOW = 1.0
 """Seconds that the import of a plugin may take before its status says so."""
 
@@ -118,6 +121,7 @@ class Registry:
     Attributes:
         offers: What is announced under each name; more than one is a conflict, which nobody wins.
         faults: Plugins that cannot be used, and the exception that says why.
+        unloadable: Backends that are ready by what their plugins say, and failed when they were imported, and how.
     """
 
     def __init__(self, bundled: Mapping[str, str] = BUNDLED) -> None:
@@ -125,6 +129,7 @@ class Registry:
         self.manager.add_hookspecs(hookspecs)
         self.offers: dict[str, list[Offer]] = {}
         self.faults: list[tuple[BackendStatus, BaseException | None]] = []
+        self.unloadable: dict[str, str] = {}
         self._bundled = bundled = dict(bundled)
         self._queue: list[Source] | None = None
         self._lock = threading.RLock()
@@ -249,8 +254,15 @@ class Registry:
         )
 
     def statuses(self) -> list[BackendStatus]:
-        """Every backend offered, then every plugin that cannot be used; no two of the same name."""
+        """Every backend offered, then every plugin that cannot be used; no two of the same name.
+
+        A backend that failed to load is broken here. `status` says of it what can be known beforehand, since the next attempt
+        may succeed.
+        """
         rows = {name: status for name in self.offers if (status := self.status(name))}
+        for name, reason in self.unloadable.items():
+            if rows[name].status == "ready":
+                rows[name] = replace(rows[name], status="broken", reason=reason)
         for fault, _ in self.faults:
             name = fault.name if fault.name not in rows else f"{fault.name} of {fault.origin}"
             rows[name] = replace(fault, name=name)
@@ -287,7 +299,9 @@ def _checked(info: object) -> BackendInfo:
         raise PluginError(f"ismcore_backends must return BackendInfo objects, not {info!r}")
     module, _, attribute = info.load.partition(":") if isinstance(info.load, str) else ("", "", "")
     rules = {
-        "name must be a word, and not 'auto'": isinstance(info.name, str) and info.name.split() == [info.name] != ["auto"],
+        f"name must be letters, digits and '_', no digit first, and none of {', '.join(RESERVED)}": isinstance(info.name, str)
+        and info.name.isidentifier()
+        and info.name not in RESERVED,
         "load must be 'package.module:Class'": bool(module and attribute),
         "requires must be a tuple of modules without a dot": isinstance(info.requires, tuple)
         and all(isinstance(name, str) and name.isidentifier() for name in info.requires),

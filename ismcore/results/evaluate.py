@@ -19,7 +19,7 @@ from ismcore.objectives import ImplicitScoreMatching, LossInputs, NoiseCondition
 from ismcore.ops import Params
 from ismcore.optimizers.rules import SGD
 from ismcore.plugins.adoption import adopted, device_for, failures_named, no_model, users_own
-from ismcore.plugins.lookup import choose, load_backend
+from ismcore.plugins.lookup import choose, load_backend, widest_dtype
 from ismcore.plugins.probing import probe_network
 from ismcore.problem import Loss, Problem
 from ismcore.samples.checks import as_samples, as_weights
@@ -94,7 +94,7 @@ def evaluate(
     objective: Objective | None = None,
     *,
     backend: str = "auto",
-    dtype: object = "float64",
+    dtype: object = None,
     device: object = "auto",
     seed: int = 0,
     sample_weight: Any = None,
@@ -112,7 +112,7 @@ def evaluate(
         x: Samples, (n, d) or (n,), in units [x].
         objective: What to evaluate; plain implicit score matching if None.
         backend: Name of the backend; "auto" takes the model's own, `ISMCORE_BACKEND`, or the first ready one.
-        dtype: As for `fit`.
+        dtype: As for `fit`; float64 unless said, or float32 on a backend that declares that alone.
         device: As for `fit`.
         seed: Source of whatever the objective draws: probes or noise.
         sample_weight: Weight of each row in the loss, (n,), from 0; divided by their sum.
@@ -136,21 +136,23 @@ def evaluate(
         >>> round(at.loss, 12)
         -0.5
     """
-    dtype = as_dtype(dtype)
+    given_dtype = None if dtype is None else as_dtype(dtype)
     objective = ImplicitScoreMatching() if objective is None else objective
     model, given_model = adopted(model, x, objective), model
     check_model(model, objective, allow_nonsmooth=allow_nonsmooth)
+    name = choose(backend, model.backend).name
+    dtype = given_dtype or widest_dtype(name)
     samples = as_samples(x, dtype=dtype)
     given_params = model.initial_params(seed, samples.shape[1]) if params is None else params
     checked = check_params(model, given_params, samples.shape[1])
     model = model.canonical()
-    engine = load_backend(choose(backend, model.backend).name)(dtype=dtype, device=device_for(model, device))
+    engine = load_backend(name)(dtype=dtype, device=device_for(model, device))
     check_language(model, engine.name)
     weight = None if sample_weight is None else as_weights(sample_weight, len(samples))
     loss = Loss(model, objective)
     inputs = loss.inputs(samples, Coordinates.identity(samples.shape[1]), weight)
     given = None if context is None else context_for(model, objective, context, len(samples))
-    if model is not given_model or (params is None and users_own(model)[0] is not None):
+    if users_own(model)[0] is not None and (model is not given_model or params is None):
         about = inputs if given is None else cast(LossInputs, {**inputs, "context": given})
         problem = Problem(loss, SGD(0.0), samples, Coordinates.identity(samples.shape[1]), seed=seed, fixed_inputs=about)
         probe_network(engine, problem, checked, allow_nonsmooth=allow_nonsmooth)

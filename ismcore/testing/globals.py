@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+import locale
+import logging
 import os
 import random
 import signal
@@ -13,7 +16,34 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["differences", "import_late_modules", "snapshot"]
+__all__ = ["INHERITED", "Inherited", "differences", "import_late_modules", "snapshot", "with_default_signals"]
+
+
+THREADS = "running threads"
+
+
+class Inherited:
+    """What a process inherits from the one that starts it, as it is when this is made.
+
+    Attributes:
+        environ: The environment.
+        folder: The working directory.
+    """
+
+    def __init__(self) -> None:
+        self.environ = dict(os.environ)
+        self.folder = os.getcwd()
+
+
+INHERITED = Inherited()
+"""As it was when the kit was imported: a backend that was loaded since may have changed it, and a child would not show it."""
+
+
+def with_default_signals() -> None:
+    """Have this process hear signals as a new Python does: those that the parent ignored, it would ignore too."""
+    for number in signal.valid_signals() - {getattr(signal, name, None) for name in ("SIGPIPE", "SIGXFSZ")}:
+        if signal.getsignal(number) is signal.SIG_IGN:  # those two Python ignores itself
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def _python() -> dict[str, Any]:
@@ -22,9 +52,26 @@ def _python() -> dict[str, Any]:
         "working directory": os.getcwd(),
         "random's state": random.getstate(),
         "warnings.filters": list(warnings.filters),
+        "warnings.showwarning": warnings.showwarning,
         "signal handlers": {number: signal.getsignal(number) for number in signal.valid_signals()},
         "recursion limit": sys.getrecursionlimit(),
+        "sys.path": list(sys.path),
+        "sys.excepthook": sys.excepthook,
         "threading.excepthook": threading.excepthook,
+        "locale": locale.setlocale(locale.LC_ALL),
+        "logging": _logging(),
+        "garbage collection": (gc.isenabled(), gc.get_threshold(), gc.get_debug()),
+        THREADS: frozenset(f"{thread.name} {thread.ident}" for thread in threading.enumerate()),
+    }
+
+
+def _logging() -> dict[str, Any]:
+    root = logging.root
+    return {
+        "disabled up to": root.manager.disable,
+        "level": root.level,
+        "handlers": [str(handler) for handler in root.handlers],
+        "logger class": logging.getLoggerClass(),
     }
 
 
@@ -83,8 +130,14 @@ def snapshot() -> dict[str, Any]:
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What changed, in words. What only the later snapshot holds, a framework imported in between, is no change."""
-    changed = [name for name in before if before[name] != after[name]]
+    """What changed, in words. What only the later snapshot holds, a framework imported in between, is no change.
+
+    Nor is a thread that has ended meanwhile, which others may have started.
+    """
+    changed = [name for name in before if name != THREADS and before[name] != after[name]]
+    if started := after[THREADS] - before[THREADS]:
+        changed.append(THREADS)
+        before, after = {**before, THREADS: frozenset()}, {**after, THREADS: started}
     return [f"{name} from {_short(before[name], after[name])} to {_short(after[name], before[name])}" for name in changed]
 
 
@@ -94,5 +147,7 @@ def _short(value: Any, other: Any) -> str:
         value = {key: kept for key, kept in value.items() if key not in other or other[key] != kept}
     if isinstance(value, list) and isinstance(other, list):
         value = [kept for kept in value if kept not in other]
+    if isinstance(value, frozenset):
+        value = sorted(value)
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,10 @@ __all__ = ["Report", "Row", "check_backend", "expected_reason", "run_item"]
 
 SHOWN = 5
 """Tracebacks that a printed report has at most, one for each place where something was raised; its JSON has all."""
+
+
+QUICK = 12.0
+"""What `--quick` gives as `within`; a case takes a few seconds at most."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class Report:
         rows: One a check and case.
         versions: Of Python, ismcore, NumPy and the framework.
         seconds: How long it took.
+        left_out: Number of cases for which there was no time.
+        printed: What the backend and its framework printed, where the command ran it.
     """
 
     backend: str
@@ -72,6 +80,8 @@ class Report:
     rows: tuple[Row, ...]
     versions: dict[str, str]
     seconds: float
+    left_out: int = 0
+    printed: str = field(default="", repr=False)
 
     @property
     def ok(self) -> bool:
@@ -104,6 +114,10 @@ class Report:
         return json.dumps({**asdict(self), "ok": self.ok, "worst": self.worst}, indent=1)
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, *, every_traceback: bool = False) -> str:
+        """The table, what failed, and one traceback a place; or the traceback of every failure."""
         lines = [f"{'check':<46}{'cases':>6}  {'status':<9}{'error/tol':>10}"]
         for name, rows in self.by_check().items():
             status = next((s for s in ("failed", "expected", "passed") if any(r.status == s for r in rows)), "skipped")
@@ -111,19 +125,22 @@ class Report:
             error = f"{max(errors):.2g}" if errors else "-"
             note = rows[0].message if status == "skipped" else ""
             lines.append(f"{name:<46}{len(rows):>6}  {status:<9}{error:>10}  {note}".rstrip())
-        lines += ["", *(f"FAILED {row.id}: {row.message}" for row in self.failures), *self._tracebacks()]
+        lines += ["", *(f"FAILED {row.id}: {row.message}" for row in self.failures), *self._tracebacks(every_traceback)]
         verdict = ", ".join(f"{self.count(s)} {s}" for s in ("passed", "failed", "expected", "skipped") if self.count(s))
+        verdict += f", {self.left_out} left out for want of time" if self.left_out else ""
         lines.append(
             f"{self.backend} in {self.dtype} on {self.device}: {len(self.rows)} checks, {verdict}; "
             f"worst error {self.worst:.2g} of its tolerance; {self.seconds:.1f} s"
         )
         return "\n".join(lines)
 
-    def _tracebacks(self) -> Iterator[str]:
-        """The traceback of the first failure at each place, a line of its own before it."""
+    def _tracebacks(self, every: bool) -> Iterator[str]:
+        """The traceback of the first failure at each place, or of every failure, a line of its own before it."""
         places: dict[str, list[Row]] = {}
         for row in self.failures:
-            if row.traceback:
+            if row.traceback and every:
+                yield f"\n{row.id}\n{row.traceback.rstrip()}"
+            elif row.traceback:
                 places.setdefault(row.place or row.check, []).append(row)
         for place, rows in list(places.items())[:SHOWN]:
             yield f"\nat {place}: {len(rows)} failed; this is {rows[0].id}"
@@ -186,6 +203,7 @@ def check_backend(
     device: str = "cpu",
     expected_failures: Mapping[str, str] | None = None,
     only: Iterable[str] = (),
+    within: float | None = None,
 ) -> Report:
     """Run the conformance checks on a backend.
 
@@ -195,34 +213,70 @@ def check_backend(
         device: One of its devices.
         expected_failures: Checks that are known to fail, as "check_name" or "check_name[case]", and why. Strict: one that
             passes is a failure.
-        only: Names of the checks to run; all if empty.
+        only: The checks to run, as "check_name" or "check_name[case]", or as a pattern of these with `*`; all if empty.
+        within: Seconds of processor time after which no further case begins, where every check has had its first; None for all.
 
     Raises:
         BackendUnavailable: There is no such backend, or it cannot be imported.
-        OptionError: The dtype is unknown, or the backend does not declare it, or there is no check of a name given.
+        OptionError: The dtype is unknown, or not declared by the backend, or there is no check of a name or a pattern given.
 
     Example:
         >>> report = check_backend("autograd", only=["check_vjp", "check_layout"])
         >>> report.ok, len(report.rows)
         (True, 14)
     """
-    expected, chosen = dict(expected_failures or {}), set(only)
-    known = {check.name for check in all_checks()} | {item.id for item in all_items()}
-    unknown = [name for name in (*expected, *chosen) if name not in known]
-    if unknown:
-        raise OptionError(f"there is no check {unknown[0]!r}; the checks are {', '.join(check.name for check in all_checks())}")
+    expected, items = dict(expected_failures or {}), _chosen(tuple(only), tuple(expected_failures or ()))
     subject = Subject.of(backend, dtype, device)
-    began = time.monotonic()
-    rows = [
-        run_item(item, subject, expected_reason(item, expected))[0]
-        for item in all_items()
-        if not chosen or item.check.name in chosen
-    ]
+    began, spent = time.monotonic(), _processor_time()
+    rows: dict[str, Row] = {}
+    for turn, item in enumerate(items) if within is None else _in_turns(items):
+        if within is not None and turn and _processor_time() - spent > within:
+            break
+        rows[item.id] = run_item(item, subject, expected_reason(item, expected))[0]
     return Report(
         subject.name or subject.backend.__name__,
         subject.dtype,
         device,
-        tuple(rows),
+        tuple(rows[item.id] for item in items if item.id in rows),
         versions(subject.backend.packages),
         time.monotonic() - began,
+        len(items) - len(rows),
     )
+
+
+def _chosen(only: tuple[str, ...], expected: tuple[str, ...]) -> list[Item]:
+    """The items that names and patterns are of, or all.
+
+    Raises:
+        OptionError: One is of none.
+    """
+    items = list(all_items())
+    known = {check.name for check in all_checks()} | {item.id for item in items}
+    by_word = {word: [item for item in items if _is_meant(item, word)] for word in only}
+    unknown = [name for name in expected if name not in known] + [word for word, found in by_word.items() if not found]
+    if unknown:
+        raise OptionError(f"there is no check {unknown[0]!r}; the checks are {', '.join(check.name for check in all_checks())}")
+    meant = {item.id for found in by_word.values() for item in found}
+    return [item for item in items if not only or item.id in meant]
+
+
+def _is_meant(item: Item, word: str) -> bool:
+    """Whether a name is that of the check or of check and case, or a pattern fits one; brackets stand for themselves."""
+    pattern = word.replace("[", "[[]")
+    return fnmatchcase(item.id, pattern) or fnmatchcase(item.check.name, pattern)
+
+
+def _in_turns(items: Iterable[Item]) -> list[tuple[int, Item]]:
+    """Every check's first case, then every second one, ..., each with its turn from 0."""
+    counts: dict[str, int] = {}
+    turns = []
+    for item in items:
+        turns.append((counts.setdefault(item.check.name, 0), item))
+        counts[item.check.name] += 1
+    return sorted(turns, key=lambda turn: turn[0])
+
+
+def _processor_time() -> float:
+    """Seconds of this process and of those that it waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system

@@ -1,11 +1,11 @@
 """The kit's machinery: reports, expected failures, the command, the faces for pytest."""
 
 import json
+import os
 import subprocess
 import sys
 import traceback
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -224,8 +224,7 @@ def test_exception_is_reported_with_its_place_and_a_traceback():
 
 def test_report_prints_one_traceback_a_place_and_stays_a_table(monkeypatch, capsys):
     monkeypatch.setattr("ismcore.testing.subject.load_backend", lambda name: Breaks)
-    monkeypatch.setattr("ismcore.testing.__main__.check_backend", partial(check_backend, only=["check_vjp", "check_op_value"]))
-    assert main(["autograd"]) == 1
+    assert main(["autograd", "--only", "check_vjp", "--only", "check_op_value"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines.count("Traceback (most recent call last):") == 1
     failed = [line for line in lines if line.startswith("FAILED ")]
@@ -236,6 +235,65 @@ def test_report_prints_one_traceback_a_place_and_stays_a_table(monkeypatch, caps
     (head,) = (line for line in lines if line.startswith("at test_kit.py:"))
     assert head.endswith(f"in ran_out: {len(failed)} failed; this is check_op_value[sin]")
     assert any(line.startswith("autograd in float64 on cpu: ") for line in lines[-1:])
+
+
+def test_report_prints_every_traceback_where_that_is_asked_for(monkeypatch, capsys):
+    monkeypatch.setattr("ismcore.testing.subject.load_backend", lambda name: Breaks)
+    assert main(["autograd", "--only", "check_vjp", "--only", "check_op_value", "--traceback"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines.count("Traceback (most recent call last):") == sum(line.startswith("FAILED ") for line in lines) > 1
+
+
+PATTERNS = {
+    "check_vjp": {"check_vjp"},
+    "check_vjp*": {"check_vjp", "check_vjp_nests_under_value_and_grad"},
+    "check_op_value[sin]": {"check_op_value[sin]"},
+    "*[sin]": {"check_op_value[sin]", "check_op_derivative[sin]", "check_op_second_derivative[sin]"},
+}
+
+
+@pytest.mark.parametrize(("pattern", "meant"), PATTERNS.items(), ids=PATTERNS)
+def test_only_takes_names_cases_and_patterns(pattern, meant):
+    assert {row.id for row in check_backend(AutogradBackend, only=[pattern]).rows} >= meant
+    assert len(check_backend(AutogradBackend, only=[pattern, "check_vjp"]).rows) < 12
+
+
+def test_a_pattern_of_no_check_is_refused():
+    with pytest.raises(ismcore.OptionError, match=r"there is no check 'check_nothing\*'"):
+        check_backend(AutogradBackend, only=["check_vjp", "check_nothing*"])
+
+
+def test_a_run_within_some_time_takes_every_check_and_says_what_it_left_out():
+    only = ["check_op_value", "check_vjp", "check_layout"]
+    report = check_backend(AutogradBackend, only=only, within=-1.0)
+    assert [row.check for row in report.rows] == ["check_op_value", "check_layout", "check_vjp"]
+    assert report.left_out > 20
+    assert f"{report.left_out} left out for want of time" in str(report)
+    whole = check_backend(AutogradBackend, only=only, within=100.0)
+    assert len(whole.rows) == len(report.rows) + report.left_out
+    assert "left out" not in str(whole)
+
+
+@pytest.mark.slow
+def test_a_quick_run_on_autograd_takes_twenty_seconds_of_processor_time_at_most():
+    began = os.times()
+    assert main(["autograd", "--quick"]) == 0
+    spent = [now - then for now, then in zip(os.times(), began, strict=True)]
+    assert sum(spent[:4]) < 20.0
+
+
+def test_what_a_backend_prints_is_folded(monkeypatch, capfd, tmp_path):
+    class Loud(AutogradBackend):
+        def scope(self):
+            os.write(2, b"I am loud\n")
+            return super().scope()
+
+    monkeypatch.setattr("ismcore.testing.subject.load_backend", lambda name: Loud)
+    assert main(["autograd", "--only", "check_vjp", "--json", str(tmp_path / "report")]) == 0
+    said = capfd.readouterr()
+    assert "loud" not in said.out
+    assert said.err == "1 line printed meanwhile, the first: 'I am loud'\n"
+    assert json.loads((tmp_path / "report").read_text())["printed"] == "I am loud\n"
 
 
 def test_report_prints_so_many_tracebacks_and_names_the_rest():
@@ -269,9 +327,9 @@ def test_what_a_new_process_says_is_a_traceback_too(monkeypatch):
     assert "in broken_import" in row.traceback
 
 
-def test_command_prints_the_report_and_writes_json(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("ismcore.testing.__main__.check_backend", partial(check_backend, only=ONLY))
-    assert main(["autograd", "--dtype", "float32", "--json", str(tmp_path / "report.json")]) == 0
+def test_command_prints_the_report_and_writes_json(tmp_path, capsys):
+    words = ["--only", ONLY[0], "--only", ONLY[1], "--json", str(tmp_path / "report.json")]
+    assert main(["autograd", "--dtype", "float32", *words]) == 0
     printed = capsys.readouterr().out
     assert "autograd in float32 on cpu" in printed
     assert "worst error" in printed

@@ -18,7 +18,7 @@ import ismcore
 from ismcore.backend.contract import DTYPES, Backend
 from ismcore.errors import DeviceUnavailable, OptionError
 from ismcore.plugins.lookup import registry
-from ismcore.testing.globals import differences, snapshot
+from ismcore.testing.globals import INHERITED, differences, snapshot
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import OPTIMIZERS, TrainingCase, scenario, training_cases
 from ismcore.testing.subject import CheckFailed, NotDeclared, Subject, Training
@@ -82,16 +82,21 @@ def check_scope_restores(subject: Subject) -> float:
 
 
 _FIRST_USE = """
-import importlib, json, sys
+import importlib, json, os, sys
+found = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+from ismcore.testing.globals import differences, import_late_modules, snapshot, with_default_signals
+with_default_signals()
 for module in {before!r}:
     importlib.import_module(module)
-from ismcore.testing.globals import differences, import_late_modules, snapshot
 import_late_modules()
-before = snapshot()
 from ismcore.testing.checks.process import use
+before = snapshot()
 use(getattr(importlib.import_module({module!r}), {name!r}), {device!r})
-json.dump(differences(before, snapshot()), sys.stdout)
+json.dump(differences(before, snapshot()), found)
+found.close()
 """
+"""Whatever is printed goes to standard error: standard output is for what is found."""
 
 
 def use(backend: type[Backend], device: str) -> None:
@@ -108,9 +113,10 @@ def use(backend: type[Backend], device: str) -> None:
 @cache
 def _changed_by_first_use(before: tuple[str, ...], module: str, name: str, device: str) -> list[str]:
     code = _FIRST_USE.format(before=before, module=module, name=name, device=device)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    path = [os.path.abspath(folder) for folder in sys.path]
+    environment = {**INHERITED.environ, "PYTHONPATH": os.pathsep.join(path)}
     done = subprocess.run(  # noqa: S603  (our own code, from this file)
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment, cwd=INHERITED.folder
     )
     if done.returncode:
         failure = CheckFailed(f"using it in a new process fails: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
@@ -121,7 +127,10 @@ def _changed_by_first_use(before: tuple[str, ...], module: str, name: str, devic
 
 @check()
 def check_first_use_leaves_global_state(subject: Subject) -> float:
-    """In a new process, importing and using the backend changes nothing beyond what importing its framework does."""
+    """In a new process, importing and using the backend changes nothing beyond what importing its framework does.
+
+    The process inherits what was there before the backend was loaded here, so that what its import changes is seen.
+    """
     backend = subject.backend
     module, name = backend.__module__, backend.__qualname__
     if module == "__main__" or getattr(sys.modules[module], name, None) is not backend:

@@ -7,16 +7,16 @@ docs/decisions/2026-11-27-coordinates-outside-of-parameters.md.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
 from ismcore.calculus import Calculus, NumpyCalculus
+from ismcore.coordinates.transforms import TRANSFORMS, Transform
 from ismcore.errors import IsmWarning, OptionError, SamplesError
 from ismcore.ops import Array
-from ismcore.transforms import TRANSFORMS, Transform
 
 __all__ = ["SCALINGS", "TO_NORMAL", "Coordinates", "Standardize", "check_options"]
 
@@ -28,8 +28,9 @@ TO_NORMAL = 1.349
 """The interquartile range of a normal law, in standard deviations."""
 FLAT = 1e-10
 """Least eigenvalue of a correlation matrix, relative to the largest, that is whitened: a smaller one is the rounding of 0."""
-FAR = 1e5
-"""A mean so many scales from 0 leaves points in float32 two digits of where they lie in the samples."""
+FAR = 1.2e5
+"""A mean so many scales from 0 leaves points in float32 two digits of where they lie among the samples."""
+EPS = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +39,8 @@ class Coordinates:
 
         z = A (t(x) - m),   t_i(x) = f((x_i - mean_i) / scale_i)
 
-    with f the identity or a transform of `ismcore.transforms`, and A diagonal or a matrix. With u = (x - mean) / scale and
-    g = A^T psi(z), a score psi of z, with Jacobian J, is in the units of x
+    with f the identity or a transform of `ismcore.coordinates.transforms`, A diagonal or a matrix, u = (x - mean) / scale and
+    g = A^T psi(z). A score psi of z, with Jacobian J, is in the units of x
 
         score_i    = (f'(u_i) g_i + (log f')'(u_i)) / scale_i
         diagonal_i = (f'(u_i)^2 (A^T J A)_ii + f'(u_i) (log f')'(u_i) g_i + (log f')''(u_i)) / scale_i^2
@@ -69,6 +70,9 @@ class Coordinates:
     transform: str | None = None
     shift: np.ndarray | None = None
     matrix: np.ndarray | None = None
+    _away: float = field(init=False, repr=False)
+    _in_two: dict[str, tuple[np.ndarray, np.ndarray | None]] = field(init=False, repr=False)
+    _beyond_float32: str | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         d = np.size(self.mean)
@@ -85,6 +89,11 @@ class Coordinates:
         check_options(True, self.transform)
         if self.matrix is not None and not np.isfinite(self._inverse).all():
             raise OptionError("matrix of coordinates has no inverse")
+        # in plain attributes, as compilers that trace `of` cannot branch on what an array holds
+        with np.errstate(over="ignore"):
+            object.__setattr__(self, "_away", float((np.abs(self.mean) / self.scale).max()))
+        object.__setattr__(self, "_in_two", {dtype: _in_two(self.mean, dtype) for dtype in ("float64", "float32")})
+        object.__setattr__(self, "_beyond_float32", _beyond_float32(self.mean, self.scale))
 
     @classmethod
     def identity(cls, d: int) -> Coordinates:
@@ -236,7 +245,11 @@ class Coordinates:
 
     def of(self, calculus: Calculus, x: Array) -> Array:
         """The coordinates z of points x, both (n, d), arrays of the calculus."""
-        return self._linear(calculus, self._transformed(calculus, x))
+        self.check_dtype(calculus.dtype)
+        u = self._unit(calculus, x)
+        t = u if self._f is None else self._f.forward(calculus.ops, u)
+        t = t if self.shift is None else t - calculus.asarray(self.shift)
+        return t if self.matrix is None else _times(t, self.matrix, calculus)
 
     def inverse(self, z: np.ndarray) -> np.ndarray:
         """The points x, (n, d), in [x], of coordinates z, (n, d)."""
@@ -250,48 +263,31 @@ class Coordinates:
         A mean that this dtype cannot hold is subtracted in two parts, the nearest number and the rest: x near the mean then
         loses no digit that it had.
         """
-        self._check_dtype(calculus.dtype)
-        nearest = self.mean.astype(calculus.dtype).astype(np.float64)
-        rest = self.mean - nearest
+        nearest, rest = self._in_two[calculus.dtype] if calculus.dtype in self._in_two else _in_two(self.mean, calculus.dtype)
         shifted = x - calculus.asarray(nearest)
-        if rest.any():
+        if rest is not None:
             shifted = shifted - calculus.asarray(rest)
         return shifted / calculus.asarray(self.scale)
 
-    def _transformed(self, calculus: Calculus, x: Array) -> Array:
-        u = self._unit(calculus, x)
-        return u if self._f is None else self._f.forward(calculus.ops, u)
-
-    def _linear(self, calculus: Calculus, t: Array) -> Array:
-        t = t if self.shift is None else t - calculus.asarray(self.shift)
-        return t if self.matrix is None else _times(t, self.matrix, calculus)
-
-    def _check_dtype(self, dtype: str) -> None:
+    def check_dtype(self, dtype: str) -> None:
         """Refuse, or warn of, points in float32 that lie where float32 has too few numbers.
 
         Raises:
             SamplesError: A mean, a scale or its inverse is beyond the range of the dtype.
 
         Warns:
-            IsmWarning: A mean lies more than 1e5 scales from 0.
+            IsmWarning: A mean lies more than 1.2e5 scales from 0.
         """
         if dtype == "float64":
             return
-        limits = np.finfo(dtype)
-        low, high = float(limits.tiny), float(limits.max)
-        bad = np.flatnonzero((np.abs(self.mean) > high) | (self.scale < max(low, 1.0 / high)) | (self.scale > 1.0 / low))
-        if len(bad):
-            raise SamplesError(
-                f"{dtype} cannot hold points of column {bad[0]}, of mean {self.mean[bad[0]]:.3g} and scale "
-                f"{self.scale[bad[0]]:.3g}, or their scores: pass float64 points, or divide the column before the fit"
-            )
-        away = np.abs(self.mean) / self.scale
-        if away.max() > FAR:
-            far = int(away.argmax())
+        if self._beyond_float32 is not None:
+            what = f"{dtype} cannot hold points of {self._beyond_float32}"
+            raise SamplesError(f"{what}: pass float64 points, or divide the column before the fit")
+        if self._away > FAR:
             text = (
-                f"points in {dtype} are too coarse: column {far} has its mean {away[far]:.2g} times its scale from 0, so that "
-                f"neighbouring numbers are {away[far] * float(limits.eps):.1g} of a scale apart; pass float64 points, or "
-                "subtract the mean before the fit"
+                f"points in {dtype} are too coarse: a column has its mean {self._away:.2g} times its scale from 0, where "
+                f"neighbouring numbers are {self._away * EPS:.1g} of a scale apart; pass float64 points, or subtract the mean "
+                "before the fit"
             )
             warnings.warn(IsmWarning(text), stacklevel=2)
 
@@ -415,6 +411,22 @@ def _log_det(matrix: np.ndarray) -> float:
     return float(np.sum(np.log(np.abs(matrix))) if matrix.ndim == 1 else np.linalg.slogdet(matrix)[1])
 
 
+def _in_two(mean: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """The number of the dtype that is nearest to each mean, and what is left, or None where nothing is."""
+    with np.errstate(all="ignore"):  # beyond the range of the dtype nothing is asked of it
+        nearest = mean.astype(dtype).astype(np.float64)
+        rest = mean - nearest
+    return nearest, rest if rest.any() else None
+
+
+def _beyond_float32(mean: np.ndarray, scale: np.ndarray) -> str | None:
+    """The first column whose mean, scale or inverse scale float32 cannot hold, in words."""
+    limits = np.finfo(np.float32)
+    low, high = float(limits.tiny), float(limits.max)
+    bad = np.flatnonzero((np.abs(mean) > high) | (scale < max(low, 1.0 / high)) | (scale > min(high, 1.0 / low)))
+    return f"column {bad[0]}, of mean {mean[bad[0]]:.3g} and scale {scale[bad[0]]:.3g}, or their scores" if len(bad) else None
+
+
 def _check_range(x: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> None:
     limits = np.finfo(np.float64)
     # below this, the squares have lost digits
@@ -445,7 +457,7 @@ def check_options(standardize: object, transform: object) -> None:
     Raises:
         OptionError: See above; the message lists those that there are.
     """
-    if not isinstance(standardize, bool | np.bool_) and standardize not in SCALINGS:
+    if not isinstance(standardize, bool) and not (isinstance(standardize, str) and standardize in SCALINGS):
         raise OptionError(f"standardize must be True, False, {' or '.join(map(repr, SCALINGS))}, not {standardize!r}")
-    if transform is not None and transform not in TRANSFORMS:
+    if transform is not None and not (isinstance(transform, str) and transform in TRANSFORMS):
         raise OptionError(f"transform must be None or {' or '.join(map(repr, TRANSFORMS))}, not {transform!r}")
