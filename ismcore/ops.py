@@ -22,8 +22,9 @@ A backend's `Ops` may add two more, which the closed formulas then call: `matmul
 where the framework multiplies by a transpose more slowly than need be; and `plus_product(x, factor, a, b)`, x + factor a b as a
 new array, for arrays of one shape and a Python number, where it has one call for that.
 
-The functions must be right in value and in the first three derivatives for arguments up to +-1000: see the stress cases in
-`tests/data/golden.json`. Where a framework's stock derivative overflows or loses digits there, its backend pins a better one.
+The functions must be right in value and in the first three derivatives for arguments up to +-1000, at 0 too, where the slope of
+`abs` is 0: see the stress cases in `tests/data/golden.json`. Where a framework's stock derivative overflows or loses digits
+there, its backend pins a better one.
 """
 
 import math

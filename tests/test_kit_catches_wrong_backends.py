@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 from ismcore_autograd.backend import AutogradBackend
+from planted import OWN, TRIAL
 from wrong_backends import FAULTS
 
 from ismcore.testing import all_checks, check_backend
@@ -63,7 +64,7 @@ def test_wrong_backend_fails_the_check_that_names_its_fault(words, wrong, named)
 
 
 def test_there_is_a_fault_for_each_of_most_checks():
-    named = {check for _, check in FAULTS.values()}
+    named = {check for _, check in FAULTS.values()} | {fault.check for fault in (TRIAL | OWN).values()}
     assert named <= {check.name for check in all_checks()}
     assert len(FAULTS) >= 15
-    assert len(named) >= len(all_checks()) // 2
+    assert len(named) >= 2 * len(all_checks()) // 3

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import autograd
+import autograd.numpy as anp
 import numpy as np
+from autograd.extend import defjvp, defvjp, primitive
 
 from ismcore.backend import Backend, GenericSession, Session
 from ismcore.calculus import Calculus, NumpyCalculus, ScoreFn
@@ -17,6 +19,11 @@ from ismcore_autograd.session import AutogradSession
 
 __all__ = ["AutogradBackend"]
 
+
+_tied = primitive(lambda y, x: y)
+# autograd warns of a y that does not depend on x, as the derivative of a piecewise linear score; this one always does
+defvjp(_tied, lambda value, y, x: lambda g: g, lambda value, y, x: lambda g: anp.zeros_like(x))
+defjvp(_tied, lambda g, value, y, x: g, lambda g, value, y, x: anp.zeros_like(value))
 
 _TRACING = threading.RLock()
 """HIPS-autograd numbers its traces on one stack for the whole process: two threads that trace at once mix theirs up."""
@@ -48,7 +55,11 @@ class AutogradBackend(Backend):
 
     def value_and_grad(self, f: Callable[..., Array], /) -> Callable[..., tuple[Array, Params]]:
         """See `Backend.value_and_grad`."""
-        together = autograd.value_and_grad(f)
+
+        def tied(params: Params, *args: Array) -> Array:
+            return _tied(f(params, *args), next(iter(params.values())))
+
+        together = autograd.value_and_grad(tied)
 
         def locked(*args: Array) -> tuple[Array, Params]:
             with _TRACING:
@@ -59,12 +70,12 @@ class AutogradBackend(Backend):
     def jvp(self, f: ScoreFn, x: Array, v: Array, /) -> tuple[Array, Array]:
         """See `Calculus.jvp`."""
         with _TRACING:
-            return autograd.make_jvp(f)(x)(v)  # type: ignore[no-any-return]
+            return autograd.make_jvp(lambda z: _tied(f(z), z))(x)(v)  # type: ignore[no-any-return]
 
     def vjp(self, f: ScoreFn, x: Array, /) -> tuple[Array, Callable[[Array], Array]]:
         """See `Calculus.vjp`."""
         with _TRACING:
-            pull, psi = autograd.make_vjp(f)(x)
+            pull, psi = autograd.make_vjp(lambda z: _tied(f(z), z))(x)
         return psi, pull
 
     def prepare(self, problem: Problem, state: TrainState) -> Session:

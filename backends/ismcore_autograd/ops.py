@@ -57,15 +57,15 @@ defjvp(
 )
 
 
-def _where(condition: Any, x1: Any, x2: Any) -> Any:
-    shape = anp.broadcast_shapes(*(anp.shape(a) for a in (condition, x1, x2)))
-    x1, x2 = (anp.broadcast_to(x, shape) if anp.shape(x) else x for x in (x1, x2))
-    return _select(condition, x1, x2)
-
-
 def _broadcast_to(x: Any, shape: tuple[int, ...], /) -> Any:
     # autograd's own has no derivative where axes are added
     return anp.broadcast_to(anp.reshape(x, (1,) * (len(shape) - anp.ndim(x)) + anp.shape(x)), shape)
+
+
+def _where(condition: Any, x1: Any, x2: Any) -> Any:
+    shape = anp.broadcast_shapes(*(anp.shape(a) for a in (condition, x1, x2)))
+    x1, x2 = (x if isinstance(x, int | float) else _broadcast_to(x, shape) for x in (x1, x2))
+    return _select(condition, x1, x2)
 
 
 _maximum = primitive(np.maximum)

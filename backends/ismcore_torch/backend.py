@@ -88,7 +88,7 @@ class TorchBackend(Backend):
 
     def to_numpy(self, array: Array, /) -> np.ndarray:
         """See `Backend.to_numpy`."""
-        return np.array(array.detach().cpu().numpy(), order="C")
+        return np.array(array.numpy(force=True), order="C")  # by force: a derivative may be torch's ZeroTensor
 
     def value_and_grad(self, f: Callable[..., Array], /) -> Callable[..., tuple[Array, Params]]:
         """See `Backend.value_and_grad`."""

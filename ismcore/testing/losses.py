@@ -20,9 +20,10 @@ from ismcore.objectives import (
     SlicedScoreMatching,
 )
 from ismcore.ops import Params
+from ismcore.testing.functions import Conditional
 from ismcore.testing.oracle import Formula
 
-__all__ = ["loss", "of_rows"]
+__all__ = ["affine_slopes", "loss", "of_rows"]
 
 
 def loss(
@@ -47,12 +48,45 @@ def loss(
     return complex(terms.mean() if row_weight is None else terms @ row_weight)
 
 
+def affine_slopes(
+    objective: Objective, params: Params, x: np.ndarray, draws: LossInputs | None = None, row_weight: np.ndarray | None = None
+) -> Params | None:
+    """The gradient of such a loss of the affine score psi = A x + b, by hand: for runs of many steps, and many parameters.
+
+        implicit     A_bar = sum_n w_n psi_n x_n^T + sum_n w_n diag(1 + 2 lambda_i A_ii),   b_bar = sum_n w_n psi_n
+        gaps         A_bar = sum_n w_n gap_n z_n^T,                                         b_bar = sum_n w_n gap_n
+
+    where a gap is psi(z) less what it is to meet, as denoising and explicit score matching have it.
+
+    Returns:
+        The gradient, or None for an objective that is not here.
+    """
+    weight, bias = params["weight"], params["bias"]
+    w = np.full((len(x), 1), 1.0 / len(x)) if row_weight is None else row_weight[:, None]
+    if isinstance(objective, ImplicitScoreMatching) and not isinstance(objective.divergence, Hutchinson):
+        psi_bar = w * (x @ weight.T + bias)
+        slope = 1.0 + 2.0 * np.asarray(objective.curvature_weight) * np.diag(weight)
+        return {"weight": psi_bar.T @ x + w.sum() * np.diag(slope), "bias": psi_bar.sum(axis=0)}
+    if isinstance(objective, ExplicitScoreMatching):
+        pairs = [(1.0, x, objective.target_score(x))]
+    elif isinstance(objective, DenoisingScoreMatching):
+        s, e = objective.noise_scale, np.asarray((draws or {})["noise"] if objective.noise is None else objective.noise)
+        signs = ((0.5, 1.0), (0.5, -1.0)) if objective.variance_reduced else ((1.0, 1.0),)
+        pairs = [(share, x + sign * s * e, -sign * e / s) for share, sign in signs]
+    else:
+        return None
+    bars = [(share * w * (z @ weight.T + bias - target), z) for share, z, target in pairs]
+    return {"weight": sum(bar.T @ z for bar, z in bars), "bias": sum(bar.sum(axis=0) for bar, _ in bars)}
+
+
 def of_rows(objective: Objective, rows: np.ndarray) -> Objective:
     """The objective for these rows alone: of the arrays that it was given, those that hold something for each row are cut."""
     if isinstance(objective, DenoisingScoreMatching) and objective.noise is not None:
         return replace(objective, noise=np.asarray(objective.noise)[rows])
     if isinstance(objective, SlicedScoreMatching) and not isinstance(objective.probes, str):
         return replace(objective, probes=np.asarray(objective.probes)[:, rows])
+    if isinstance(objective, Conditional):
+        return replace(objective, context=objective.context[rows])
     return objective
 
 
@@ -106,11 +140,18 @@ def _explicit(objective: Any, formula: Formula, params: Params, x: np.ndarray, d
     return np.asarray(0.5 * (gap * gap).sum(axis=1))
 
 
+def _conditional(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: LossInputs) -> np.ndarray:
+    """1/2 |psi|^2 + tr J at each row's own context."""
+    psi, jacobian = formula(params, x, objective.context)
+    return np.asarray(0.5 * (psi * psi).sum(axis=1) + np.einsum("nii->n", jacobian))
+
+
 TERMS: dict[type[Objective], Callable[[Any, Formula, Params, np.ndarray, LossInputs], np.ndarray]] = {
     ImplicitScoreMatching: _implicit,
     SlicedScoreMatching: _sliced,
     DenoisingScoreMatching: _denoising,
     NoiseConditionalScoreMatching: _noise_conditional,
     ExplicitScoreMatching: _explicit,
+    Conditional: _conditional,
 }
 """Terms, (n,), by the objective's type."""

@@ -51,6 +51,17 @@ def _gelu_tanh(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return 0.5 * z * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * c * (1.0 + 3.0 * 0.044715 * z * z)
 
 
+def _gelu_tanh_bend(z: np.ndarray) -> np.ndarray:
+    """With t = tanh(u), u = c (z + k z^3): t' = (1 - t^2) u', t'' = (1 - t^2) (u'' - 2 t u'^2), and the value 1/2 z (1 + t)."""
+    c, k = math.sqrt(2.0 / math.pi), 0.044715
+    t, u1, u2 = np.tanh(c * (z + k * z**3)), c * (1.0 + 3.0 * k * z * z), 6.0 * c * k * z
+    return np.asarray((1.0 - t * t) * (u1 + 0.5 * z * (u2 - 2.0 * t * u1 * u1)))
+
+
+def _relu(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.where(z.real > 0.0, z, 0.0), np.where(z.real > 0.0, 1.0, 0.0) + 0.0 * z
+
+
 SLOPES: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
     "sigmoid": lambda z: (_sigmoid(z), _sigmoid(z) * _sigmoid(-z)),
     "tanh": lambda z: (np.tanh(z), 1.0 - np.tanh(z) ** 2),
@@ -58,14 +69,20 @@ SLOPES: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
     "silu": lambda z: (z * _sigmoid(z), _sigmoid(z) * (1.0 + z * _sigmoid(-z))),
     "gelu": _gelu,
     "gelu_tanh": _gelu_tanh,
+    "relu": _relu,
 }
 """Activations and their first derivatives, by name, for complex arguments."""
 
 BENDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": lambda z: -2.0 * np.tanh(z) * (1.0 - np.tanh(z) ** 2),
     "softplus": lambda z: _sigmoid(z) * _sigmoid(-z),
+    "sigmoid": lambda z: _sigmoid(z) * _sigmoid(-z) * (1.0 - 2.0 * _sigmoid(z)),
+    "silu": lambda z: _sigmoid(z) * _sigmoid(-z) * (2.0 + z * (1.0 - 2.0 * _sigmoid(z))),
+    "gelu": lambda z: (2.0 - z * z) * np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi),
+    "gelu_tanh": _gelu_tanh_bend,
+    "relu": lambda z: 0.0 * z,
 }
-"""Second derivatives, of those activations that the energies here have."""
+"""Second derivatives."""
 
 
 def mlp(activation: str) -> Formula:
@@ -77,7 +94,7 @@ def mlp(activation: str) -> Formula:
         h, jacobian = x, np.broadcast_to(np.eye(x.shape[1]), (len(x), x.shape[1], x.shape[1]))
         for layer in range(layers):
             weight = params[f"layers.{layer}.weight"]
-            z, jacobian = h @ weight.T + params[f"layers.{layer}.bias"], np.einsum("ok,nkj->noj", weight, jacobian)
+            z, jacobian = h @ weight.T + params[f"layers.{layer}.bias"], weight @ jacobian
             if layer < layers - 1:
                 h, derivative = slope(z.astype(complex))
                 jacobian = derivative[:, :, None] * jacobian
@@ -164,17 +181,14 @@ def affine_minimum(x: np.ndarray, curvature_weight: float) -> Params:
 
 def gradient(loss: Callable[[Params], complex], params: Params) -> Params:
     """Gradient of a loss in every parameter, by complex steps."""
-
-    def slope(name: str, index: tuple[int, ...]) -> float:
-        moved = {key: np.asarray(value, dtype=complex) for key, value in params.items()}
-        moved[name] = moved[name].copy()
-        moved[name][index] += 1j * H
-        return loss(moved).imag / H
-
-    return {
-        name: np.array([slope(name, index) for index in np.ndindex(np.shape(value))]).reshape(np.shape(value))
-        for name, value in params.items()
-    }
+    moved = {name: np.array(value, dtype=complex) for name, value in params.items()}
+    slopes = {name: np.empty(np.shape(value)) for name, value in params.items()}
+    for name, at in moved.items():
+        for index in np.ndindex(at.shape):
+            at[index] += 1j * H
+            slopes[name][index] = loss(moved).imag / H
+            at[index] = at[index].real
+    return slopes
 
 
 def train(

@@ -41,10 +41,15 @@ __all__ = [
     "batch_cases",
     "clip_cases",
     "drawing_cases",
+    "drawn",
+    "formula_of",
+    "ragged",
     "scenario",
     "scored_scenarios",
+    "target",
     "training_cases",
     "variant",
+    "weighted_cases",
 ]
 
 
@@ -91,7 +96,9 @@ class Scenario:
 
     @property
     def context(self) -> np.ndarray | None:
-        """What the score is conditional on, (n, 1), where it is: the noise scales of step 0."""
+        """What the score is conditional on, (n, 1), where it is: the noise scales of step 0, or what the objective holds."""
+        if isinstance(self.objective, functions.Conditional):
+            return self.objective.context
         return self.draws(0)["noise_scale"] if isinstance(self.model, NoiseConditional) else None
 
     def problem(self, optimizer: Optimizer, compile: Compile = "auto") -> Problem:
@@ -111,7 +118,10 @@ class Scenario:
         def loss(at: Params) -> complex:
             return losses.loss(self.objective, self.formula, at, self.x, draws, self.row_weight)
 
-        return loss(params).real, oracle.gradient(loss, params)
+        by_hand = None
+        if self.formula is oracle.affine:
+            by_hand = losses.affine_slopes(self.objective, params, self.x, draws, self.row_weight)
+        return loss(params).real, oracle.gradient(loss, params) if by_hand is None else by_hand
 
 
 GOLDEN = (
@@ -192,6 +202,7 @@ def _penalised(curvature_weight: float) -> Objective:
     return ImplicitScoreMatching(curvature_weight)
 
 
+CONTEXT = np.array([[0.5], [-1.0], [2.0], [0.25], [-0.5], [1.5], [-2.0]])
 ROWS = (
     Row("affine2", Affine(), oracle.affine, 4, 2, PLAIN),
     Row("affine3", Affine(), oracle.affine, 4, 3, _penalised(0.75), session=True),
@@ -204,6 +215,8 @@ ROWS = (
     Row("conditional3-tanh", NoiseConditional(MLP((4,), "tanh")), oracle.conditional(oracle.mlp("tanh")), 4, 3, LADDER),
     Row("cubic", functions.CUBIC, functions.cubic_formula, 7, 1, _penalised(0.1)),
     Row("waves", functions.WAVES, functions.waves_formula, 4, 3, _penalised(0.75), session=True),
+    Row("pairs", functions.PAIRS, functions.pairs_formula, 4, 3, _penalised(0.75), session=True),
+    Row("steered", functions.STEERED, functions.steered_formula, 4, 3, functions.Conditional(CONTEXT[:4])),
     Row("columns", functions.COLUMNS, functions.columns_formula, 4, 2, _penalised(0.1)),
 )
 """Shapes recur on purpose: a framework that compiles each operation for each shape spends its time on new ones."""
@@ -216,7 +229,7 @@ def _probes(m: int, n: int, d: int) -> np.ndarray:
     return np.array([[np.roll(PROBES[k], row)[:d] + 0.125 * row for row in range(n)] for k in range(m)])
 
 
-def _target(x: np.ndarray) -> np.ndarray:
+def target(x: np.ndarray) -> np.ndarray:
     """A score that is known: that of independent laws, proportional to exp(-x^4 / 16 + x / 2)."""
     return np.asarray(0.5 - 0.25 * x**3)
 
@@ -225,7 +238,7 @@ WEIGHTS = np.array([0.5, 0.0, 0.125, 0.375])
 
 VARIANTS: tuple[tuple[str, str, Objective, dict[str, Any]], ...] = (
     ("affine3", "row-weight", _penalised(0.75), {"row_weight": WEIGHTS}),
-    ("affine3", "explicit", ExplicitScoreMatching(_target), {}),
+    ("affine3", "explicit", ExplicitScoreMatching(target), {}),
     ("affine3", "estimated", ImplicitScoreMatching(divergence=Hutchinson(probes=_probes(2, 4, 3))), {"session": False}),
     # on an energy: only of a symmetric Jacobian are J v and v^T J one estimate
     ("e5_tanh-ism", "estimated-penalty", ImplicitScoreMatching(0.5, Hutchinson(probes=_probes(3, 3, 5))), {"session": False}),
@@ -250,6 +263,18 @@ def _drawn(row: Row) -> Scenario:
     # Eighths are exact in float32 too, so that both dtypes see the same samples.
     x = rng.integers(-12, 13, (row.n, row.d)) / 8.0
     return Scenario(row.id, row.model, params, x, row.objective, row.formula, _NONE, "", row.session)
+
+
+def drawn(id: str, model: Model, formula: oracle.Formula, n: int, d: int, objective: Objective = PLAIN) -> Scenario:
+    """A scenario whose parameters and samples are drawn, without an answer."""
+    return _drawn(Row(id, model, formula, n, d, objective))
+
+
+def formula_of(model: Model) -> oracle.Formula:
+    """Score and Jacobian of an `MLP`, or of an energy of one."""
+    net = model.net if isinstance(model, Energy) else model
+    assert isinstance(net, MLP)  # noqa: S101  (our own bug otherwise)
+    return oracle.energy(net.activation) if isinstance(model, Energy) else oracle.mlp(net.activation)
 
 
 def variant(case: Scenario, suffix: str, **changes: Any) -> Scenario:
@@ -380,7 +405,7 @@ def _by_each_optimizer(case: Scenario, prefix: str = "", **told: Any) -> tuple[T
 @cache
 def training_cases() -> tuple[TrainingCase, ...]:
     """Every optimiser on two scenarios, and with all that a step can be told."""
-    full = _ragged(MLP((4,), "softplus"), oracle.mlp("softplus"), _penalised(0.1), row_weight=RAGGED_WEIGHTS)
+    full = ragged(MLP((4,), "softplus"), oracle.mlp("softplus"), _penalised(0.1), row_weight=RAGGED_WEIGHTS)
     return (
         *_by_each_optimizer(scenario("affine3"), "affine3-"),
         *_by_each_optimizer(scenario("s3_softplus-reg0.1"), "s3_softplus-reg0.1-"),
@@ -395,7 +420,7 @@ CLIP_NORM = {"full": 2.0, "clip": 4.25}
 """Some of the gradients of the cases are longer than this, and some are not."""
 
 
-def _ragged(model: Model, formula: oracle.Formula, objective: Objective, row_weight: np.ndarray | None = None) -> Scenario:
+def ragged(model: Model, formula: oracle.Formula, objective: Objective, row_weight: np.ndarray | None = None) -> Scenario:
     """A scenario with more rows than a batch; its own answer is of no use, as no step sees all rows."""
     made = _drawn(Row("ragged", model, formula, RAGGED, 3, objective))
     return replace(made, row_weight=row_weight)
@@ -410,12 +435,34 @@ def batch_cases() -> tuple[TrainingCase, ...]:
         "row-weight": (_penalised(0.75), RAGGED_WEIGHTS),
         "given-probes": (SlicedScoreMatching(probes=_probes(2, RAGGED, 3)), None),
         "given-noise": (DenoisingScoreMatching(0.5, noise=noise), None),
-        "target": (ExplicitScoreMatching(_target), RAGGED_WEIGHTS),
+        "target": (ExplicitScoreMatching(target), RAGGED_WEIGHTS),
         "drawn-noise": (DenoisingScoreMatching(0.5), None),
     }
-    return tuple(
-        TrainingCase(name, _ragged(Affine(), oracle.affine, objective, weight), OPTIMIZERS["momentum"], batch_size=3)
+    affine = (
+        TrainingCase(name, ragged(Affine(), oracle.affine, objective, weight), OPTIMIZERS["momentum"], batch_size=3)
         for name, (objective, weight) in objectives.items()
+    )
+    steered = ragged(functions.STEERED, functions.steered_formula, functions.Conditional(CONTEXT), RAGGED_WEIGHTS)
+    return (*affine, TrainingCase("context", steered, OPTIMIZERS["momentum"], batch_size=3))
+
+
+@cache
+def weighted_cases() -> tuple[TrainingCase, ...]:
+    """Networks in batches of rows with weights, as the default fit has them: by each closed formula, penalised and not."""
+    by_column = ImplicitScoreMatching((0.5, 0.0, 2.0))
+    nets: dict[str, tuple[Model, Objective]] = {
+        "mlp": (MLP((4,), "silu"), PLAIN),
+        "mlp-by-column": (MLP((4,), "silu"), by_column),
+        "mlp2": (MLP((3, 2), "tanh"), PLAIN),
+        "mlp2-by-column": (MLP((2, 3), "tanh"), by_column),
+        "mlp3": (MLP((2, 3, 3), "tanh"), PLAIN),
+        "mlp3-penalised": (MLP((3, 3, 3), "tanh"), _penalised(0.5)),
+        "energy": (Energy(MLP((4,), "tanh")), PLAIN),
+        "energy2-by-column": (Energy(MLP((3, 2), "tanh")), by_column),
+    }
+    return tuple(
+        TrainingCase(id, ragged(model, formula_of(model), objective, RAGGED_WEIGHTS), OPTIMIZERS["momentum"], batch_size=3)
+        for id, (model, objective) in nets.items()
     )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -155,6 +155,13 @@ class Subject:
         if product not in self.products:
             raise NotDeclared(f"declares no {product}")
 
+    def by(self, product: str) -> Subject:
+        """The backend as if it declared this product alone, and no diagonal of its own; itself where that is all it has."""
+        own_diagonal = self.backend.jacobian_diagonal is not Calculus.jacobian_diagonal
+        if self.products == (product,) and not own_diagonal:
+            return self
+        return replace(self, backend=_alone(self.backend, product), name=None)
+
     def evaluate(self, scenario: Scenario) -> Outcome:
         """Loss and gradient at the scenario's parameters, by nested differentiation, computed once a subject."""
         return _evaluate(self, scenario)
@@ -167,7 +174,8 @@ class Subject:
         """What `evaluate` gives, computed anew."""
         with self.working() as engine:
             problem = scenario.problem(SGD())
-            loss_and_gradient = engine.value_and_grad(partial(problem.loss.value, engine))
+            # the canonical loss, with the inputs of this one, is what a session may compile for all like it
+            loss_and_gradient = engine.value_and_grad(partial(problem.loss.canonical().value, engine))
             return run_at(engine, engine.compiled(loss_and_gradient), problem, scenario)
 
     def compute_field(self, scenario: Scenario, x: np.ndarray | None = None) -> Field:
@@ -182,7 +190,9 @@ class Subject:
             psi, diagonal = engine.compiled(both)(params, points, *context)
             return Field(engine.to_numpy(psi), engine.to_numpy(diagonal))
 
-    def close(self, found: Any, expected: Any, tolerance: float, what: str, *, dtype: str = "") -> float:
+    def close(
+        self, found: Any, expected: Any, tolerance: float, what: str, *, dtype: str = "", at: np.ndarray | None = None
+    ) -> float:
         """Error over tolerance of an array, or of a dict of arrays, once dtype and shape are known to be right.
 
         Args:
@@ -191,6 +201,8 @@ class Subject:
             tolerance: Largest error, relative to max(1, largest magnitude of the answer).
             what: What the array is, in a message.
             dtype: The dtype that it must have; the subject's own unless said.
+            at: Where each entry was taken. Entries are then compared one by one, relative to max(1, |answer|), as large ones
+                would hide what is wrong with others; and the message says where it is worst.
 
         Raises:
             CheckFailed: It is no array, has another dtype or shape, is not finite, or is too far off.
@@ -204,7 +216,13 @@ class Subject:
         self.typed(found, what, dtype=dtype)
         if found.shape != expected.shape:
             raise CheckFailed(f"{what} has shape {found.shape}, not {expected.shape}")
-        error = np.max(np.abs(found - expected), initial=0.0) / max(1.0, np.max(np.abs(expected), initial=0.0))
+        errors, scales = np.abs(found - expected), np.maximum(1.0, np.abs(expected))
+        if at is None:
+            error = np.max(errors, initial=0.0) / np.max(scales, initial=1.0)
+        else:
+            ratios = errors / scales
+            worst = int(np.argmax(np.where(np.isnan(ratios), np.inf, ratios)))
+            error, what = ratios.ravel()[worst], f"{what} at {at.ravel()[worst]:g}"
         if not error <= tolerance:
             ratio = float(error / tolerance) if np.isfinite(error) else np.inf
             raise CheckFailed(f"{what}: off by {error:.1e}, {ratio:.2g} times the tolerance {tolerance:.0e}", ratio)
@@ -263,6 +281,14 @@ class Training:
         for name, value in state.arrays().items():
             self._subject.typed(value, f"{name} in the state")
         return state
+
+
+@cache
+def _alone(backend: type[Backend], product: str) -> type[Backend]:
+    """The backend as if it declared this product alone, and no diagonal of its own."""
+    (other,) = {"jvp", "vjp"} - {product}
+    hidden = {other: getattr(Calculus, other), "jacobian_diagonal": Calculus.jacobian_diagonal}
+    return type(f"{backend.__name__}By{product.capitalize()}", (backend,), hidden)
 
 
 @lru_cache(maxsize=512)

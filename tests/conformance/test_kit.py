@@ -29,6 +29,7 @@ from ismcore.testing import (
 from ismcore.testing.__main__ import main
 from ismcore.testing.checks import routes
 from ismcore.testing.conformance import BoundCheck
+from ismcore.testing.functions import Conditional
 from ismcore.testing.report import SHOWN, Report, Row
 from ismcore.testing.scenarios import batch_cases, clip_cases, drawing_cases, scored_scenarios, training_cases
 
@@ -52,7 +53,7 @@ def test_scenarios_cover_the_dimensions_the_shapes_and_large_inputs():
 
 
 def test_scenarios_cover_every_objective_and_model():
-    found = [case.objective for case in all_scenarios()]
+    found = [case.objective for case in all_scenarios() if not isinstance(case.objective, Conditional)]
     assert {type(objective).__name__ for objective in found} == {n for n in objectives.__all__ if n.endswith("Matching")}
     assert {type(case.model).__name__ for case in all_scenarios()} >= {n for n in models.__all__ if n in CONCRETE}
     implicit = [objective for objective in found if isinstance(objective, ismcore.ImplicitScoreMatching)]
@@ -88,7 +89,7 @@ def test_training_cases_cover_batches_of_unequal_size_and_gradients_on_both_side
         found = list(lengths(case, 7))
         assert min(found) < case.clip_norm < max(found)
     held = {name for case in batch_cases() for name in case.scenario.objective.row_axes if name in case.problem().inputs()}
-    assert held == {"probes", "noise", "target_score"}
+    assert held == {"probes", "noise", "target_score", "context"}
 
 
 def test_closed_formulas_are_those_that_are_checked():
@@ -230,10 +231,10 @@ def test_report_prints_one_traceback_a_place_and_stays_a_table(monkeypatch, caps
     failed = [line for line in lines if line.startswith("FAILED ")]
     assert {line.split(":")[0] for line in failed} == {
         "FAILED check_vjp",
-        *(f"FAILED check_op_value[{id}]" for id in ("sin", "where")),
+        *(f"FAILED check_op_value[{id}]" for id in ("sin", "sin-far", "where")),
     }
     (head,) = (line for line in lines if line.startswith("at test_kit.py:"))
-    assert head.endswith(f"in ran_out: {len(failed)} failed; this is check_op_value[sin]")
+    assert head.endswith(f"in ran_out: {len(failed)} failed; this is check_vjp")
     assert any(line.startswith("autograd in float64 on cpu: ") for line in lines[-1:])
 
 

@@ -76,6 +76,31 @@ def test_gradient_of_every_gentle_scenario_is_that_of_difference_quotients(case)
             assert abs((ahead - behind) / 2e-5 - expected[index]) < 1e-7 * max(1.0, np.max(np.abs(expected)))
 
 
+@pytest.mark.parametrize("weight", [None, np.array([0.5, 0.0, 0.125, 0.375])], ids=["alike", "weighted"])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ismcore.ImplicitScoreMatching(0.75),
+        ismcore.ImplicitScoreMatching((0.5, 0.0, 2.0)),
+        ismcore.ExplicitScoreMatching(lambda x: 0.5 - x**3),
+        ismcore.DenoisingScoreMatching(0.5, noise=np.cos(np.arange(12.0)).reshape(4, 3)),
+        ismcore.DenoisingScoreMatching(0.5, noise=np.cos(np.arange(12.0)).reshape(4, 3), variance_reduced=True),
+    ],
+    ids=["penalised", "by-column", "explicit", "denoising", "denoising-reduced"],
+)
+def test_affine_gradient_by_hand_is_that_of_complex_steps(objective, weight):
+    case = next(case for case in all_scenarios() if case.id == "affine3")
+    found = losses.affine_slopes(objective, case.params, case.x, {}, weight)
+    right = oracle.gradient(lambda p: losses.loss(objective, oracle.affine, p, case.x, {}, weight), case.params)
+    for name, slope in right.items():
+        assert relative_error(found[name], slope) < 1e-14
+
+
+def test_gradients_by_hand_are_for_some_objectives_alone():
+    case = next(case for case in all_scenarios() if case.id == "affine3")
+    assert losses.affine_slopes(ismcore.SlicedScoreMatching(probes=np.ones((1, 4, 3))), case.params, case.x) is None
+
+
 def test_estimates_at_all_signs_are_exact():
     case = next(case for case in all_scenarios() if case.id == "e5_tanh-ism")
     signs = np.array(np.meshgrid(*[[-1.0, 1.0]] * 5)).reshape(5, -1).T[:, None] * np.ones((1, 3, 1))

@@ -48,10 +48,24 @@ def check_round_trip(subject: Subject, form: Form) -> float:
 
 
 @check()
-def check_asarray_copies(subject: Subject) -> float:
-    """`asarray` shares no memory with its argument, not even where dtype and layout are right already."""
-    source = np.arange(4.0).astype(subject.dtype)
+def check_what_is_not_finite_goes_through(subject: Subject) -> float:
+    """Infinities and NaN go in and come out as what they are."""
+    array = np.array([np.inf, -np.inf, np.nan, 1.0])
     with subject.working() as engine:
+        found = engine.to_numpy(engine.asarray(array))
+    if not np.array_equal(found, array, equal_nan=True):
+        raise CheckFailed(f"{array} goes in, and {found} comes out")
+    return 0.0
+
+
+@check()
+def check_asarray_copies(subject: Subject) -> float:
+    """`asarray` shares no memory with its argument, not even where dtype and layout are right, nor writes to it."""
+    source, many = np.arange(4.0).astype(subject.dtype), np.ones((5000, 3)).astype(subject.dtype)
+    with subject.working() as engine:
+        engine.asarray(many)
+        if not np.array_equal(many, np.ones((5000, 3))):
+            raise CheckFailed("asarray writes to its argument of 5000 rows")
         array = engine.asarray(source)
         source[:] = -1.0
         found = engine.to_numpy(array)

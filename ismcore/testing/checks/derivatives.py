@@ -1,4 +1,4 @@
-"""Operations and derivatives: values, first and second derivatives, and products that nest under `value_and_grad`."""
+"""Derivatives: `value_and_grad`, the products, and products that nest in it and in themselves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from ismcore.backend.contract import Backend
 from ismcore.ops import Array
 from ismcore.testing.kit import check
-from ismcore.testing.operations import ELEMENTWISE, LAYOUT, Elementwise, Layout
 from ismcore.testing.subject import CheckFailed, Subject
 
 Product = Callable[[Backend, Callable[[Array], Array], Array, Array], Array]
@@ -22,93 +21,89 @@ PRODUCTS: dict[str, Product] = {
 """J v and v^T J of a function, by the backend; the same where the Jacobian is diagonal."""
 
 
-@check(lambda: ELEMENTWISE)
-def check_op_value(subject: Subject, op: Elementwise) -> float:
-    """An operation gives what NumPy gives."""
-    points = np.array(op.points)[:, None]
-    with subject.working() as engine:
-        found = engine.to_numpy(op.apply(engine.ops, engine.asarray(points)))
-    return subject.close(found, op.value(points), subject.tolerances.value, f"{op.id} at {op.points}")
-
-
-@check(lambda: ELEMENTWISE)
-def check_op_derivative(subject: Subject, op: Elementwise) -> float:
-    """Each declared product gives an operation's first derivative."""
-    points = np.array(op.points)[:, None]
-    with subject.working() as engine:
-        x, one = engine.asarray(points), engine.asarray(np.ones_like(points))
-        found = [
-            engine.to_numpy(PRODUCTS[product](engine, lambda z: op.apply(engine.ops, z), x, one))
-            for product in subject.products
-        ]
-    what = f"derivative of {op.id} at {op.points}"
-    return max(subject.close(one, op.first(points), subject.tolerances.gradient, what) for one in found)
-
-
-@check(lambda: ELEMENTWISE)
-def check_op_second_derivative(subject: Subject, op: Elementwise) -> float:
-    """An operation's second derivative: `value_and_grad` of each declared product."""
-    points = np.array(op.points)[:, None]
-    worst = 0.0
-    with subject.working() as engine:
-        x, one = engine.asarray(points), engine.asarray(np.ones_like(points))
-        for product in subject.products:
-
-            def slope(params: Any, product: str = product) -> Array:
-                f = PRODUCTS[product](engine, lambda z: op.apply(engine.ops, z + params["shift"]), x, one)
-                return engine.ops.sum(f)
-
-            _, gradient = engine.value_and_grad(slope)({"shift": engine.asarray(np.zeros_like(points))})
-            found, what = engine.to_numpy(gradient["shift"]), f"second derivative of {op.id} at {op.points}, by {product},"
-            worst = max(worst, subject.close(found, op.second(points), subject.tolerances.gradient, what))
-    return worst
-
-
-@check(lambda: LAYOUT)
-def check_layout(subject: Subject, op: Layout) -> float:
-    """An operation that moves or adds entries gives what NumPy gives, and a gradient that is its transpose."""
-    array = np.arange(6.0).reshape(2, 3) - 1.5
-    shape = op.expected(array).shape
-    weight = np.cos(np.arange(np.prod(shape, dtype=int))).reshape(shape)
-    with subject.working() as engine:
-        found = engine.to_numpy(op.apply(engine.ops, engine.asarray(array)))
-        _, gradient = engine.value_and_grad(
-            lambda params: engine.ops.sum(op.apply(engine.ops, params["a"]) * engine.asarray(weight))
-        )({"a": engine.asarray(array)})
-    units = np.eye(6).reshape(6, 2, 3)
-    origin = op.expected(np.zeros((2, 3)))
-    transpose = np.array([np.sum(weight * (op.expected(unit) - origin)) for unit in units]).reshape(2, 3)
-    return max(
-        subject.close(found, op.expected(array), subject.tolerances.value, op.id),
-        subject.close(engine.to_numpy(gradient["a"]), transpose, subject.tolerances.gradient, f"gradient through {op.id}"),
-    )
+PARAMS = {
+    "z": np.array([1.0, -2.0, 0.5]),
+    "scalar": np.array(3.0),
+    "m": np.array([0.25, 0.0, -1.0]),
+    "matrix": np.eye(2, 3) + 0.25,
+    "a": np.array([-0.5, 0.0, 2.0]),
+    "cube": (np.arange(27.0) * 4.0 % 11.0 - 5.0).reshape(3, 3, 3),
+    "unused": np.ones(2),
+    "large": np.arange(4900.0).reshape(70, 70) % 5.0 - 2.0,
+    "last": np.array([4.0, 0.25, -0.75]),
+}
+"""Parameters of every shape, three axes among them; of equal shape in no sorted order; zeros; many numbers in one."""
+CONSTANTS = {name: np.cos(1.0 + np.arange(value.size)).reshape(value.shape) for name, value in PARAMS.items()}
 
 
 @check()
 def check_value_and_grad(subject: Subject) -> float:
-    """Value and gradient in parameters of every shape; one that does not matter has the gradient zero."""
-    params = {
-        "scalar": np.array(3.0),
-        "vector": np.array([1.0, -2.0, 0.5]),
-        "matrix": np.eye(2, 3) + 0.25,
-        "unused": np.ones(2),
-    }
-    a, b = np.array([2.0, 0.5, -1.0]), np.arange(6.0).reshape(2, 3)
+    """Value and gradient in parameters of every shape, each under its own name; one that does not matter has the gradient zero.
+
+    f = sum over the parameters p but one of sum(c * p * (1 + p)), whose gradient is c (1 + 2 p). The dict that is passed in
+    stays as it is.
+    """
+    used = [name for name in PARAMS if name != "unused"]
     with subject.working() as engine:
-        ops = engine.ops
+        ops, constants = engine.ops, engine.asarrays(CONSTANTS)
 
-        def f(p: Any, a: Array, b: Array) -> Array:
-            return p["scalar"] * p["scalar"] + ops.sum(p["vector"] * a) + ops.sum(p["matrix"] * p["matrix"] * b)
+        def f(p: Any, c: Any) -> Array:
+            return sum(
+                (ops.sum(c[name] * p[name] * (1.0 + p[name])) for name in used[1:]), ops.sum(c["z"] * p["z"] * (1.0 + p["z"]))
+            )
 
-        at = {name: engine.asarray(value) for name, value in params.items()}
-        value, gradient = engine.value_and_grad(f)(at, engine.asarray(a), engine.asarray(b))
+        at = engine.asarrays(PARAMS)
+        before = list(at.items())
+        value, gradient = engine.value_and_grad(f)(at, constants)
+        if [(name, id(array)) for name, array in at.items()] != [(name, id(array)) for name, array in before]:
+            raise CheckFailed("value_and_grad changed the dict of parameters that it was given")
         value, gradient = engine.to_numpy(value), {name: engine.to_numpy(slope) for name, slope in gradient.items()}
-    m = params["matrix"]
-    slopes = {"scalar": np.array(6.0), "vector": a, "matrix": 2.0 * m * b, "unused": np.zeros(2)}
+    slopes = {name: CONSTANTS[name] * (1.0 + 2.0 * p) * (name in used) for name, p in PARAMS.items()}
+    right = sum(float(np.sum(CONSTANTS[name] * PARAMS[name] * (1.0 + PARAMS[name]))) for name in used)
     return max(
-        subject.close(value, 9.0 + params["vector"] @ a + (m * m * b).sum(), subject.tolerances.value, "the value"),
-        subject.close(gradient, slopes, subject.tolerances.gradient, "the gradient"),
+        subject.close(value, right, subject.tolerances.value, "the value"),
+        subject.close(gradient, slopes, subject.tolerances.gradient, "the gradient in"),
     )
+
+
+@check()
+def check_functions_of_one_name(subject: Subject) -> float:
+    """Two functions from one line of code, at the same parameters: each has its own value and gradient."""
+    p = np.array([1.0, -0.5])
+    worst = 0.0
+    with subject.working() as engine:
+        at = {"p": engine.asarray(p)}
+        functions = [lambda params, k=k: engine.ops.sum(k * params["p"] * params["p"]) for k in (1.0, 3.0)]
+        for k, f in zip((1.0, 3.0), functions, strict=True):
+            value, gradient = engine.compiled(engine.value_and_grad(f))(at)
+            worst = max(
+                worst,
+                subject.close(engine.to_numpy(value), k * np.sum(p * p), subject.tolerances.value, f"function {k:g}"),
+                subject.close(engine.to_numpy(gradient["p"]), 2.0 * k * p, subject.tolerances.gradient, f"gradient of {k:g}"),
+            )
+    return worst
+
+
+@check()
+def check_gradient_that_is_not_finite(subject: Subject) -> float:
+    """A gradient that overflows is not finite, and a large one is as large as it is: by that the core sees a fit diverge."""
+    p = np.array([1.0, 2.0**100, 2.0**-20])
+    with subject.working() as engine:
+        scale = engine.asarray(np.array([2.0**100, 2.0**60, 1.0]))
+        far = float(np.finfo(subject.dtype).max) / 2.0
+
+        def f(params: Any) -> Array:
+            return engine.ops.sum(scale * params["p"] * params["p"] * params["p"]) * far
+
+        def g(params: Any) -> Array:
+            return engine.ops.sum(scale * params["p"])
+
+        _, gradient = engine.value_and_grad(f)({"p": engine.asarray(p)})
+        _, large = engine.value_and_grad(g)({"p": engine.asarray(p)})
+        found, far_out = engine.to_numpy(gradient["p"]), engine.to_numpy(large["p"])
+    if np.isfinite(found[:2]).any():
+        raise CheckFailed(f"a gradient that overflows is given as {found[:2]}")
+    return subject.close(far_out / 2.0**60, [2.0**40, 1.0, 2.0**-60], subject.tolerances.gradient, "a large gradient")
 
 
 # psi(x) = sin(P x), row by row: its Jacobian diag(cos(P x)) P is as far from symmetric as P is.
@@ -144,11 +139,10 @@ def _product(subject: Subject, product: str) -> float:
         x, v, f = engine.asarray(X), engine.asarray(V), _sines(engine, engine.asarray(P))
         if product == "jvp":
             psi, found = engine.jvp(f, x, v)
-            again = found
+            again = engine.jvp(f, x, v * 2.0**30)[1] * 2.0**-30
         else:
             psi, pull = engine.vjp(f, x)
-            pull(x)
-            found, again = pull(v), pull(v)
+            found, again = pull(v), pull(v * 2.0**30) * 2.0**-30  # linear in v, and exactly so along powers of 2
         psi, found, again = engine.to_numpy(psi), engine.to_numpy(found), engine.to_numpy(again)
     return max(
         subject.close(psi, np.sin(Z), subject.tolerances.value, f"f(x) from {product}"),
@@ -165,7 +159,7 @@ def check_jvp(subject: Subject) -> float:
 
 @check()
 def check_vjp(subject: Subject) -> float:
-    """`vjp` gives f(x) and v^T J, for a Jacobian that is far from symmetric, as often as the pullback is called."""
+    """`vjp` gives f(x) and v^T J, for a Jacobian far from symmetric, as often as the pullback is called, linear in v."""
     return _product(subject, "vjp")
 
 
@@ -216,6 +210,46 @@ def check_products_nest_in_themselves(subject: Subject) -> float:
             found = np.stack([slope[:, 0] for slope in slopes], axis=1) if product == "jvp" else slopes[0]
             what = f"{product} of a sum over {product}"
             worst = max(worst, subject.close(found, SECOND[product], subject.tolerances.gradient, what))
+    return worst
+
+
+SIDES = {"one row": X[:1], "one column": X[:, :1], "square": X[:3], "as it is": X}
+
+
+@check()
+def check_gradient_of_energies(subject: Subject) -> float:
+    """The gradient in x of u(x), one number a row, is right by each product, also for one row, one column and n = d.
+
+    u(x) = sum_i sin(x_i) w_i, whose gradient is w cos(x), and the derivative in w of sum(v * gradient) is sum_n v cos(x). A
+    pullback takes one number a row, times which it gives the gradient of that row.
+    """
+    worst = 0.0
+    for name, x in SIDES.items():
+        w, v = W[0, : x.shape[1]], V[: len(x), : x.shape[1]]
+        for product in subject.products:
+            with subject.by(product).working() as engine:
+                points, weight = engine.asarray(x), engine.asarray(v)
+
+                def along(params: Any, x: Array, engine: Backend = engine, weight: Array = weight) -> Array:
+                    u = engine.gradient(lambda z: engine.ops.sum(engine.ops.sin(z) * params["w"], axis=1), x)
+                    return engine.ops.sum(weight * u)
+
+                value, gradient = engine.value_and_grad(along)({"w": engine.asarray(w)}, points)
+                value, slope = engine.to_numpy(value), engine.to_numpy(gradient["w"])
+                if product == "vjp":
+                    constant, rows = engine.asarray(w), engine.asarray(v[:, 0])
+                    pull = engine.vjp(lambda z, c=constant: engine.ops.sum(engine.ops.sin(z) * c, axis=1), points)[1]
+                    pulled = engine.to_numpy(pull(rows))
+                    right = v[:, :1] * w * np.cos(x)
+                    worst = max(
+                        worst, subject.close(pulled, right, subject.tolerances.value, f"the pullback of an energy, {name},")
+                    )
+            what = f"the gradient of an energy, {name}, by {product},"
+            worst = max(
+                worst,
+                subject.close(value, np.sum(v * w * np.cos(x)), subject.tolerances.value, what),
+                subject.close(slope, np.sum(v * np.cos(x), axis=0), subject.tolerances.gradient, f"{what} differentiated"),
+            )
     return worst
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ismcore.backend.programs import energy_on, jacobian_diagonal, score_on
 from ismcore.calculus import NumpyCalculus
+from ismcore.coordinates import Coordinates
+from ismcore.models import Energy, Standardized
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import Scenario, all_scenarios, scenario, scored_scenarios
 from ismcore.testing.subject import Subject, identical
@@ -45,6 +48,26 @@ def check_gradient(subject: Subject, case: Scenario) -> float:
     return subject.close(subject.evaluate(case).gradient, case.answer.gradient, subject.tolerances.gradient, "the gradient in")
 
 
+def differentiating_scenarios() -> list[Scenario]:
+    """Those whose loss takes a product, of a divergence or of an energy, once each model, parameters and samples."""
+    return [case for case in scored_scenarios() if case.objective.differentiates_in_x or isinstance(case.model, Energy)]
+
+
+@check(differentiating_scenarios)
+def check_gradient_by_each_product(subject: Subject, case: Scenario) -> float:
+    """Loss and gradient are right by each product that the backend declares, not only by that which the core prefers."""
+    usual = "vjp" if "vjp" in subject.products and (case.x.shape[1] > 1 or "jvp" not in subject.products) else "jvp"
+    worst, tolerance = 0.0, subject.tolerances
+    for product in subject.products:
+        found = subject.evaluate(case) if product == usual else subject.by(product).compute(case)
+        worst = max(
+            worst,
+            subject.close(found.loss, case.answer.loss, tolerance.value, f"the loss by {product}"),
+            subject.close(found.gradient, case.answer.gradient, tolerance.gradient, f"the gradient by {product} in"),
+        )
+    return worst
+
+
 @check(lambda: (scenario("mlp3-gelu"), scenario("waves")))
 def check_rows_are_independent(subject: Subject, case: Scenario) -> float:
     """Moving one sample changes the score and the Jacobian diagonal of no other, and its own to those of the new place."""
@@ -69,3 +92,43 @@ def check_evaluation_is_deterministic(subject: Subject, case: Scenario) -> float
     one, other = ({"loss": of.loss, **vars(field), **of.gradient} for of, field in found)
     identical(one, other, "two equal evaluations")
     return 0.0
+
+
+@check(lambda: [scenario(id) for id in ("mlp3-gelu", "conditional3-tanh", "residual3-silu", "e2_softplus-reg0.75", "waves")])
+def check_programs_take_their_parameters(subject: Subject, case: Scenario) -> float:
+    """What scores samples after a fit, compiled once a model, takes the parameters and samples of each call."""
+    engine, context, worst = subject.engine(), () if case.context is None else (case.context,), 0.0
+    for factor in (1.0, 0.5):
+        params = {name: factor * value for name, value in case.params.items()}
+        x = case.x * factor
+        psi, jacobian = (np.real(part) for part in case.formula(params, x, *context))
+        found = {
+            "the score": (score_on(engine, case.model, params, x, *context), psi),
+            "the diagonal": (jacobian_diagonal(engine, case.model, params, x, *context), np.einsum("nii->ni", jacobian)),
+        }
+        if isinstance(case.model, Energy):
+            right = case.model.energy(NumpyCalculus(), params, x)
+            found["the energy"] = energy_on(engine, case.model, params, x), right
+        for what, (array, right) in found.items():
+            worst = max(worst, subject.close(array, right, subject.tolerances.value, f"{what} at {factor:g} of the parameters"))
+    return worst
+
+
+@check()
+def check_standardised_score(subject: Subject) -> float:
+    """The score in the user's units, psi((x - mean) / scale) / scale, also where the dtype cannot hold the mean."""
+    case, mean, scale = scenario("mlp3-gelu"), np.array([0.1, -3.0, 2.0**-30 + 8.0]), np.array([0.5, 2.0, 4.0])
+    x = case.x * scale + np.round(mean * 8.0) / 8.0
+    psi, jacobian = case.formula(case.params, (x - mean) / scale)
+    engine, worst = subject.engine(), 0.0
+    for model in (
+        Standardized(case.model, Coordinates(mean, scale)),
+        Standardized(case.model, Coordinates(mean.copy(), scale)),
+    ):
+        found = score_on(engine, model, case.params, x), jacobian_diagonal(engine, model, case.params, x)
+        right = psi.real / scale, np.einsum("nii->ni", jacobian.real) / scale**2
+        worst = max(
+            worst,
+            *(subject.close(a, b, subject.tolerances.value, "score, or diagonal,") for a, b in zip(found, right, strict=True)),
+        )
+    return worst

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 
-from ismcore.analytic import find_route
+from ismcore.analytic import find_route, loss_and_gradient, transposed_weights
 from ismcore.calculus import Calculus
+from ismcore.models import MLP, Energy
 from ismcore.objectives import ImplicitScoreMatching
 from ismcore.objectives.implicit import Divergence
 from ismcore.optimizers.rules import SGD
 from ismcore.testing.kit import check
-from ismcore.testing.scenarios import Scenario, scenario, variant
-from ismcore.testing.subject import Subject, Tolerances, run_at
+from ismcore.testing.scenarios import WEIGHTS, Scenario, drawn, formula_of, scenario, variant
+from ismcore.testing.subject import CheckFailed, Subject, Tolerances, run_at
 
 ROUTES = (("e2_softplus-reg0.75", 0.75), ("e5_tanh-ism", 0.0), ("s2_tanh-reg0.75", 0.0), ("mlp3-sigmoid-deep", 0.0))
 """Model and curvature weight, one a family of formulas; sessions hold others: they take the formulas unasked."""
@@ -59,6 +61,67 @@ def check_analytic_divergence(subject: Subject, case: Scenario) -> float:
 def check_nested_divergence(subject: Subject, case: Scenario) -> float:
     """Loss and gradient by nested differentiation are right where the closed formulas would be there too."""
     return _follows(subject, case, subject.tolerances)
+
+
+NETS = {
+    "mlp": MLP((5,), "silu"),
+    "mlp2": MLP((4, 3), "gelu_tanh"),
+    "mlp3": MLP((3, 3, 3), "gelu"),
+    "mlp-narrow": MLP((2, 3, 3), "tanh"),
+    "energy": Energy(MLP((4,), "silu")),
+    "energy2": Energy(MLP((3, 3), "sigmoid")),
+}
+"""One a formula: with the curvature weights below all of them."""
+BENT = {f"energy-{name}": Energy(MLP((4,), name)) for name in ("sigmoid", "tanh", "softplus", "gelu", "gelu_tanh", "relu")}
+"""Energies take three derivatives of an activation."""
+CURVATURE_WEIGHTS: dict[str, Any] = {"plain": 0.0, "penalised": 0.5, "by-column": (0.5, 0.0, 2.0)}
+
+
+@cache
+def weighted_routes() -> Sequence[Scenario]:
+    """Every closed formula with row weights, one of them 0: with no penalty, with one, and with one weight a column."""
+    cases = [(f"{net}-{kind}", model, weight) for net, model in NETS.items() for kind, weight in CURVATURE_WEIGHTS.items()]
+    cases += [(f"{net}-penalised", model, 0.5) for net, model in BENT.items()]
+    cases += [("mlp3-flat-plain", MLP((4, 4, 4), "silu"), 0.0)]  # in two dimensions tangents cost less than units
+    return [
+        variant(
+            drawn(id, model, formula_of(model), 4, 2 if "flat" in id else 3),
+            "weighted",
+            objective=ImplicitScoreMatching(weight),
+            row_weight=WEIGHTS,
+        )
+        for id, model, weight in cases
+    ]
+
+
+@check(weighted_routes)
+def check_weighted_divergence(subject: Subject, case: Scenario) -> float:
+    """Loss and gradient by every closed formula, with row weights, are right."""
+    return _follows(subject, case, subject.tolerances)
+
+
+@check(lambda: [case for case in weighted_routes() if case.id.startswith(("mlp-plain", "mlp2-by-column", "energy-plain"))])
+def check_loss_alone(subject: Subject, case: Scenario) -> float:
+    """The loss without its gradient, as of rows held out, follows the row weights."""
+    with subject.working() as engine:
+        problem = case.problem(SGD())
+        given = engine.asarrays(problem.inputs())
+        found = engine.to_numpy(engine.loss(problem.loss)(engine.asarrays(case.params), engine.asarray(problem.x), given))
+    return subject.close(found, case.answer.loss, subject.tolerances.value, "the loss")
+
+
+@check()
+def check_transposed_gradients(subject: Subject) -> float:
+    """A session may keep weights' gradients transposed, as the formulas find them: they are those of the weights."""
+    (case,) = (case for case in weighted_routes() if case.id == "mlp-by-column-weighted")
+    problem = case.problem(SGD())
+    names = transposed_weights(problem)
+    if not names or transposed_weights(scenario("affine3").problem(SGD())):
+        raise CheckFailed(f"the weights to keep transposed are {names}")
+    with subject.working() as engine:
+        found = run_at(engine, loss_and_gradient(engine.plain, problem.loss, keep_transposed=True), problem, case)
+    turned = {name: slope.T if name in names else slope for name, slope in found.gradient.items()}
+    return subject.close(turned, case.answer.gradient, subject.tolerances.gradient, "the gradient in")
 
 
 def _tiled(small: Scenario, dtype: str) -> Scenario:

@@ -34,6 +34,7 @@ def _scenario(case: TrainingCase, **changes: object) -> TrainingCase:
 
 CHANGES = (
     Change("samples", lambda case: _scenario(case, x=case.scenario.x[::-1] * 0.5 + 0.25)),
+    Change("columns", lambda case: _scenario(case, x=case.scenario.x[:, ::-1])),  # as many numbers, of the same sum
     Change("shape", lambda case: _scenario(case, x=case.scenario.x[:2])),
     Change("curvature-weight", lambda case: _scenario(case, objective=ImplicitScoreMatching(curvature_weight=0.125))),
     Change("no-penalty", lambda case: _scenario(case, objective=ImplicitScoreMatching())),

@@ -168,20 +168,20 @@ def check_chunks(subject: Subject, case: TrainingCase) -> float:
 
 @check(training_cases)
 def check_run_goes_on_from_elsewhere(subject: Subject, case: TrainingCase) -> float:
-    """A run begun elsewhere goes on here: seven steps in NumPy, then thirteen in the backend."""
-    return follow(subject, case, [case.optimizer.learning_rate] * 20, subject.tolerances.steps, begun=7)
+    """A run begun elsewhere goes on here: three steps in NumPy, then seventeen in the backend."""
+    return follow(subject, case, [case.optimizer.learning_rate] * 20, subject.tolerances.steps, begun=3)
 
 
 @check(training_cases)
 def check_run_goes_on_elsewhere(subject: Subject, case: TrainingCase) -> float:
-    """A run begun here goes on elsewhere: seven steps in the backend, then thirteen in NumPy."""
+    """A run begun here goes on elsewhere: seventeen steps in the backend, then three in NumPy."""
     rates = (case.optimizer.learning_rate,) * 20
     run = Training(subject, case)
-    run.run(rates[:7])
-    _, found = case.train(rates[7:], run.state().astype("float64"))
+    run.run(rates[:17])
+    _, found = case.train(rates[17:], run.state().astype("float64"))
     right = expected(case, rates)[1]
     return compare_states(
-        subject, found.astype(subject.dtype), right, subject.tolerances.steps, "after 7 steps here, 13 elsewhere"
+        subject, found.astype(subject.dtype), right, subject.tolerances.steps, "after 17 steps here, 3 elsewhere"
     )
 
 
