@@ -1,176 +1,98 @@
-"""How good the fits are that `fit` makes when it is told little: tables for docs/quality.md, made by one command.
+"""How good the score is that `ismcore.fit(x)` gives: on laws with an exact score, and on real tables. Writes docs/quality.md.
 
-python bench/quality.py                     # everything, some minutes on two cores
-python bench/quality.py --seeds 3 --out /tmp/quality.md
+    python bench/quality.py                                  # all cells, 5 samples of each: hours on one core
+    python bench/quality.py --samples 1 --cells "banana/200" "normal 5/200"
+    python bench/quality.py --recipes default single --backends jax --parts laws
+    python bench/quality.py --parts                          # the page alone, from bench/reports/quality.json
+
+What is measured is added to bench/reports/quality.json, in place of earlier figures of the same cell, sample and estimator, so
+that a run in parts makes one page.
 """
+
+from __future__ import annotations
 
 import argparse
-import statistics
+import json
+import sys
 import time
-from functools import partial
+import warnings
 from pathlib import Path
 
-import numpy as np
-from measuring import machine
-from sklearn.datasets import load_digits, load_iris
+from estimators import RIVALS
+from laws import CELLS, SECOND_CELLS, draw, relative_error
+from measuring import machine, versions
+from quality_page import write_page
+from tables import reference_runs, table_runs
 
 import ismcore
-from ismcore.density import fisher_divergence
-from ismcore.samples.tables import read_samples
+from ismcore.fitting.options import RECIPES
 
-RUN = ismcore.datasets.reference_run()
-GRID = np.linspace(-15.0, 15.0, 6001)
-HOUSE = Path(__file__).parents[1]
-WINE = HOUSE / "tests" / "data" / "winequality-red.csv"
+FOUND = Path(__file__).parent / "reports" / "quality.json"
 BACKENDS = ("autograd", "torch", "jax")
-LAMBDA = 0.1
-RECIPE = {
-    "model": ismcore.MLP((64,), "sigmoid"),
-    "optimizer": ismcore.Adam(0.03),
-    "epochs": 500,
-    "validation": 0,
-}
+PARTS = ("laws", "tables", "reference")
 
 
-def on_the_reference_sample(result):
-    """Fisher divergence from the target's score, and the mass that the fitted density has left of 0 (exactly: 0.1)."""
-    divergence = fisher_divergence(result.score, RUN.target, GRID)
-    density = result.density(GRID)
-    left = GRID <= 0.0
-    return divergence, float(np.trapezoid(density[left], GRID[left]))
+def law_runs(cells, samples: int, recipes, backends, rivals):
+    """One estimate of one sample of one cell at a time: its error at fresh rows, and its seconds."""
+    for name, n in cells:
+        for sample in range(samples):
+            x, _, y, s = draw(name, n, sample)
+            for rival in rivals:
+                start = time.perf_counter()
+                psi = RIVALS[rival](x)(y)
+                yield entry(name, n, sample, rival, "", relative_error(psi, s), time.perf_counter() - start)
+            for backend in backends:
+                for recipe in recipes:
+                    start = time.perf_counter()
+                    result = ismcore.fit(x, backend=backend, recipe=recipe, seed=sample, progress=False)
+                    seconds = time.perf_counter() - start
+                    yield entry(name, n, sample, recipe, backend, relative_error(result.score(y), s), seconds)
 
 
-def reference_rows(seeds, backends):
-    published = ismcore.fit(
-        RUN.sample, initial_params=RUN.initial_params, recipe="reference", backend="autograd", dtype="float64"
-    )
-    divergence, mass = on_the_reference_sample(published)
-    yield f"| the published run | autograd | 1 | {divergence:.3f} | {divergence:.3f} | | {mass:.3f} | |"
-    tasks = {"`fit(x)`": {}, "`fit(x, epochs=5000)`": {"epochs": 5000}, "the recipe below": RECIPE}
-    for name, options in tasks.items():
-        for backend in backends:
-            start = time.perf_counter()
-            fits = [ismcore.fit(RUN.sample, backend=backend, seed=seed, **options) for seed in range(seeds)]
-            seconds = (time.perf_counter() - start) / seeds
-            found = [on_the_reference_sample(result) for result in fits]
-            divergences, masses = ([pair[k] for pair in found] for k in (0, 1))
-            good = sum(value <= 0.1 for value in divergences)
-            worst, middle, mass = max(divergences), statistics.median(divergences), statistics.median(masses)
-            yield (
-                f"| {name} | {backend} | {seeds} | {middle:.3f} | {worst:.3f} | {good} of {seeds} | {mass:.3f} | "
-                f"{seconds:.1f} |"
-            )
+def entry(name, n, sample, estimator, backend, error, seconds) -> dict:
+    key = {"part": "laws", "cell": f"{name}/{n}", "sample": sample, "estimator": estimator, "backend": backend}
+    return key | {"error": error, "seconds": seconds}
 
 
-def tables():
-    """Real tables, (n, d), each with what it is."""
-    wine = read_samples(WINE)
-    digits = load_digits().data - load_digits().data.mean(axis=0)
-    components = digits @ np.linalg.svd(digits, full_matrices=False)[2][:10].T
-    return {
-        "red wine, 11 measurements": wine[:, :11],
-        "red wine, with the grade": wine,
-        "iris": load_iris().data,
-        "digits, 10 principal components": components,
-    }
+KEY = ("part", "cell", "sample", "estimator", "backend")
 
 
-def split(x):
-    """Every tenth row for the test, and both parts z-scored with the training part."""
-    test = np.arange(len(x)) % 10 == 0
-    mean, scale = x[~test].mean(axis=0), x[~test].std(axis=0)
-    return (x[~test] - mean) / scale, (x[test] - mean) / scale
-
-
-def gaussian_loss(train, test, weight):
-    """J_lambda of the test rows under the score -S^-1 (x - m) of the Gaussian fitted to the training rows."""
-    mean, precision = train.mean(axis=0), np.linalg.inv(np.cov(train.T, bias=True))
-    psi = -(test - mean) @ precision
-    diagonal = -np.diag(precision)
-    return float((0.5 * (psi**2).sum(axis=1)).mean() + diagonal.sum() + weight * (diagonal**2).sum())
-
-
-def loss_on(result, test, objective):
-    return ismcore.evaluate(result.model, result.params, test, objective, backend="autograd").loss
-
-
-def table_rows(seeds):
-    regularised = ismcore.ImplicitScoreMatching(LAMBDA)
-    protocols = {
-        "64 tanh units, lambda 0.1": {"model": ismcore.MLP((64,), "tanh"), "objective": regularised},
-        "`fit(x)`": {},
-        "plain objective": {"objective": ismcore.ImplicitScoreMatching()},
-    }
-    for name, x in tables().items():
-        train, test = split(x)
-        size = f"{len(train)}, {x.shape[1]}"
-        here, plain = (gaussian_loss(train, test, weight) for weight in (LAMBDA, 0.0))
-        yield f"| {name} | {size} | Gaussian, closed form | {here:.2f} | | {plain:.2f} | | |"
-        for protocol, options in protocols.items():
-            fits = [ismcore.fit(train, backend="jax", seed=seed, **options) for seed in range(seeds)]
-            losses = [loss_on(result, test, regularised) for result in fits]
-            plain = [loss_on(result, test, ismcore.ImplicitScoreMatching()) for result in fits]
-            warned = "atoms" if any("atoms" in text for text in fits[0].warnings) else ""
-            weight = fits[0].objective.curvature_weight
-            yield (
-                f"| | | {protocol} | {statistics.median(losses):.2f} | {max(losses):.2f} | "
-                f"{statistics.median(plain):.2f} | {weight:g} | {warned} |"
-            )
-
-
-PAGE = """# How good the fits are
-
-Made by `python bench/quality.py`, {seeds} seeds, {machine}.
-
-## The reference sample
-
-1024 samples of 0.1 N(-3, 1) + 0.9 N(3, 1). The Fisher divergence is E |psi - score|^2 under the target, by
-quadrature; the mass is what the fitted density has left of 0, where the target has 0.1.
-
-| fit | backend | seeds | Fisher divergence, median | worst | at most 0.1 | left mass, median | seconds a fit |
-|---|---|---|---|---|---|---|---|
-{reference}
-
-The recipe is better than the tutorial's run in as many epochs, and holds nothing out, so nothing watches for
-overfitting:
-
-```python
-import ismcore
-
-x = ismcore.datasets.reference_run().sample
-model = ismcore.MLP((64,), "sigmoid")
-result = ismcore.fit(x, model=model, optimizer=ismcore.Adam(0.03), epochs=500, validation=0, backend="autograd")
-```
-
-## Real tables
-
-Every tenth row is held out for the test, and the columns are z-scored with the others. The loss is J_0.1 of the test
-rows, mean [ 1/2 |psi|^2 + div psi + 0.1 sum_i (d psi_i / d x_i)^2 ], beside that of the Gaussian fitted to the same
-rows in closed form; lower is better. Test J is the same without the penalty. The columns of red wine are rounded, and
-rows repeat: `fit` says so ("atoms"), and bounds its objective by a curvature weight. The plain objective shows why: it
-learns a steep step at every value that many rows share, for which test J, on rows with the same values, rewards it, and
-J_0.1 does not.
-
-| table | n, d | fit | test J_0.1, median | worst | test J, median | curvature weight | warned of |
-|---|---|---|---|---|---|---|---|
-{tables}
-"""
-
-
-def main():
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=20, help="seeds on the reference sample; half as many on the tables")
-    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS, help="on the reference sample")
-    parser.add_argument("--out", type=Path, default=HOUSE / "docs" / "quality.md")
-    options = parser.parse_args()
-    page = partial(PAGE.format, seeds=f"{options.seeds} (tables: {max(1, options.seeds // 2)})", machine=machine_in_words())
-    reference = "\n".join(reference_rows(options.seeds, options.backends))
-    options.out.write_text(page(reference=reference, tables="\n".join(table_rows(max(1, options.seeds // 2)))), "utf-8")
+    parser.add_argument(
+        "--samples", type=int, default=5, help="samples of each cell, and seeds on the reference sample and tables"
+    )
+    parser.add_argument("--cells", nargs="+", help="some cells, such as banana/200; all of both sets if left out")
+    parser.add_argument(
+        "--recipes", nargs="+", choices=list(RECIPES), default=[name for name in RECIPES if name != "reference"]
+    )
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=["jax"])
+    parser.add_argument("--rivals", nargs="*", choices=list(RIVALS), default=list(RIVALS))
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
+    return parser.parse_args()
 
 
-def machine_in_words():
-    about = machine()
-    return ", ".join(str(value) for value in about.values() if not isinstance(value, dict))
+def main() -> None:
+    """Measure, add to the figures, and write the page."""
+    options = parse()
+    warnings.simplefilter("ignore", ismcore.IsmWarning)
+    cells = [cell for cell in (*CELLS, *SECOND_CELLS) if options.cells is None or f"{cell[0]}/{cell[1]}" in options.cells]
+    found = json.loads(FOUND.read_text()) if FOUND.exists() else {"runs": []}
+    runs = {tuple(run[name] for name in KEY): run for run in found["runs"]}
+    about = (options.samples, options.recipes, options.backends)
+    measured = {
+        "laws": lambda: law_runs(cells, *about, options.rivals),
+        "tables": lambda: table_runs(*about),
+        "reference": lambda: reference_runs(*about),
+    }
+    for part in options.parts:
+        for run in measured[part]():
+            runs[tuple(run[name] for name in KEY)] = run
+            sys.stdout.write(f"{json.dumps(run)}\n")
+            sys.stdout.flush()
+            found = {"machine": machine(), "versions": versions(), "runs": list(runs.values())}
+            FOUND.write_text(json.dumps(found, indent=1) + "\n")
+    write_page(list(runs.values()), found.get("machine", {}))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ from ismcore.files.checkpoints import Checkpoint
 from ismcore.fitting.compare import Comparison, compare
 from ismcore.fitting.fit import fit, resume
 from ismcore.hookspecs import hookimpl
+from ismcore.judging.bootstrap import bootstrap
+from ismcore.judging.table import Check
 from ismcore.models import MLP, Affine, Energy, NoiseConditional, ResidualMLP, ScoreFunction
 from ismcore.objectives import (
     CurvatureSearch,
@@ -69,6 +71,7 @@ __all__ = [
     "BackendMissing",
     "BackendUnavailable",
     "CallbackFailed",
+    "Check",
     "Checkpoint",
     "CheckpointMismatch",
     "Comparison",
@@ -108,6 +111,7 @@ __all__ = [
     "UnknownBackend",
     "annealed_langevin",
     "backends",
+    "bootstrap",
     "compare",
     "datasets",
     "density_from_score",

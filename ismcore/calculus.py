@@ -108,6 +108,14 @@ class Calculus(ABC):
             columns.append(column[:, i])
         return psi, self.ops.stack(columns, axis=1)
 
+    def jacobian(self, f: ScoreFn, x: Array, /) -> Array:
+        """Jacobian of each row, [output, input]: d psi_i / d x_j (x_n), (n, d, d), by d products with the unit directions."""
+        units = self.units(x)
+        if self.offers("vjp"):
+            pull = self.vjp(f, x)[1]
+            return self.ops.stack([pull(unit) for unit in units], axis=1)
+        return self.ops.stack([self.jvp(f, x, unit)[1] for unit in units], axis=2)
+
     def gradient(self, u: ScoreFn, x: Array, /) -> Array:
         """Gradient of each row's u, (n,), in that row of x: (n, d). Nests like the products do."""
         if self.offers("vjp"):

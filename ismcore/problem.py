@@ -44,6 +44,9 @@ class Loss:
 
         loss(params) = sum_n w_n term_n(psi(.; params), x_n),   w_n = 1/n, or the row weights
 
+    Where the inputs hold a base, psi is the model's score plus W x + b, such as the score of a normal law: what the model
+    learns is then the rest.
+
     It is hashable, and holds no array that may change: losses whose `canonical` are equal are one compiled program.
 
     Attributes:
@@ -77,9 +80,11 @@ class Loss:
     def terms(self, calculus: Calculus, params: Params, x: Array, inputs: LossInputs) -> Array:
         """The objective's term of each row, (n,), before any weight; see `value`."""
         given = inputs.get("context")
+        base = calculus.ops.permute_dims(inputs["base_weight"], (1, 0)) if "base_weight" in inputs else None
 
         def score_fn(points: Array, context: Array | None = given) -> Array:
-            return self.model.score(calculus, params, points, context)
+            psi = self.model.score(calculus, params, points, context)
+            return psi if base is None else psi + (points @ base + inputs["base_bias"])
 
         return self.objective.terms(calculus, score_fn, x, inputs)
 

@@ -306,7 +306,7 @@ def test_of_several_starts_it_is_that_of_the_best():
 def said(x, **options):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        result = ismcore.fit(x, backend="autograd", **options)
+        result = ismcore.fit(x, backend="autograd", **{"recipe": "single", **options})
     assert {str(one.message) for one in caught} == set(result.warnings)
     return [text for text in result.warnings if "the baseline" in text]
 
@@ -351,7 +351,7 @@ def test_a_fit_of_normal_samples_that_went_wrong_is_told():
 )
 def test_the_limits_are_as_written(difference, error, departs, words):
     found = Baseline(-1.0, -1.0 + difference, difference, error, 100)
-    text = baseline._in_words(found, departure(BIMODAL, None) if departs else None)
+    text = baseline.in_words(found, departure(BIMODAL, None) if departs else None)
     assert bool(text) == bool(words)
     assert words in text
 

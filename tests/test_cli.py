@@ -65,7 +65,7 @@ def without_warnings(err):
 
 
 def fit(capsys, data=WINE, *words):
-    return run(capsys, "fit", data, "--columns", "0-10", "--epochs", 5, *words)
+    return run(capsys, "fit", data, "--columns", "0-10", "--epochs", 5, "--recipe", "single", *words)
 
 
 def test_fit_writes_a_result_in_the_units_of_the_data(capsys, folder):
@@ -73,7 +73,7 @@ def test_fit_writes_a_result_in_the_units_of_the_data(capsys, folder):
     assert (code, err) == (0, "")
     assert os.listdir(folder) == ["winequality-red.ismcore.safetensors"]
     result = ismcore.load("winequality-red.ismcore.safetensors")
-    expected = ismcore.fit(X, backend="autograd", epochs=5)
+    expected = ismcore.fit(X, backend="autograd", epochs=5, recipe="single")
     assert result.score(X).tobytes() == expected.score(X).tobytes()
     at = ismcore.evaluate(result.model, result.params, X, backend="autograd").score
     np.testing.assert_allclose(result.score(X), at, rtol=1e-5, atol=1e-5 * np.abs(at).max())
@@ -81,6 +81,14 @@ def test_fit_writes_a_result_in_the_units_of_the_data(capsys, folder):
     for said in ("n = 1599, d = 11", f"{first:.6g} -> {last:.6g} in 5 epochs", "autograd (named by ISMCORE_BACKEND)"):
         assert said in out
     assert out.endswith("winequality-red.ismcore.safetensors\n")
+
+
+def test_a_fit_in_folds_says_where_the_normal_law_is_what_came_back(capsys, folder):
+    np.save("normal.npy", np.random.default_rng(0).normal(size=(300, 2)))
+    code, out, _ = run(capsys, "fit", "normal.npy", "--ensemble", 3, "--epochs", 6, "--out", "r")
+    assert code == 0
+    assert "note     the fit is the normal law in closed form" in out
+    assert ismcore.load("r").model == ismcore.Affine()
 
 
 def test_the_score_of_data_in_a_unit_c_times_smaller_is_c_times_smaller(capsys, folder):
@@ -93,7 +101,7 @@ def test_the_score_of_data_in_a_unit_c_times_smaller_is_c_times_smaller(capsys, 
     assert np.abs(plain.score(X)).min() > 0.0
     # d log p of standardised samples / dz, divided by the columns' own scale
     standardised = plain.coordinates(X)
-    options = {"objective": plain.objective, "epochs": 5, "dtype": "float64", "standardize": False}
+    options = {"objective": plain.objective, "epochs": 5, "dtype": "float64", "standardize": False, "recipe": "single"}
     z = ismcore.fit(standardised, backend="autograd", **options)
     np.testing.assert_allclose(plain.score(X), z.score(standardised) / plain.coordinates.scale, rtol=1e-9, atol=1e-9)
 
@@ -102,7 +110,7 @@ def test_a_transform_arrives(capsys, folder):
     assert fit(capsys, WINE, "--transform", "asinh", "--out", "here")[0] == 0
     found = ismcore.load("here")
     assert found.coordinates.transform == "asinh"
-    expected = ismcore.fit(X, backend="autograd", epochs=5, transform="asinh")
+    expected = ismcore.fit(X, backend="autograd", epochs=5, transform="asinh", recipe="single")
     assert found.score(X).tobytes() == expected.score(X).tobytes()
 
 
@@ -492,7 +500,20 @@ def test_a_fit_that_diverges_is_exit_code_4_and_writes_nothing(capsys, folder):
     assert os.listdir(folder) == []
 
 
-ENDLESS = ["--columns", "0-10", "--backend", "autograd", "--epochs", str(10**7), "--checkpoint", "c", "--out", "r"]
+ENDLESS = [
+    "--recipe",
+    "single",
+    "--columns",
+    "0-10",
+    "--backend",
+    "autograd",
+    "--epochs",
+    str(10**7),
+    "--checkpoint",
+    "c",
+    "--out",
+    "r",
+]
 
 
 @contextmanager

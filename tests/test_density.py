@@ -64,3 +64,90 @@ def test_uneven_grids_and_steep_scores(steep):
 def test_unusable_scores_and_grids(score, grid, method, words):
     with pytest.raises((ismcore.SamplesError, ismcore.OptionError), match=words):
         density_from_score(score, grid, method=method)
+
+
+def exact_energy(d):
+    """U = 5 - log [ 0.3 exp(-|x + m|^2 / 2) + 0.7 0.6^(-d/2) exp(-|x - m|^2 / 1.2) ], whose log Z is known."""
+
+    def apply(ops, params, x):
+        left = -0.5 * ops.sum((x + params["m"]) ** 2, axis=1) + np.log(0.3)
+        right = -0.5 / 0.6 * ops.sum((x - params["m"]) ** 2, axis=1) + np.log(0.7) - 0.5 * d * np.log(0.6)
+        return 5.0 - ops.logaddexp(left, right)
+
+    return ismcore.Energy(ismcore.ScoreFunction(apply, {"m": np.array([1.5] + [0.0] * (d - 1))}))
+
+
+def law(d):
+    mean = np.array([1.5] + [0.0] * (d - 1))
+    return ismcore.targets.GaussianMixture([0.3, 0.7], [-mean, mean], [1.0, 0.6])
+
+
+KEEP = {"epochs": 1, "optimizer": ismcore.SGD(0.0), "standardize": False, "validation": 0, "dtype": "float64"}
+
+
+@pytest.mark.parametrize("backend", ["autograd", "torch", "jax"])
+@pytest.mark.parametrize(("d", "allowed"), [(2, 1e-9), (3, 0.02), (10, 0.08)])
+def test_the_normaliser_of_a_known_energy_is_found_with_its_error(d, allowed, backend):
+    result = ismcore.fit(law(d).sample(600, seed=1), model=exact_energy(d), backend=backend, **KEEP)
+    found = result.log_normaliser()
+    away = found.value - (0.5 * d * np.log(2.0 * np.pi) - 5.0)
+    assert abs(away) < allowed
+    assert abs(away) < 4.0 * found.standard_error + 1e-9
+    assert found.effective > 5000.0
+    x = law(d).sample(5, seed=2)
+    np.testing.assert_allclose(result.log_density(x), law(d).log_pdf(x), atol=abs(away) + 1e-9)
+
+
+def test_a_density_in_the_plane_is_in_the_samples_units_and_the_same_at_any_points():
+    x = law(2).sample(1500, seed=1) * [10.0, 0.01] + [5.0, 3.0]
+    model = ismcore.Energy(ismcore.MLP((12,), "softplus"))
+    result = ismcore.fit(x, model=model, backend="autograd", epochs=60, dtype="float64")
+    first, second = np.linspace(-65.0, 75.0, 281), np.linspace(2.92, 3.08, 281)
+    grid = np.stack(np.meshgrid(first, second, indexing="ij"), axis=-1)
+    density = result.density(grid.reshape(-1, 2)).reshape(281, 281)
+    mass = np.trapezoid(np.trapezoid(density, second, axis=1), first)
+    assert mass == pytest.approx(1.0, abs=5e-3)
+    np.testing.assert_allclose(result.density(grid[100, 100:102]), density[100, 100:102], rtol=1e-12)
+    step = 1e-4 * np.array([10.0, 0.01])
+    slope = [(result.log_density(x[:4] + e) - result.log_density(x[:4] - e)) / (2.0 * e.sum()) for e in np.diag(step)]
+    np.testing.assert_allclose(np.transpose(slope), result.score(x[:4]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:columns have such heavy tails:ismcore.IsmWarning")
+def test_what_nothing_normalises_and_what_is_too_wide_is_refused():
+    x = law(3).sample(200, seed=1)
+    free = ismcore.fit(x, model=ismcore.MLP((4,)), backend="autograd", epochs=3)
+    with pytest.raises(ismcore.DensityUnavailable, match=r"fit ismcore\.Energy|an ismcore\.Energy"):
+        free.log_normaliser()
+
+    def flat(ops, params, x):
+        return 0.5 * ops.log(1.0 + ops.sum(params["a"] * x * x, axis=1))
+
+    rising = ismcore.Energy(ismcore.ScoreFunction(flat, {"a": np.array([0.5])}))
+    with pytest.raises(ismcore.DensityUnavailable, match="does not rise"):
+        ismcore.fit(x[:, :2], model=rising, backend="autograd", **KEEP).density(x[:1, :2])
+
+    def heavy(ops, params, x):
+        return 26.0 * ops.log(1.0 + ops.sum(params["a"] * x * x, axis=1))  # of a t law of 2 degrees in 50 dimensions
+
+    x = np.random.default_rng(0).standard_t(2.0, size=(800, 50))
+    tails = ismcore.Energy(ismcore.ScoreFunction(heavy, {"a": np.array([0.5])}))
+    with pytest.raises(ismcore.DensityUnavailable, match="are effective"):
+        ismcore.fit(x, model=tails, backend="autograd", **KEEP).log_normaliser()
+
+
+@pytest.mark.filterwarnings("ignore:too few rows:ismcore.IsmWarning")
+def test_the_energy_nearest_to_a_score_has_its_gradient_part_and_can_be_saved(tmp_path):
+    def swirling(ops, params, x):
+        return ops.stack([-x[:, 0] - params["w"] * x[:, 1], params["w"] * x[:, 0] - x[:, 1]], axis=1)
+
+    x = np.random.default_rng(0).normal(size=(600, 2))
+    score = ismcore.fit(x, model=ismcore.ScoreFunction(swirling, {"w": np.array(0.5)}), backend="autograd", **KEEP)
+    with pytest.warns(ismcore.IsmWarning, match="which is lost"):
+        found = score.as_energy(x, model=ismcore.Energy(ismcore.MLP((16,), "softplus")), epochs=150)
+    gradient = -x
+    assert np.mean((found.score(x) - gradient) ** 2) < 0.05
+    lost = [float(text.split(" by ")[1].split()[0]) for text in found.warnings if "lost" in text]
+    assert lost == pytest.approx([0.2], abs=0.03)  # 0.25 / 1.25
+    found.save(tmp_path / "energy")
+    np.testing.assert_array_equal(ismcore.load(tmp_path / "energy").density(x[:3]), found.density(x[:3]))

@@ -14,7 +14,7 @@ from ismcore.samples.splitting import HoldOut, fold_rows, held_out_rows
 from ismcore.samples.stairs import stairs
 
 OTHERS = pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
-QUICK = {"backend": "autograd", "epochs": 2, "progress": False}
+QUICK = {"backend": "autograd", "epochs": 2, "progress": False, "recipe": "single"}
 
 
 def rng(seed=0):

@@ -1,17 +1,26 @@
 """A sample of the list of networks of `bench/networks.py`: each is exact or refused, as the page says."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).parent.parent / "bench"
-sys.path.insert(0, str(BENCH))
-import networks  # noqa: E402
-import networks_jax  # noqa: E402
-import networks_torch  # noqa: E402
 
-sys.path.remove(str(BENCH))
+def of_the_bench(*names):
+    """Modules of bench/, one of which has the name of a module of the tests, which keeps it."""
+    bench, ours = str(Path(__file__).parent.parent / "bench"), sys.modules.pop("networks", None)
+    sys.path.insert(0, bench)
+    try:
+        return [import_module(name) for name in names]
+    finally:
+        sys.path.remove(bench)
+        del sys.modules["networks"]
+        if ours is not None:
+            sys.modules["networks"] = ours
+
+
+networks, networks_jax, networks_torch = of_the_bench("networks", "networks_jax", "networks_torch")
 SAMPLE = [(networks_torch, case) for case in networks_torch.CASES[4::9]]
 SAMPLE += [
     (networks_jax, case)

@@ -104,7 +104,8 @@ def test_loss_picture_holds_every_epoch_and_the_published_losses(result):
 def stopped():
     """A fit whose parameters are not those of its last epoch, and whose held-out rows were not asked after each."""
     x = np.random.default_rng(1).normal(3.0, 2.0, size=(1024, 1))
-    result = ismcore.fit(x, backend="autograd", objective=ismcore.ImplicitScoreMatching(0.1), snapshots=[0, 3])
+    options = {"recipe": "single", "objective": ismcore.ImplicitScoreMatching(0.1), "snapshots": [0, 3]}
+    result = ismcore.fit(x, backend="autograd", **options)
     asked = np.isfinite(result.history["validation_loss"])
     assert 0 < result.best_epoch < len(result.history["loss"])
     assert 2 < asked.sum() < len(asked)

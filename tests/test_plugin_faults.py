@@ -344,7 +344,7 @@ def test_an_observer_that_fails_is_detached_and_the_fit_goes_on(shelf):
     shelf.put("listener", OBSERVER)
     ismcore.backends()
     with pytest.warns(RuntimeWarning, match=r"heckler 1\.0 failed on a fit event and is detached: SystemExit") as caught:
-        ismcore.fit(X, backend="autograd", epochs=2)
+        ismcore.fit(X, backend="autograd", epochs=2, recipe="single")
     assert [warned.category for warned in caught].count(RuntimeWarning) == 1
     assert sys.modules["heckler"].heard == ["start"]
     told = sys.modules["listener"].heard

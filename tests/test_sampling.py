@@ -1,5 +1,6 @@
 """Song & Ermon's system end to end: a noise-conditional fit, then annealed Langevin dynamics."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -134,3 +135,90 @@ def test_a_noise_conditional_score_needs_its_scale():
         result.score([[0.0, 0.0]])
     with pytest.raises(ismcore.ModelError, match="takes no context"):
         ismcore.fit(TARGET.sample(50), model=ismcore.MLP(), objective=ismcore.NoiseConditionalScoreMatching(SCALES), epochs=1)
+
+
+def touching_modes(n, seed=0):
+    """0.3 N((-1.5, 0, 0), I) + 0.7 N((1.5, 0, 0), I), (n, 3), moved and scaled."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 3))
+    x[:, 0] += np.where(rng.random(n) < 0.3, -1.5, 1.5)
+    return x * [2.0, 0.1, 30.0] + [5.0, -1.0, 100.0]
+
+
+SHORT = {"epochs": 60, "dtype": "float64", "seed": 1}
+
+
+@pytest.mark.parametrize("model", [ismcore.Energy(ismcore.MLP((8,), "softplus")), ismcore.MLP((8,))], ids=["energy", "score"])
+def test_draws_are_the_same_on_every_backend(model):
+    x = touching_modes(400)
+    fitted = ismcore.fit(x, model=model, backend="autograd", **SHORT)
+    found = []
+    for name in ("autograd", "torch", "jax"):
+        draws = replace(fitted, backend=name).sample(120, start=x, steps=150, thin=25, seed=3)
+        assert draws.x.shape == (120, 3)
+        found.append(draws.x / x.std(axis=0))
+    np.testing.assert_allclose(found[1], found[0], atol=1e-10)
+    np.testing.assert_allclose(found[2], found[0], atol=1e-10)
+
+
+def test_draws_of_an_energy_are_those_of_the_fitted_law():
+    x = np.concatenate([np.random.default_rng(0).normal(size=400) - 3.0, np.random.default_rng(1).normal(size=1200)]) * 7.0
+    fitted = ismcore.fit(x, model=ismcore.Energy(ismcore.MLP((16,), "softplus")), backend="autograd", **SHORT)
+    draws = fitted.sample(20_000, start=x, seed=1)
+    grid = np.linspace(-80.0, 40.0, 4001)
+    density = fitted.density(grid)
+    mean = np.trapezoid(density * grid, grid)
+    sd = np.sqrt(np.trapezoid(density * (grid - mean) ** 2, grid))
+    share = np.trapezoid(density[grid < -12.0], grid[grid < -12.0])
+    error = 4.0 / np.sqrt(draws.effective[0])
+    assert 0.5 < draws.acceptance < 0.65
+    assert abs(draws.x.mean() - mean) < error * sd
+    assert abs(draws.x.std() / sd - 1.0) < error
+    assert abs(np.mean(draws.x < -12.0) - share) < 4.0 * np.sqrt(share / draws.effective[0])
+    assert len(np.asarray(draws)) == len(draws) == 20_000
+
+
+def test_draws_of_a_linear_score_are_normal_and_their_chains_agree():
+    x = touching_modes(3000)
+    draws = ismcore.fit(x, model=ismcore.Affine(), backend="autograd", **SHORT).sample(20_000, seed=2)
+    np.testing.assert_allclose(draws.x.mean(axis=0), x.mean(axis=0), atol=0.05 * x.std(axis=0).max())
+    np.testing.assert_allclose(draws.x.std(axis=0) / x.std(axis=0), 1.0, atol=0.03)
+    assert draws.r_hat.max() < 1.05
+    assert not draws.warnings
+    assert draws.effective.min() > 2000.0
+
+
+def test_chains_that_keep_the_shares_of_their_start_are_told():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(200, 1)) - 30.0, rng.normal(size=(800, 1)) + 30.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fitted = ismcore.fit(x, model=ismcore.Energy(ismcore.MLP((16,), "tanh")), backend="autograd", **SHORT)
+    with pytest.warns(ismcore.IsmWarning, match="the chains disagree"):
+        draws = fitted.sample(2000, start=x)
+    assert draws.r_hat[0] > 1.5
+    assert "chains disagree" in repr(draws)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"n": 0}, "n must be"),
+        ({"steps": 1.5}, "steps must"),
+        ({"thin": True}, "thin must"),
+        ({"step_size": -1.0}, "step_size"),
+    ],
+)
+def test_options_of_sampling_are_checked(options, words):
+    fitted = ismcore.fit(touching_modes(60), model=ismcore.Affine(), backend="autograd", **SHORT)
+    with pytest.raises(ismcore.OptionError, match=words):
+        fitted.sample(**{"n": 10, **options})
+
+
+def test_a_score_that_is_of_no_law_is_told():
+    fitted = ismcore.fit(touching_modes(60), model=ismcore.Affine(), backend="autograd", **SHORT)
+    away = replace(fitted, params={**fitted.params, "weight": -fitted.params["weight"]})
+    with pytest.warns(ismcore.IsmWarning, match="is that of no law"):
+        away.sample(10, step_size=1.0)
+    with pytest.raises(ismcore.Diverged, match="blew up in step 1 of"):
+        away.sample(10, step_size=1e14)

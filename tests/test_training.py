@@ -465,6 +465,6 @@ def test_the_default_fit_is_near_the_truth():
         divergences.append(fisher_divergence(result.score, run.target, grid))
         density = result.density(grid)
         masses.append(density[grid < 0.0].sum() / density.sum())
-    assert max(divergences) <= 0.3, divergences
-    assert np.median(divergences) <= 0.05, divergences
+    assert max(divergences) <= 0.07, divergences
+    assert np.median(divergences) <= 0.04, divergences
     assert 0.06 <= np.median(masses) <= 0.16, masses

@@ -96,7 +96,8 @@ class ShallowEnergy(Route):
         s_bar *= d1
         s_bar += c_bar * d2
         found["layers.1.weight"] = -ops.sum(s_bar, axis=1)[None, :]
-        found["layers.1.bias"] = 0.0 * params["layers.1.bias"]
+        if self.net.output_bias:
+            found["layers.1.bias"] = 0.0 * params["layers.1.bias"]
         return found
 
 
@@ -206,7 +207,8 @@ class DeepEnergy(Route):
         for k, weight_bar in enumerate(weight_bars):
             found[f"layers.{k}.weight"] += weight_bar
         found[f"layers.{depth}.weight"] = ops.sum(g_bar, axis=1)[None, :]
-        found[f"layers.{depth}.bias"] = 0.0 * params[f"layers.{depth}.bias"]
+        if self.net.output_bias:
+            found[f"layers.{depth}.bias"] = 0.0 * params[f"layers.{depth}.bias"]
         return found
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Loss and gradient of implicit score matching by the closed formulas: forward, cotangents, pullback, in blocks of rows."""
+"""Loss and gradient of implicit and denoising score matching by closed formulas: forward, cotangents, pullback, in blocks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 from ismcore.analytic.choice import find_route
 from ismcore.analytic.memory import keep_freed_memory
-from ismcore.analytic.routes import PRECOMPUTED, Route, transposed
+from ismcore.analytic.routes import PRECOMPUTED, Route, product, transposed
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
-from ismcore.models import Model
-from ismcore.objectives import ImplicitScoreMatching, LossInputs
+from ismcore.models import Affine, Combination, Model, parted
+from ismcore.objectives import DenoisingScoreMatching, ImplicitScoreMatching, LossInputs
 from ismcore.ops import Array, Params
 from ismcore.problem import Loss, Problem
 
@@ -27,6 +27,8 @@ def supports(loss: Loss) -> bool:
         ModelError: The objective demands them, and there are none for the model.
     """
     objective = loss.objective
+    if isinstance(objective, DenoisingScoreMatching):
+        return loss.model.smooth and find_route(loss.model, 1, trace=True) is not None
     if not isinstance(objective, ImplicitScoreMatching) or objective.divergence not in ("auto", "analytic"):
         return False
     found = find_route(loss.model, 1, trace=not objective.penalised) is not None
@@ -80,6 +82,11 @@ def loss(calculus: Calculus, loss: Loss) -> Callable[[Params, Array, LossInputs]
 
 def score_and_diagonal(calculus: Calculus, model: Model, params: Params, x: Array) -> tuple[Array, Array] | None:
     """Score and Jacobian diagonal of each row, both (n, d), block by block; None where there is no formula for the model."""
+    if isinstance(model, Combination):
+        return _sums(calculus, model, params, x)
+    if isinstance(model, Affine):
+        units = calculus.asarray(np.eye(x.shape[1]))
+        return model.score(calculus, params, x), calculus.ops.sum(params["weight"] * units, axis=0) + 0.0 * x
     ops, (n, d) = calculus.ops, x.shape
     route = find_route(model, d, trace=False, n=n)
     if route is None:
@@ -88,6 +95,18 @@ def score_and_diagonal(calculus: Calculus, model: Model, params: Params, x: Arra
     parts = [route.forward(ops, params, precomputed, transposed(ops, x[i : i + size]))[:2] for i in range(0, n, size)]
     psi, diagonal = (transposed(ops, ops.concat(list(values), axis=1)) for values in zip(*parts, strict=True))
     return psi, diagonal
+
+
+def _sums(calculus: Calculus, model: Combination, params: Params, x: Array) -> tuple[Array, Array] | None:
+    """Those of a weighted sum of models."""
+    total: tuple[Array, Array] | None = None
+    for k, (member, part) in enumerate(zip(model.members, parted(params, len(model.members)), strict=True)):
+        found = score_and_diagonal(calculus, member, part, x)
+        if found is None:
+            return None
+        psi, diagonal = (params["weights"][k] * value for value in found)
+        total = (psi, diagonal) if total is None else (total[0] + psi, total[1] + diagonal)
+    return total
 
 
 def _total(
@@ -100,17 +119,27 @@ def _total(
     gradient: bool,
 ) -> tuple[Route, Any, Params]:
     """The formula, what it precomputed, and sums over all rows: the loss and, if asked for, what `Route.pullback` gives."""
-    objective, ops = _exact(loss), calculus.ops
+    objective, ops = _closed(loss), calculus.ops
     n, d = x.shape
     weighted = "row_weight" in inputs
     route = _route(loss, n, d)
     rows = {"x": x, **({"weight": inputs["row_weight"]} if weighted else {})}
+    if isinstance(objective, DenoisingScoreMatching):
+        rows["noise"] = inputs["noise"]
     precomputed = route.precompute(ops, params)
+    if "base_weight" in inputs:
+        base_second = ops.sum(inputs["base_diagonal"]) if route.trace else inputs["base_diagonal"][:, None]
 
     def block(part: Params) -> Params:
-        psi, second, residuals = route.forward(ops, params, precomputed, transposed(ops, part["x"]))
-        weight = part["weight"] if weighted else 1.0 / n
-        value, psi_bar, second_bar = objective.cotangents(ops, psi, second, weight, inputs)
+        points, weight = transposed(ops, part["x"]), part["weight"] if weighted else 1.0 / n
+        target: Any = inputs
+        if isinstance(objective, DenoisingScoreMatching):
+            noise = transposed(ops, part["noise"])
+            points, target, weight = objective.moved(ops, points, noise, weight, inputs["noise_scale"])
+        psi, second, residuals = route.forward(ops, params, precomputed, points)
+        if "base_weight" in inputs:  # in arrays of their own: the residuals may hold the model's
+            psi, second = psi + (product(inputs["base_weight"], points) + inputs["base_bias"][:, None]), second + base_second
+        value, psi_bar, second_bar = objective.cotangents(ops, psi, second, weight, target)
         found: Params = {"loss": value}
         if gradient:
             found |= route.pullback(ops, residuals, psi_bar, second_bar)
@@ -119,14 +148,15 @@ def _total(
     return route, precomputed, calculus.sum_over_rows(block, rows, _block_rows(calculus, route, d))
 
 
-def _exact(loss: Loss) -> ImplicitScoreMatching:
+def _closed(loss: Loss) -> ImplicitScoreMatching | DenoisingScoreMatching:
     """The objective of a loss that `supports` accepts."""
-    assert isinstance(loss.objective, ImplicitScoreMatching)  # noqa: S101  (our own bug otherwise)
+    assert isinstance(loss.objective, ImplicitScoreMatching | DenoisingScoreMatching)  # noqa: S101  (our own bug otherwise)
     return loss.objective
 
 
 def _route(loss: Loss, n: int, d: int) -> Route:
-    route = find_route(loss.model, d, trace=not _exact(loss).penalised, n=n)
+    penalised = isinstance(loss.objective, ImplicitScoreMatching) and loss.objective.penalised
+    route = find_route(loss.model, d, trace=not penalised, n=n)
     assert route is not None  # noqa: S101
     return route
 

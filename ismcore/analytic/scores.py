@@ -31,8 +31,10 @@ class ScoreRoute(Route):
     """The output layer, which all of these share."""
 
     def output(self, params: Params, layers: Layers) -> Array:
-        """Psi = W_{L+1} h_L + b_{L+1}, (d, n)."""
+        """Psi = W_{L+1} h_L + b_{L+1}, (d, n); without b_{L+1} where the network has none."""
         psi = layers.weights[-1] @ layers.h[-1]
+        if not self.net.output_bias:
+            return psi
         psi += params[f"layers.{len(layers.jets)}.bias"][:, None]
         return psi
 
@@ -57,7 +59,8 @@ class ScoreRoute(Route):
         found[f"{last}.weight"] = psi_bar @ transposed(ops, layers.h[-1])
         for k, weight_bar in (weight_bars or {}).items():
             found[f"layers.{k}.weight"] += weight_bar
-        found[f"{last}.bias"] = ops.sum(psi_bar, axis=1)
+        if self.net.output_bias:
+            found[f"{last}.bias"] = ops.sum(psi_bar, axis=1)
         return found
 
 

@@ -11,7 +11,7 @@ from ismcore.backend.contract import Backend
 from ismcore.models import Energy, Model
 from ismcore.ops import Array, Params
 
-__all__ = ["energy_on", "jacobian_diagonal", "score_on", "score_program"]
+__all__ = ["energy_on", "jacobian_diagonal", "jacobian_on", "score_on", "score_program"]
 
 
 def score_on(engine: Backend, model: Model, params: Params, x: np.ndarray, context: np.ndarray | None = None) -> np.ndarray:
@@ -36,6 +36,12 @@ def jacobian_diagonal(
         return engine.to_numpy(_diagonal_program(engine, model)(engine.asarrays(params), engine.asarray(x), *given))
 
 
+def jacobian_on(engine: Backend, model: Model, params: Params, x: np.ndarray) -> np.ndarray:
+    """D psi_i / d x_j at each sample, (n, d, d), [output, input], by the backend's differentiation."""
+    with engine.scope():
+        return engine.to_numpy(_jacobian_program(engine, model)(engine.asarrays(params), engine.asarray(x)))
+
+
 @lru_cache(maxsize=64)
 def score_program(engine: Backend, model: Model) -> Callable[..., Array]:
     """The score, (params, x, *context) -> (n, d), over the backend's arrays, inside of its scope."""
@@ -53,3 +59,8 @@ def _diagonal_program(engine: Backend, model: Model) -> Callable[..., Array]:
         return engine.jacobian_diagonal(lambda points: model.score(engine, params, points, *context), x)[1]
 
     return engine.compiled(diagonal)
+
+
+@lru_cache(maxsize=64)
+def _jacobian_program(engine: Backend, model: Model) -> Callable[..., Array]:
+    return engine.compiled(lambda params, x: engine.jacobian(lambda points: model.score(engine, params, points), x))

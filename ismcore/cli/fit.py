@@ -18,6 +18,7 @@ import numpy as np
 
 from ismcore.backend.contract import DTYPES
 from ismcore.cli.files import AddCommand, add_data, say
+from ismcore.coordinates.transforms import TRANSFORMS
 from ismcore.errors import Diverged, OptionError
 from ismcore.files.atomic import check_target
 from ismcore.files.results import save
@@ -30,7 +31,6 @@ from ismcore.optimizers.schedules import SHAPES
 from ismcore.results.result import FitResult
 from ismcore.samples.tables import read_labels, read_samples
 from ismcore.training.events import STOP, FitEvent, Listener
-from ismcore.transforms import TRANSFORMS
 
 __all__ = ["INTERRUPTED", "Terminated", "add_fit", "add_resume"]
 
@@ -39,7 +39,9 @@ INTERRUPTED = 130
 DEFAULTS = {name: parameter.default for name, parameter in signature(fit).parameters.items()}
 """What `fit` does unless it is told otherwise."""
 
-AS_GIVEN = "recipe backend epochs batch_size schedule transform validation patience seed dtype device checkpoint".split()
+AS_GIVEN = (
+    "recipe ensemble backend epochs batch_size schedule transform validation patience seed dtype device checkpoint".split()
+)
 """Options that `fit` takes by the same name."""
 
 
@@ -61,6 +63,7 @@ def add_fit(add_command: AddCommand) -> None:
     add = parser.add_argument
     about_recipe = "what the options that are not given stand for (default: %(default)s)"
     add("--recipe", choices=sorted(RECIPES), default=DEFAULTS["recipe"], help=about_recipe)
+    add("--ensemble", type=int, metavar="K", help="folds of a fit that starts at the normal law in closed form")
     add("--backend", default=DEFAULTS["backend"], help="a name that 'ismcore backends' shows, or 'auto' (default: %(default)s)")
     add("--model-hidden", type=_widths, metavar="LIST", help="widths of the hidden layers, such as 64,64")
     add("--activation", choices=sorted(ACTIVATIONS), help="of the hidden layers")

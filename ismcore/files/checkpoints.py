@@ -7,6 +7,7 @@ A file in the format of `ismcore.tensorfile`, of kind "checkpoint":
     history.losses, .rates, .open_losses            see `ismcore.training.RunState`
     history.validation_epochs, .validation_losses
     standardize.mean, .scale, ...                   the coordinates; see `ismcore.coordinates.Coordinates`
+    others.<k>.<name>                               the same arrays of a fit's other candidates, where it is one in folds
 
 Its content holds the settings of the fit, the rest of the run_state, versions, and fingerprints of the samples. Nothing random
 needs to be in it: every draw is a function of the seed and the number of its step or epoch.
@@ -28,7 +29,7 @@ from ismcore.errors import FileInvalid, FileNotWritten, IsmError, ModelError, Op
 from ismcore.files import tensorfile
 from ismcore.files.atomic import check_kept, newest_valid, write_first, write_kept
 from ismcore.files.encoding import Decoder, adopted_for, encode
-from ismcore.models import Model, check_params
+from ismcore.models import Model, check_params, joined, parted
 from ismcore.ops import Params
 from ismcore.optimizers.state import STATE_PARTS, TrainState
 from ismcore.training.run_state import Best, RollbackPoint, RunState, Status
@@ -98,9 +99,25 @@ class Stored:
     fingerprints: dict[str, str]
     held_out: int
     versions: dict[str, str]
+    candidate: int = 0
+    others: tuple[RunState, ...] = ()
+
+    @property
+    def run_states(self) -> list[RunState]:
+        """That of every candidate that has begun, in their order."""
+        return [*self.others[: self.candidate], self.run_state, *self.others[self.candidate :]]
 
     def result(self, kind: Any) -> Any:
-        """What the run has come to, without the advice that `fit` gives on samples."""
+        """What the run has come to, without the advice that `fit` gives on samples.
+
+        Raises:
+            ModelError: It is a fit in folds, whose members are weighed by the samples.
+        """
+        if self.settings.ensemble:
+            raise ModelError(
+                "a checkpoint of a fit in folds holds its members, which the samples weigh: ismcore.resume(path, x) gives the "
+                "result, and result.save(path) keeps it"
+            )
         about = self.settings, self.coordinates, self.run_state, self.held_out
         return kind.of(*about, timings={"total": sum(self.run_state.timings.values())}, versions=self.versions)
 
@@ -125,6 +142,9 @@ class CheckpointWriter:
         self._about = {"fingerprints": fingerprints, "held_out": held_out, "versions": versions}
         self._last = time.monotonic() - max(0.0, checkpoint.every - FIRST_AFTER)
         self._newest_is_good, self._is_start = False, False
+        self.candidate = 0
+        self.others: list[RunState] = []
+        """The candidate that runs, and where the others stand, of a fit in folds."""
 
     def check(self, run_state: RunState) -> None:
         """Find out before the run whether it can be written at all.
@@ -175,19 +195,28 @@ class CheckpointWriter:
             "settings": encode(self._settings, "settings", tensors),
             "coordinates": encode(self._coordinates, "standardize", tensors),
             **self._about,
-            "step": run_state.state.step,
-            "anchor": None
-            if run_state.rollback_point is None
-            else [run_state.rollback_point.epoch, run_state.rollback_point.state.step],
-            "best": None if run_state.best is None else [run_state.best.epoch, run_state.best.loss],
-            "rate_factor": run_state.rate_factor,
-            "rollbacks": run_state.rollbacks,
-            "status": run_state.status,
-            "failure": run_state.failure,
-            "warnings": list(run_state.warnings),
-            "timings": dict(run_state.timings),
+            **_numbers(run_state),
         }
+        if self._settings.ensemble:
+            content |= {"candidate": self.candidate, "others": [_numbers(other) for other in self.others]}
+            for k, other in enumerate(self.others):
+                tensors |= {f"others.{k}.{name}": value for name, value in _tensors(other).items()}
         return tensorfile.pack("checkpoint", content, tensors)
+
+
+def _numbers(run_state: RunState) -> dict[str, Any]:
+    point, best = run_state.rollback_point, run_state.best
+    return {
+        "step": run_state.state.step,
+        "anchor": None if point is None else [point.epoch, point.state.step],
+        "best": None if best is None else [best.epoch, best.loss],
+        "rate_factor": run_state.rate_factor,
+        "rollbacks": run_state.rollbacks,
+        "status": run_state.status,
+        "failure": run_state.failure,
+        "warnings": list(run_state.warnings),
+        "timings": dict(run_state.timings),
+    }
 
 
 def is_there_already(path: str | PathLike[str]) -> str:
@@ -270,13 +299,17 @@ def decode_checkpoint(content: dict[str, Any], tensors: Params, model: Any) -> S
         if decoder.model is not None and not decoder.model_used and decoder.model != settings.model.canonical():
             raise ModelError(f"the run is of model {settings.model!r}; model= is {decoder.model!r}")
         coordinates = decoder.coordinates(content.get("coordinates"))
+        number = int(content.get("candidate", 0))
+        run_state, *others = _run_states(content, decoder, settings, number, coordinates.d)
         stored = Stored(
             settings=settings,
-            run_state=_run_state(content, decoder, settings.model.canonical(), coordinates.d),
+            run_state=run_state,
             coordinates=coordinates,
             fingerprints=_words(content["fingerprints"]),
             held_out=int(content["held_out"]),
             versions=_words(content["versions"]),
+            candidate=number,
+            others=tuple(others),
         )
     except (KeyError, TypeError, IndexError, AttributeError, ValueError, OverflowError) as error:
         if isinstance(error, IsmError):
@@ -293,9 +326,32 @@ def _words(content: Any) -> dict[str, str]:
     return {str(name): str(value) for name, value in content.items()}
 
 
-def _run_state(content: dict[str, Any], decoder: Decoder, model: Model, d: int) -> RunState:
+def _run_states(content: dict[str, Any], decoder: Decoder, settings: Settings, number: int, d: int) -> list[RunState]:
+    """The state of the run, and those of the other candidates, where there are several."""
+    models = [candidate.model.canonical() for candidate in settings.candidates] or [settings.model.canonical()]
+    contents = content.get("others", [])
+    if not 0 <= number < len(models) or len(contents) >= len(models):
+        raise FileInvalid(f"its candidate {number} and {len(contents)} others are not those of a fit with {len(models)}")
+    decoders = [Decoder(decoder.take_group(f"others.{k}"), decoder.model) for k in range(len(contents))]
+    order = [number, *(k for k in range(len(models)) if k != number)]
+    folds = bool(settings.ensemble)
+    found = [_run_state(content, decoder, models[number], d, folds=folds)]
+    for k, one, own in zip(order[1:], contents, decoders, strict=False):
+        found.append(_run_state(one, own, models[k], d, folds=folds))
+        own.check_all_taken()
+    return found
+
+
+def _members_checked(model: Model, arrays: Params, d: int) -> Params:
+    count = len({name.split(".")[1] for name in arrays})
+    return joined([check_params(model, part, d) for part in parted(arrays, count)])
+
+
+def _run_state(content: dict[str, Any], decoder: Decoder, model: Model, d: int, *, folds: bool = False) -> RunState:
     def tree(arrays: Params) -> Params:
         try:
+            if folds:
+                return _members_checked(model, arrays, d)
             return check_params(model, arrays, d)  # in the model's order: sums depend on it
         except ParameterError as error:
             if decoder.model_used:

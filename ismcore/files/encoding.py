@@ -17,7 +17,7 @@ import numpy as np
 
 from ismcore.coordinates import Coordinates
 from ismcore.errors import FileInvalid, ModelError, ParameterError, printable
-from ismcore.models import MLP, Affine, Energy, Model, NoiseConditional, ResidualMLP, Standardized
+from ismcore.models import MLP, Affine, Combination, Energy, Model, NoiseConditional, ResidualMLP, Standardized
 from ismcore.objectives import (
     DenoisingScoreMatching,
     Hutchinson,
@@ -31,12 +31,13 @@ from ismcore.optimizers.schedules import Schedule
 from ismcore.plugins.adoption import adopted
 from ismcore.samples.splitting import HoldOut
 from ismcore.training.baseline import Baseline
+from ismcore.training.resample import Resample
 from ismcore.training.run_state import Plan
-from ismcore.training.settings import Settings
+from ismcore.training.settings import Candidate, Settings
 
 __all__ = ["TYPES", "Decoder", "adopted_for", "construct", "encode", "put"]
 
-MODELS = (MLP, ResidualMLP, Affine, Energy, NoiseConditional, Standardized)
+MODELS = (MLP, ResidualMLP, Affine, Energy, NoiseConditional, Standardized, Combination)
 OBJECTIVES = (
     ImplicitScoreMatching,
     SlicedScoreMatching,
@@ -44,8 +45,8 @@ OBJECTIVES = (
     NoiseConditionalScoreMatching,
     Hutchinson,
 )
-RUNS = (Adam, SGD, Schedule, Plan, Settings, HoldOut)
-TYPES: dict[str, type] = {cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *RUNS, Baseline, Coordinates)}
+RUNS = (Adam, SGD, Schedule, Plan, Settings, Candidate, HoldOut)
+TYPES: dict[str, type] = {cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *RUNS, Baseline, Coordinates, Resample)}
 """The specifications that a file can name: frozen dataclasses, stored field by field. A name out of this table is refused."""
 
 

@@ -29,6 +29,7 @@ from ismcore.files.encoding import Decoder, adopted_for, construct, encode, put
 from ismcore.models import Standardized, check_params
 from ismcore.ops import Params
 from ismcore.training.baseline import Baseline
+from ismcore.training.resample import Resample
 from ismcore.training.settings import check_names
 
 __all__ = ["load", "save"]
@@ -109,7 +110,8 @@ def _checked(result: Any) -> Any:
     """The result, its parameters in the model's order, once they are known to be the model's."""
     d = result.d
     snapshots = {epoch: check_params(result.model, result.snapshots[epoch], d) for epoch in sorted(result.snapshots)}
-    return replace(result, params=check_params(result.model, result.params, d), snapshots=snapshots)
+    resamples = tuple(replace(member, params=check_params(member.model, member.params, d)) for member in result.resamples)
+    return replace(result, params=check_params(result.model, result.params, d), snapshots=snapshots, resamples=resamples)
 
 
 def _result(kind: Any, content: dict[str, Any], decoder: Decoder) -> Any:
@@ -137,6 +139,11 @@ def _check_arrays(result: Any) -> None:
         raise FileInvalid("its history lacks epochs or losses, or does not have one of each an epoch")
     if not isinstance(result.baseline, Baseline | None):
         raise FileInvalid(f"its baseline is {str(result.baseline)[:80]!r}")
+    for member in result.resamples:
+        if not isinstance(member, Resample):
+            raise FileInvalid(f"one of its resamples is {str(member)[:80]!r}")
+        if isinstance(member.model, Standardized) and member.model.coordinates.d != result.d:
+            raise FileInvalid(f"a resample has {member.model.coordinates.d} columns, and the fit {result.d}")
     check_names(result.run_id, result.feature_names, result.d)
     if result.dtype not in ("float32", "float64"):
         raise FileInvalid(f"its dtype is {result.dtype!r}, neither 'float32' nor 'float64'")

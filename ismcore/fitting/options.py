@@ -13,8 +13,8 @@ from ismcore.backend.contract import Backend, Precision
 from ismcore.coordinates import Coordinates, Standardize
 from ismcore.errors import OptionError
 from ismcore.fitting.selection import StartingPoint
-from ismcore.models import MLP, Model, Standardized
-from ismcore.objectives import ImplicitScoreMatching, Objective
+from ismcore.models import MLP, Energy, Model, Standardized
+from ismcore.objectives import DenoisingScoreMatching, ImplicitScoreMatching, Objective, SlicedScoreMatching
 from ismcore.optimizers.rules import Adam, Optimizer
 from ismcore.optimizers.schedules import Schedule, as_schedule
 from ismcore.plugins.adoption import adopted, users_own
@@ -24,14 +24,23 @@ from ismcore.results.result import FitResult
 from ismcore.samples.diagnosis import Diagnosis
 from ismcore.samples.findings import ON_ATOMS
 from ismcore.samples.splitting import HoldOut
+from ismcore.training.baseline import MOST_COLUMNS
 from ismcore.training.run_state import Plan
-from ismcore.training.settings import Samples, Settings
+from ismcore.training.settings import Candidate, Samples, Settings
 
 __all__ = ["RECIPES", "Recipe", "RecipeName", "Request", "as_epochs", "as_timeout", "check_run", "loss_of", "settings_of"]
 
-RecipeName = Literal["default", "reference"]
+RecipeName = Literal["default", "single", "reference"]
 VALIDATIONS = 100
 """The validation loss is computed about so often in a run."""
+FOLDS, MOST_IN_FOLDS = 5, 10_000
+"""Folds of a fit from the normal law on, and the most rows that are dealt into them; of more a share is held out once."""
+FULL_LENGTH = 1000
+"""Folds of more rows n take the root of this over n of the epochs."""
+LOOKS = 30
+"""About so often the pooled loss of folds is computed, beside the early looks."""
+DENOISING = 0.2
+"""Noise scale of the candidate that is trained by denoising, in coordinates of unit spread."""
 FEWEST_HELD_OUT = 10
 """Fewer rows than this tell no fit from another: then none are held out, unless it is asked for."""
 
@@ -45,6 +54,7 @@ class Recipe:
         objective: By what is known of the samples.
         patience: At least so many epochs, and a fifth of all; 0 for no end of it.
         full_batch_up_to: So many rows are taken all at once. Of more, batches of a 64th, but 128 to 1024 rows.
+        floor: Whether the fit starts at the normal law, in folds, with several candidates.
 
     The others are as in `fit`.
     """
@@ -60,6 +70,7 @@ class Recipe:
     clip_norm: float | None = None
     average_decay: float | None = None
     full_batch_up_to: int = 2**62
+    floor: bool = False
 
 
 def _bounded_objective(diagnosis: Diagnosis) -> Objective:
@@ -67,7 +78,7 @@ def _bounded_objective(diagnosis: Diagnosis) -> Objective:
 
 
 RECIPES: dict[RecipeName, Recipe] = {
-    "default": Recipe(
+    "single": Recipe(
         model=lambda d: MLP(),
         objective=_bounded_objective,
         optimizer=Adam(1e-2),
@@ -78,6 +89,19 @@ RECIPES: dict[RecipeName, Recipe] = {
         patience=100,
         average_decay=0.999,
         full_batch_up_to=256,
+    ),
+    "default": Recipe(
+        model=lambda d: MLP(),
+        objective=_bounded_objective,
+        optimizer=Adam(2e-2),
+        epochs=300,
+        schedule=Schedule("cosine"),
+        standardize=True,
+        validation=0.2,
+        patience=20,
+        average_decay=0.999,
+        full_batch_up_to=256,
+        floor=True,
     ),
     "reference": Recipe(
         model=lambda d: MLP((8,), "sigmoid"),
@@ -127,6 +151,7 @@ class Request:
     precision: Precision
     allow_nonsmooth: bool
     recipe: Any
+    ensemble: Any
 
 
 def loss_of(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[Loss, StartingPoint | None]:
@@ -159,21 +184,27 @@ def settings_of(
     recipe = _recipe(request)
     optimizer = recipe.optimizer if request.optimizer is None else request.optimizer
     _check_choices(request, optimizer)
+    ensemble = _ensemble(request, recipe, loss, optimizer, samples)
+    if recipe.floor and ensemble < 2:  # one network is trained as one network ever was
+        recipe = _recipe(replace(request, recipe="single"))
+        optimizer = recipe.optimizer if request.optimizer is None else request.optimizer
+    candidates = _candidates(request, loss, ensemble, samples.x.shape[1])
     validation = 0.0 if samples.validation_x is not None else _validation(request.validation, recipe, len(samples.x))
-    epochs = as_epochs(recipe.epochs if request.epochs is None else request.epochs)
+    judged = bool(validation or ensemble or samples.validation_x is not None)
+    epochs = as_epochs(_epochs(recipe, ensemble, *samples.x.shape) if request.epochs is None else request.epochs)
     plan = Plan(
         epochs=epochs,
         schedule=recipe.schedule if request.schedule is None else as_schedule(request.schedule, epochs),
         average_decay=_share("average_decay", request.average_decay, recipe.average_decay),
         on_nonfinite=request.on_nonfinite,
-        patience=_patience(request.patience, recipe, epochs) if validation or samples.validation_x is not None else 0,
-        judge_every=max(1, epochs // VALIDATIONS),
+        patience=_patience(request.patience, recipe, epochs) if judged else 0,
+        judge_every=max(1, epochs // (LOOKS if ensemble else VALIDATIONS)),
         snapshot_epochs=_snapshot_epochs(request.snapshots, epochs),
     )
     return Settings(
         backend=engine.name,
         backend_reason=backend_reason,
-        model=loss.model,
+        model=candidates[0].model if candidates else loss.model,
         objective=loss.objective,
         optimizer=optimizer,
         plan=plan,
@@ -187,10 +218,12 @@ def settings_of(
         coordinates=_kept_coordinates(request, samples.x.shape[1]),
         run_id=uuid4().hex,
         feature_names=_feature_names(request.x),
-        validation=validation,
+        validation=recipe.validation if ensemble == 1 and not validation and samples.validation_x is None else validation,
         holdout=diagnosis.holdout if samples.groups is None else HoldOut("groups", by_weight=diagnosis.effective is not None),
-        batch_size=_batch_size(request.batch_size, recipe, round(len(samples.x) * (1.0 - validation))),
+        batch_size=_batch_size(request.batch_size, recipe, round(len(samples.x) * (1.0 - (0.0 if ensemble else validation)))),
         clip_norm=_positive("clip_norm", recipe.clip_norm if request.clip_norm is None else request.clip_norm),
+        ensemble=ensemble,
+        candidates=candidates,
         bounded_by_recipe=request.objective is None and diagnosis.has_atoms and loss.objective.least_curvature_weight > 0.0,
     )
 
@@ -232,6 +265,67 @@ def _recipe(request: Request) -> Recipe:
     return recipe
 
 
+def _ensemble(request: Request, recipe: Recipe, loss: Loss, optimizer: Any, samples: Samples) -> int:
+    """Folds of a fit that starts at the normal law; 0 for one network that starts at random."""
+    count, n = request.ensemble, len(samples.x)
+    against = _against_folds(request, loss, optimizer, samples)
+    if count is None:
+        if not recipe.floor or against or request.model is not None or n < 2 * FOLDS:
+            return 0
+        return FOLDS if request.validation is None and n <= MOST_IN_FOLDS else 1
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 1 <= count <= n:
+        raise OptionError(f"ensemble must be a number of folds, from 1 to the {n} rows, not {count!r}")
+    if not recipe.floor:
+        against = f"recipe={request.recipe!r} is of one network"
+    elif count > 1 and request.validation is not None:
+        against = "every fold holds out a part of its own, and validation= another one: leave one of the two away"
+    if against:
+        raise OptionError(f"ensemble={count} cannot be: {against}")
+    return int(count)
+
+
+def _against_folds(request: Request, loss: Loss, optimizer: Any, samples: Samples) -> str:
+    """Why a fit cannot start at the normal law and be averaged over folds, in words; "" where it can."""
+    if getattr(optimizer, "runs_whole", False):
+        return "optimizer=LBFGS() runs one network as a whole, and folds stop at one step together"
+    if request.initial_params is not None:
+        return "its members start at the normal law, and initial_params= says otherwise"
+    if request.restarts != 1:
+        return "its members start at different parameters and are averaged, where restarts= would choose one"
+    if samples.validation_x is None and request.validation is not None and not request.validation:
+        return "its members are stopped and weighed by held-out rows, and validation=0 holds none out"
+    if not isinstance(loss.objective, ImplicitScoreMatching | SlicedScoreMatching):
+        return f"its members are weighed by implicit score matching, and {loss.objective!r} aims at something else"
+    if samples.x.shape[1] > MOST_COLUMNS:
+        return f"the normal law of more than {MOST_COLUMNS} columns takes longer than a fit"
+    return ""
+
+
+def _epochs(recipe: Recipe, ensemble: int, n: int, d: int) -> int:
+    """Epochs of a recipe; of several candidates in folds fewer with more rows, whose batches are more in an epoch."""
+    return round(recipe.epochs * min(1.0, (FULL_LENGTH / n) ** 0.5)) if ensemble > 1 and d > 1 else recipe.epochs
+
+
+def _candidates(request: Request, loss: Loss, ensemble: int, d: int) -> tuple[Candidate, ...]:
+    """What a fit in folds is tried with: the model that was named; or a network, an energy, and a network by denoising.
+
+    It is the network alone in one dimension, where every score is the gradient of an energy, and with one fold, which is for
+    many rows.
+    """
+    if not ensemble:
+        return ()
+    if request.model is not None:
+        return (Candidate("model", loss.model, loss.objective),)
+    net = MLP(output_bias=False)
+    network = Candidate("network", net, loss.objective)
+    if d == 1 or ensemble == 1:
+        return (network,)
+    found = [network, Candidate("energy", Energy(net), loss.objective)]
+    if request.objective is None:
+        found.append(Candidate("denoising network", net, DenoisingScoreMatching(DENOISING)))
+    return tuple(found)
+
+
 def _validation(validation: Any, recipe: Recipe, n: int) -> float:
     if validation is None or validation is True:
         share = recipe.validation if validation is None else recipe.validation or 0.1
@@ -245,7 +339,7 @@ def _validation(validation: Any, recipe: Recipe, n: int) -> float:
 
 def _patience(patience: Any, recipe: Recipe, epochs: int) -> int:
     if patience is None:
-        return max(recipe.patience, epochs // 5) if recipe.patience else 0
+        return max(recipe.patience, epochs // (15 if recipe.floor else 5)) if recipe.patience else 0
     if isinstance(patience, bool) or not isinstance(patience, int | np.integer) or patience < 0:
         raise OptionError(f"patience must be a whole number of epochs, 0 for no end of it, not {patience!r}")
     return int(patience)

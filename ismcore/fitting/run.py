@@ -26,7 +26,7 @@ from ismcore.training.run_state import RunState
 from ismcore.training.settings import Data, Samples, Settings
 from ismcore.training.stopping import StopRequest
 
-__all__ = ["Run", "best_of"]
+__all__ = ["Run", "best_of", "findings_of"]
 
 
 class Run:
@@ -51,7 +51,7 @@ class Run:
             followers,
         )
         self.data = Data.of(settings, samples)
-        self._findings = _findings(settings, samples, diagnosis, self.data.problem.coordinates)
+        self._findings = findings_of(settings, samples, diagnosis, self.data.problem.coordinates)
         self._versions = versions(engine.packages)
         self._save: CheckpointWriter | None = None
         if where is not None:
@@ -143,7 +143,7 @@ class Run:
         return replace(result, baseline=baseline, warnings=said + result.warnings, notes=result.notes + noted)
 
 
-def _findings(settings: Settings, samples: Samples, diagnosis: Diagnosis, coordinates: Coordinates) -> tuple[Finding, ...]:
+def findings_of(settings: Settings, samples: Samples, diagnosis: Diagnosis, coordinates: Coordinates) -> tuple[Finding, ...]:
     """What was found in the samples, with the cures that the fit has applied told as applied."""
     held_out, parted = _held_out_by(settings, samples, diagnosis)
     return diagnosis.findings_for(

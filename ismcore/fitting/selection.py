@@ -92,7 +92,9 @@ def choose_curvature(
         tried = ", ".join(f"{weight:g}: {loss:.5g}" for weight, loss in zip(search.weights, losses, strict=True))
         text = f"by the held-out loss of each that was tried ({tried})"
     said = f"curvature_weight {chosen:g} was chosen, {text}"
-    return replace(settings, objective=settings.objective.with_curvature_weight(chosen), notes=(*settings.notes, said))
+    objective = settings.objective.with_curvature_weight(chosen)
+    candidates = tuple(replace(c, objective=c.objective.with_curvature_weight(chosen)) for c in settings.candidates)
+    return replace(settings, objective=objective, candidates=candidates, notes=(*settings.notes, said))
 
 
 def _mean_held_out(

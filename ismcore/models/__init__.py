@@ -5,6 +5,7 @@ A model is a frozen specification. Its parameters are a flat dict of arrays that
 
 from ismcore.models.affine import Affine
 from ismcore.models.base import Model, Standardized, check_params
+from ismcore.models.combination import Combination, joined, parted
 from ismcore.models.conditional import NoiseConditional
 from ismcore.models.energy import Energy
 from ismcore.models.function import ScoreFunction
@@ -16,6 +17,7 @@ from ismcore.models.user import Frame, UserModel, takes_rows
 __all__ = [
     "MLP",
     "Affine",
+    "Combination",
     "Energy",
     "Frame",
     "Model",
@@ -26,5 +28,7 @@ __all__ = [
     "Standardized",
     "UserModel",
     "check_params",
+    "joined",
+    "parted",
     "takes_rows",
 ]

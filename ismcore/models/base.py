@@ -47,6 +47,10 @@ class Model(ABC):
     def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
         """psi(x; params), (n, d), in units 1/[x]; context, (n, c) where there is any, is what the score is conditional on."""
 
+    def at_zero(self, params: Params) -> Params:
+        """Parameters near those given whose score is 0 everywhere, where the model has such: its last layer is 0."""
+        return params
+
     def canonical(self) -> Model:
         """The model without parameters of its own to start from, so that whoever keeps it keeps no weights alive."""
         return self

@@ -74,6 +74,11 @@ class Energy(Model):
         params: Params = self.net.initial_params(seed, d)
         return params
 
+    def at_zero(self, params: Params) -> Params:
+        """See `Model.at_zero`."""
+        zeroed: Params = self.net.at_zero(params)
+        return zeroed
+
     def canonical(self) -> Energy:
         """See `Model.canonical`."""
         net = self.net.canonical()

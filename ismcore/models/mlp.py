@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from ismcore.calculus import Calculus
@@ -27,6 +27,7 @@ class MLP(Network):
         init: "kaiming_uniform": weights U(+-sqrt(3) gain / sqrt(in)), the gain that of the activation after the layer (1 for
             none), biases U(+-1 / sqrt(in)), as in the reference run (He et al. 2015). "glorot_uniform": weights
             U(+-sqrt(6 / (in + out))), biases zero (Glorot & Bengio 2010).
+        output_bias: Whether the last layer has a bias.
 
     Raises:
         OptionError: An option is none of the above.
@@ -41,6 +42,7 @@ class MLP(Network):
     hidden: tuple[int, ...] = (64,)
     activation: str = "silu"
     init: Init = "kaiming_uniform"
+    output_bias: bool = field(default=True, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", check_widths(self.hidden, self.activation, self.init))

@@ -28,10 +28,12 @@ class Network(Model):
     Attributes:
         activation: Name of the activation.
         init: How the initial parameters are drawn.
+        output_bias: Whether the last layer has a bias.
     """
 
     activation: str
     init: Init
+    output_bias: bool = True
 
     @abstractmethod
     def layers(self, fan_in: int, fan_out: int) -> dict[str, tuple[int, int]]:
@@ -49,8 +51,11 @@ class Network(Model):
     def shapes(self, d: int, *, context: int = 0, out: int | None = None) -> dict[str, tuple[int, ...]]:
         """See `Model.shapes`; an input may have context columns after the d of x, an output another width than d."""
         shapes: dict[str, tuple[int, ...]] = {}
-        for name, shape in self.layers(d + context, d if out is None else out).items():
+        layers = self.layers(d + context, d if out is None else out)
+        for name, shape in layers.items():
             shapes[f"{name}.weight"], shapes[f"{name}.bias"] = shape, shape[:1]
+        if not self.output_bias:
+            del shapes[f"{list(layers)[-1]}.bias"]
         return shapes
 
     def initial_params(self, seed: int, d: int, *, context: int = 0, out: int | None = None) -> Params:
@@ -63,7 +68,14 @@ class Network(Model):
             weight, bias = self._bounds(fan_in, fan_out, last=name == last)
             params[f"{name}.weight"] = rng.uniform(-weight, weight, (fan_out, fan_in))
             params[f"{name}.bias"] = rng.uniform(-bias, bias, fan_out) if bias else np.zeros(fan_out)
+        if not self.output_bias:
+            del params[f"{last}.bias"]
         return params
+
+    def at_zero(self, params: Params) -> Params:
+        """See `Model.at_zero`."""
+        last = list(self.layers(1, 1))[-1]
+        return {name: 0.0 * value if name.startswith(f"{last}.") else value for name, value in params.items()}
 
     def _bounds(self, fan_in: int, fan_out: int, *, last: bool) -> tuple[float, float]:
         if self.init == "glorot_uniform":
@@ -81,11 +93,13 @@ class Network(Model):
         _, scale, back = coordinates.affine()
         last = list(self.layers(1, 1))[-1]
         moved = self.input_from_units(params, coordinates)
-        weight, bias = moved[f"{last}.weight"] * scale[:, None], moved[f"{last}.bias"] * scale
-        if coordinates.matrix is not None:
-            full = np.diag(back) if back.ndim == 1 else back
-            weight, bias = full.T @ weight, full.T @ bias
-        return self, {**moved, f"{last}.weight": weight, f"{last}.bias": bias}
+        full = None if coordinates.matrix is None else np.diag(back) if back.ndim == 1 else back
+        weight = moved[f"{last}.weight"] * scale[:, None]
+        moved[f"{last}.weight"] = weight if full is None else full.T @ weight
+        if self.output_bias:
+            bias = moved[f"{last}.bias"] * scale
+            moved[f"{last}.bias"] = bias if full is None else full.T @ bias
+        return self, moved
 
     def input_from_units(self, params: Params, coordinates: Coordinates) -> Params:
         """Parameters of the network that reads z, float64, given those of one that reads x = x_0 + scale (A^-1 z).
@@ -104,8 +118,9 @@ class Network(Model):
 
 
 def affine(calculus: Calculus, params: Params, name: str, h: Array) -> Array:
-    """One affine layer: h W^T + b, (n, in) -> (n, out)."""
-    return h @ calculus.ops.permute_dims(params[f"{name}.weight"], (1, 0)) + params[f"{name}.bias"]
+    """One affine layer: h W^T + b, (n, in) -> (n, out); without b where there is none."""
+    z, bias = h @ calculus.ops.permute_dims(params[f"{name}.weight"], (1, 0)), f"{name}.bias"
+    return z + params[bias] if bias in params else z
 
 
 def check_widths(hidden: object, activation: str, init: str) -> tuple[int, ...]:

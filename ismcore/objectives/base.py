@@ -36,6 +36,12 @@ class LossInputs(TypedDict, total=False):
     """The score to be met, (n, d)."""
     context: Array
     """What the score is conditional on, (n, c), where the objective itself gives it none."""
+    base_weight: Array
+    """W, (d, d), of a base score W x + b that is added to the model's and not learned; b and W's diagonal are there with it."""
+    base_bias: Array
+    """b, (d,)."""
+    base_diagonal: Array
+    """The diagonal of W, (d,): that of the base's Jacobian."""
     row_weight: Array
     """Weight of each row in the loss, (n,), in the place of 1/n."""
 

@@ -12,7 +12,7 @@ from ismcore.coordinates import Coordinates
 from ismcore.errors import OptionError
 from ismcore.objectives.base import LossInputs, Objective, check_positive, check_shape
 from ismcore.objectives.ladder import advice_on_ladder
-from ismcore.ops import Array
+from ismcore.ops import Array, Ops
 
 __all__ = ["DenoisingScoreMatching", "NoiseConditionalScoreMatching"]
 
@@ -99,6 +99,41 @@ class DenoisingScoreMatching(Objective):
     def canonical(self) -> DenoisingScoreMatching:
         """See `Objective.canonical`."""
         return DenoisingScoreMatching(1.0, variance_reduced=self.variance_reduced)
+
+    def moved(
+        self, ops: Ops, x: Array, noise: Array, weight: Array | float, scale: Array
+    ) -> tuple[Array, Array, Array | float]:
+        """Where the score is needed, with what it is to meet: for `ismcore.analytic`, where samples are columns.
+
+        Args:
+            ops: Operations.
+            x: Samples, (d, n).
+            noise: e, (d, n).
+            weight: Weight of each row, (n,), or of all alike.
+            scale: s, ().
+
+        Returns:
+            x + s e, (d, n); e / s, which minus the score is to meet; and the weights. Of both signs of the noise, (d, 2 n),
+            where the variance is reduced.
+        """
+        moves, targets = scale * noise, noise / scale
+        if not self.variance_reduced:
+            return x + moves, targets, weight
+        halved = 0.5 * weight if isinstance(weight, float) else 0.5 * ops.concat([weight, weight])
+        return ops.concat([x + moves, x - moves], axis=1), ops.concat([targets, -targets], axis=1), halved
+
+    def cotangents(
+        self, ops: Ops, psi: Array, second: Array, weight: Array | float, target: Array
+    ) -> tuple[Array, Array, Array]:
+        """Loss, and its derivatives in psi and in `second`, which does not enter it; see `ImplicitScoreMatching.cotangents`.
+
+        J       = sum_n w_n [1/2 |psi|^2 + psi . e / s]     and, where the variance is not reduced, 1/2 |e / s|^2
+        psi_bar = w (psi + e / s)
+        """
+        terms = psi * (0.5 * psi + target)
+        if not self.variance_reduced:
+            terms = terms + 0.5 * target * target
+        return ops.sum(terms * weight), (psi + target) * weight, 0.0 * second
 
     def terms(self, calculus: Calculus, score_fn: ScoreFn, x: Array, inputs: LossInputs) -> Array:
         """See `Objective.terms`."""

@@ -152,7 +152,7 @@ def evaluate(
     loss = Loss(model, objective)
     inputs = loss.inputs(samples, Coordinates.identity(samples.shape[1]), weight)
     given = None if context is None else context_for(model, objective, context, len(samples))
-    if model is not given_model or (params is None and users_own(model)[0] is not None):
+    if users_own(model)[0] is not None and (model is not given_model or params is None):
         about = inputs if given is None else cast(LossInputs, {**inputs, "context": given})
         problem = Problem(loss, SGD(0.0), samples, Coordinates.identity(samples.shape[1]), seed=seed, fixed_inputs=about)
         probe_network(engine, problem, checked, allow_nonsmooth=allow_nonsmooth)

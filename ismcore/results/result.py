@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import platform
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ismcore.backend.contract import Backend, Dtype
-from ismcore.backend.programs import energy_on, jacobian_diagonal, score_on
+from ismcore.backend.programs import energy_on, jacobian_diagonal, jacobian_on, score_on
 from ismcore.calculus import NumpyCalculus
 from ismcore.coordinates import Coordinates
 from ismcore.density import integrate_score
-from ismcore.errors import DensityUnavailable, OptionError
+from ismcore.errors import DensityUnavailable, IsmWarning, OptionError
 from ismcore.files import results as files
 from ismcore.models import Energy, Model, Standardized
 from ismcore.objectives import NoiseConditionalScoreMatching, Objective
@@ -23,14 +24,19 @@ from ismcore.ops import Params
 from ismcore.plugins.lookup import load_backend
 from ismcore.plugins.registry import installed_version
 from ismcore.results.evaluate import context_for, evaluate
+from ismcore.results.langevin import Draws, langevin
 from ismcore.results.native import native
+from ismcore.results.normaliser import Normaliser, by_importance, by_quadrature
 from ismcore.samples.checks import as_samples
 from ismcore.training.baseline import Baseline
+from ismcore.training.resample import Resample
 from ismcore.training.run_state import RunState, Status
 from ismcore.training.settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from ismcore.judging.table import Check
 
 __all__ = ["FitResult", "load", "versions"]
 
@@ -63,6 +69,9 @@ class FitResult:
             where no rows were held out, of a conditional score, in what `load` makes of a checkpoint, and where
             `ismcore.baseline.compare_with_normal` says.
         restarts: What became of each start, where there were several: "start", "status", "epochs", "loss", "validation_loss".
+        resamples: Fits of bootstrap resamples of the rows, if `ismcore.bootstrap` made the result; see `standard_error`.
+        candidates: What a fit in folds was made of, the normal law first: "name", "weight" in the sum, "status", "epochs",
+            "best_epoch", "seconds", and "difference" of its out-of-fold loss from the normal law's with "standard_error".
         warnings: What makes the result unreliable, and the cure, in words.
         notes: What was chosen, and cures that arguments of the fit have applied, in words; nothing to worry about.
         timings: Seconds: "prepare", "run", "total".
@@ -88,6 +97,8 @@ class FitResult:
     held_out: int = 0
     baseline: Baseline | None = None
     restarts: tuple[dict[str, Any], ...] = ()
+    resamples: tuple[Resample, ...] = ()
+    candidates: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
@@ -174,6 +185,89 @@ class FitResult:
         psi = np.zeros_like(y) if coordinates.transform is None else score_on(self._engine(), model, params, y, given)
         return coordinates.jacobian_diagonal(points, psi, diagonal.astype(np.float64))
 
+    def jacobian(self, x: Any) -> np.ndarray:
+        """D psi_i / d x_j of the fitted score at points x, (n, d, d), float64, [output, input], in 1/[x_i] 1/[x_j].
+
+        It is symmetric where the score is a gradient, as that of an `Energy`. Computed in float64, by the backend's
+        differentiation; cost: about 3 d scores.
+
+        Example:
+            >>> x = np.random.default_rng(0).normal(size=(200, 3))
+            >>> result = ismcore.fit(x, model=ismcore.Affine(), backend="autograd", epochs=2)
+            >>> bool(np.allclose(result.jacobian(x[:1])[0], result.params["weight"]))
+            True
+        """
+        engine = load_backend(self.backend)(dtype="float64", device=self.device)
+        return np.asarray(jacobian_on(engine, self.model, self.params, as_samples(x, d=self.d)), dtype=np.float64)
+
+    def check(
+        self, x: Any = None, *, train: Any = None, groups: Any = None, competitors: Mapping[str, FitResult] | None = None
+    ) -> Check:
+        """Is this fit wrong, by how much at least, and how is that known; a table.
+
+        With rows x that the fit has not seen, and that no choice was made by, and with a competitor phi from other rows,
+
+            2 (mean g - q sd(g) / sqrt m),    g = 1/2 |psi|^2 + div psi - 1/2 |phi|^2 - div phi,
+
+        is a lower bound of the unknown Fisher divergence E|psi - score|^2, with 95 % confidence, whatever phi is. Competitors
+        are the normal law in closed form and a Gaussian mixture by BIC; q is corrected for their number. A bound is as strong
+        as its competitor: where all are as wrong as the fit, the verdict is "cannot tell". How often each verdict is right:
+        docs/check.md.
+
+        Args:
+            x: Rows of the same law that the fit has not seen, (m, d) or (m,), in [x], in the order in which they came; all
+                count alike. Without any, what the result knows of itself: its held-out rows have chosen its epoch, so they
+                give no bound.
+            train: The rows of the fit, (n, d), to fit the competitors to, so that all of x judges. Without them, x is parted in
+                two: competitors are fitted to one half, and the other half judges.
+            groups: Label of each row of x, (m,): rows of one label may depend on each other. Where x is a series, standard
+                errors are by blocks of it.
+            competitors: Further fits by name, to rows other than x.
+
+        Raises:
+            SamplesError: The rows cannot be used.
+            OptionError: Most rows of x are among those of `train`; a competitor has the name of one of the check's own; or the
+                score depends on a noise scale.
+
+        Source: Hyvarinen (2005), JMLR 6:695-709, theorem 1, for E g = (E|psi - score|^2 - E|phi - score|^2) / 2.
+
+        Example:
+            >>> x = np.random.default_rng(0).normal(size=(1200, 1))
+            >>> wrong = ismcore.fit(3.0 * x[:200], model=ismcore.Affine(), backend="autograd", epochs=300)
+            >>> wrong.check(x[200:]).verdict
+            'fault found'
+        """
+        from ismcore.judging.check import check
+
+        return check(self, x, train=train, groups=groups, competitors=competitors)
+
+    def standard_error(self, x: Any) -> np.ndarray:
+        """Standard error of the fitted score at points x, (n, d), float64, in 1/[x], over the fits of bootstrap resamples.
+
+            sqrt( 1 / (B - 1) sum_b (psi_b(x) - mean)^2 ),    psi_1 ... psi_B the fits of `result.resamples`.
+
+        It is of the variance of the fit, from the sample and from the seed, and not of its bias: psi +- 2.26 standard errors
+        (Student's t for 10 resamples) covers the score where the fit is not too stiff for it; docs/check.md says how
+        often.
+
+        Raises:
+            OptionError: The fit has no resamples; make it by `ismcore.bootstrap(x, ...)`.
+
+        Source: Efron (1979), Ann. Stat. 7:1-26.
+        """
+        if len(self.resamples) < 2:
+            raise OptionError("standard errors are over bootstrap fits, and this result has none: ismcore.bootstrap(x, ...)")
+        points = as_samples(x, d=self.d)
+        scores = [self._score_of(member, points) for member in self.resamples]
+        return np.asarray(np.std(scores, axis=0, ddof=1))
+
+    def _score_of(self, member: Resample, points: np.ndarray) -> np.ndarray:
+        """The score of a bootstrap fit at points (n, d), in [x], in float64."""
+        if member.model.portable:
+            return np.asarray(member.model.score(*_in_numpy("float64", member.params, points)))
+        engine = load_backend(self.backend)(dtype="float64", device=self.device)
+        return np.asarray(score_on(engine, member.model, member.params, points), dtype=np.float64)
+
     def divergence(self, x: Any, *, context: Any = None) -> np.ndarray:
         """Divergence of the fitted score at points x, sum_i d psi_i / d x_i, (n,), in 1/[x]^2; see `jacobian_diagonal`."""
         return np.asarray(self.jacobian_diagonal(x, context=context).sum(axis=1))
@@ -205,14 +299,10 @@ class FitResult:
         Raises:
             DensityUnavailable: A free score in d > 1 dimensions is in general the gradient of nothing; fit an `Energy`.
         """
-        model, params = self._as_trained(epoch)
+        model, _ = self._as_trained(epoch)
         if isinstance(model, Energy):
             points = as_samples(x, d=self.d)
-            z = self._standardised(points)
-            if model.net.portable:
-                found = np.asarray(model.energy(*_in_numpy(self.dtype, params, z)), dtype=np.float64)
-            else:
-                found = energy_on(self._engine(), model, params, z).astype(np.float64)
+            found = self._energy_at(self._standardised(points), epoch).astype(np.float64)
             return np.asarray(self.coordinates.energy_of(NumpyCalculus(), points, found))
         if self.d != 1:
             raise DensityUnavailable(
@@ -222,30 +312,64 @@ class FitResult:
         return -self.log_density(x, epoch=epoch)
 
     def log_density(self, x: Any, *, epoch: int | None = None) -> np.ndarray:
-        """The log-density log p(x) at any points x of one dimension, (m,): its slope is the fitted score.
+        """The log-density log p(x) at any points x, (n,): its slope is the fitted score.
 
-        It is normalised over the real line, whatever the points are, by quadrature of the score; see
-        `ismcore.density.integrate_score`.
+        It is normalised by the fit, whatever the points are: in one dimension by quadrature of the score of any model, see
+        `ismcore.density.integrate_score`; in more, of an `Energy`, by `log_normaliser`. Where modes lie far apart, their shares
+        are what the network has made of a region without samples, and are not to be relied on.
 
         Args:
-            x: Where, (m,), (m, 1) or one number, in [x].
+            x: Where, (n, d), or (n,) and one number for d = 1, in [x].
             epoch: See `score`.
 
         Raises:
-            DensityUnavailable: d > 1; or the fitted score does not fall off in its tails, so that nothing normalises it.
+            DensityUnavailable: d > 1 and the model is no energy; or nothing normalises the fitted law, as it does not fall off
+                far away; or see `log_normaliser`.
         """
-        model, _ = self._as_trained(epoch)
-        if self.d != 1:
-            why = (
-                f"an energy in d = {self.d} dimensions is known up to its normaliser; `result.energy(x)` is -log p(x) up to it"
-                if isinstance(model, Energy)
-                else f"{model!r} in d = {self.d} dimensions is a free vector field, in general the gradient of nothing; fit "
-                "ismcore.Energy(...) of such a network for an energy"
-            )
-            raise DensityUnavailable(f"a normalised density is for one dimension so far: {why}")
+        if self.d > 1:
+            found = self.log_normaliser(epoch=epoch)
+            return -self.energy(x, epoch=epoch) - found.value
         points = as_samples(np.atleast_1d(np.asarray(x)), d=self.d)
         log_p = integrate_score(lambda z: self._score_at(z[:, None], epoch)[:, 0].astype(np.float64))
         return self.coordinates.log_density(points, log_p(self._standardised(points)[:, 0]))
+
+    def log_normaliser(self, *, epoch: int | None = None, seed: int = 0) -> Normaliser:
+        """Log Z = log int exp(-U(x)) dx of the fitted energy U(x) of `energy`, in log [x]^d: log p(x) = -U(x) - log Z.
+
+        In one and two dimensions by quadrature; in more by importance sampling from a Gaussian mixture that is fitted to draws
+        of the fitted law, see `sample`.
+
+        Args:
+            epoch: See `score`.
+            seed: Of the draws.
+
+        Returns:
+            log Z with its standard error, and the effective number of draws.
+
+        Raises:
+            DensityUnavailable: d > 1 and the model is no energy; the fitted law does not fall off; or fewer than 200 of 20,000
+                draws are effective.
+
+        Cost: at most 2^20 energies for d = 2; for d > 2 those of 2,000 draws, a mixture, and 20,000 energies.
+        """
+        points = self.coordinates.inverse(np.zeros((1, self.d)))
+        zero = np.zeros(1)
+        change = self.coordinates.energy_of(NumpyCalculus(), points, zero)
+        unit = float((self.coordinates.log_density(points, zero) + change)[0])
+        if self.d == 1:
+            return Normaliser(float(-(self.log_density(points, epoch=epoch) + self.energy(points, epoch=epoch))[0]), 0.0)
+        self.energy(points, epoch=epoch)  # or why there is none
+
+        def energy(z: np.ndarray) -> np.ndarray:
+            return self._energy_at(z.astype(self.dtype), epoch).astype(np.float64)
+
+        if self.d == 2:
+            found = by_quadrature(energy)
+        else:
+            at = self if epoch is None else replace(self, params=self._at(epoch))
+            draws = langevin(at, 2000, None, steps=500, thin=10, step_size=None, context=None, seed=seed)
+            found = by_importance(energy, self.coordinates(draws.x), seed)
+        return replace(found, value=found.value - unit)
 
     def density(self, x: Any, *, epoch: int | None = None) -> np.ndarray:
         """The fitted density p(x), (m,), in 1/[x], normalised by the fit and not over the points; see `log_density`.
@@ -260,6 +384,74 @@ class FitResult:
             DensityUnavailable: See `log_density`.
         """
         return np.asarray(np.exp(self.log_density(x, epoch=epoch)))
+
+    def sample(
+        self,
+        n: int,
+        *,
+        start: Any = None,
+        steps: int = 500,
+        thin: int = 10,
+        step_size: float | None = None,
+        context: Any = None,
+        seed: int = 0,
+    ) -> Draws:
+        """Draw samples of the fitted law by Langevin dynamics, on the backend: z += a/2 psi(z) + sqrt(a) e, e standard normal.
+
+        Up to a hundred chains run side by side in the coordinates that the model was trained in. Steps are accepted by the
+        ratio of densities: of an `Energy` it is known, and the draws are exact in the limit; of a free score it is the integral
+        along the step, right as far as the score is a gradient. Equal seeds give equal draws on every backend, up to rounding.
+
+        Args:
+            n: How many.
+            start: Samples to begin at, (m, d), in [x], such as those that were fitted: chains do not move between parts of a
+                law that lie far apart, so that these parts keep the shares of the start. A wide normal law if None.
+            steps: Steps of each chain before the first draw. The step size is tuned in them, to 57 % of accepted steps.
+            thin: Steps from a draw of a chain to the next.
+            step_size: a, in the coordinates of training, if it is not to be tuned.
+            context: See `score`.
+            seed: Source of the draws.
+
+        Returns:
+            The draws, with R-hat and effective number; `numpy.asarray` of them is (n, d), float64, in [x].
+
+        Raises:
+            OptionError: An option is none of the above; or the score depends on a noise scale, and no context is given.
+            Diverged: A step left the finite numbers, or all reason.
+
+        Warns:
+            IsmWarning: The chains disagree.
+
+        Cost: two scores, or a score and an energy, of 100 points for each of steps + thin n / 100 steps.
+
+        Source: Roberts & Tweedie (1996), Bernoulli 2:341-363.
+        """
+        found = langevin(self, n, start, steps=steps, thin=thin, step_size=step_size, context=context, seed=seed)
+        for text in found.warnings:
+            warnings.warn(IsmWarning(text), stacklevel=2)
+        return found
+
+    def as_energy(self, x: Any, *, model: Any = None, **options: Any) -> FitResult:
+        """The energy nearest to the fitted score, which then has a density, a normaliser and exact draws.
+
+        A network is fitted to the score itself, by explicit score matching, 1/2 E |psi(x) + grad U(x)|^2 over the rows of x. Of
+        a free network this is the part that is a gradient; how much is lost is in `result.warnings` where it is more than a
+        tenth of the score's square.
+
+        Args:
+            x: Rows to fit at, (n, d), in [x], such as the samples.
+            model: The energy; `Energy(MLP((64, 64), "softplus"))` if None.
+            options: As of `fit`.
+
+        Raises:
+            And what `fit` raises.
+
+        Cost: that of a fit without a divergence.
+        """
+        from ismcore.judging.energy import nearest_energy
+
+        found: FitResult = nearest_energy(self, x, model, **options)
+        return found
 
     def native(self, into: Any = None) -> Any:
         """The fitted score in its framework: differentiable, on the result's device and in its dtype, in the samples' units.
@@ -356,6 +548,14 @@ class FitResult:
             context = None if given is None else given.astype(self.dtype)
             return np.asarray(model.score(*_in_numpy(self.dtype, params, z), context))
         return score_on(self._engine(), model, params, z, given)
+
+    def _energy_at(self, z: np.ndarray, epoch: int | None = None) -> np.ndarray:
+        """The energy of points as trained on, (n,), in the result's dtype; of an `Energy` alone."""
+        model: Any
+        model, params = self._as_trained(epoch)
+        if model.net.portable:
+            return np.asarray(model.energy(*_in_numpy(self.dtype, params, z)))
+        return energy_on(self._engine(), model, params, z)
 
     def _at(self, epoch: int | None) -> Params:
         if epoch is None:

@@ -10,7 +10,7 @@ from ismcore.samples.neighbours import rows_within
 from ismcore.samples.ties import row_groups
 from ismcore.seeds import stream
 
-__all__ = ["HoldOut", "Split", "fold_rows", "held_out_rows"]
+__all__ = ["HoldOut", "Split", "dependent_rows", "fold_rows", "held_out_rows"]
 
 BLOCKS = 20
 """So many blocks of a series are held out in each fold, or as many as there are rows to hold out."""
@@ -85,6 +85,15 @@ def fold_rows(
         return _blocks(len(x), share, folds, seed, how.time)
     fold = _dealt(_groups(x, how, groups), share, folds, seed, weight if how.by_weight else None)
     return [Split(fold != k, fold == k) for k in range(folds)]
+
+
+def dependent_rows(x: np.ndarray, how: HoldOut, groups: np.ndarray | None = None) -> np.ndarray | None:
+    """Labels, (n,), from 0, of rows that are not independent and so count as one in a standard error; None where all are."""
+    if how.by == "rows":
+        return None
+    if how.by == "blocks":
+        return np.arange(len(x)) // max(1, how.time, len(x) // (BLOCKS * BLOCKS))
+    return _groups(x, how, groups)
 
 
 def _groups(x: np.ndarray, how: HoldOut, groups: np.ndarray | None) -> np.ndarray:

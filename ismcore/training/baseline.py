@@ -23,7 +23,7 @@ from ismcore.problem import Problem
 from ismcore.samples.normality import Departure, departure
 from ismcore.seeds import stream
 
-__all__ = ["Baseline", "NormalLaw", "compare_with_normal", "compared_rows", "score_and_diagonal"]
+__all__ = ["Baseline", "NormalLaw", "compare_with_normal", "compared_rows", "in_words", "score_and_diagonal"]
 
 ROWS_A_COLUMN = 10
 """From so many rows on for each of the d + 1 parameters of a column's score the normal law is not shrunk."""
@@ -121,16 +121,32 @@ class NormalLaw:
         covariance = (self.directions * self.variances) @ self.directions.T + np.diag(scale**2)
         return NormalLaw(self.mean, *np.linalg.eigh(covariance), self.shrinkage)
 
+    def through(self, matrix: np.ndarray) -> NormalLaw:
+        """The law of A x, with A a matrix (d, d), for x of this law."""
+        root = matrix @ (self.directions * np.sqrt(self.variances))
+        variances, directions = np.linalg.eigh(root @ root.T)
+        variances = np.where(variances > RANK * variances[-1], variances, 0.0)
+        return NormalLaw(matrix @ self.mean, variances, directions, self.shrinkage)
+
     @property
     def precisions(self) -> np.ndarray:
         """Inverse variances of the directions, (d,); 0 for one in which the law does not vary."""
         return np.asarray(np.divide(1.0, self.variances, out=np.zeros_like(self.variances), where=self.variances > 0.0))
+
+    def score_params(self) -> Params:
+        """The score -K (x - mean) as the parameters of an `ismcore.Affine`, float64."""
+        weight = -(self.directions * self.precisions) @ self.directions.T
+        return {"weight": weight, "bias": -weight @ self.mean}
 
     def whitened(self, x: np.ndarray) -> np.ndarray | None:
         """The rows x with mean 0 and covariance 1, (n, d); None where the law is shrunk, or does not vary in a direction."""
         if self.shrinkage or not self.variances.all():
             return None
         return np.asarray((x - self.mean) @ self.directions / np.sqrt(self.variances))
+
+    def score(self, x: np.ndarray) -> np.ndarray:
+        """Psi(x) = -K (x - mean) at each row, (m, d), with K the inverse covariance; its divergence is -sum(precisions)."""
+        return np.asarray(-((x - self.mean) @ self.directions * self.precisions) @ self.directions.T)
 
     def terms(self, x: np.ndarray) -> np.ndarray:
         """1/2 |psi|^2 + div psi at each row, (m,), with psi(x) = -K (x - mean) and K the inverse covariance."""
@@ -205,7 +221,7 @@ def compare_with_normal(
         found = _paired(terms, normal.terms(units(held_out.x)), held_out.row_weight, law.shrinkage)
     if found is None:
         return None, ""
-    return found, _in_words(found, departure(z, law.whitened(z), problem.row_weight))
+    return found, in_words(found, departure(z, law.whitened(z), problem.row_weight))
 
 
 def compared_rows(held_out: Problem) -> Problem:
@@ -251,7 +267,7 @@ def _paired(fit: np.ndarray, normal: np.ndarray, weight: np.ndarray | None, shri
     return Baseline(loss, fit_loss, difference, error, m, shrinkage)
 
 
-def _in_words(found: Baseline, departs: Departure | None) -> str:
+def in_words(found: Baseline, departs: Departure | None) -> str:
     """A warning where the fit is worse than the normal law, or no better although the samples are not normal."""
     least = found.difference - WORSE * found.standard_error
     if departs is None and least <= SHARE * abs(found.loss):

@@ -35,6 +35,8 @@ ROLLBACKS = 10
 
 ValidationLoss = Callable[[Params], float]
 """The objective on the held-out rows, of parameters (NumPy)."""
+Prepare = Callable[[Backend, TrainState], Session]
+"""Makes a session that goes on from a state."""
 Saver = Callable[[RunState, bool], str]
 """Writes a checkpoint if one is due, or in any case if the flag is set; the file's name, or "" where nothing was written."""
 
@@ -65,6 +67,7 @@ class Loop:
         listeners: Told of every event.
         stop: Ends the run when it says so.
         save: Writes checkpoints.
+        prepare: Makes the session that takes the steps; the backend's own for the problem if None.
 
     Raises:
         CheckpointMismatch: The state is not the one after the steps in its history.
@@ -80,6 +83,7 @@ class Loop:
         listeners: Sequence[Listener] = (),
         stop: StopRequest | None = None,
         save: Saver | None = None,
+        prepare: Prepare | None = None,
     ) -> None:
         entered = run_state.epoch * problem.batches + len(run_state.open_losses)
         if not run_state.status and run_state.state.step != entered:  # the loop counts on it to come to an end
@@ -87,14 +91,29 @@ class Loop:
         self.problem, self.plan, self.run_state = problem, plan, run_state
         self._validation_loss, self._listeners, self._save = validation_loss, listeners, save
         self.stop = stop or StopRequest()
+        self._prepare, self._begun = prepare, False
+        self.until: int | None = None
+        """An epoch with a validation after which the run pauses, without a status; `train` then goes on with it."""
         self._start = time.monotonic()
         self._epoch_at_start = run_state.epoch
         self._run = secrets.token_hex(6)
         # The next rollback point, once a step from there was finite: a state can be finite and its loss not.
         self._candidate: RollbackPoint | None = None
 
+    def session(self, backend: Backend, state: TrainState) -> Session:
+        """A session that goes on from the state; inside of the backend's scope."""
+        return backend.prepare(self.problem, state) if self._prepare is None else self._prepare(backend, state)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the run has come to where it is to pause, or to its end."""
+        return bool(self.run_state.status) or (self.until is not None and self.run_state.epoch >= self.until)
+
     def begin(self) -> None:
-        """Keep the start where it is asked for, and say that the run begins."""
+        """Keep the start where it is asked for, and say that the run begins; nothing where it has begun already."""
+        if self._begun:
+            return
+        self._begun = True
         run_state = self.run_state
         if run_state.state.step == 0:
             if 0 in self.plan.snapshot_epochs:
@@ -111,6 +130,12 @@ class Loop:
         self._end_if_asked()
         if run_state.status:
             self.checkpoint(force=True)
+
+    def leave(self) -> None:
+        """End a run that has paused, early."""
+        self.run_state.status = "early_stopped"
+        self.notify("end")
+        self.checkpoint(force=True)
 
     def steps_to_boundary(self) -> int:
         """Steps until something is to be done at the end of an epoch."""
@@ -273,7 +298,7 @@ def train(backend: Backend, loop: Loop) -> RunState:
             session = _prepared(backend, loop)
             run_state.timings["prepare"] += time.monotonic() - start
         length, limit = 1, _chunk_limit(loop.problem)
-        while not run_state.status:
+        while not loop.paused:
             start = time.monotonic()
             count = min(length, limit, loop.steps_to_boundary())
             if not _take(backend, loop, session, count):
@@ -283,7 +308,8 @@ def train(backend: Backend, loop: Loop) -> RunState:
             if not run_state.status:
                 loop.finish_chunk()
             length = _next_length(count, seconds)
-        loop.notify("end")
+        if run_state.status:
+            loop.notify("end")
     except Exception as error:
         loop.close(error)
         raise
@@ -300,7 +326,7 @@ def _next_length(count: int, seconds: float) -> int:
 
 def _prepared(backend: Backend, loop: Loop) -> Session:
     with backend.scope():
-        session = backend.prepare(loop.problem, loop.run_state.state)
+        session = loop.session(backend, loop.run_state.state)
         backend.synchronize()
     return session
 
@@ -326,7 +352,7 @@ def _take(backend: Backend, loop: Loop, session: Session, count: int) -> bool:
 
     def again(length: int) -> TrainState:
         with backend.scope():
-            rerun = backend.prepare(loop.problem, run_state.state)
+            rerun = loop.session(backend, run_state.state)
             if length:
                 rerun.run(steps.part(0, length))
             return rerun.state()

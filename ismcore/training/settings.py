@@ -19,7 +19,22 @@ from ismcore.samples.checks import as_samples
 from ismcore.samples.splitting import HoldOut, Split, held_out_rows
 from ismcore.training.run_state import Plan
 
-__all__ = ["Data", "Samples", "Settings", "check_names"]
+__all__ = ["Candidate", "Data", "Samples", "Settings", "check_names", "share_of"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a fit in folds is tried with.
+
+    Attributes:
+        name: What it is called in a result.
+        model: What is added to the normal law.
+        objective: What it is trained by; the objective of the fit judges it.
+    """
+
+    name: str
+    model: Model
+    objective: Objective
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,8 @@ class Settings:
         feature_names: Names of the columns, where the samples have them.
         coordinates: Those to train in, where a start brings its own; None for those that `standardize` and `transform` say.
         warnings: What was noticed before training, in words.
+        ensemble: Folds, from 1, of a fit that starts at the normal law; 0 for a fit of one network that starts at random.
+        candidates: What such a fit is made of.
         notes: What was chosen before training, in words.
         bounded_by_recipe: Whether the recipe gave the objective its curvature weight, because values repeat.
 
@@ -56,6 +73,8 @@ class Settings:
     batch_size: int | None
     clip_norm: float | None
     warnings: tuple[str, ...] = ()
+    ensemble: int = 0
+    candidates: tuple[Candidate, ...] = ()
     transform: str | None = None
     coordinates: Coordinates | None = None
     run_id: str = ""
@@ -68,6 +87,8 @@ class Settings:
         if not isinstance(self.coordinates, Coordinates | None):
             raise OptionError(f"coordinates must be Coordinates, not {self.coordinates!r:.80}")
         check_names(self.run_id, self.feature_names)
+        if self.ensemble < 0 or bool(self.ensemble) != bool(self.candidates):
+            raise OptionError(f"a fit in {self.ensemble} folds cannot have {len(self.candidates)} candidates")
         if not 0.0 <= self.validation < 1.0:
             raise OptionError(f"validation must be a share in [0, 1), not {self.validation!r}")
         if self.batch_size is not None and self.batch_size < 1:
@@ -139,7 +160,7 @@ class Data:
             about = {"weight": weight, "groups": samples.groups}
             split = held_out_rows(x, settings.validation, settings.seed, settings.holdout, **about)
         trained = np.arange(len(x)) if split is None else np.flatnonzero(split.trained)
-        train_weight = _share(weight, trained, "trained on")
+        train_weight = share_of(weight, trained, "trained on")
         coordinates = settings.coordinates
         if coordinates is None:
             coordinates = Coordinates.by(settings.standardize, settings.transform, x[trained], train_weight)
@@ -163,11 +184,16 @@ class Data:
         if split is None:
             return cls(whole, None)
         held = np.flatnonzero(split.held_out)
-        _share(weight, held, "held out")
+        share_of(weight, held, "held out")
         return cls(whole.take(trained), whole.take(held))
 
 
-def _share(weight: np.ndarray | None, rows: np.ndarray, what: str) -> np.ndarray | None:
+def share_of(weight: np.ndarray | None, rows: np.ndarray, what: str) -> np.ndarray | None:
+    """The weights of some rows, divided by their sum; None where all weigh alike.
+
+    Raises:
+        SamplesError: None of them has weight.
+    """
     if weight is None:
         return None
     total = weight[rows].sum()

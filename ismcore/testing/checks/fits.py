@@ -12,8 +12,9 @@ import numpy as np
 
 import ismcore
 from ismcore import objectives
-from ismcore.models import MLP, Affine, Energy, Model, NoiseConditional, ResidualMLP, ScoreFunction
+from ismcore.models import MLP, Affine, Combination, Energy, Model, NoiseConditional, ResidualMLP, ScoreFunction
 from ismcore.models.base import Standardized
+from ismcore.models.combination import parted
 from ismcore.ops import Array, Ops, Params
 from ismcore.testing import losses, oracle
 from ismcore.testing.kit import check
@@ -62,6 +63,22 @@ def _bowl_formula(params: Params, x: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return -2.0 * a * x + b * np.sin(x), np.eye(2) * (-2.0 * a + b * np.cos(x))[:, :, None]
 
 
+def _sum_formula(params: Params, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A weighted sum of linear scores, networks and energies by tanh or silu, of two columns; or a linear score alone."""
+    if "weights" not in params:
+        return oracle.affine(params, x)
+    psi, jacobian = np.zeros(x.shape, complex), np.zeros((*x.shape, x.shape[1]), complex)
+    for weight, part in zip(params["weights"], parted(params, len(params["weights"])), strict=True):
+        formula = oracle.affine
+        if "weight" not in part:
+            outputs = len(part["layers.1.weight"])
+            part.setdefault("layers.1.bias", np.zeros(outputs))
+            formula = (oracle.energy if outputs == 1 else oracle.mlp)("tanh" if len(part["layers.0.bias"]) == 4 else "silu")
+        found = formula(part, x)
+        psi, jacobian = psi + weight * found[0], jacobian + weight * found[1]
+    return psi, jacobian
+
+
 TREE = ScoreFunction(
     _of_tree, {"pair": Pair(0.5, (np.array([1.0, 0.5]),)), "node": Node(np.array(0.125)), "list": [np.zeros(2), np.ones(2)]}
 )
@@ -105,7 +122,10 @@ def _by_model() -> Iterator[Fit]:
     """Every model, and the ways of fitting: standardised, weighted, in batches, with an average."""
     weighted = {"sample_weight": np.resize([1.0, 0.0, 2.0, 0.5], 12), "batch_size": 5, "average_decay": 0.5}
     residual = ResidualMLP(4, 1, "silu", init="glorot_uniform")
-    yield Fit("default", oracle.mlp("silu"), n=400)
+    yield Fit("default", _sum_formula, n=400)
+    yield Fit("folds", _sum_formula, {"model": Energy(SMALL), "ensemble": 3, "compile": "off"}, n=60)
+    yield Fit("single", oracle.mlp("silu"), {"recipe": "single"}, n=400)
+    yield Fit("sum", _sum_formula, {**PLAIN, **_started(Combination((Affine(), SMALL, Energy(SMALL))))})
     yield Fit("reference", oracle.mlp("sigmoid"), {"recipe": "reference", "snapshots": 2})
     yield Fit("weighted", oracle.mlp("tanh"), {**SCALED, **_started(SMALL), **weighted})
     yield Fit("affine", oracle.affine, {**SCALED, **_started(Affine()), "objective": objectives.ImplicitScoreMatching(0.0)})

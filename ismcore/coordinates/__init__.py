@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 
 from ismcore.calculus import Calculus, NumpyCalculus
+from ismcore.coordinates.transforms import TRANSFORMS, Transform
 from ismcore.errors import IsmWarning, OptionError, SamplesError
 from ismcore.ops import Array
-from ismcore.transforms import TRANSFORMS, Transform
 
 __all__ = ["SCALINGS", "TO_NORMAL", "Coordinates", "Standardize", "check_options"]
 
@@ -39,8 +39,8 @@ class Coordinates:
 
         z = A (t(x) - m),   t_i(x) = f((x_i - mean_i) / scale_i)
 
-    with f the identity or a transform of `ismcore.transforms`, and A diagonal or a matrix. With u = (x - mean) / scale and
-    g = A^T psi(z), a score psi of z, with Jacobian J, is in the units of x
+    with f the identity or a transform of `ismcore.coordinates.transforms`, A diagonal or a matrix, u = (x - mean) / scale and
+    g = A^T psi(z). A score psi of z, with Jacobian J, is in the units of x
 
         score_i    = (f'(u_i) g_i + (log f')'(u_i)) / scale_i
         diagonal_i = (f'(u_i)^2 (A^T J A)_ii + f'(u_i) (log f')'(u_i) g_i + (log f')''(u_i)) / scale_i^2

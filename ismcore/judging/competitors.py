@@ -1,0 +1,49 @@
+"""What a fit is judged against: scores from rows that the judged ones are independent of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ismcore.coordinates import Coordinates
+from ismcore.errors import OptionError
+from ismcore.judging.certificate import NORMAL, Derivatives
+from ismcore.targets import fit_mixture
+from ismcore.training.baseline import MOST_COLUMNS, NormalLaw
+
+__all__ = ["competitors_at", "derivatives_of"]
+
+
+def derivatives_of(result: Any, x: np.ndarray, units: Coordinates) -> Derivatives:
+    """Score and divergence of a fit at rows x, (m, d), in [x], taken to coordinates z = (x - mean) / scale."""
+    psi, diagonal = result.score(x), result.jacobian_diagonal(x)
+    return Derivatives(psi * units.scale, np.sum(diagonal * units.scale**2, axis=1))
+
+
+def competitors_at(
+    x: np.ndarray, train: np.ndarray, units: Coordinates, given: Mapping[str, Any] | None = None
+) -> dict[str, Derivatives]:
+    """Score and divergence of each competitor at rows x, (m, d), by name.
+
+    The normal law in closed form and a Gaussian mixture (`fit_mixture`), both fitted to the rows `train`, (n, d), and
+    whatever fits are given. There is no normal law of more than 1024 columns, and no mixture where the rows are too few, or
+    lie in fewer dimensions.
+
+    Raises:
+        OptionError: A fit that is given has the name of another competitor.
+    """
+    z_train, z = units(train), units(x)
+    found: dict[str, Derivatives] = {}
+    if x.shape[1] <= MOST_COLUMNS:
+        law = NormalLaw.of(z_train)
+        found[NORMAL] = Derivatives(law.score(z), np.full(len(z), -float(np.sum(law.precisions))))
+        mixture = None if law.whitened(z_train[:1]) is None else fit_mixture(z_train)
+        if mixture is not None:
+            found[f"mixture of {len(mixture.weights)}"] = Derivatives(mixture.score(z), mixture.divergence(z))
+    for name, other in (given or {}).items():
+        if name in found:
+            raise OptionError(f"a competitor cannot be called {name!r}: that is one of the check's own")
+        found[name] = derivatives_of(other, x, units)
+    return found

@@ -1,0 +1,111 @@
+"""The lines of a check: what each statistic is, and what it means beyond its limit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ismcore.judging.certificate import Derivatives, Gap, mean_and_error
+from ismcore.judging.rows import Judged
+from ismcore.judging.table import Line
+from ismcore.seeds import stream
+
+__all__ = ["antisymmetric_share", "line_of", "lines_of_result", "lines_of_rows"]
+
+MATERIAL = 0.1
+"""What is certain is called a fault from this share of E|score|^2 on. Chosen, as all limits here, on the first set of laws of
+bench/laws.py; docs/check.md reports on others."""
+NORM = 3.0
+"""Standard errors by which E|psi|^2 may differ from -E div psi."""
+ASYMMETRY = 0.02
+"""The limit of `antisymmetric_share`."""
+SPREAD = 0.25
+"""The limit of the spread of bootstrap members, as a share of E|psi|^2."""
+WORSE = 2.0
+"""Standard errors by which the held-out loss may be above the normal law's."""
+NUMBERS, JACOBIANS = 2**20, 512
+"""At most so many numbers of Jacobians, and so many of them, are computed, but at least 8 Jacobians."""
+
+
+def line_of(gap: Gap, square: float) -> Line:
+    """The certificate against one competitor; `square` estimates E|score|^2."""
+    deviate = gap.estimate / gap.standard_error if gap.standard_error > 0.0 else 0.0
+    return Line(
+        gap.competitor,
+        deviate,
+        gap.quantile,
+        gap.bound > 0.0 and gap.estimate >= MATERIAL * square,
+        f"standard errors by which this competitor is closer to the score: E|psi - score|^2 is above its own by "
+        f"{gap.estimate:.3g} +- {gap.standard_error:.2g}; a fault beyond the limit, and from a tenth of E|score|^2 on",
+    )
+
+
+def lines_of_rows(result: Any, judged: Judged, fit: Derivatives, square: float) -> tuple[Line, ...]:
+    """What rows say without a competitor; `square` estimates E|score|^2."""
+    x, scale = judged.x, judged.units.scale
+    lines = [_norm_identity(fit, judged.labels, square)]
+    if x.shape[1] > 1:
+        few = max(8, min(JACOBIANS, NUMBERS // x.shape[1] ** 2))
+        some = x if len(x) <= few else x[stream(0, "check").choice(len(x), few, replace=False)]
+        share = antisymmetric_share(result.jacobian(some) * scale[:, None] * scale)
+        meaning = "E|J - J^T|^2 / 2 E|J|^2 of the Jacobian J, which is symmetric for every score; 0 for an energy"
+        lines.append(Line("asymmetry", share, ASYMMETRY, share > ASYMMETRY, meaning))
+    if result.resamples:
+        lines.append(_spread(result, x, scale))
+    differentiated = result.objective.differentiates_in_x
+    for finding in judged.diagnosis.findings:
+        wrong = finding.name == "hard edges" and differentiated
+        lines.append(Line(finding.name, None, None, wrong, f"{finding.what}: {finding.evidence}; {finding.effect}"))
+    return tuple(lines)
+
+
+def lines_of_result(result: Any) -> tuple[Line, ...]:
+    """What the result says itself."""
+    lines = []
+    baseline = result.baseline
+    if baseline is not None:
+        error = max(baseline.standard_error, 1e-12 * abs(baseline.loss))
+        deviate = baseline.difference / error if error else 0.0
+        meaning = (
+            "standard errors by which the held-out loss is above that of the normal law; on rows that chose the epoch, so it "
+            "flatters the fit, and is no bound"
+        )
+        lines.append(Line("normal law, held out", deviate, WORSE, deviate > WORSE, meaning))
+    epochs = len(result.history["loss"])
+    if result.held_out and epochs and result.status == "completed":
+        meaning = "best epoch over epochs: at 1 the held-out loss was still falling, and more epochs may help"
+        lines.append(Line("best epoch", result.best_epoch / epochs, None, False, meaning))
+    lines += [Line("warning of the fit", None, None, False, text) for text in result.warnings]
+    return tuple(lines)
+
+
+def _norm_identity(fit: Derivatives, labels: np.ndarray, square: float) -> Line:
+    """E|psi|^2 = -E div psi holds for psi = score, by one integration by parts.
+
+    Of the scores c psi the best has c = -E div psi / E|psi|^2, and is closer by (E|psi|^2 + E div psi)^2 / E|psi|^2.
+    """
+    norms = np.sum(fit.psi**2, axis=1)
+    mean, error = mean_and_error(norms + fit.divergence, labels)
+    deviate = mean / error if error > 0.0 else 0.0
+    norm = max(float(norms.mean()), 1e-300)
+    best = -float(fit.divergence.mean()) / norm
+    fault = abs(deviate) > NORM and mean**2 / norm >= MATERIAL * square
+    meaning = (
+        f"standard errors by which E|psi|^2 differs from -E div psi, which are equal for the score; {best:.2f} psi is the best "
+        f"multiple, closer by {mean**2 / norm:.3g}; a fault beyond the limit, and from a tenth of E|score|^2 on"
+    )
+    return Line("norm identity", deviate, NORM, fault, meaning)
+
+
+def antisymmetric_share(jacobian: np.ndarray) -> float:
+    """E|J - J^T|^2 / 2 E|J|^2 of Jacobians, (m, d, d): 0 for a gradient field, 2 where J = -J^T."""
+    away = float(np.sum((jacobian - jacobian.transpose(0, 2, 1)) ** 2))
+    return away / (2.0 * float(np.sum(jacobian**2))) if away else 0.0
+
+
+def _spread(result: Any, x: np.ndarray, scale: np.ndarray) -> Line:
+    variance, psi = result.standard_error(x) ** 2, result.score(x)
+    share = float(np.sum(variance * scale**2) / np.sum((psi * scale) ** 2))
+    meaning = "variance of the score over bootstrap fits, as a share of E|psi|^2: how much of it is chance"
+    return Line("spread of resamples", share, SPREAD, share > SPREAD, meaning)

@@ -1,0 +1,243 @@
+"""Samples from a fitted score: Metropolis-adjusted Langevin dynamics in many chains, by an energy or along the score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ismcore.errors import Diverged, OptionError
+from ismcore.models import Energy
+from ismcore.objectives import NoiseConditionalScoreMatching
+from ismcore.samples.checks import as_samples
+from ismcore.seeds import stream
+
+if TYPE_CHECKING:
+    from ismcore.results.result import FitResult
+
+__all__ = ["Draws", "langevin"]
+
+CHAINS = 100
+"""Chains side by side, at most; of fewer draws each is a chain of its own."""
+TARGET = 0.574
+"""Acceptance at which Metropolis-adjusted Langevin dynamics moves farthest (Roberts & Rosenthal 1998)."""
+FARTHEST = 1e6
+"""No sample of a law that a fit has seen lies so many standard deviations from its mean."""
+FEW = 0.1
+"""Acceptance below which chains stand still."""
+AGREE = 1.1
+"""R-hat above which chains have not come to one law."""
+
+Derivative = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Samples of a fitted law, and whether their chains agree. `numpy.asarray(draws)` is `x`.
+
+    Attributes:
+        x: (n, d), float64, in the units of the samples; the draws of a chain stand one after the other.
+        chains: Number of chains, C.
+        step_size: a, of a step z += a/2 psi(z) + sqrt(a) e, in the coordinates that the model was trained in.
+        acceptance: Share of the steps that were accepted.
+        r_hat: Of each column, (d,): root of the variance of all draws over that within chains, each cut into halves (Gelman et
+            al. 2013, section 11.4); near 1 where they agree. NaN where a chain has fewer than four draws.
+        effective: Effective number of draws of each column, (d,), from the autocorrelation within chains; at most n.
+        warnings: What makes them unreliable, in words.
+    """
+
+    x: np.ndarray
+    chains: int
+    step_size: float
+    acceptance: float
+    r_hat: np.ndarray
+    effective: np.ndarray
+    warnings: tuple[str, ...] = ()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.x, dtype=dtype, copy=True if copy is None else copy)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __repr__(self) -> str:
+        how = f"{self.acceptance:.0%} accepted"
+        lines = [
+            f"Draws: {self.x.shape[0]} of d = {self.x.shape[1]} in {self.chains} chains, step size {self.step_size:.3g}, {how}",
+            f"  R-hat      {_range(self.r_hat)}",
+            f"  effective  {_range(self.effective)}",
+            *(f"  warning    {text}" for text in self.warnings),
+        ]
+        return "\n".join(lines)
+
+    def to_arviz(self) -> Any:
+        """The draws as an `arviz.InferenceData`, whose variable "x" has the dimensions chain, draw and column.
+
+        Raises:
+            ImportError: arviz is not installed.
+        """
+        import arviz  # type: ignore[import-not-found]
+
+        each = len(self.x) // self.chains
+        return arviz.from_dict(posterior={"x": self.x[: each * self.chains].reshape(self.chains, each, -1)})
+
+
+def _range(values: np.ndarray) -> str:
+    return f"{np.min(values):.4g} to {np.max(values):.4g}" if len(values) > 1 else f"{values[0]:.4g}"
+
+
+def langevin(
+    result: FitResult, n: int, start: Any, *, steps: int, thin: int, step_size: float | None, context: Any, seed: int
+) -> Draws:
+    """See `FitResult.sample`."""
+    for name, value in (("n", n), ("steps", steps), ("thin", thin)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise OptionError(f"{name} must be a whole number from 1, not {value!r}")
+    if step_size is not None and not 0.0 < step_size < math.inf:
+        raise OptionError(f"step_size must be a positive number, not {step_size!r}")
+    if isinstance(result.objective, NoiseConditionalScoreMatching) and context is None:
+        raise OptionError(
+            "a noise-conditional fit has a score for each noise scale: pass context=, or ismcore.annealed_langevin"
+        )
+    score, energy = _functions(result, context)
+    rng, chains = stream(seed, "langevin"), min(n, CHAINS)
+    z = _start(result, start, chains, rng)
+    walk = _Walk(score, energy, z, rng)
+    walk.tune(steps, step_size)
+    each = -(-n // chains)
+    kept = np.empty((each, chains, result.d))
+    for k in range(each):
+        for _ in range(thin):
+            walk.step()
+        kept[k] = walk.z
+    r_hat, effective = _agreement(kept)
+    said = _in_words(walk.acceptance, r_hat)
+    x = result.coordinates.inverse(kept.transpose(1, 0, 2).reshape(-1, result.d))[:n]
+    return Draws(x, chains, walk.step_size, walk.acceptance, r_hat, np.minimum(effective, n), said)
+
+
+def _functions(result: FitResult, context: Any) -> tuple[Derivative, Derivative | None]:
+    """Score (m, d) and, where there is one, energy (m,) of points in the coordinates of training."""
+    model, _ = result._as_trained()
+
+    def score(z: np.ndarray) -> np.ndarray:
+        return result._score_at(z, context=context).astype(np.float64)
+
+    if not isinstance(model, Energy) or context is not None:
+        return score, None
+    return score, lambda z: result._energy_at(z).astype(np.float64)
+
+
+def _start(result: FitResult, start: Any, chains: int, rng: np.random.Generator) -> np.ndarray:
+    """Where chains begin, (C, d), in the coordinates of training: at rows of the samples, or at a wide normal law."""
+    if start is None:
+        return 1.5 * rng.standard_normal((chains, result.d))
+    rows = result.coordinates(as_samples(start, d=result.d))
+    return rows[rng.choice(len(rows), chains, replace=len(rows) < chains)]
+
+
+class _Walk:
+    """Chains side by side: z (C, d), and what is known there.
+
+    A step is accepted by the ratio of densities. Without an energy its logarithm is the integral of the score along the step,
+    by Simpson's rule, which is the difference of log-densities where the score is a gradient.
+    """
+
+    def __init__(self, score: Derivative, energy: Derivative | None, z: np.ndarray, rng: np.random.Generator) -> None:
+        self._score, self._energy, self._rng = score, energy, rng
+        self.z, self._psi = z, score(z)
+        self._u = np.zeros(len(z)) if energy is None else energy(z)
+        self.step_size, self._steps, self._accepted = 0.0, 0, 0.0
+
+    @property
+    def acceptance(self) -> float:
+        """Share of the steps since the warm-up that were accepted."""
+        return self._accepted / max(1, self._steps)
+
+    def tune(self, steps: int, step_size: float | None) -> None:
+        """Warm up: a step size that is not given follows the acceptance, from one that is stable by the curvature."""
+        self.step_size = self._stable() if step_size is None else step_size
+        for k in range(steps):
+            before = self._accepted
+            self.step()
+            if step_size is None:
+                self.step_size *= math.exp((self._accepted - before - TARGET) / (1.0 + k) ** 0.6)
+        self._steps, self._accepted = 0, 0.0
+
+    def _stable(self) -> float:
+        """The inverse of the largest curvature at most starts, from differences of the score along itself."""
+        along = self._psi + self._rng.standard_normal(self.z.shape)
+        along *= 1e-3 / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-300)
+        change = np.linalg.norm(self._score(self.z + along) - self._psi, axis=1) / 1e-3
+        return float(1.0 / max(np.quantile(change, 0.9), 1e-3))
+
+    def step(self) -> None:
+        """One step of all chains.
+
+        Raises:
+            Diverged: It left the finite numbers, or all reason.
+        """
+        a, self._steps = self.step_size, self._steps + 1
+        noise, uniform = self._rng.standard_normal(self.z.shape), self._rng.random(len(self.z))
+        new = self.z + 0.5 * a * self._psi + math.sqrt(a) * noise
+        reach = float(np.abs(new).max())
+        if not reach <= FARTHEST:
+            raise Diverged(
+                f"Langevin dynamics blew up in step {self._steps} of step size {a:.3g}: the fitted score does not lead back to "
+                "the samples; start at the samples (start=x), or use a smaller step_size",
+                epoch=self._steps,
+            )
+        psi, u = self._score(new), self._u
+        if self._energy is None:
+            middle = self._score(0.5 * (self.z + new))
+            gain = np.sum((new - self.z) * (self._psi + 4.0 * middle + psi), axis=1) / 6.0
+        else:
+            u = self._energy(new)
+            gain = self._u - u
+        back = self.z - new - 0.5 * a * psi
+        log_ratio = gain + 0.5 * np.sum(noise * noise, axis=1) - np.sum(back * back, axis=1) / (2.0 * a)
+        taken = np.log(uniform) < log_ratio
+        self._accepted += float(taken.mean())
+        self.z, self._psi = np.where(taken[:, None], new, self.z), np.where(taken[:, None], psi, self._psi)
+        self._u = np.where(taken, u, self._u)
+
+
+def _agreement(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """R-hat and effective number of draws of each column, both (d,), of (draws, chains, d)."""
+    each, chains, d = kept.shape
+    if each < 4:
+        return np.full(d, np.nan), np.full(d, float(each * chains))
+    half = each // 2
+    parts = np.concatenate([kept[:half], kept[half : 2 * half]], axis=1)
+    within = parts.var(axis=0, ddof=1).mean(axis=0)
+    between = half * parts.mean(axis=0).var(axis=0, ddof=1)
+    total = (half - 1) / half * within + between / half
+    away = kept - kept.mean(axis=(0, 1))
+    spectrum = np.abs(np.fft.rfft(away, 2 * each, axis=0)) ** 2
+    covariance = np.fft.irfft(spectrum, axis=0)[:each].mean(axis=1) / each
+    rho = covariance / covariance[0]
+    count = (each - 1) // 2
+    pairs = rho[1 : 2 * count + 1 : 2] + rho[2 : 2 * count + 2 : 2]
+    positive = np.cumprod(pairs > 0.0, axis=0)  # Geyer's initial positive sequence
+    time = 1.0 + 2.0 * np.sum(pairs * positive, axis=0)
+    return np.sqrt(total / within), each * chains / np.maximum(time, 1.0)
+
+
+def _in_words(acceptance: float, r_hat: np.ndarray) -> tuple[str, ...]:
+    """What makes draws unreliable."""
+    said = []
+    if acceptance < FEW:
+        said.append(
+            f"{acceptance:.0%} of the steps were accepted, too few to move: use a smaller step_size; or the fitted score does "
+            "not lead back to the samples, and is that of no law"
+        )
+    if np.isfinite(r_hat).all() and r_hat.max() > AGREE:
+        said.append(
+            f"the chains disagree (R-hat up to {r_hat.max():.3g}): the law has parts between which they do not move, and the "
+            "share of each is that of where the chains began; take more steps, start at the samples (start=x), or fit "
+            "ismcore.NoiseConditional and use ismcore.annealed_langevin"
+        )
+    return tuple(said)
