@@ -575,7 +575,7 @@ def test_ruined_samples_raise_where_warnings_are_errors(name):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"epochs": 4}, "the held-out loss was still falling at the last epoch"),
+        ({"epochs": 4, "recipe": "single"}, "the held-out loss was still falling at the last epoch"),
         ({"optimizer": ismcore.Adam(30.0), "epochs": 60, "schedule": "constant"}, "learning rate"),
         ({"optimizer": ismcore.Adam(8.0), "epochs": 60, "batch_size": 64}, "learning rate"),
     ],

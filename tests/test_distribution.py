@@ -23,7 +23,7 @@ reveal_type(result.score(x).dtype)  # numpy.dtype
 reveal_type(ismcore_autograd.sliced_score_matching)  # def
 ismcore.fit([[1.0]], epochs="5")  # incompatible type "str"; expected "int | None"
 ismcore.fit(x, epocs=5)  # did you mean "epochs"
-ismcore.fit(x, recipe="defualt")  # incompatible type "Literal['defualt']"; expected "Literal['default', 'reference']"
+ismcore.fit(x, recipe="defualt")  # incompatible type "Literal['defualt']"; expected "Literal['default', 'single', 'reference']"
 reveal_type(result.status)  # Literal['early_stopped']
 result.scores(x)  # has no attribute "scores"
 ismcore.__version__ + 1  # Unsupported operand types

@@ -113,6 +113,7 @@ def result_of(
 def warnings_of(settings: Settings, samples: Samples, diagnosis: Diagnosis, folds: Folds, found: Weighed) -> tuple[str, ...]:
     """Warnings in words about the samples, and about a fit that is no better than the normal law where it should be."""
     shapes = settings.candidates[0].model.shapes(folds.z.shape[1])
+    baseline, lead = _baseline(folds, found), found.begun[0][1]
     said = warnings_for(
         folds.z,
         diagnosis=diagnosis,
@@ -120,9 +121,11 @@ def warnings_of(settings: Settings, samples: Samples, diagnosis: Diagnosis, fold
         findings=findings_of(settings, samples, diagnosis, folds.coordinates),
         curvature_weight=settings.objective.least_curvature_weight,
         held_out=len(found.weight),
+        validation=list(lead.validation.values()) if found.stack.significant else (),
+        training=lead.losses[max(0, (0 if lead.best is None else lead.best.epoch) - 1) :],
+        standard_error=0.0 if baseline is None else baseline.standard_error,
     )
     said += settings.objective.advice(folds.z, folds.coordinates, settings.dtype)
-    baseline = _baseline(folds, found)
     if baseline is None:
         return said
     columns = Coordinates.by(settings.standardize, settings.transform, samples.x, samples.weight)(samples.x)

@@ -267,7 +267,7 @@ def test_a_pattern_of_no_check_is_refused():
 def test_a_run_within_some_time_takes_every_check_and_says_what_it_left_out():
     only = ["check_op_value", "check_vjp", "check_layout"]
     report = check_backend(AutogradBackend, only=only, within=-1.0)
-    assert [row.check for row in report.rows] == ["check_vjp", "check_op_value", "check_layout"]
+    assert sorted(row.check for row in report.rows) == sorted(only)
     assert report.left_out > 20
     assert f"{report.left_out} left out for want of time" in str(report)
     whole = check_backend(AutogradBackend, only=only, within=100.0)
