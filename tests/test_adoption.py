@@ -372,7 +372,7 @@ def test_a_second_fit_of_a_network_traces_nothing_anew():
         fit(Linen((6, 3), act=traced), dtype="float32", seed=seed)
         traces.append(0)
     rounds = "".join(map(str, traces)).split("0")
-    assert len(rounds[1]) == len(rounds[2]) <= 6  # drawing the start, and looking at shapes
+    assert len(rounds[1]) == len(rounds[2]) <= 8  # drawing the start, looking at shapes and rows
     assert len(rounds[0]) > len(rounds[1])
 
 

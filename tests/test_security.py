@@ -52,11 +52,18 @@ IMPORTLIB = {
     "ismcore/plugins/registry.py": "import_module, find_spec: entry points of installed distributions, our table of others",
     "backends/ismcore_autograd/__init__.py": "import_module: its own modules, by a table in the source",
     "backends/ismcore_jax/__init__.py": "import_module: its own modules, by a table in the source",
+    "backends/ismcore_jax/pickling.py": "import_module: a module of a table in the source, in a pickle that its caller opens",
     "backends/ismcore_torch/__init__.py": "import_module: its own modules, by a table in the source",
     "ismcore/testing/globals.py": "import_module: frameworks whose settings are watched, by a table in the source",
     "ismcore/testing/checks/process.py": "import_module, in the text of a program: the backend under test, by its class",
 }
 """Where a module is imported by a name that is not in the source, and where that name comes from: never from a file of data."""
+
+PICKLES = {
+    "backends/ismcore_jax/forms.py": "a part of the pickle of a result, which pickle.loads of the caller's own opens",
+    "backends/ismcore_jax/pickling.py": "writes that part; no file of ismcore holds one",
+}
+"""Where pickle is imported: for results that their owner pickles, as to send them to another process; for no file of ours."""
 
 SUBPROCESSES = {
     "ismcore/cli/benchmarks.py": "the benchmark programs of the checkout, by the same Python",
@@ -151,7 +158,8 @@ def wrong_call(node, name):
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_a_source_holds_nothing_that_runs_what_a_file_says(path):
-    assert list(violations(tree(path))) == []
+    allowed = ["imports pickle, which runs what a file says"] if name_of(path) in PICKLES else []
+    assert list(violations(tree(path))) == allowed
 
 
 HARMLESS = ("importlib.metadata", "importlib.resources", "importlib.machinery")
@@ -262,6 +270,7 @@ def test_loading_a_file_opens_that_file_and_does_nothing_else(tmp_path):
     )
     outcomes, seen = json.loads(done.stdout)
     assert outcomes == {path: "loaded" if Path(path).name in files else "refused" for path in paths}
-    assert [path for event, path in seen if event == "open"] == paths
+    opened = [path for event, path in seen if event == "open" and not path.isdecimal()]  # not what is opened by its number
+    assert opened == paths
     assert {event for event, _ in seen} == {"open"}, seen
     assert not (tmp_path / "hacked").exists()
