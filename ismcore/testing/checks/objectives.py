@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from ismcore.backend.programs import energy_on, jacobian_diagonal, score_on
+from ismcore.analytic import score_and_diagonal
+from ismcore.backend.programs import energy_on, jacobian_diagonal, jacobian_on, score_on
 from ismcore.calculus import NumpyCalculus
 from ismcore.coordinates import Coordinates
-from ismcore.models import Energy, Standardized
+from ismcore.models import Combination, Energy, Standardized
+from ismcore.models.combination import joined
 from ismcore.testing.kit import check
 from ismcore.testing.scenarios import Scenario, all_scenarios, scenario, scored_scenarios
-from ismcore.testing.subject import Subject, identical
+from ismcore.testing.subject import CheckFailed, Subject, identical
 
 
 @check(scored_scenarios)
@@ -113,6 +115,37 @@ def check_programs_take_their_parameters(subject: Subject, case: Scenario) -> fl
         for what, (array, right) in found.items():
             worst = max(worst, subject.close(array, right, subject.tolerances.value, f"{what} at {factor:g} of the parameters"))
     return worst
+
+
+@check(lambda: [scenario("waves"), scenario("e2_softplus-reg0.75")])
+def check_jacobian(subject: Subject, case: Scenario) -> float:
+    """The whole Jacobian, [output, input], which of a score is symmetric only by chance."""
+    found = jacobian_on(subject.engine(), case.model, case.params, case.x)
+    return subject.close(found, case.answer.jacobian, subject.tolerances.value, "the Jacobian")
+
+
+@check()
+def check_formulas_of_a_sum(subject: Subject) -> float:
+    """Score and diagonal of a weighted sum of models, by the closed formulas of its members; none where one has none."""
+    net, affine = scenario("mlp3-gelu"), scenario("affine3")
+    model = Combination((net.model, affine.model))
+    weights = np.array([0.25, -2.0])
+    params = {"weights": weights, **joined([net.params, affine.params])}
+    parts = [case.formula(case.params, net.x) for case in (net, affine)]
+    psi, jacobian = (sum(w * np.real(part[k]) for w, part in zip(weights, parts, strict=True)) for k in range(2))
+    with subject.working() as engine:
+        given, x = engine.asarrays(params), engine.asarray(net.x)
+        found = score_and_diagonal(engine.plain, model, given, x)
+        residual = scenario("residual3-silu")
+        other = {"weights": weights[:1], **joined([residual.params])}
+        none = score_and_diagonal(engine.plain, Combination((residual.model,)), engine.asarrays(other), x)
+        if found is None or none is not None:
+            raise CheckFailed("closed formulas are there for a residual network, or not for a sum of others")
+        score, diagonal = (engine.to_numpy(array) for array in found)
+    return max(
+        subject.close(score, psi, subject.tolerances.value, "the score"),
+        subject.close(diagonal, np.einsum("nii->ni", jacobian), subject.tolerances.value, "the diagonal"),
+    )
 
 
 @check()
