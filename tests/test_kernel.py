@@ -12,7 +12,7 @@ from ismcore.training.kernel import kernel_terms
 
 rng = np.random.default_rng
 POOR = "the fit is poor beside a kernel density estimate"
-QUICK = {"backend": "autograd", "progress": False}
+QUICK = {"backend": "autograd", "progress": False, "recipe": "single"}
 
 
 def log_density(x, z, weight, h):
@@ -102,7 +102,7 @@ def test_it_is_the_same_on_each_backend(backend):
     x = modes(5, 1, 4.0, 0.3).sample(1000, seed=0)
     (text,) = (
         text
-        for text in ismcore.fit(x, backend=backend, epochs=3, dtype="float64", progress=False).warnings
+        for text in ismcore.fit(x, epochs=3, dtype="float64", **{**QUICK, "backend": backend}).warnings
         if text.startswith(POOR)
     )
     (right,) = (text for text in ismcore.fit(x, epochs=3, dtype="float64", **QUICK).warnings if text.startswith(POOR))

@@ -29,6 +29,7 @@ class Trainable:
     Results hold the trained parameters alone; `native()` gives the whole network.
 
     Example:
+        >>> import ismcore_jax
         >>> def apply(params, x):
         ...     return -x * params["inverse"] + params["shift"]
         >>> function = ismcore.ScoreFunction(apply, {"inverse": 1.0, "shift": 0.0}, backend="jax")

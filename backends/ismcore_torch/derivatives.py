@@ -40,7 +40,7 @@ def jacobian_diagonal(
     Example:
         >>> import torch, ismcore_torch
         >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-        >>> ismcore_torch.jacobian_diagonal(lambda x: -x * x.sum(dim=1, keepdim=True), x)
+        >>> ismcore_torch.jacobian_diagonal(lambda x: -x * x.sum(dim=1, keepdim=True), x).detach()
         tensor([[ -4.,  -5.],
                 [-10., -11.]])
     """

@@ -222,8 +222,8 @@ def check_backend(
 
     Example:
         >>> report = check_backend("autograd", only=["check_vjp", "check_layout"])
-        >>> report.ok, len(report.rows)
-        (True, 14)
+        >>> report.ok, len(report.rows) > 50
+        (True, True)
     """
     expected, items = dict(expected_failures or {}), _chosen(tuple(only), tuple(expected_failures or ()))
     subject = Subject.of(backend, dtype, device)
