@@ -81,7 +81,7 @@ def test_glorot_uniform_fills_its_bounds_and_has_no_bias():
 @pytest.mark.filterwarnings(*SMALL_SAMPLE)
 def test_the_network_of_no_arguments_is_that_of_the_default_fit():
     x = np.random.default_rng(0).normal(size=(40, 3))
-    fitted = ismcore.fit(x, backend="autograd", epochs=1, progress=False).model.inner
+    fitted = ismcore.fit(x, backend="autograd", recipe="single", epochs=1, progress=False).model.inner
     assert fitted == ismcore.MLP() == ismcore.MLP((64,), "silu")
     assert ismcore.NoiseConditional(ismcore.MLP((5, 5))).net.activation == fitted.activation
 
