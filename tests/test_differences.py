@@ -272,8 +272,8 @@ def sirens(net, x):
     return net.b(torch.sin(30.0 * net.m(torch.sin(10.0 * net.a(x)))))
 
 
-def normal(net, x):
-    return -torch.distributions.MultivariateNormal(net.mean, net.covariance).log_prob(x)
+def normal(net, x, validate=None):
+    return -torch.distributions.MultivariateNormal(net.mean, net.covariance, validate_args=validate).log_prob(x)
 
 
 RIGHT = {
@@ -311,6 +311,9 @@ RIGHT = {
     "an energy's last bias": lambda: ismcore.Energy(sequential(torch.nn.Softplus(), out=1)),
     "a normal energy, only near symmetric": lambda: ismcore.Energy(
         Torch(normal, mean=parameter(3), covariance=torch.nn.Parameter(torch.eye(3)))
+    ),
+    "a normal energy that checks nothing": lambda: ismcore.Energy(  # as all do once torch.compile was used in the process
+        Torch(lambda net, x: normal(net, x, False), mean=parameter(3), covariance=torch.nn.Parameter(2.0 * torch.eye(3) + 0.5))
     ),
 }
 

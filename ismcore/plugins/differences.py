@@ -109,6 +109,16 @@ def check_step(
     return _Step(engine, title, problem, params, outputs, context, energy=energy).check(compare)
 
 
+def _as_symmetric_as(value: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """The direction, made symmetric where the parameter is a symmetric matrix, as a covariance may have to stay one.
+
+    The gradient of a Cholesky factor takes the matrix for symmetric, for one, and its value reads one triangle alone.
+    """
+    if np.ndim(value) != 2 or len(value) != value.shape[1] or not np.array_equal(value, value.T):
+        return direction
+    return np.asarray(np.triu(direction) + np.triu(direction, 1).T)
+
+
 class _Step:
     """One training step on a few rows, and what is compared with it; see `check_step`."""
 
@@ -150,7 +160,8 @@ class _Step:
 
     def _somewhere(self, params: Params) -> tuple[Params, float, Params]:
         """Loss and gradient near the parameters, or at them where nothing can be computed near them."""
-        away = {k: value + SHIFT * self.sizes[k] * self.rng.standard_normal(value.shape) for k, value in params.items()}
+        draws = {k: _as_symmetric_as(value, self.rng.standard_normal(value.shape)) for k, value in params.items()}
+        away = {k: value + SHIFT * self.sizes[k] * draws[k] for k, value in params.items()}
         try:
             loss, gradient = self._taken(away)
             if np.isfinite(loss) and all(np.isfinite(value).all() for value in gradient.values()):
@@ -292,7 +303,8 @@ class _Step:
         return found
 
     def _direction(self, name: str) -> np.ndarray:
-        return np.asarray(self.sizes[name] * self.rng.choice([-1.0, 1.0], np.shape(self.params[name])))
+        value = self.params[name]
+        return self.sizes[name] * _as_symmetric_as(value, self.rng.choice([-1.0, 1.0], np.shape(value)))
 
     def _moved(self, direction: Params, step: float) -> Params:
         return {k: value + step * direction[k] if k in direction else value for k, value in self.params.items()}
