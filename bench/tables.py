@@ -12,10 +12,9 @@ from sklearn.datasets import load_digits, load_iris
 import ismcore
 from ismcore.coordinates import Coordinates
 from ismcore.density import fisher_divergence
-from ismcore.judging.certificate import mean_and_error
 from ismcore.judging.competitors import derivatives_of
 from ismcore.samples.tables import read_samples
-from ismcore.training.baseline import NormalLaw
+from ismcore.training.baseline import NormalLaw, mean_and_error
 
 RUN = ismcore.datasets.reference_run()
 GRID = np.linspace(-15.0, 15.0, 6001)
@@ -89,7 +88,7 @@ def table_runs(seeds: int, recipes, backends):
         atoms = ismcore.diagnose(z).has_atoms
         for estimator, backend, seed, estimate in estimates(z, law, seeds, recipes, backends):
             gap = estimate.terms(judging) - law.terms(judging)
-            mean, error = mean_and_error(gap, np.arange(len(gap)))
+            mean, error = mean_and_error(gap)
             left = {f"{scale:g}": noise_left(estimate, judging, scale) for scale in SCALES}
             size = {"n": len(z), "d": z.shape[1], "atoms": atoms}
             yield key("tables", name, seed, estimator, backend) | size | {"gap": mean, "gap error": error, "left": left}

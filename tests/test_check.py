@@ -9,11 +9,12 @@ import pytest
 
 import ismcore
 from ismcore.calculus import NumpyCalculus
-from ismcore.judging.certificate import Derivatives, gaps, mean_and_error, t_quantile
+from ismcore.judging.certificate import Derivatives, gaps, t_quantile
 from ismcore.judging.lines import antisymmetric_share
 from ismcore.judging.rows import dependent_rows
 from ismcore.samples.splitting import HoldOut
 from ismcore.targets import GaussianMixture, fit_mixture
+from ismcore.training.baseline import mean_and_error
 
 D = 3
 ROOT = np.array([[1.0, 0.0, 0.0], [0.6, 0.8, 0.0], [-0.3, 0.5, 1.2]])
@@ -87,10 +88,10 @@ def test_quantile_of_students_t(p, degrees, expected):
 
 def test_standard_error_of_copies_is_that_of_the_originals():
     g = np.random.default_rng(0).normal(size=300)
-    alone = mean_and_error(g, np.arange(300))
+    alone = mean_and_error(g)
     assert alone == pytest.approx((g.mean(), g.std(ddof=1) / math.sqrt(300)))
-    assert mean_and_error(np.repeat(g, 4), np.repeat(np.arange(300), 4)) == pytest.approx(alone)
-    assert mean_and_error(np.repeat(g, 4), np.arange(1200))[1] < 0.51 * alone[1]
+    assert mean_and_error(np.repeat(g, 4), clusters=np.repeat(np.arange(300), 4)) == pytest.approx(alone)
+    assert mean_and_error(np.repeat(g, 4))[1] < 0.51 * alone[1]
 
 
 def chain(n, correlation, seed):
@@ -104,7 +105,7 @@ def test_blocks_of_a_chain_know_how_little_it_tells():
     """The mean of an AR(1) has the standard deviation sqrt((1 + r) / (1 - r) / n)."""
     chains = [chain(2000, 0.9, seed) for seed in range(60)]
     labels = dependent_rows(chains[0][:, None], HoldOut("blocks", time=16), None)
-    errors = [mean_and_error(z, labels)[1] for z in chains]
+    errors = [mean_and_error(z, clusters=labels)[1] for z in chains]
     assert np.median(errors) == pytest.approx(math.sqrt(19.0 / 2000.0), rel=0.2)
 
 

@@ -537,7 +537,7 @@ CLEAN = {
 def test_clean_samples_raise_nothing_where_warnings_are_errors(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error", ismcore.IsmWarning)
-        ismcore.fit(CLEAN[name](60), backend="autograd", progress=False)
+        assert not ismcore.fit(CLEAN[name](60), backend="autograd", progress=False).warnings
 
 
 RUIN = {

@@ -10,13 +10,13 @@ import ismcore
 from ismcore.backend.contract import Backend
 from ismcore.coordinates import Coordinates
 from ismcore.errors import CallbackFailed, Diverged, ModelError, OptionError
-from ismcore.fitting.stacking import OutOfFold, bounded_minimum, mean_and_error, stacked
+from ismcore.fitting.stacking import OutOfFold, bounded_minimum, stacked
 from ismcore.models import MLP, Affine, Combination, Energy, joined, parted
 from ismcore.objectives import DenoisingScoreMatching, ImplicitScoreMatching
 from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Loss
 from ismcore.samples.splitting import HoldOut, dependent_rows
-from ismcore.training.baseline import NormalLaw
+from ismcore.training.baseline import NormalLaw, mean_and_error
 
 BACKENDS = ("autograd", "torch", "jax")
 

@@ -112,3 +112,13 @@ def test_it_is_the_same_on_each_backend(backend):
 def test_correlated_columns_are_no_fault():
     result = ismcore.fit(correlated(n=1200), model=ismcore.Affine(), optimizer=ismcore.LBFGS(), **QUICK)
     assert result.warnings == ()
+
+
+@pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
+def test_a_fit_in_folds_is_told_too_and_one_that_has_the_modes_is_not():
+    x = modes(5, 1, 4.0, 0.3).sample(1500, seed=0)
+    options = {"backend": "autograd", "progress": False, "model": MLP((4,), "tanh"), "ensemble": 3}
+    (text,) = (text for text in ismcore.fit(x, epochs=20, **options).warnings if text.startswith(POOR))
+    assert "on 300 rows" in text
+    good = ismcore.fit(np.random.default_rng(0).normal(size=(1500, 2)), backend="autograd", progress=False)
+    assert not [text for text in good.warnings if text.startswith(POOR)]

@@ -9,22 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.backend.contract import Backend
 from ismcore.errors import CallbackFailed, Diverged
-from ismcore.files.checkpoints import Checkpoint, CheckpointWriter
 from ismcore.fitting.folds import Folds
 from ismcore.fitting.outcome import result_of, warnings_of, weighed
-from ismcore.fitting.run import findings_of
+from ismcore.fitting.run import Job, findings_of
 from ismcore.models import joined
-from ismcore.results.result import FitResult, versions
+from ismcore.results.result import FitResult
 from ismcore.samples.advice import more_curvature, notes_for
-from ismcore.samples.diagnosis import Diagnosis
-from ismcore.training.events import Listener
 from ismcore.training.loop import Loop, train
 from ismcore.training.members import MemberSession, lead_problem, pooled_loss
 from ismcore.training.run_state import Best, RunState
-from ismcore.training.settings import Candidate, Samples, Settings
-from ismcore.training.stopping import StopRequest
+from ismcore.training.settings import Candidate
 
 __all__ = ["EnsembleRun"]
 
@@ -37,26 +32,12 @@ LEAST_SHARE = 0.2
 class EnsembleRun:
     """The runs of all candidates, each of them one run of all folds, and the result that they come to."""
 
-    def __init__(
-        self,
-        engine: Backend,
-        settings: Settings,
-        samples: Samples,
-        diagnosis: Diagnosis,
-        stop: StopRequest,
-        followers: Sequence[Listener],
-        where: Checkpoint | None,
-    ) -> None:
+    def __init__(self, job: Job) -> None:
         self._began = time.monotonic()
-        self._engine, self._settings, self._samples, self._diagnosis = engine, settings, samples, diagnosis
-        self._stop, self._followers = stop, followers
-        self.folds = Folds.of(settings, samples)
+        self._job = job
+        self.folds = Folds.of(job.settings, job.samples)
         self._loops: dict[int, Loop] = {}
-        self._versions = versions(engine.packages)
-        self._save: CheckpointWriter | None = None
-        if where is not None:
-            about = samples.fingerprints(), len(self.folds.judges), self._versions
-            self._save = CheckpointWriter(where, settings, self.folds.coordinates, *about)
+        self._save = job.writer(self.folds.coordinates, len(self.folds.judges))
 
     def __call__(self, run_states: Sequence[RunState] = ()) -> FitResult:
         """Take the steps of every candidate that has not ended.
@@ -72,28 +53,28 @@ class EnsembleRun:
         try:
             if first and not any(state.epoch > first for state in states):
                 self._round(states, first)
-                if not self._stop.status:
+                if not self._job.stop.status:
                     self._leave_behind(states)
             self._round(states)
         except CallbackFailed as error:
             error.result = self._result(states)
             raise
         for state in states:  # of those that had paused, or had not gone on
-            state.status = state.status or self._stop.status
+            state.status = state.status or self._job.stop.status
         result = self._result(states)
-        if result.status == "diverged" and self._settings.plan.on_nonfinite != "stop":
+        if result.status == "diverged" and self._job.settings.plan.on_nonfinite != "stop":
             raise self._diverged(states, result)
         return result
 
     @property
     def _first_round(self) -> int:
         """The epoch after which candidates that the fit would hardly use are left behind; 0 where there is one alone."""
-        plan = self._settings.plan
-        return plan.next_validation(plan.epochs // FIRST_ROUND - 1) if len(self._settings.candidates) > 1 else 0
+        plan = self._job.settings.plan
+        return plan.next_validation(plan.epochs // FIRST_ROUND - 1) if len(self._job.settings.candidates) > 1 else 0
 
     def _round(self, states: list[RunState], until: int | None = None) -> None:
-        for number in range(len(self._settings.candidates)):
-            if states and self._stop.status:
+        for number in range(len(self._job.settings.candidates)):
+            if states and self._job.stop.status:
                 return
             if number not in self._loops:
                 self._loops[number] = self._loop(states, number)
@@ -102,7 +83,7 @@ class EnsembleRun:
 
     def _leave_behind(self, states: list[RunState]) -> None:
         """End the candidates that have less than `LEAST_SHARE` of the weight of all."""
-        weights = weighed(self._engine, self._settings, self.folds, states).stack.weights[1:]
+        weights = weighed(self._job.engine, self._job.settings, self.folds, states).stack.weights[1:]
         for number, (state, weight) in enumerate(zip(states, weights, strict=True)):
             if not state.status and weight <= LEAST_SHARE * weights.sum():
                 self._run_is(states, number)
@@ -110,27 +91,27 @@ class EnsembleRun:
 
     def _loop(self, states: list[RunState], number: int) -> Loop:
         """What happens between the steps of a candidate, which begins if it has not."""
-        candidate = self._settings.candidates[number]
-        members = self.folds.members(self._settings, candidate)
-        loss = pooled_loss(self._engine, members)
+        candidate = self._job.settings.candidates[number]
+        members = self.folds.members(self._job.settings, candidate)
+        loss = pooled_loss(self._job.engine, members)
         if number == len(states):
             states.append(self._start(candidate, loss))
             if self._save is not None and number == 0:
                 self._save.reserve(states[0])
         return Loop(
             lead_problem(members),
-            self._settings.plan,
+            self._job.settings.plan,
             states[number],
             validation_loss=loss,
-            listeners=self._followers,
-            stop=self._stop,
+            listeners=self._job.followers,
+            stop=self._job.stop,
             save=self._save,
             prepare=lambda backend, state: MemberSession(backend, members, state),
         )
 
     def _start(self, candidate: Candidate, loss: Any) -> RunState:
         """All members at the normal law, which is the best so far."""
-        model, settings = candidate.model, self._settings
+        model, settings = candidate.model, self._job.settings
         d, count = self.folds.z.shape[1], len(self.folds.parts)
         params = joined([model.at_zero(model.initial_params(settings.seed + k, d)) for k in range(count)])
         state = settings.optimizer.start(params)
@@ -154,22 +135,23 @@ class EnsembleRun:
             self._save.check(states[number])
         loop = self._loops[number]
         loop.until = until
-        train(self._engine, loop)
+        train(self._job.engine, loop)
 
     def _diverged(self, states: list[RunState], result: FitResult) -> Diverged:
-        weight = self._settings.objective.least_curvature_weight
+        weight = self._job.settings.objective.least_curvature_weight
         return Diverged(
             f"every candidate diverged ({states[0].failure} at epoch {states[0].epoch}) on backend "
-            f"{self._settings.backend!r} in {self._settings.dtype}: lower the learning rate or give "
+            f"{self._job.settings.backend!r} in {self._job.settings.dtype}: lower the learning rate or give "
             f"{more_curvature(weight)}; the last finite fit is in this error's .result",
             epoch=states[0].epoch,
             result=result,
         )
 
     def _result(self, states: list[RunState]) -> FitResult:
-        table = weighed(self._engine, self._settings, self.folds, states)
-        said = warnings_of(self._settings, self._samples, self._diagnosis, self.folds, table)
-        findings = findings_of(self._settings, self._samples, self._diagnosis, self.folds.coordinates)
-        noted = notes_for(findings, (), self._settings.objective.least_curvature_weight)
+        job, settings = self._job, self._job.settings
+        table = weighed(job.engine, settings, self.folds, states)
+        findings = findings_of(settings, job.samples, job.diagnosis, self.folds.coordinates)
+        said = warnings_of(settings, job.samples, job.diagnosis, findings, self.folds, table)
+        noted = notes_for(findings, (), settings.objective.least_curvature_weight)
         total = {"total": time.monotonic() - self._began}
-        return result_of(self._settings, self.folds, table, said, noted, timings=total, versions=self._versions)
+        return result_of(settings, self.folds, table, said, noted, timings=total, versions=job.versions)

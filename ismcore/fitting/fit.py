@@ -18,7 +18,7 @@ from ismcore.files.checkpoints import Checkpoint, Stored, as_checkpoint, is_ther
 from ismcore.fitting.ensemble import EnsembleRun
 from ismcore.fitting.options import RecipeName, Request, as_epochs, as_timeout, check_run, loss_of, settings_of
 from ismcore.fitting.probing import probe
-from ismcore.fitting.run import Run, best_of
+from ismcore.fitting.run import Job, Run, best_of
 from ismcore.fitting.selection import choose_curvature, start_of
 from ismcore.objectives import Objective
 from ismcore.optimizers.rules import Optimizer
@@ -186,10 +186,10 @@ def fit(
         noticed = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
         settings = replace(settings, warnings=(*settings.warnings, *noticed))
         settings = choose_curvature(engine, settings, samples, diagnosis, stop)
-        about = engine, settings, samples, diagnosis, stop, [report, notify_observers, *followers], where
+        job = Job(engine, settings, samples, diagnosis, stop, [report, notify_observers, *followers], where)
         if settings.ensemble:
-            return EnsembleRun(*about)()
-        run = Run(*about)
+            return EnsembleRun(job)()
+        run = Run(job)
         results = []
         for number in range(restarts):
             run_state = RunState(start_of(settings, run.data.problem, number, start))
@@ -288,8 +288,8 @@ def resume(
     followers = as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
         diagnosis = diagnosis_of(samples.x, settings.dtype, samples.weight)
-        about = engine, settings, samples, diagnosis, stop, [report, notify_observers, *followers], where
-        return EnsembleRun(*about)(run_states) if settings.ensemble else Run(*about)(run_states[0])
+        job = Job(engine, settings, samples, diagnosis, stop, [report, notify_observers, *followers], where)
+        return EnsembleRun(job)(run_states) if settings.ensemble else Run(job)(run_states[0])
 
 
 def _new_checkpoint(checkpoint: Any) -> Checkpoint | None:

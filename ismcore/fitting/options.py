@@ -77,32 +77,21 @@ def _bounded_objective(diagnosis: Diagnosis) -> Objective:
     return ImplicitScoreMatching(curvature_weight=ON_ATOMS if diagnosis.has_atoms else 0.0)
 
 
+SINGLE = Recipe(
+    model=lambda d: MLP(),
+    objective=_bounded_objective,
+    optimizer=Adam(1e-2),
+    epochs=500,
+    schedule=Schedule("cosine"),
+    standardize=True,
+    validation=0.2,
+    patience=100,
+    average_decay=0.999,
+    full_batch_up_to=256,
+)
 RECIPES: dict[RecipeName, Recipe] = {
-    "single": Recipe(
-        model=lambda d: MLP(),
-        objective=_bounded_objective,
-        optimizer=Adam(1e-2),
-        epochs=500,
-        schedule=Schedule("cosine"),
-        standardize=True,
-        validation=0.2,
-        patience=100,
-        average_decay=0.999,
-        full_batch_up_to=256,
-    ),
-    "default": Recipe(
-        model=lambda d: MLP(),
-        objective=_bounded_objective,
-        optimizer=Adam(2e-2),
-        epochs=300,
-        schedule=Schedule("cosine"),
-        standardize=True,
-        validation=0.2,
-        patience=20,
-        average_decay=0.999,
-        full_batch_up_to=256,
-        floor=True,
-    ),
+    "default": replace(SINGLE, optimizer=Adam(2e-2), epochs=300, patience=20, floor=True),
+    "single": SINGLE,
     "reference": Recipe(
         model=lambda d: MLP((8,), "sigmoid"),
         objective=lambda diagnosis: ImplicitScoreMatching(),

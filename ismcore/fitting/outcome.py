@@ -12,15 +12,16 @@ from ismcore.backend.contract import Backend
 from ismcore.coordinates import Coordinates
 from ismcore.errors import SamplesError
 from ismcore.fitting.folds import Folds, base_of
-from ismcore.fitting.run import findings_of
-from ismcore.fitting.stacking import LEAST_GAIN, OutOfFold, Stack, mean_and_error, stacked
+from ismcore.fitting.stacking import LEAST_GAIN, OutOfFold, Stack, stacked
 from ismcore.models import Affine, Combination, Model, joined, parted
 from ismcore.ops import Params
 from ismcore.results.result import FitResult
 from ismcore.samples.advice import warnings_for
 from ismcore.samples.diagnosis import Diagnosis
+from ismcore.samples.findings import Finding
 from ismcore.samples.normality import departure
-from ismcore.training.baseline import Baseline, NormalLaw, in_words, score_and_diagonal
+from ismcore.training.baseline import Baseline, NormalLaw, in_words, mean_and_error, score_and_diagonal
+from ismcore.training.kernel import beside_kernel, judges_fits
 from ismcore.training.run_state import Best, RunState, Status
 from ismcore.training.settings import Candidate, Samples, Settings
 
@@ -110,7 +111,14 @@ def result_of(
     )
 
 
-def warnings_of(settings: Settings, samples: Samples, diagnosis: Diagnosis, folds: Folds, found: Weighed) -> tuple[str, ...]:
+def warnings_of(
+    settings: Settings,
+    samples: Samples,
+    diagnosis: Diagnosis,
+    findings: Sequence[Finding],
+    folds: Folds,
+    found: Weighed,
+) -> tuple[str, ...]:
     """Warnings in words about the samples, and about a fit that is no better than the normal law where it should be."""
     shapes = settings.candidates[0].model.shapes(folds.z.shape[1])
     baseline, lead = _baseline(folds, found), found.begun[0][1]
@@ -118,7 +126,7 @@ def warnings_of(settings: Settings, samples: Samples, diagnosis: Diagnosis, fold
         folds.z,
         diagnosis=diagnosis,
         parameters=sum(int(np.prod(shape)) for shape in shapes.values()) if found.stack.significant else 0,
-        findings=findings_of(settings, samples, diagnosis, folds.coordinates),
+        findings=findings,
         curvature_weight=settings.objective.least_curvature_weight,
         held_out=len(found.weight),
         validation=list(lead.validation.values()) if found.stack.significant else (),
@@ -126,11 +134,24 @@ def warnings_of(settings: Settings, samples: Samples, diagnosis: Diagnosis, fold
         standard_error=0.0 if baseline is None else baseline.standard_error,
     )
     said += settings.objective.advice(folds.z, folds.coordinates, settings.dtype)
+    beside = _beside_kernel(settings, diagnosis, folds, found)
+    said += (beside,) if beside else ()
     if baseline is None:
         return said
     columns = Coordinates.by(settings.standardize, settings.transform, samples.x, samples.weight)(samples.x)
     compared = in_words(baseline, departure(columns, NormalLaw.of(columns, folds.weight).whitened(columns), folds.weight))
     return (*said, compared) if compared else said
+
+
+def _beside_kernel(settings: Settings, diagnosis: Diagnosis, folds: Folds, found: Weighed) -> str:
+    """The fit beside a kernel density estimate of the rows that the first fold is trained on; see `beside_kernel`."""
+    fold = folds.parts[0]
+    trained, count = np.flatnonzero(fold.weight), len(fold.rows)
+    if not judges_fits(settings.objective, diagnosis, min(len(trained), count)):
+        return ""
+    derivatives = found.fit.psi[:count], found.fit.diagonal[:count]
+    judges = folds.judges[fold.rows]
+    return beside_kernel(folds.z[trained], fold.weight[trained], judges, fold.judging, derivatives, settings.seed)
 
 
 def _at(state: RunState, epoch: int) -> Params:

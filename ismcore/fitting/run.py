@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -26,37 +27,53 @@ from ismcore.training.run_state import RunState
 from ismcore.training.settings import Data, Samples, Settings
 from ismcore.training.stopping import StopRequest
 
-__all__ = ["Run", "best_of", "findings_of"]
+__all__ = ["Job", "Run", "best_of", "findings_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What a run needs beside its state.
+
+    Attributes:
+        engine: Where to compute.
+        settings: The arguments of the fit, resolved.
+        samples: What the caller gave.
+        diagnosis: Of them.
+        stop: Ends the runs when it says so.
+        followers: Told of every event.
+        where: Where to write checkpoints, if anywhere.
+    """
+
+    engine: Backend
+    settings: Settings
+    samples: Samples
+    diagnosis: Diagnosis
+    stop: StopRequest
+    followers: Sequence[Listener]
+    where: Checkpoint | None
+
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """Versions of Python, ismcore, NumPy and the framework."""
+        return versions(self.engine.packages)
+
+    def writer(self, coordinates: Coordinates, held_out: int) -> CheckpointWriter | None:
+        """Writes checkpoints of a run in these coordinates, with so many rows held out; None where none are asked for."""
+        if self.where is None:
+            return None
+        return CheckpointWriter(self.where, self.settings, coordinates, self.samples.fingerprints(), held_out, self.versions)
 
 
 class Run:
     """One run from a state to a result; it can be done from several starts."""
 
-    def __init__(
-        self,
-        engine: Backend,
-        settings: Settings,
-        samples: Samples,
-        diagnosis: Diagnosis,
-        stop: StopRequest,
-        followers: Sequence[Listener],
-        where: Checkpoint | None,
-    ) -> None:
+    def __init__(self, job: Job) -> None:
         self._began = time.monotonic()
-        self._engine, self._settings, self._diagnosis, self._stop, self._followers = (
-            engine,
-            settings,
-            diagnosis,
-            stop,
-            followers,
-        )
-        self.data = Data.of(settings, samples)
-        self._findings = findings_of(settings, samples, diagnosis, self.data.problem.coordinates)
-        self._versions = versions(engine.packages)
-        self._save: CheckpointWriter | None = None
-        if where is not None:
-            about = samples.fingerprints(), self.data.held_out_rows, self._versions
-            self._save = CheckpointWriter(where, settings, self.data.problem.coordinates, *about)
+        self._job = job
+        self.data = Data.of(job.settings, job.samples)
+        coordinates = self.data.problem.coordinates
+        self._findings = findings_of(job.settings, job.samples, job.diagnosis, coordinates)
+        self._save = job.writer(coordinates, self.data.held_out_rows)
 
     def reserve(self, run_state: RunState) -> None:
         """Take the path of the checkpoint for a new run, if there is one; see `CheckpointWriter.reserve`."""
@@ -81,31 +98,31 @@ class Run:
         held_out = None if ended else self.data.held_out
         loop = Loop(
             self.data.problem,
-            self._settings.plan,
+            self._job.settings.plan,
             run_state,
-            validation_loss=None if held_out is None else validation_loss(self._engine, held_out),
-            listeners=self._followers,
-            stop=self._stop,
+            validation_loss=None if held_out is None else validation_loss(self._job.engine, held_out),
+            listeners=self._job.followers,
+            stop=self._job.stop,
             save=self._save,
         )
         try:
             if not ended:
-                optimise(self._engine, loop)
+                optimise(self._job.engine, loop)
         except CallbackFailed as error:
             error.result = self._result(run_state)
             raise
         result = self._result(run_state)
-        if run_state.status == "diverged" and self._settings.plan.on_nonfinite != "stop":
+        if run_state.status == "diverged" and self._job.settings.plan.on_nonfinite != "stop":
             diverged = self._diverged(loop, result)
             if alone:
                 raise diverged
         return result
 
     def _diverged(self, loop: Loop, result: FitResult) -> Diverged:
-        run_state, weight = loop.run_state, self._settings.objective.least_curvature_weight
+        run_state, weight = loop.run_state, self._job.settings.objective.least_curvature_weight
         diverged = Diverged(
-            f"{run_state.failure} at epoch {run_state.epoch} of the fit on backend {self._settings.backend!r} in "
-            f"{self._settings.dtype}: lower the learning rate or give {more_curvature(weight)}; the last "
+            f"{run_state.failure} at epoch {run_state.epoch} of the fit on backend {self._job.settings.backend!r} in "
+            f"{self._job.settings.dtype}: lower the learning rate or give {more_curvature(weight)}; the last "
             "finite fit is in this error's .result",
             epoch=run_state.epoch,
             result=result,
@@ -115,19 +132,15 @@ class Run:
         return diverged
 
     def _result(self, run_state: RunState) -> FitResult:
-        result = FitResult.of(
-            self._settings,
-            self.data.problem.coordinates,
-            run_state,
-            self.data.held_out_rows,
-            timings={"total": time.monotonic() - self._began},
-            versions=self._versions,
-        )
-        validation, weight = list(run_state.validation.values()), self._settings.objective.least_curvature_weight
-        baseline, compared = compare_with_normal(self._engine, self.data.problem, self.data.held_out, run_state.params)
+        job, settings, problem, held_out = self._job, self._job.settings, self.data.problem, self.data.held_out
+        total = {"total": time.monotonic() - self._began}
+        about = settings, problem.coordinates, run_state, self.data.held_out_rows
+        result = FitResult.of(*about, timings=total, versions=job.versions)
+        validation, weight = list(run_state.validation.values()), settings.objective.least_curvature_weight
+        baseline, compared = compare_with_normal(job.engine, problem, held_out, run_state.params)
         said = warnings_for(
-            self.data.problem.x,
-            diagnosis=self._diagnosis,
+            problem.x,
+            diagnosis=job.diagnosis,
             parameters=sum(np.size(value) for value in result.params.values()),
             findings=self._findings,
             curvature_weight=weight,
@@ -136,8 +149,8 @@ class Run:
             training=run_state.losses[0 if run_state.best is None else run_state.best.epoch - 1 :],
             standard_error=0.0 if baseline is None else baseline.standard_error,
         )
-        said += self._settings.objective.advice(self.data.problem.x, self.data.problem.coordinates, self._settings.dtype)
-        beside = compare_with_kernel(self._engine, self.data.problem, self.data.held_out, run_state.params, self._diagnosis)
+        said += settings.objective.advice(problem.x, problem.coordinates, settings.dtype)
+        beside = compare_with_kernel(job.engine, problem, held_out, run_state.params, job.diagnosis)
         said += tuple(text for text in (compared, beside) if text)
         noted = notes_for(self._findings, validation, weight)
         return replace(result, baseline=baseline, warnings=said + result.warnings, notes=result.notes + noted)

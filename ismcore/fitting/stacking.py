@@ -11,7 +11,6 @@ the upper bound a candidate that is too flat, as denoising makes the score of a 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -19,6 +18,7 @@ from itertools import product
 import numpy as np
 
 from ismcore.objectives import ImplicitScoreMatching, Objective
+from ismcore.training.baseline import mean_and_error
 
 __all__ = ["LEAST_GAIN", "OutOfFold", "Stack", "bounded_minimum", "stacked"]
 
@@ -90,20 +90,6 @@ def stacked(parts: Sequence[OutOfFold], weight: np.ndarray, objective: Objective
     found = OutOfFold(np.asarray(psi), np.asarray(diagonal))
     difference, error = mean_and_error(found.terms(curvature) - parts[0].terms(curvature), weight, clusters)
     return Stack(weights, difference, error, found)
-
-
-def mean_and_error(values: np.ndarray, weight: np.ndarray, clusters: np.ndarray | None = None) -> tuple[float, float]:
-    """Weighted mean of the values and its standard error.
-
-        sqrt( sum_g (sum_{i in g} v_i (x_i - mean))^2 / (1 - sum_g V_g^2) ),   V_g = sum_{i in g} v_i
-
-    which is sd / sqrt(m) for m rows that weigh alike and are clusters of their own.
-    """
-    mean = float(weight @ values)
-    labels = np.arange(len(values)) if clusters is None else clusters
-    away, sizes = np.bincount(labels, weight * (values - mean)), np.bincount(labels, weight)
-    free = 1.0 - float(sizes @ sizes)
-    return mean, math.sqrt(float(away @ away) / free) if free > 0.0 else math.inf
 
 
 def bounded_minimum(a: np.ndarray, b: np.ndarray) -> np.ndarray:

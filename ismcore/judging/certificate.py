@@ -17,7 +17,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-__all__ = ["NORMAL", "Derivatives", "Gap", "gaps", "mean_and_error", "t_quantile"]
+from ismcore.training.baseline import mean_and_error
+
+__all__ = ["NORMAL", "Derivatives", "Gap", "gaps", "t_quantile"]
 
 NORMAL = "normal law"
 """The name of that competitor."""
@@ -80,27 +82,11 @@ def gaps(fit: Derivatives, competitors: Mapping[str, Derivatives], labels: np.nd
     square = float(np.mean(np.sum(fit.psi**2, axis=1)))
     found = []
     for name, other in competitors.items():
-        mean, error = mean_and_error(2.0 * (fit.terms - other.terms), labels)
+        mean, error = mean_and_error(2.0 * (fit.terms - other.terms), clusters=labels)
         apart = float(np.mean(np.sum((fit.psi - other.psi) ** 2, axis=1)))
         visible = max(0.0, -mean) + (q + NormalDist().inv_cdf(POWER)) * error
         found.append(Gap(name, mean, error, q, mean - q * error, visible, name != NORMAL and apart > SAME * square))
     return tuple(found)
-
-
-def mean_and_error(g: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Mean of g, (m,), and its standard error where rows of one label, (m,), from 0, may depend on each other.
-
-    The error is sqrt( C / (C - 1) sum_c (sum_{i in c} (g_i - mean))^2 ) / m for C labels, which for a label a row is sd(g) /
-    sqrt(m); infinite for a single label.
-
-    Source: Liang and Zeger (1986), Biometrika 73:13-22, for the mean alone.
-    """
-    mean = float(g.mean())
-    sums = np.bincount(labels, g - mean)
-    units = len(np.unique(labels))
-    if units < 2:
-        return mean, math.inf
-    return mean, math.sqrt(units / (units - 1) * float(sums @ sums)) / len(g)
 
 
 def t_quantile(p: float, degrees: int) -> float:

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.judging.certificate import Derivatives, Gap, mean_and_error
+from ismcore.judging.certificate import Derivatives, Gap
 from ismcore.judging.rows import Judged
 from ismcore.judging.table import Line
 from ismcore.seeds import stream
+from ismcore.training.baseline import mean_and_error
 
 __all__ = ["antisymmetric_share", "line_of", "lines_of_result", "lines_of_rows"]
 
@@ -86,7 +87,7 @@ def _norm_identity(fit: Derivatives, labels: np.ndarray, square: float) -> Line:
     Of the scores c psi the best has c = -E div psi / E|psi|^2, and is closer by (E|psi|^2 + E div psi)^2 / E|psi|^2.
     """
     norms = np.sum(fit.psi**2, axis=1)
-    mean, error = mean_and_error(norms + fit.divergence, labels)
+    mean, error = mean_and_error(norms + fit.divergence, clusters=labels)
     deviate = mean / error if error > 0.0 else 0.0
     norm = max(float(norms.mean()), 1e-300)
     best = -float(fit.divergence.mean()) / norm

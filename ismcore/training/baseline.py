@@ -23,7 +23,7 @@ from ismcore.problem import Problem
 from ismcore.samples.normality import Departure, departure
 from ismcore.seeds import stream
 
-__all__ = ["Baseline", "NormalLaw", "compare_with_normal", "compared_rows", "in_words", "score_and_diagonal"]
+__all__ = ["Baseline", "NormalLaw", "compare_with_normal", "compared_rows", "in_words", "mean_and_error", "score_and_diagonal"]
 
 ROWS_A_COLUMN = 10
 """From so many rows on for each of the d + 1 parameters of a column's score the normal law is not shrunk."""
@@ -253,18 +253,37 @@ def score_and_diagonal(engine: Backend, model: Model, params: Params, x: np.ndar
     return psi, diagonal
 
 
+def mean_and_error(
+    values: np.ndarray, weight: np.ndarray | None = None, clusters: np.ndarray | None = None
+) -> tuple[float, float]:
+    """Weighted mean of the values, (m,), and its standard error.
+
+        sqrt( sum_c (sum_{i in c} w_i (x_i - mean))^2 / (1 - sum_c W_c^2) ),   W_c = sum_{i in c} w_i
+
+    which is sd / sqrt(m) for m rows that weigh alike and depend on no other; infinite where one cluster has all the weight.
+
+    Args:
+        values: x.
+        weight: w, (m,), of sum 1; None for 1/m.
+        clusters: Labels, (m,), from 0, of rows that may depend on each other; None for none.
+
+    Source: Liang and Zeger (1986), Biometrika 73:13-22, for the mean alone.
+    """
+    shares = np.full(len(values), 1.0 / len(values)) if weight is None else weight
+    mean = float(shares @ values)
+    labels = np.arange(len(values)) if clusters is None else clusters
+    away, sizes = np.bincount(labels, shares * (values - mean)), np.bincount(labels, shares)
+    free = 1.0 - float(sizes @ sizes)
+    return mean, math.sqrt(float(away @ away) / free) if free > RANK else math.inf
+
+
 def _paired(fit: np.ndarray, normal: np.ndarray, weight: np.ndarray | None, shrinkage: float) -> Baseline | None:
     """The baseline from the terms of each row under fit and normal law, both (m,), and the rows' weights."""
-    m = len(fit)
-    shares = np.full(m, 1.0 / m) if weight is None else weight
-    free = 1.0 - float(shares @ shares)
-    if not free > RANK:  # one row alone has weight
+    (loss, _), (fit_loss, _) = mean_and_error(normal, weight), mean_and_error(fit, weight)
+    difference, error = mean_and_error(fit - normal, weight)
+    if not np.isfinite([loss, fit_loss, difference, error]).all():  # or one row alone has weight
         return None
-    loss, fit_loss, difference = (float(shares @ terms) for terms in (normal, fit, fit - normal))
-    error = math.sqrt(float(shares**2 @ (fit - normal - difference) ** 2) / free)
-    if not np.isfinite([loss, fit_loss, difference, error]).all():
-        return None
-    return Baseline(loss, fit_loss, difference, error, m, shrinkage)
+    return Baseline(loss, fit_loss, difference, error, len(fit), shrinkage)
 
 
 def in_words(found: Baseline, departs: Departure | None) -> str:

@@ -13,14 +13,14 @@ import numpy as np
 from ismcore.backend.contract import Backend
 from ismcore.coordinates import Coordinates
 from ismcore.errors import SamplesError
-from ismcore.objectives import DenoisingScoreMatching, NoiseConditionalScoreMatching
+from ismcore.objectives import DenoisingScoreMatching, NoiseConditionalScoreMatching, Objective
 from ismcore.ops import Params
 from ismcore.problem import Problem
 from ismcore.samples.diagnosis import Diagnosis
 from ismcore.seeds import stream
-from ismcore.training.baseline import compared_rows, score_and_diagonal
+from ismcore.training.baseline import compared_rows, mean_and_error, score_and_diagonal
 
-__all__ = ["compare_with_kernel", "kernel_terms"]
+__all__ = ["beside_kernel", "compare_with_kernel", "judges_fits", "kernel_terms"]
 
 BANDWIDTHS = tuple(float(h) for h in np.geomspace(0.5, 0.005, 9))
 """Of standardised columns."""
@@ -35,15 +35,7 @@ MISSED, DEVIATES = 0.25, 2.0
 def compare_with_kernel(
     engine: Backend, problem: Problem, held_out: Problem | None, params: Params, diagnosis: Diagnosis
 ) -> str:
-    """A warning in words where a kernel density estimate is far better than the fit; "" where not.
-
-    With J the loss 1/2 |psi|^2 + div psi on the held-out rows, the Fisher divergence of a fit is E|s|^2 + 2 J, and that of the
-    estimate is not negative, so that E|s|^2 >= -2 J_kernel: the relative error of the fit, E|psi - s|^2 / E|s|^2, is at least
-
-        m = 1 - J / J_kernel,    J_kernel < 0,
-
-    which is told where it is above 1/4 by two standard errors. Nothing is told of what J does not judge: atoms, hard edges,
-    columns without a density; nor of fits by denoising, which learn another law.
+    """A warning in words where a kernel density estimate is far better than a fit of one network; see `beside_kernel`.
 
     Args:
         engine: Where the fit ran.
@@ -51,34 +43,69 @@ def compare_with_kernel(
         held_out: What its validation loss was computed on.
         params: The fitted parameters, in the coordinates of training.
         diagnosis: Of the samples.
-
-    Cost: 300 scores with their derivatives; about 5 million exponentials.
     """
-    unjudged = diagnosis.has_atoms or diagnosis.edges or diagnosis.dependence or diagnosis.dimension is not None
-    blurred = isinstance(problem.objective, DenoisingScoreMatching | NoiseConditionalScoreMatching)
-    if held_out is None or unjudged or blurred or min(problem.n, held_out.n) < FEWEST:
-        return ""
-    try:
-        units = Coordinates.standardizing(problem.x, problem.row_weight)
-    except SamplesError:  # not standardised for training either
+    if held_out is None or not judges_fits(problem.objective, diagnosis, min(problem.n, held_out.n)):
         return ""
     held_out = compared_rows(held_out)  # which the backend has a compiled program for
     derivatives = score_and_diagonal(engine, problem.model, params, held_out.x)
     if derivatives is None:
         return ""
-    rng = stream(held_out.seed, "kernel")
-    judging = rng.choice(held_out.n, min(JUDGES, held_out.n), replace=False)
-    judges = held_out.take(judging)
-    rows = rng.choice(problem.n, min(ROWS, problem.n), replace=False)
+    return beside_kernel(problem.x, problem.row_weight, held_out.x, held_out.row_weight, derivatives, held_out.seed)
+
+
+def judges_fits(objective: Objective, diagnosis: Diagnosis, rows: int) -> bool:
+    """Whether J is a measure and the rows are enough: not with atoms, hard edges, columns without a density, dependent rows.
+
+    Nor of fits by denoising, which learn another law.
+    """
+    unjudged = diagnosis.has_atoms or diagnosis.edges or diagnosis.dependence or diagnosis.dimension is not None
+    blurred = isinstance(objective, DenoisingScoreMatching | NoiseConditionalScoreMatching)
+    return not unjudged and not blurred and rows >= FEWEST
+
+
+def beside_kernel(
+    x: np.ndarray,
+    weight: np.ndarray | None,
+    judges: np.ndarray,
+    judging: np.ndarray | None,
+    derivatives: tuple[np.ndarray, np.ndarray],
+    seed: int,
+) -> str:
+    """A warning in words where a kernel density estimate of x, (n, d), is far better on the judges, (m, d); "" where not.
+
+    With J the loss 1/2 |psi|^2 + div psi on the held-out rows, the Fisher divergence of a fit is E|s|^2 + 2 J, and that of the
+    estimate is not negative, so that E|s|^2 >= -2 J_kernel: the relative error of the fit, E|psi - s|^2 / E|s|^2, is at least
+
+        m = 1 - J / J_kernel,    J_kernel < 0,
+
+    which is told where it is above 1/4 by two standard errors.
+
+    Args:
+        x: Rows of the estimate.
+        weight: Of each, (n,), or None.
+        judges: Rows that judge.
+        judging: Weight of each, (m,), or None.
+        derivatives: Score and Jacobian diagonal of the fit at the judges, both (m, d).
+        seed: Of the rows that are drawn of many.
+
+    Cost: about 5 million exponentials.
+    """
+    try:
+        units = Coordinates.standardizing(x, weight)
+    except SamplesError:  # not standardised for training either
+        return ""
+    rng = stream(seed, "kernel")
+    some = rng.choice(len(judges), min(JUDGES, len(judges)), replace=False)
+    rows = rng.choice(len(x), min(ROWS, len(x)), replace=False)
     with np.errstate(all="ignore"):
-        psi, diagonal = derivatives[0][judging] * units.scale, derivatives[1][judging] * units.scale**2
+        psi, diagonal = derivatives[0][some] * units.scale, derivatives[1][some] * units.scale**2
         fit = np.sum(0.5 * psi * psi + diagonal, axis=1)
-        weight = np.ones(len(rows)) if problem.row_weight is None else problem.row_weight[rows]
-        z = units(problem.x[rows])
-        bandwidth = _bandwidth(z, weight)
-        kernel = kernel_terms(z, weight, units(judges.x), bandwidth)
-    shares = np.full(judges.n, 1.0 / judges.n) if judges.row_weight is None else judges.row_weight
-    return _in_words(fit, kernel, shares, bandwidth)
+        weights = np.ones(len(rows)) if weight is None else weight[rows]
+        z = units(x[rows])
+        bandwidth = _bandwidth(z, weights)
+        kernel = kernel_terms(z, weights, units(judges[some]), bandwidth)
+    shares = np.ones(len(some)) if judging is None else judging[some]
+    return _in_words(fit, kernel, shares / shares.sum(), bandwidth)
 
 
 def kernel_terms(z: np.ndarray, weight: np.ndarray, at: np.ndarray, bandwidth: float, *, left_out: bool = False) -> np.ndarray:
@@ -119,13 +146,11 @@ def _bandwidth(z: np.ndarray, weight: np.ndarray) -> float:
 
 def _in_words(fit: np.ndarray, kernel: np.ndarray, shares: np.ndarray, bandwidth: float) -> str:
     """A warning from the terms of each row under both, (m,), and the rows' weights, of sum 1."""
-    free = 1.0 - float(shares @ shares)
     loss, fit_loss = float(shares @ kernel), float(shares @ fit)
-    if not (math.isfinite(loss) and math.isfinite(fit_loss)) or loss >= 0.0 or free <= 0.0:
+    if not (math.isfinite(loss) and math.isfinite(fit_loss)) or loss >= 0.0:
         return ""
-    gap = fit - (1.0 - MISSED) * kernel
-    error = math.sqrt(float(shares**2 @ (gap - shares @ gap) ** 2) / free)
-    if not float(shares @ gap) > DEVIATES * error:
+    gap, error = mean_and_error(fit - (1.0 - MISSED) * kernel, shares)
+    if not gap > DEVIATES * error:
         return ""
     return (
         f"the fit is poor beside a kernel density estimate of bandwidth {bandwidth:.2g} standard deviations: held-out loss "
