@@ -429,6 +429,12 @@ def test_the_fit_stops_when_no_candidate_gains() -> None:
     assert all(candidate["epochs"] < 60 for candidate in found.candidates[1:])
 
 
+def test_without_patience_every_candidate_runs_to_its_end() -> None:
+    found = fit(np.random.default_rng(0).normal(size=(150, 2)), epochs=40, patience=0)
+    assert [c["epochs"] for c in found.candidates[1:]] == [40, 40, 40]
+    assert found.status == "completed"
+
+
 def test_a_chain_is_dealt_into_blocks_which_count_once() -> None:
     rng = np.random.default_rng(14)
     chain = np.zeros((600, 1))

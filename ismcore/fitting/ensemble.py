@@ -68,9 +68,11 @@ class EnsembleRun:
 
     @property
     def _first_round(self) -> int:
-        """The epoch after which candidates that the fit would hardly use are left behind; 0 where there is one alone."""
+        """The epoch after which candidates that the fit would hardly use are left behind; 0 where none may be left."""
         plan = self._job.settings.plan
-        return plan.next_validation(plan.epochs // FIRST_ROUND - 1) if len(self._job.settings.candidates) > 1 else 0
+        if plan.patience == 0 or len(self._job.settings.candidates) < 2:
+            return 0
+        return plan.next_validation(plan.epochs // FIRST_ROUND - 1)
 
     def _round(self, states: list[RunState], until: int | None = None) -> None:
         for number in range(len(self._job.settings.candidates)):
