@@ -51,7 +51,8 @@ def check_target(path: str | PathLike[str]) -> Path:
     except ValueError as error:  # a zero byte
         raise _not_written(path, errno.EINVAL, f"it is no path: {error}") from error
     except OSError as error:  # a relative path in a folder that is removed
-        raise _not_written(path, error.errno, "the working folder is not there any more; name the file by its whole path") from error
+        reason = "the working folder is not there any more; name the file by its whole path"
+        raise _not_written(path, error.errno, reason) from error
     if planted:
         raise _not_written(path, errno.EPERM, "it is another user's link in a folder that others can write to; remove it")
     # Those of os.path say no where those of Path would raise, as of a name that is too long.
