@@ -12,37 +12,31 @@ from os import PathLike
 from typing import Any, Protocol
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ismcore.coordinates import Coordinates
 from ismcore.density import density_from_score
-from ismcore.errors import DensityUnavailable, OptionError, PlottingMissing
+from ismcore.errors import DensityUnavailable, OptionError
 from ismcore.files.atomic import check_target, write_whole
 from ismcore.objectives import Objective
 from ismcore.ops import Params
+from ismcore.plotting.gif import gif_bytes
+from ismcore.plotting.scenes import (
+    DASHES,
+    FITTED,
+    HELD_OUT,
+    PICTURE_DPI,
+    TARGET,
+    FittedCurve,
+    Scene,
+    finish,
+    frames,
+    new_axes,
+    png,
+)
 from ismcore.samples.checks import as_samples
-
-try:
-    from matplotlib.axes import Axes
-
-    from ismcore.plotting.gif import gif_bytes
-    from ismcore.plotting.scenes import (
-        DASHES,
-        FITTED,
-        HELD_OUT,
-        PICTURE_DPI,
-        TARGET,
-        FittedCurve,
-        Scene,
-        finish,
-        frames,
-        new_axes,
-        png,
-    )
-except ImportError as error:
-    raise PlottingMissing(
-        f"pictures need matplotlib and pillow, which cannot be imported ({error}): pip install 'ismcore[plot]'"
-    ) from error
-
+from ismcore.training.baseline import Baseline
 
 __all__ = [
     "animate_density",
@@ -71,8 +65,15 @@ class Fit(Protocol):
     def snapshots(self) -> dict[int, Params]: ...
     @property
     def best_epoch(self) -> int: ...
-    def score(self, x: Any, *, epoch: int | None = None) -> np.ndarray: ...
+    @property
+    def baseline(self) -> Baseline | None: ...
+    @property
+    def candidates(self) -> tuple[dict[str, Any], ...]: ...
+    @property
+    def feature_names(self) -> tuple[str, ...] | None: ...
+    def score(self, x: Any, *, epoch: int | None = None, context: Any = None) -> np.ndarray: ...
     def density(self, x: Any, *, epoch: int | None = None) -> np.ndarray: ...
+    def log_density(self, x: Any, *, epoch: int | None = None) -> np.ndarray: ...
 
 
 DENSITY_LABEL = r"density  $p(x)$   $[1/x]$"
@@ -140,7 +141,7 @@ def plot_score(
     Raises:
         OptionError: The fit has more than one dimension, or nothing says where to draw.
     """
-    return _score_fit(result, target, sample, grid).draw(ax, epoch).ax
+    return score_fit(result, target, sample, grid).draw(ax, epoch).ax
 
 
 def plot_density(
@@ -167,7 +168,7 @@ def plot_density(
     Raises:
         OptionError: See `plot_score`.
     """
-    return _density_fit(result, target, sample, grid).draw(ax, epoch).ax
+    return density_fit(result, target, sample, grid).draw(ax, epoch).ax
 
 
 def plot_loss(result: Fit, *, ax: Axes | None = None, published: tuple[Sequence[int], Sequence[float]] | None = None) -> Axes:
@@ -224,7 +225,7 @@ def animate_score(result: Fit, path: str | PathLike[str], *, target: Any = None,
 
     Cost: about a second for 101 frames.
     """
-    _animate(_score_fit(result, target, sample, grid), sorted(result.snapshots), path)
+    _animate(score_fit(result, target, sample, grid), sorted(result.snapshots), path)
 
 
 def animate_density(
@@ -247,12 +248,12 @@ def animate_density(
     Raises:
         OptionError: See `animate_score`.
     """
-    _animate(_density_fit(result, target, sample, grid), sorted(result.snapshots), path)
+    _animate(density_fit(result, target, sample, grid), sorted(result.snapshots), path)
 
 
-def to_png(ax: Axes, *, dpi: int = PICTURE_DPI) -> bytes:
-    """The figure that holds the Axes, as the bytes of a PNG file."""
-    return png(ax, dpi)
+def to_png(picture: Axes | Figure, *, dpi: int = PICTURE_DPI) -> bytes:
+    """A figure, or that which holds the Axes, as the bytes of a PNG file."""
+    return png(picture.figure.canvas.figure, dpi)
 
 
 def _score_scene(title: str, grid: np.ndarray, sample: np.ndarray | None, target: Any) -> Scene:
@@ -265,17 +266,19 @@ def _density_scene(title: str, grid: np.ndarray, sample: np.ndarray | None, targ
     return Scene(title, DENSITY_LABEL, grid, sample, True, truth, "target density", 0.0)
 
 
-def _score_fit(result: Fit, target: Any, sample: Any, grid: Any) -> FittedCurve:
+def score_fit(result: Fit, target: Any, sample: Any, grid: Any, context: Any = None) -> FittedCurve:
+    """The fitted score in its scene; see `plot_score`."""
     points, column = _where(result, sample, grid)
     scene = _score_scene(result.objective.title, points, column, target)
 
     def curve(epoch: int | None) -> np.ndarray:
-        return result.score(points, epoch=epoch)[:, 0]
+        return result.score(points, epoch=epoch, context=context)[:, 0]
 
-    return FittedCurve(scene, curve, r"fitted score $\psi$", result.best_epoch, len(result.history["loss"]))
+    return FittedCurve(scene, curve, r"fitted score $\psi$", best_stamp(result))
 
 
-def _density_fit(result: Fit, target: Any, sample: Any, grid: Any) -> FittedCurve:
+def density_fit(result: Fit, target: Any, sample: Any, grid: Any) -> FittedCurve:
+    """The recovered density in its scene; see `plot_density`."""
     points, column = _where(result, sample, grid)
     scene = _density_scene(result.objective.title, points, column, target)
 
@@ -285,7 +288,20 @@ def _density_fit(result: Fit, target: Any, sample: Any, grid: Any) -> FittedCurv
         except DensityUnavailable:  # as of an early snapshot, which does not yet lead back to the samples
             return density_from_score(result.score(points, epoch=epoch)[:, 0], points)
 
-    return FittedCurve(scene, curve, "fitted density", result.best_epoch, len(result.history["loss"]))
+    return FittedCurve(scene, curve, "fitted density", best_stamp(result))
+
+
+def best_stamp(result: Fit) -> str:
+    """Which epoch the fit's own parameters are of, as a title says it; those of several candidates are of an epoch each."""
+    best, epochs = result.best_epoch, len(result.history["loss"])
+    if result.candidates:
+        used = [row for row in result.candidates[1:] if row["weight"] > 0.0]
+        if not used:
+            return "the normal law in closed form"
+        if len(used) > 1:
+            return f"each of {len(used)} candidates at its best epoch"
+        best, epochs = used[0]["best_epoch"], used[0]["epochs"]
+    return f"epoch {best}, best of {epochs}" if best < epochs else f"epoch {best}"
 
 
 def _animate(fit: FittedCurve, epochs: Sequence[int], path: str | PathLike[str]) -> None:

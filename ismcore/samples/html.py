@@ -1,9 +1,9 @@
 """Pieces of HTML for what a notebook shows (`_repr_html_`) and for pages: text, tables, notices and pictures, in one look.
 
-Every text given is escaped here, and a number is written short; what a piece returns is HTML, which `fragment`, `page` and `details` join.
-Nothing is loaded from elsewhere, and there is no script. Colours are of Okabe and Ito's palette and never stand alone; text and
-lines take the colour of the page around them, so that a dark notebook stays dark, and pages follow `prefers-color-scheme`.
-On a narrow screen each row of a table is a block of lines, with the column's head before the value.
+Every text given is escaped here, and a number is written short; what a piece returns is HTML, which `fragment`, `page` and
+`details` join. Nothing is loaded from elsewhere, and there is no script. Colours are of Okabe and Ito's palette and never stand
+alone; text and lines take the colour of the page around them, so that a dark notebook stays dark, and pages follow
+`prefers-color-scheme`. On a narrow screen each row of a table is a block of lines, with the column's head before the value.
 """
 
 from __future__ import annotations
