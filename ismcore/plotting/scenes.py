@@ -18,16 +18,21 @@ from matplotlib.transforms import Bbox
 
 __all__ = [
     "DASHES",
+    "FAINT",
     "FITTED",
     "HELD_OUT",
+    "INK",
     "PICTURE_DPI",
+    "SAMPLE",
     "TARGET",
     "FittedCurve",
     "Scene",
     "finish",
     "frames",
     "new_axes",
+    "new_figure",
     "png",
+    "styled",
 ]
 
 # Okabe and Ito's palette: told apart with any colour vision and, by the dashes of one of two curves, in grey.

@@ -165,13 +165,12 @@ class Shown:
             ("backend", f"{self.backend} ({self.backend_reason}), {self.dtype} on {self.device}"),
         ]
         kind: html.Kind = "good" if self.status in ("completed", "early_stopped") else "bad"
+        candidates = [[row.get(key) for key in CANDIDATE] for row in self.candidates]
         notes = "".join(html.paragraph(text) for text in self.notes)
         return html.fragment(
             html.notice(kind, f"Fit {self.status.replace('_', ' ')}", f"{len(self.history['loss'])} epochs"),
             html.facts(row for row in rows if row[1] is not None),
-            html.html_table(CANDIDATE, [[row.get(key) for key in CANDIDATE] for row in self.candidates])
-            if self.candidates
-            else "",
+            html.html_table([key.replace("_", " ") for key in CANDIDATE], candidates) if candidates else "",
             *(html.notice("bad", "warning", text) for text in self.warnings),
             html.details(f"{len(self.notes)} notes", notes) if notes else "",
         )

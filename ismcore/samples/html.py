@@ -24,7 +24,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 STYLE = """
 .ismcore { --good: #009E73; --bad: #D55E00; --open: #0072B2; --note: #888; --line: rgba(128, 128, 128, .35);
-  color: inherit; font-size: 14px; line-height: 1.45; max-width: 62rem; overflow-wrap: anywhere; }
+  color: inherit; font-size: 14px; line-height: 1.45; max-width: 62rem; overflow-wrap: break-word; }
 @media (prefers-color-scheme: dark) { .ismcore { --bad: #E69F00; --open: #56B4E9; } }
 .ismcore p { margin: .5em 0; }
 .ismcore .notice { border-left: 4px solid var(--note); padding: .2em .7em; margin: .5em 0; }
@@ -34,7 +34,7 @@ STYLE = """
 .ismcore table { border-collapse: collapse; border: 0; margin: .5em 0; font-size: inherit; color: inherit;
   font-variant-numeric: tabular-nums; table-layout: auto; }
 .ismcore caption { text-align: left; font-weight: bold; padding: .3em 0; color: inherit; }
-.ismcore tr, .ismcore tr:nth-child(n) { background: none; }
+.ismcore :is(thead, tbody) tr:nth-child(n) { background: none; }
 .ismcore :is(th, td) { padding: .25em .7em; text-align: left; vertical-align: top; border: 0; white-space: normal;
   border-bottom: 1px solid var(--line); max-width: 44rem; }
 .ismcore .number { text-align: right; white-space: nowrap; overflow-wrap: normal; }
@@ -43,6 +43,7 @@ STYLE = """
 .ismcore figure { margin: .8em 0; } .ismcore figure img { max-width: 100%; height: auto; background: #fff; }
 .ismcore figcaption { opacity: .8; }
 @media (max-width: 600px) {
+  .ismcore { overflow-wrap: anywhere; }
   .ismcore :is(table, tbody, tr, td, caption) { display: block; width: auto; max-width: none; }
   .ismcore thead { display: none; }
   .ismcore tbody th { display: block; border: 0; padding: .5em 0 0; }
