@@ -143,12 +143,14 @@ class FittedCurve:
         curve: From the epoch of a snapshot, or None for the fit's own parameters, to the curve on the grid, (m,).
         label: Its name.
         best: Which epoch the fit's own parameters are of, as the title says it.
+        beside: What the title says beside the epoch.
     """
 
     scene: Scene
     curve: Callable[[int | None], np.ndarray]
     label: str
     best: str
+    beside: str = ""
 
     def draw(self, ax: Axes | None, epoch: int | None, epochs: Iterable[int] = ()) -> Drawn:
         """Draw the fit as it was after an epoch, on axes that also hold it as it was after the other epochs."""
@@ -160,7 +162,7 @@ class FittedCurve:
 
     def stamp(self, epoch: int | None) -> str:
         """The epoch whose parameters are drawn, as the title says it."""
-        return self.best if epoch is None else f"epoch {epoch}"
+        return (self.best if epoch is None else f"epoch {epoch}") + self.beside
 
 
 def frames(fit: FittedCurve, epochs: Sequence[int]) -> Iterator[np.ndarray]:
