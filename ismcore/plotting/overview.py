@@ -156,7 +156,7 @@ def _two_columns(view: View) -> Figure:
     centres = _grid(box, ARROWS)
     _arrows(ax, centres, view.score(centres), box, ARROWS, r"fitted score $\psi$")
     _frame(ax, box, *view.names())
-    ax.set_title(view.title("" if held else "no density: a free field"), loc="left", fontsize=11, color=INK)
+    figure.suptitle(view.title("" if held else "no density: a free field"), x=0.01, ha="left", fontsize=12, color=INK)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=10)
     return figure
 
@@ -301,7 +301,7 @@ def _contours(ax: Axes, view: View, box: np.ndarray) -> bool:
     levels = sorted({float(falling[np.searchsorted(held, share)]) for share in SHARES if held[-1] > share})
     if levels:
         at = points.reshape(CONTOUR_POINTS, CONTOUR_POINTS, 2).transpose(2, 0, 1)
-        widths = [1.0, 1.5, 2.0][-len(levels) :]
+        widths = [0.8, 1.2, 1.7][-len(levels) :]
         ax.contour(*at, log_p.reshape(at[0].shape), levels, colors=TARGET, linewidths=widths, linestyles="solid")
         inside = ", ".join(f"{share:.0%}" for share in reversed(SHARES[-len(levels) :]))
         ax.plot([], [], color=TARGET, label=f"hold {inside} of the fit")
