@@ -21,7 +21,7 @@ MUCH = 0.1
 
 def nearest_energy(result: Any, x: Any, model: Any = None, **options: Any) -> Any:
     """See `FitResult.as_energy`."""
-    points = as_samples(x, d=result.d)
+    points = as_samples(x, d=result.d, names=result.feature_names)
     energy = Energy(MLP((64, 64), "softplus")) if model is None else model
     given = {"backend": result.backend, "device": result.device, "dtype": result.dtype, "seed": result.seed, **options}
     found = fit(points, model=energy, objective=ExplicitScoreMatching(result.score), **given)
