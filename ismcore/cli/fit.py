@@ -29,6 +29,7 @@ from ismcore.objectives import ImplicitScoreMatching
 from ismcore.optimizers.rules import Adam
 from ismcore.optimizers.schedules import SHAPES
 from ismcore.results.result import FitResult
+from ismcore.samples.tables.parsed import some
 from ismcore.samples.tables.reading import Table, read_labels
 from ismcore.training.events import STOP, FitEvent, Listener
 
@@ -311,7 +312,7 @@ def _in_words(summary: dict[str, Any]) -> str:
     first, last, best = (summary[name] for name in ("first_loss", "last_loss", "best_validation_loss"))
     loss = "" if first is None else f"{first:.6g} -> {last:.6g} in "
     lines = [
-        f"samples  n = {summary['n']}, d = {summary['d']}",
+        f"samples  n = {summary['n']}, d = {summary['d']}{': ' * bool(summary['columns'])}{some(summary['columns'])}",
         f"model    {summary['model']}",
         f"backend  {summary['backend']} ({summary['backend_reason']}), {summary['dtype']} on {summary['device']}",
         f"loss     {loss}{summary['epochs']} epochs, {summary['seconds']:.1f} s",

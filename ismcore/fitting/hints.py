@@ -59,13 +59,20 @@ def names_checked(function: Callable[Arguments, Result]) -> Callable[Arguments, 
     Raises:
         ArgumentUnknown: See above.
     """
-    names = list(inspect.signature(function).parameters)
+    parameters = inspect.signature(function).parameters
+    names = list(parameters)
+    in_order = [name for name in names if parameters[name].kind is not inspect.Parameter.KEYWORD_ONLY]
 
     @wraps(function)
     def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         unknown = [name for name in kwargs if name not in names]
         if unknown:
             raise ArgumentUnknown(f"ismcore.{function.__name__} has no {_meant(unknown[0], names)}")
+        if len(args) > len(in_order):
+            raise ArgumentUnknown(
+                f"ismcore.{function.__name__} takes {' and '.join(in_order)} without a name, and the others by name; labels y "
+                "have no part in a score: groups= keeps rows of one label together, and sample_weight= weighs them"
+            )
         return function(*args, **kwargs)
 
     return checked

@@ -30,6 +30,6 @@ def nearest_energy(result: Any, x: Any, model: Any = None, **options: Any) -> An
     lost = float(np.mean(((found.score(points) - target) / size) ** 2) / np.mean((target / size) ** 2))
     text = f"the energy differs from the score that it was fitted to by {lost:.2g} of its square, which is lost"
     if lost <= MUCH:
-        return replace(found, objective=result.objective)
+        return replace(found, objective=result.objective, feature_names=result.feature_names)
     warn_now(text)
-    return replace(found, objective=result.objective, warnings=(*found.warnings, text))
+    return replace(found, objective=result.objective, feature_names=result.feature_names, warnings=(*found.warnings, text))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -156,6 +156,8 @@ def _as_array(x: Any, what: str) -> np.ndarray:
         )
     if hasattr(x, "collect_schema") and not hasattr(x, "to_numpy"):
         raise SamplesError(f"{what} must be an array of numbers, and a {type(x).__name__} holds none yet: pass x.collect()")
+    if isinstance(x, Mapping):
+        raise SamplesError(f"{what} must be an array of numbers, and a {type(x).__name__} is none: pass a frame made of it")
     masked = int(np.ma.getmaskarray(x).sum()) if isinstance(x, np.ma.MaskedArray) else 0
     if masked:
         raise SamplesError(f"{what} must not be masked; {masked} values are: drop their rows, or fill them")

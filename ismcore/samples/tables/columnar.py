@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Callable
 from importlib import import_module
@@ -16,6 +17,9 @@ from ismcore.samples.tables.parsed import Choice, Parsed, column_name
 from ismcore.samples.tables.text import is_like_a_number
 
 __all__ = ["COLUMNAR", "read_columnar"]
+
+OLDEST_ARROW = 15
+"""Versions before 14.0.1 unpickle what a file asks them to (CVE-2023-47248)."""
 
 INFLATED_SHARE = 4
 """A workbook's text may take this part of the room there is for samples, as its cells become objects."""
@@ -36,9 +40,12 @@ def _modules(suffix: str, readers: dict[tuple[str, ...], Any]) -> tuple[Any, lis
     """What reads a file with the first set of libraries that is installed, and these."""
     for names, reader in readers.items():
         try:
-            return reader, [import_module(name) for name in names]
+            modules = [import_module(name) for name in names]
         except ImportError:
             continue
+        if names[0].startswith("pyarrow") and int(import_module("pyarrow").__version__.partition(".")[0]) < OLDEST_ARROW:
+            raise SamplesError(f"pyarrow before {OLDEST_ARROW} runs code that a file holds: pip install -U pyarrow")
+        return reader, modules
     needed = ", or ".join(" and ".join(name.partition(".")[0] for name in names) for names in readers)
     raise SamplesError(f"to read {suffix} files needs {needed}: pip install 'ismcore[tables]', or write the table as .csv")
 
@@ -131,7 +138,7 @@ def _check_inflated(stream: BinaryIO) -> None:
         for member in archive.infolist():
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise SamplesError("it is damaged, or compressed by another method than deflate")
-            member.file_size = left + 1
+            member.file_size = left + 2 * PIECE  # not what it says: reading ends there
             with archive.open(member) as part:
                 while piece := part.read(PIECE):
                     left -= len(piece)
@@ -142,7 +149,7 @@ def _check_inflated(stream: BinaryIO) -> None:
 
 def _polars_xlsx(stream: BinaryIO, polars: Any, has_names: bool) -> Any:
     stream.seek(0)
-    return polars.read_excel(stream, has_header=has_names, engine="calamine")
+    return polars.read_excel(io.BytesIO(stream.read()), has_header=has_names, engine="calamine")
 
 
 def _pandas_xlsx(stream: BinaryIO, pandas: Any, has_names: bool) -> Any:

@@ -40,7 +40,7 @@ def in_order(found: Sequence[str] | None, wanted: Sequence[str] | None) -> list[
     """Where the columns wanted stand among those found; None where they stand as they should, or one side has no names.
 
     Raises:
-        SamplesError: They are not the same; the message lists those missing and those that are too many.
+        SamplesError: They are not the same; the message lists what is missing and what is extra.
 
     Example:
         >>> in_order(("b", "a"), ("a", "b"))
@@ -51,7 +51,7 @@ def in_order(found: Sequence[str] | None, wanted: Sequence[str] | None) -> list[
     missing = [name for name in dict.fromkeys(wanted) if name not in found]
     extra = [name for name in dict.fromkeys(found) if name not in wanted]
     if missing or extra or sorted(found) != sorted(wanted):
-        parts = [f"missing {_listed(missing)}" if missing else "", f"too many {_listed(extra)}" if extra else ""]
+        parts = [f"missing {_listed(missing)}" if missing else "", f"extra {_listed(extra)}" if extra else ""]
         what = ", ".join(part for part in parts if part) or "a name stands there more than once"
         raise SamplesError(
             f"the columns are not those of the fit, which are {_listed(wanted)}: {what}; pass these columns, in any order, or "
@@ -82,7 +82,7 @@ def frame_like(x: Any, values: np.ndarray, names: Sequence[str]) -> Any:
         return type(x)(values, columns=list(names), index=x.index)
     if hasattr(type(x), "from_pydict"):
         return type(x).from_pydict(columns)
-    if hasattr(x, "with_columns") and hasattr(x, "select"):
+    if type(x).__module__.startswith("polars."):
         return type(x)(columns)
     raise OptionError(f"as_frame=True is for samples in a frame of pandas, polars, Arrow or xarray, not {type(x).__name__}")
 
