@@ -564,6 +564,14 @@ def test_more_rows_than_fit_into_memory_are_refused_before_they_are_read(monkeyp
         read_table(f"x.{suffix}")
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "feather", "arrow", "xlsx"])
+def test_a_terabyte_that_takes_no_room_is_not_read(suffix):
+    with open(f"x.{suffix}", "wb") as stream:
+        stream.truncate(2**40)
+    with pytest.raises(SamplesError, match=r"its 1099511627776 bytes do not fit"):
+        read_table(f"x.{suffix}")
+
+
 @pytest.mark.parametrize("library", ["polars", "pandas"])
 @pytest.mark.parametrize("suffix", ["parquet", "feather", "xlsx"])
 def test_tables_of_other_programs_are_the_same_through_each_library(monkeypatch, library, suffix):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Callable
 from importlib import import_module
@@ -33,6 +34,9 @@ def read_columnar(path: str, suffix: str, choice: Choice) -> Parsed:
             no numbers; or they do not fit into memory.
     """
     with regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > room():
+            raise SamplesError(f"its {size} bytes do not fit into half of the memory here, {room()} bytes")
         return COLUMNAR[suffix](stream, choice)
 
 
@@ -77,29 +81,26 @@ def _xlsx(stream: BinaryIO, choice: Choice) -> Parsed:
 
 
 def _polars_parquet(stream: BinaryIO, choice: Choice, polars: Any) -> Parsed:
-    return _lazily(stream, choice, polars.scan_parquet)
+    return _lazily(polars.scan_parquet, stream, choice, polars)
 
 
 def _polars_feather(stream: BinaryIO, choice: Choice, polars: Any) -> Parsed:
-    return _lazily(stream, choice, polars.scan_ipc)
+    return _lazily(polars.scan_ipc, stream, choice, polars)
 
 
-def _lazily(stream: BinaryIO, choice: Choice, scan: Any) -> Parsed:
-    """A table whose names and rows are known before its columns are read."""
+def _lazily(scan: Callable[[BinaryIO], Any], stream: BinaryIO, choice: Choice, polars: Any) -> Parsed:
+    """A table whose names and rows are known before its columns are read.
+
+    From memory: polars would map the file, and another process that shortens it would end this one by a signal.
+    """
+    data = stream.read()
     with damage_named():
-        names = tuple(scan(stream).collect_schema().names())
-        stream.seek(0)
-        rows = _counted(scan(stream))
+        names = tuple(scan(io.BytesIO(data)).collect_schema().names())
+        rows = int(scan(io.BytesIO(data)).select(polars.len()).collect().item())
         kept, beside = choice.numbers(len(names), names)
         _check_room(rows, len(kept))
-        stream.seek(0)
-        frame = scan(stream).select([names[column] for column in dict.fromkeys(kept + beside)]).collect()
+        frame = scan(io.BytesIO(data)).select([names[column] for column in dict.fromkeys(kept + beside)]).collect()
     return _parsed(names, len(names), lambda column: frame[names[column]].to_numpy(), rows, choice)
-
-
-def _counted(frame: Any) -> int:
-    polars = import_module("polars")
-    return int(frame.select(polars.len()).collect().item())
 
 
 def _arrow_parquet(stream: BinaryIO, choice: Choice, parquet: Any) -> Parsed:
