@@ -9,7 +9,7 @@ import sys
 import types
 import warnings
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -731,7 +731,30 @@ def test_commands_and_options_that_are_meant_are_named(capsys, words, said):
     assert said in capsys.readouterr().err
 
 
-def test_a_table_is_whole_in_its_words():
-    table = read_table(io.BytesIO(text_of(X).encode()))
-    assert (len(table), repr(table)) == (60, "Table of 60 rows and 3 columns: a, b, c")
-    assert replace(table, columns=()).columns == ()
+def test_rows_of_a_table_keep_names_and_what_stands_beside():
+    table = read_table(io.BytesIO(text_of(X).encode()), beside="c")
+    assert (len(table), repr(table)) == (60, "Table of 60 rows and 2 columns: a, b")
+    for rows in (slice(3, 50, 7), [5, 2], 4, X[:, 0] > 0.0):
+        some = table[rows]
+        np.testing.assert_array_equal(some, np.atleast_2d(X[rows, :2]))
+        np.testing.assert_array_equal(some.beside["c"].astype(float), np.atleast_1d(X[rows, 2]))
+        assert some.columns == ("a", "b")
+    assert table[5:][3:].rows.tolist() == list(range(8, 60))
+
+
+def test_what_is_no_path_and_no_binary_stream_is_named():
+    with pytest.raises(SamplesError, match="it is no path"):
+        read_table("a\0.csv")
+    with pytest.raises(SamplesError, match="a stream must be binary"):
+        read_table(io.StringIO("1,2\n"))
+    with pytest.raises(FileNotFoundError):
+        read_table(b"none.csv")
+    with pytest.raises(SamplesError, match="from a path or a binary stream, not from None"):
+        read_table(None)
+
+
+def test_one_column_may_be_named_alone():
+    Path("x.csv").write_text("kind,a,b\nred,1,2\n")
+    assert read_table("x.csv", drop="kind").columns == ("a", "b")
+    assert read_table("x.csv", columns="b").x.tolist() == read_table("x.csv", columns=2).x.tolist() == [[2.0]]
+    assert read_table("x.csv", drop=0).columns == ("a", "b")

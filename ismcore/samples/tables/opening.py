@@ -48,7 +48,10 @@ def room() -> int:
 @contextmanager
 def regular(path: str) -> Iterator[BinaryIO]:
     """A regular file, opened once; opening a pipe would wait, and a device has no end."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:  # a zero byte
+        raise SamplesError(f"it is no path: {error}") from error
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
@@ -148,6 +151,8 @@ class _Bounded(io.RawIOBase):
 
     def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
         part = self._stream.read(len(buffer))
+        if not isinstance(part, bytes):
+            raise SamplesError("a stream must be binary, such as sys.stdin.buffer, and ready to be read")
         self._left -= len(part)
         if self._left < 0:
             raise SamplesError(f"its text is longer than the {room()} bytes that fit into half of the memory here")

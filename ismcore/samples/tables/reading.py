@@ -59,6 +59,12 @@ class Table:
     def __len__(self) -> int:
         return len(self.x)
 
+    def __getitem__(self, rows: Any) -> Table:
+        """The table of some rows: a slice, numbers of rows, or a mask, (n,), bool."""
+        chosen = np.atleast_1d(np.arange(len(self.x))[rows])
+        beside = {column: cells[chosen] for column, cells in self.beside.items()}
+        return replace(self, x=self.x[chosen], rows=self.rows[chosen], beside=beside)
+
     def __repr__(self) -> str:
         named = f": {some(self.columns)}" if self.columns else ""
         return f"Table of {len(self.x)} rows and {self.x.shape[1]} columns{named}"
@@ -67,10 +73,10 @@ class Table:
 def read_table(
     path: str | PathLike[str] | BinaryIO,
     *,
-    columns: Sequence[Column] | None = None,
-    drop: Sequence[Column] = (),
+    columns: Column | Sequence[Column] | None = None,
+    drop: Column | Sequence[Column] = (),
     drop_missing: bool = False,
-    beside: Sequence[Column] = (),
+    beside: Column | Sequence[Column] = (),
 ) -> Table:
     r"""Samples from a file, with the names of their columns.
 
@@ -85,7 +91,7 @@ def read_table(
 
     Args:
         path: The file; or a binary stream of a text table, such as `sys.stdin.buffer`.
-        columns: The columns to keep, in this order, by name or by number from 0; all if None.
+        columns: The columns to keep, in this order, or one, by name or by number from 0; all if None.
         drop: Columns to leave out.
         drop_missing: Leave out rows in which a value is missing: an empty cell, NA, NaN, null, None, "?", "-" or ".".
         beside: Columns to keep as text beside the samples, such as an identifier; no samples, unless `columns` has them.
@@ -104,9 +110,11 @@ def read_table(
         >>> table.columns, table.x.tolist(), table.rows.tolist()
         (('height', 'weight'), [[1.81, 75.0]], [0])
     """
-    source = os.fspath(path) if isinstance(path, str | PathLike) else path
+    source: str | BinaryIO = os.fsdecode(path) if isinstance(path, str | bytes | PathLike) else path
+    if not isinstance(source, str) and not hasattr(source, "read"):
+        raise SamplesError(f"samples are read from a path or a binary stream, not from {source!r:.80}")
     name = source if isinstance(source, str) else "the stream"
-    choice = Choice(columns, tuple(drop), tuple(beside))
+    choice = Choice(None if columns is None else _several(columns), _several(drop), _several(beside))
     try:
         parsed, index = _without_index(_parsed(source, choice), choice)
         table = _table(parsed, choice, drop_missing)
@@ -117,7 +125,12 @@ def read_table(
     return replace(table, notes=(*((index,) if index else ()), *table.notes))
 
 
-def read_samples(path: str | PathLike[str], *, columns: Sequence[Column] | None = None) -> np.ndarray:
+def _several(columns: Column | Sequence[Column]) -> tuple[Column, ...]:
+    """Columns, of which one may be given alone."""
+    return (columns,) if isinstance(columns, str | int | np.integer) else tuple(columns)
+
+
+def read_samples(path: str | PathLike[str], *, columns: Column | Sequence[Column] | None = None) -> np.ndarray:
     """Samples from a file, (n, d), float64, in the file's units: `read_table(path, columns=columns).x`.
 
     Raises:
