@@ -264,14 +264,16 @@ def test_groups_come_from_a_column_or_a_file(capsys, folder):
     [
         ("9", "x.csv: there is no column 9: it has 2, counted from 0"),
         ("short.txt", "short.txt: it has 3 labels, and there are 20 samples"),
-        ("x.csv", "x.csv: labels must be one column"),
-        ("ragged.csv", "ragged.csv: its lines differ in the number of cells"),
+        ("x.csv", "x.csv: labels must be one column, and line 1 has 2 cells"),
+        ("long.txt", "long.txt: it has more than 21 lines"),
+        ("ragged.csv", "ragged.csv: labels must be one column, and line 1 has 2 cells"),
         ("labels.dat", "labels.dat: samples must be in a .npy, .npz, .csv, .tsv, .txt, .parquet, .feather, .arrow or .xlsx"),
         ("bytes.txt", "bytes.txt: it is no text in UTF-8: "),
     ],
 )
 def test_groups_that_are_none_are_a_mistake(capsys, groups, said):
     np.savetxt("x.csv", np.random.default_rng(0).normal(size=(20, 2)), delimiter=",")
+    Path("long.txt").write_text("a\n" * 22)
     Path("short.txt").write_text("a\nb\nc\n")
     Path("ragged.csv").write_text("a,b\nc\n")
     Path("bytes.txt").write_bytes(b"\xff\xfe\n")

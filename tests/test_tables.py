@@ -482,8 +482,18 @@ def test_more_numbers_than_fit_into_memory_are_refused_on_the_way(monkeypatch):
     monkeypatch.setattr("ismcore.samples.tables.text.LOOK", 100)
     monkeypatch.setattr(opening, "memory", lambda: 20_000)
     Path("x.csv").write_text("1,2\n" * 5000)
-    with pytest.raises(SamplesError, match=r"its numbers do not fit .* they end at line 700"):
+    with pytest.raises(SamplesError, match=r"its cells do not fit .* they end at line 700"):
         read_table("x.csv")
+
+
+def test_text_beside_the_samples_counts_and_one_long_cell_makes_the_others_no_longer(monkeypatch):
+    Path("x.csv").write_text("a,who\n" + "1,x\n" * 5000 + f"2,{'y' * 100_000}\n")
+    found = read_table("x.csv", beside="who").beside["who"]
+    assert (found[0], len(found[-1]), found.dtype) == ("x", 100_000, object)
+    monkeypatch.setattr("ismcore.samples.tables.text.LOOK", 100)
+    monkeypatch.setattr(opening, "memory", lambda: 100_000)
+    with pytest.raises(SamplesError, match=r"its cells do not fit .* they end at line 701"):
+        read_table("x.csv", beside="who")
 
 
 class Endless(io.RawIOBase):

@@ -174,7 +174,9 @@ def _parsed(
             raise SamplesError(
                 f"{column_name(column, names)}, counted from 0, {error}; leave it out, as by drop=[{name!r}] (--drop {name})"
             ) from error
-    return Parsed(names, kept, x, tuple(column_of(column).astype(str) for column in beside))
+    return Parsed(
+        names, kept, x, tuple(np.array([str(cell) for cell in column_of(column).tolist()], dtype=object) for column in beside)
+    )
 
 
 COLUMNAR: dict[str, Callable[[BinaryIO, Choice], Parsed]] = {

@@ -22,7 +22,7 @@ from ismcore.samples.tables.arrays import read_array_file
 from ismcore.samples.tables.columnar import COLUMNAR, read_columnar
 from ismcore.samples.tables.opening import CODECS
 from ismcore.samples.tables.parsed import Choice, Column, Parsed, column_name, some
-from ismcore.samples.tables.text import cells_of, read_text
+from ismcore.samples.tables.text import first_cells, read_text
 
 __all__ = ["Table", "read_labels", "read_samples", "read_table"]
 
@@ -156,11 +156,11 @@ def read_labels(path: str | PathLike[str], n: int) -> np.ndarray:
         if suffix in NUMPY:
             found = read_array_file(name)
             table = found[:, None] if found.ndim == 1 else found
+        elif suffix in COLUMNAR:
+            raise SamplesError("labels are read from text, .npy and .npz files; or name a column of the samples' own file")
         else:
-            rows = cells_of(name)
-            if len({len(row) for row in rows}) > 1:
-                raise SamplesError("its lines differ in the number of cells")
-            table = np.array(rows[len(rows) == n + 1 :])
+            cells = first_cells(name, n + 1)
+            table = np.array(cells[len(cells) == n + 1 :], dtype=object)[:, None]
         if table.ndim != 2 or table.shape[1] != 1:
             raise SamplesError("labels must be one column")
         if len(table) != n:

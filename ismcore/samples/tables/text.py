@@ -16,7 +16,7 @@ from ismcore.errors import SamplesError
 from ismcore.samples.tables.opening import lines_of, room
 from ismcore.samples.tables.parsed import Choice, Parsed, column_name, is_missing
 
-__all__ = ["cells_of", "is_like_a_number", "read_text"]
+__all__ = ["first_cells", "is_like_a_number", "read_text"]
 
 SEPARATORS = ";\t|,"
 """They come before others: where the first ones separate cells, a comma is part of one."""
@@ -26,6 +26,9 @@ OTHER_SEPARATORS = ":/&^~!$%*"
 
 LOOK = 2**14
 """So many rows are read until it is looked whether they still fit into memory."""
+
+AN_OBJECT = 64
+"""Bytes that a short text takes, and its place in a list."""
 
 _Row = tuple[int, list[str]]
 """Number of a line, counted from 1, and its cells."""
@@ -44,15 +47,22 @@ def read_text(source: str | BinaryIO, choice: Choice) -> Parsed:
         raise SamplesError(f"it is no text in UTF-8: {error}") from error
 
 
-def cells_of(source: str) -> list[list[str]]:
-    """All cells of a text table.
+def first_cells(source: str, most: int) -> list[str]:
+    """The cells of a text table of one column, of so many rows at most.
 
     Raises:
-        SamplesError: It is no text.
+        SamplesError: It is no text, or has more columns or rows.
     """
+    found: list[str] = []
     try:
         with lines_of(source) as lines:
-            return [[cell.strip() for cell in cells] for _, cells in _rows(lines)]
+            for line, cells in _rows(lines):
+                if len(cells) != 1:
+                    raise SamplesError(f"labels must be one column, and line {line} has {len(cells)} cells")
+                if len(found) == most:
+                    raise SamplesError(f"it has more than {most} lines")
+                found.append(cells[0].strip())
+            return found
     except UnicodeDecodeError as error:
         raise SamplesError(f"it is no text in UTF-8: {error}") from error
 
@@ -104,20 +114,23 @@ def _parse(rows: Iterator[_Row], choice: Choice) -> Parsed:
         raise SamplesError("it has no rows")
     kept, beside = choice.numbers(len(first), names)
     cells_beside: list[list[str]] = [[] for _ in beside]
-    reading, values, n, most = _Cells(names), array("d"), 0, room()
+    reading, values, n, most, size = _Cells(names), array("d"), 0, room(), 0
     for line, cells in rows if names else chain([top], rows):
         if len(cells) != len(first):
             raise SamplesError(f"line {line} has {len(cells)} cells, and the first line has {len(first)}")
         values.extend([reading.number(cells[column], line, column) for column in kept])
         for k, column in enumerate(beside):
             cells_beside[k].append(cells[column].strip())
+            size += AN_OBJECT + len(cells[column])
         n += 1
-        if n % LOOK == 0 and 8 * len(values) > most:
-            raise SamplesError(f"its numbers do not fit into half of the memory here, {most} bytes: they end at line {line}")
+        if n % LOOK == 0 and 8 * len(values) + size > most:
+            raise SamplesError(f"its cells do not fit into half of the memory here, {most} bytes: they end at line {line}")
     if not n:
         raise SamplesError("it has a line of names and no rows below")
     x = np.frombuffer(values, dtype=np.float64).reshape(n, len(kept))
-    return Parsed(names, kept, x, tuple(map(np.array, cells_beside)), reading.first_missing, reading.notes)
+    return Parsed(
+        names, kept, x, tuple(np.array(column, dtype=object) for column in cells_beside), reading.first_missing, reading.notes
+    )
 
 
 class _Cells:
