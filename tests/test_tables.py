@@ -204,6 +204,7 @@ METHODS = {
     "check, train": lambda r, x: str(r.check(normal(seed=1), train=x)),
     "sample": lambda r, x: np.asarray(r.sample(3, start=x, steps=1, step_size=1e-3)),
     "as_energy": lambda r, x: r.as_energy(x, epochs=1).params,
+    "evaluate": lambda r, x: ismcore.evaluate(r.model, r.params, x, backend="autograd", feature_names=r.feature_names).loss,
     "fit from it": lambda r, x: ismcore.fit(x, initial_params=r, **{**QUIET, "epochs": 1}).params,
 }
 
@@ -235,6 +236,43 @@ def test_frames_of_any_library_keep_their_names_and_order(name, make):
     assert type(scores) is type(given)
     np.testing.assert_array_equal(np.asarray(scores), result.score(X))
     assert ismcore.samples.tables.frames.names_of(scores) == ("score_a", "score_b", "score_c")
+
+
+def test_variables_of_a_dataset_are_columns():
+    xarray = pytest.importorskip("xarray")
+    rows = {"time": np.arange(60)}
+    data = xarray.Dataset({name: ("time", X[:, k]) for k, name in enumerate(NAMES)}, coords=rows)
+    result = ismcore.fit(data, **QUIET)
+    assert result.feature_names == NAMES
+    scores = result.score(data[["c", "a", "b"]], as_frame=True)
+    assert list(scores.data_vars) == ["score_a", "score_b", "score_c"]
+    assert scores.time.values.tolist() == list(range(60))
+    np.testing.assert_array_equal(scores.score_b, result.score(X)[:, 1])
+    with pytest.raises(SamplesError, match="must all have one dimension"):
+        ismcore.fit(data.assign(d=("time", np.zeros(60))).assign(e=(("time", "other"), X)))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What has no more than Arrow's stream."""
+
+    table: object
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
+@pytest.mark.parametrize("library", ["polars", "pyarrow"])
+def test_a_bare_stream_of_arrow_is_read_through_either_library(monkeypatch, library):
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip(library)
+    if library == "pyarrow":
+        monkeypatch.setitem(sys.modules, "polars", None)
+    table = pyarrow.table({name: X[:, k] for k, name in enumerate(NAMES)})
+    reader = table.to_reader()
+    assert ismcore.fit(reader, **QUIET).feature_names == NAMES
+    result = ismcore.fit(Stream(table), **QUIET)
+    np.testing.assert_array_equal(result.score(X), ismcore.fit(X, **QUIET).score(X))
 
 
 def test_scores_in_a_pandas_frame_have_its_index():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ismcore.errors import SamplesError
-from ismcore.samples.tables.frames import in_order, names_of, numbers_of
+from ismcore.samples.tables.frames import array_of, in_order, names_of, numbers_of
 
 __all__ = ["as_groups", "as_samples", "as_weights", "check_spread", "label", "label_all"]
 
@@ -156,6 +156,7 @@ def _as_array(x: Any, what: str) -> np.ndarray:
         )
     if hasattr(x, "collect_schema") and not hasattr(x, "to_numpy"):
         raise SamplesError(f"{what} must be an array of numbers, and a {type(x).__name__} holds none yet: pass x.collect()")
+    given, x = x, array_of(x)
     if isinstance(x, Mapping):
         raise SamplesError(f"{what} must be an array of numbers, and a {type(x).__name__} is none: pass a frame made of it")
     masked = int(np.ma.getmaskarray(x).sum()) if isinstance(x, np.ma.MaskedArray) else 0
@@ -164,7 +165,7 @@ def _as_array(x: Any, what: str) -> np.ndarray:
     try:
         # A torch tensor that requires a gradient refuses to become an array.
         array = np.asarray(x.detach() if hasattr(x, "detach") else x)
-        names = names_of(x) if array.dtype == object and array.ndim == 2 else None
+        names = names_of(given) if array.dtype == object and array.ndim == 2 else None
         if names is not None:
             return _columns_of(array, names)
         if array.dtype == object:

@@ -1,11 +1,12 @@
 """Names of the columns of frames: pandas, polars, Arrow, xarray, and whatever has `columns`; and frames of the same kind.
 
-No library of these is imported: each kind is known by what it has.
+No library of these is imported, but for a bare stream of Arrow's: each kind is known by what it has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -13,20 +14,22 @@ import numpy as np
 from ismcore.errors import OptionError, SamplesError
 from ismcore.samples.tables.parsed import is_missing
 
-__all__ = ["frame_like", "in_order", "names_of", "numbers_of"]
+__all__ = ["array_of", "frame_like", "in_order", "names_of", "numbers_of"]
 
 
 def names_of(x: Any) -> tuple[str, ...] | None:
     """The names of a frame's columns, where all of them are text; None for what has none.
 
     They are `columns` of pandas, polars and `ismcore.Table`, `column_names` of Arrow, and the labels along the second dimension
-    of an xarray DataArray.
+    of an xarray DataArray, or the variables of a Dataset.
     """
     names: Any = getattr(x, "column_names", None)
-    if _is_labelled(x):
+    if hasattr(x, "data_vars"):
+        names = list(x.data_vars)
+    elif _is_labelled(x):
         names = x.coords[x.dims[1]].values if x.dims[1] in x.coords else None
     elif names is None:
-        names = getattr(x, "columns", None)
+        names = getattr(x, "columns", getattr(getattr(x, "schema", None), "names", None))
     found = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else ()
     return tuple(map(str, found)) if found and all(isinstance(name, str) for name in found) else None
 
@@ -34,6 +37,32 @@ def names_of(x: Any) -> tuple[str, ...] | None:
 def _is_labelled(x: Any) -> bool:
     """Whether x is like an xarray DataArray of two dimensions."""
     return hasattr(x, "coords") and hasattr(x, "isel") and len(getattr(x, "dims", ())) == 2
+
+
+def array_of(x: Any) -> Any:
+    """What NumPy makes an array of samples of: x itself, a frame of an Arrow stream, or a Dataset's variables, (n, d).
+
+    Raises:
+        SamplesError: These are not all of one dimension.
+    """
+    if hasattr(x, "__arrow_c_stream__") and not hasattr(x, "__array__"):
+        return _from_arrow(x)
+    if not hasattr(x, "data_vars"):
+        return x
+    columns = [np.asarray(x[name]) for name in x.data_vars]
+    if not columns or any(column.shape != columns[0].shape or column.ndim != 1 for column in columns):
+        raise SamplesError("the variables of a Dataset must all have one dimension, that of the rows")
+    return np.stack(columns, axis=1)
+
+
+def _from_arrow(x: Any) -> Any:
+    """A frame of what offers itself as a stream of Arrow's, and as nothing else."""
+    for name, make in (("polars", "DataFrame"), ("pyarrow", "table")):
+        try:
+            return getattr(import_module(name), make)(x)
+        except ImportError:
+            continue
+    return x
 
 
 def in_order(found: Sequence[str] | None, wanted: Sequence[str] | None) -> list[int] | None:
@@ -74,6 +103,9 @@ def frame_like(x: Any, values: np.ndarray, names: Sequence[str]) -> Any:
         OptionError: x is no frame of pandas, polars, Arrow or xarray.
     """
     columns = {name: np.ascontiguousarray(values[:, k]) for k, name in enumerate(names)}
+    if hasattr(x, "data_vars"):
+        (rows,) = x.dims
+        return type(x)({name: (rows, column) for name, column in columns.items()}, coords=x.coords)
     if _is_labelled(x):
         rows, labels = x.dims
         coordinates = {name: x.coords[name] for name in x.coords if labels not in x.coords[name].dims}
