@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, overload
@@ -27,24 +27,22 @@ from ismcore.results.evaluate import context_for, evaluate
 from ismcore.results.langevin import Draws, langevin
 from ismcore.results.native import native
 from ismcore.results.normaliser import Normaliser, by_importance, by_quadrature
+from ismcore.results.shown import Shown
 from ismcore.samples.checks import as_samples
 from ismcore.samples.tables.frames import frame_like
-from ismcore.samples.tables.parsed import some
 from ismcore.training.baseline import Baseline
 from ismcore.training.resample import Resample
 from ismcore.training.run_state import RunState, Status
 from ismcore.training.settings import Settings
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from ismcore.judging.table import Check
 
 __all__ = ["FitResult", "load", "versions"]
 
 
-@dataclass(frozen=True, eq=False)
-class FitResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class FitResult(Shown):
     """A fitted score function. `score` and all that follows from it are in the units [x] of the samples.
 
     Attributes:
@@ -492,70 +490,6 @@ class FitResult:
         """Write the result as one safetensors file, whole or not at all; read it back with `ismcore.load`."""
         files.save(self, path)
 
-    def plot_score(
-        self,
-        *,
-        ax: Axes | None = None,
-        target: Any = None,
-        sample: Any = None,
-        epoch: int | None = None,
-        grid: Any = None,
-    ) -> Axes:
-        """Draw the fitted score in one dimension, in 1/[x]; Jupyter shows it as a cell's last line.
-
-        Args:
-            ax: Where to draw; a new figure if None.
-            target: Has `score`, in 1/[x], to compare with.
-            sample: Samples to show at the foot, as a histogram that has no scale, (n,) or (n, 1), in [x].
-            epoch: Draw the snapshot kept after this many epochs, not the parameters of `best_epoch`.
-            grid: Points of the horizontal axis, (m,), increasing, in [x].
-
-        Raises:
-            OptionError: d > 1, or nothing says where to draw; see `ismcore.plotting.plot_score`.
-        """
-        from ismcore import plotting
-
-        return plotting.plot_score(self, ax=ax, target=target, sample=sample, epoch=epoch, grid=grid)
-
-    def plot_density(
-        self,
-        *,
-        ax: Axes | None = None,
-        target: Any = None,
-        sample: Any = None,
-        epoch: int | None = None,
-        grid: Any = None,
-    ) -> Axes:
-        """Draw the density recovered from the fitted score in one dimension, in 1/[x]; Jupyter shows it as a cell's last line.
-
-        Args:
-            ax: Where to draw; a new figure if None.
-            target: Has `pdf`, in 1/[x], to compare with.
-            sample: Samples to show as a histogram on the density's own scale, (n,) or (n, 1), in [x].
-            epoch: See `plot_score`.
-            grid: Points of the horizontal axis, (m,), increasing, in [x].
-
-        Raises:
-            OptionError: d > 1, or nothing says where to draw; see `ismcore.plotting.plot_density`.
-        """
-        from ismcore import plotting
-
-        return plotting.plot_density(self, ax=ax, target=target, sample=sample, epoch=epoch, grid=grid)
-
-    def plot_loss(self, *, ax: Axes | None = None, published: tuple[Sequence[int], Sequence[float]] | None = None) -> Axes:
-        """Draw training and held-out loss by epoch, in any dimension; Jupyter shows it as a cell's last line.
-
-        Args:
-            ax: Where to draw; a new figure if None.
-            published: Epochs and losses to compare with, drawn as points.
-
-        Raises:
-            OptionError: No epoch was finished; see `ismcore.plotting.plot_loss`.
-        """
-        from ismcore import plotting
-
-        return plotting.plot_loss(self, ax=ax, published=published)
-
     def _score_at(self, z: np.ndarray, epoch: int | None = None, context: Any = None) -> np.ndarray:
         """The score of points as trained on, both (n, d), in the result's dtype."""
         model, params = self._as_trained(epoch)
@@ -604,22 +538,6 @@ class FitResult:
 
     def _engine(self) -> Backend:
         return load_backend(self.backend)(dtype=self.dtype, device=self.device)
-
-    def __repr__(self) -> str:
-        loss = f"{self.history['loss'][-1]:.6g}" if len(self.history["loss"]) else "-"
-        losses = self.history.get("validation_loss", np.empty(0))
-        best = f", held-out loss {np.nanmin(losses):.6g} after {self.best_epoch}" if np.isfinite(losses).any() else ""
-        lines = [
-            f"FitResult: {self.status} after {len(self.history['loss'])} epochs, loss {loss}{best}",
-            f"  model      {self.model!r}, d = {self.d}",
-            *([] if self.feature_names is None else [f"  columns    {some(self.feature_names)}"]),
-            f"  objective  {self.objective!r}",
-            f"  backend    {self.backend} ({self.backend_reason}), {self.dtype} on {self.device}",
-            *([] if self.baseline is None else [f"  baseline   {self.baseline}"]),
-            *(f"  warning    {text}" for text in self.warnings),
-            *(f"  note       {text}" for text in self.notes),
-        ]
-        return "\n".join(lines)
 
 
 def _in_numpy(dtype: str, params: Params, z: np.ndarray) -> tuple[NumpyCalculus, Params, np.ndarray]:
