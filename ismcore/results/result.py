@@ -200,6 +200,26 @@ class FitResult:
         engine = load_backend(self.backend)(dtype="float64", device=self.device)
         return np.asarray(jacobian_on(engine, self.model, self.params, as_samples(x, d=self.d)), dtype=np.float64)
 
+    def asymmetry(self, x: Any) -> float:
+        """How much of the fitted score's Jacobian no gradient has: E|J - J^T|^2 / 2 E|J|^2 over points x, without a unit.
+
+        0 for an `Energy` and in one dimension, as for every true score, and 2 where J = -J^T. Where it is large, `as_energy`
+        loses much. Columns count in units of their standard deviations over x.
+
+        Args:
+            x: Where, (n, d), in [x]; a few hundred points will do.
+
+        Cost: see `jacobian`.
+
+        Example:
+            >>> x = np.random.default_rng(0).normal(size=(200, 2))
+            >>> ismcore.fit(x, model=ismcore.Affine(), backend="autograd", epochs=2).asymmetry(x) < 1e-3
+            True
+        """
+        from ismcore.judging.energy import asymmetry
+
+        return asymmetry(self, x)
+
     def check(
         self, x: Any = None, *, train: Any = None, groups: Any = None, competitors: Mapping[str, FitResult] | None = None
     ) -> Check:
@@ -347,7 +367,7 @@ class FitResult:
             log Z with its standard error, and the effective number of draws.
 
         Raises:
-            DensityUnavailable: d > 1 and the model is no energy; the fitted law does not fall off; or fewer than 200 of 20,000
+            DensityUnavailable: d > 1 and the model is no energy; the fitted law does not fall off; or fewer than 500 of 20,000
                 draws are effective.
 
         Cost: at most 2^20 energies for d = 2; for d > 2 those of 2,000 draws, a mixture, and 20,000 energies.
@@ -447,8 +467,8 @@ class FitResult:
         """The energy nearest to the fitted score, which then has a density, a normaliser and exact draws.
 
         A network is fitted to the score itself, by explicit score matching, 1/2 E |psi(x) + grad U(x)|^2 over the rows of x. Of
-        a free network this is the part that is a gradient; how much is lost is in `result.warnings` where it is more than a
-        tenth of the score's square.
+        a free network this is the part that is a gradient; how much of the score's square is lost is in `result.notes`, or in
+        `result.warnings` where it is more than a tenth. See `asymmetry` for how much of the Jacobian is of no energy.
 
         Args:
             x: Rows to fit at, (n, d), in [x], such as the samples.
