@@ -95,7 +95,8 @@ def fit(
             (module, params), or an Equinox module, alone or inside of `Energy`; see docs/networks.md. It starts from the
             parameters that it has, and stays as it is: `FitResult.native` gives the trained one.
         objective: What to minimise; implicit score matching, by default with a curvature weight where the samples repeat
-            values, as a plain loss is then without a bound even on held-out rows.
+            values, as a plain loss is then without a bound even on held-out rows; of a `NoiseConditional` model, denoising over
+            the ladder of `noise_ladder(x)`.
         optimizer: How: `Adam`, `SGD`, or `LBFGS`.
         epochs: Passes over the samples, at most.
         batch_size: Most rows of a step, or "all". An epoch deals all rows, in a new order, into batches of equal size.

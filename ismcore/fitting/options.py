@@ -13,8 +13,15 @@ from ismcore.backend.contract import Backend, Precision
 from ismcore.coordinates import Coordinates, Standardize
 from ismcore.errors import OptionError
 from ismcore.fitting.selection import StartingPoint
-from ismcore.models import MLP, Energy, Model, Standardized
-from ismcore.objectives import DenoisingScoreMatching, ImplicitScoreMatching, Objective, SlicedScoreMatching
+from ismcore.models import MLP, Energy, Model, NoiseConditional, Standardized
+from ismcore.objectives import (
+    DenoisingScoreMatching,
+    ImplicitScoreMatching,
+    NoiseConditionalScoreMatching,
+    Objective,
+    SlicedScoreMatching,
+    noise_ladder,
+)
 from ismcore.optimizers.rules import Adam, Optimizer
 from ismcore.optimizers.schedules import Schedule, as_schedule
 from ismcore.plugins.adoption import adopted, users_own
@@ -153,13 +160,23 @@ def loss_of(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[L
     recipe, start = _recipe(request), request.initial_params
     model = start.model if request.model is None and isinstance(start, FitResult) else request.model
     model = recipe.model(samples.x.shape[1]) if model is None else adopted(model, samples.x, request.objective)
-    objective = recipe.objective(diagnosis) if request.objective is None else request.objective
+    objective = _objective(recipe, model, request, samples, diagnosis) if request.objective is None else request.objective
     check_model(model, objective, allow_nonsmooth=request.allow_nonsmooth)
     if isinstance(start, FitResult):
         start = StartingPoint(start.model, start.params)
     elif start is not None:
         start = StartingPoint(model, start)
     return Loss(model.inner if isinstance(model, Standardized) else model, objective), start
+
+
+def _objective(recipe: Recipe, model: Any, request: Request, samples: Samples, diagnosis: Diagnosis) -> Objective:
+    """The recipe's; of a model that asks for a noise scale, denoising over the ladder that the samples make."""
+    if not isinstance(model.inner if isinstance(model, Standardized) else model, NoiseConditional):
+        return recipe.objective(diagnosis)
+    if isinstance(request.initial_params, FitResult) and request.model is None:
+        return request.initial_params.objective
+    units = "x" if request.transform is None else "spread"
+    return NoiseConditionalScoreMatching(noise_ladder(samples.x, units=units), units=units)
 
 
 def settings_of(
