@@ -2,7 +2,6 @@
 
 from ismcore import datasets, targets
 from ismcore.backend.contract import BackendInfo
-from ismcore.density import density_from_score
 from ismcore.errors import (
     BackendBroken,
     BackendMissing,
@@ -54,6 +53,7 @@ from ismcore.results.solving import Solution, solve
 from ismcore.samples.diagnosis import Diagnosis, diagnose
 from ismcore.samples.findings import Finding
 from ismcore.samples.tables import read_samples
+from ismcore.targets.density import density_from_score
 from ismcore.training.events import STOP, FitEvent
 from ismcore.training.lbfgs import LBFGS
 

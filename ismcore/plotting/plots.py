@@ -14,12 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from ismcore.coordinates import Coordinates
-from ismcore.density import density_from_score
 from ismcore.errors import DensityUnavailable, OptionError, PlottingMissing
 from ismcore.files.atomic import check_target, write_whole
 from ismcore.objectives import Objective
 from ismcore.ops import Params
 from ismcore.samples.checks import as_samples
+from ismcore.targets.density import density_from_score
 
 try:
     from matplotlib.axes import Axes
