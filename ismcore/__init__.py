@@ -28,6 +28,7 @@ from ismcore.files import tensorfile
 from ismcore.files.checkpoints import Checkpoint
 from ismcore.fitting.compare import Comparison, compare
 from ismcore.fitting.fit import fit, resume
+from ismcore.fitting.refit import Refit
 from ismcore.hookspecs import hookimpl
 from ismcore.judging.bootstrap import bootstrap
 from ismcore.judging.table import Check
@@ -101,6 +102,7 @@ __all__ = [
     "ParameterError",
     "PlottingMissing",
     "PluginError",
+    "Refit",
     "ResidualMLP",
     "SamplesError",
     "Schedule",
