@@ -11,6 +11,7 @@ import numpy as np
 
 from ismcore.backend.contract import Backend, Precision
 from ismcore.coordinates import Coordinates, Standardize
+from ismcore.domains import Domain, Reals
 from ismcore.errors import OptionError
 from ismcore.fitting.selection import StartingPoint
 from ismcore.models import MLP, Energy, Model, Standardized
@@ -125,6 +126,7 @@ class Request:
     initial_params: Any
     standardize: Any
     transform: Any
+    domain: Any
     validation: Any
     patience: Any
     restarts: Any
@@ -154,12 +156,36 @@ def loss_of(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[L
     model = start.model if request.model is None and isinstance(start, FitResult) else request.model
     model = recipe.model(samples.x.shape[1]) if model is None else adopted(model, samples.x, request.objective)
     objective = recipe.objective(diagnosis) if request.objective is None else request.objective
+    if isinstance(objective, Objective):
+        objective = _on_domain(objective, request.domain, samples)
     check_model(model, objective, allow_nonsmooth=request.allow_nonsmooth)
     if isinstance(start, FitResult):
         start = StartingPoint(start.model, start.params)
     elif start is not None:
         start = StartingPoint(model, start)
     return Loss(model.inner if isinstance(model, Standardized) else model, objective), start
+
+
+def _on_domain(objective: Objective, domain: Any, samples: Samples) -> Objective:
+    """The objective on the domain that was asked for, whose weight is as wide as the samples say.
+
+    Raises:
+        OptionError: It is no domain, or not the objective's own, or the objective has no form on one.
+        SamplesError: Rows lie outside.
+    """
+    if domain is not None and not isinstance(domain, Domain):
+        raise OptionError(
+            f"domain must be one of ismcore.domains: Positive(), Box(lower, upper), Halfspaces(A, b), not {domain!r}"
+        )
+    if domain is not None and objective.domain not in (None, domain):
+        raise OptionError(f"domain={domain!r} is not that of the objective, {objective.domain!r}: leave one of the two away")
+    domain = objective.domain if domain is None else domain
+    if domain is None:
+        return objective
+    for x in (samples.x, samples.validation_x):
+        if x is not None:
+            domain.check(x)
+    return objective if isinstance(domain, Reals) else objective.on(domain.measured(samples.x, samples.weight))
 
 
 def settings_of(
@@ -310,7 +336,7 @@ def _candidates(request: Request, loss: Loss, ensemble: int, d: int) -> tuple[Ca
     if d == 1 or ensemble == 1:
         return (network,)
     found = [network, Candidate("energy", Energy(net), loss.objective)]
-    if request.objective is None:
+    if request.objective is None and loss.objective.domain is None:  # noise goes over an edge
         found.append(Candidate("denoising network", net, DenoisingScoreMatching(DENOISING)))
     return tuple(found)
 
