@@ -5,8 +5,8 @@
     python bench/quality.py --recipes default single --backends jax --parts laws
     python bench/quality.py --parts                          # the page alone, from bench/reports/quality.json
 
-What is measured is added to bench/reports/quality.json, and what is there already is not measured again unless --again is given,
-so that a run that was ended goes on, and a run in parts makes one page.
+What is measured is added to bench/reports/quality.json, and what is there already is not measured again unless --again is
+given, so that a run that was ended goes on, and a run in parts makes one page.
 """
 
 from __future__ import annotations

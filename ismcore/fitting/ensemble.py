@@ -156,4 +156,5 @@ class EnsembleRun:
         said = warnings_of(settings, job.samples, job.diagnosis, findings, self.folds, table)
         noted = notes_for(findings, (), settings.objective.least_curvature_weight)
         total = {"total": time.monotonic() - self._began}
-        return result_of(settings, self.folds, table, said, noted, timings=total, versions=job.versions)
+        result = result_of(settings, self.folds, table, said, noted, timings=total, versions=job.versions)
+        return replace(result, test=job.samples.test)

@@ -141,6 +141,7 @@ class Request:
     allow_nonsmooth: bool
     recipe: Any
     ensemble: Any
+    test: Any
 
 
 def loss_of(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[Loss, StartingPoint | None]:
