@@ -16,7 +16,7 @@ from ismcore.training.baseline import mean_and_error
 
 __all__ = ["antisymmetric_share", "folds_of", "line_of", "lines_of_result", "lines_of_rows"]
 
-MATERIAL = 0.1
+MATERIAL = 0.15
 """What is certain is called a fault from this share of E|score|^2 on. Chosen, as all limits here, on the first set of laws of
 bench/laws.py; docs/check.md reports on others."""
 NORM = 3.0
@@ -40,7 +40,7 @@ def line_of(gap: Gap, square: float) -> Line:
         gap.quantile,
         gap.bound > 0.0 and gap.estimate >= MATERIAL * square,
         f"standard errors by which this competitor is closer to the score: E|psi - score|^2 is above its own by "
-        f"{gap.estimate:.3g} +- {gap.standard_error:.2g}; a fault beyond the limit, and from a tenth of E|score|^2 on",
+        f"{gap.estimate:.3g} +- {gap.standard_error:.2g}; a fault beyond the limit, and from {MATERIAL:g} E|score|^2 on",
     )
 
 
@@ -71,6 +71,7 @@ def lines_of_result(result: Any) -> tuple[Line, ...]:
     if baseline is not None:
         error = max(baseline.standard_error, 1e-12 * abs(baseline.loss))
         deviate = baseline.difference / error if error else 0.0
+        large = 2.0 * baseline.difference >= MATERIAL * max(0.0, -2.0 * min(baseline.loss, baseline.fit_loss))
         meaning = (
             "standard errors by which the held-out loss is above that of the normal law; on rows that chose the epoch, so it "
             "flatters the fit, and is no bound"
@@ -81,7 +82,8 @@ def lines_of_result(result: Any) -> tuple[Line, ...]:
                 "normal law; of the members, which their mean can be much closer than, and no bound"
             )
         name = "members, held out" if result.candidates else "normal law, held out"
-        lines.append(Line(name, deviate, WORSE, deviate > WORSE, meaning))
+        meaning += f"; a fault beyond the limit, and from {MATERIAL:g} E|score|^2 on"
+        lines.append(Line(name, deviate, WORSE, deviate > WORSE and large, meaning))
     epochs = len(result.history["loss"])
     if result.held_out and epochs and result.status == "completed":
         meaning = "best epoch over epochs: at 1 the held-out loss was still falling, and more epochs may help"
@@ -103,7 +105,7 @@ def _norm_identity(fit: Derivatives, judged: Judged, square: float) -> Line:
     fault = abs(deviate) > NORM and mean**2 / norm >= MATERIAL * square
     meaning = (
         f"standard errors by which E|psi|^2 differs from -E div psi, which are equal for the score; {best:.2f} psi is the best "
-        f"multiple, closer by {mean**2 / norm:.3g}; a fault beyond the limit, and from a tenth of E|score|^2 on"
+        f"multiple, closer by {mean**2 / norm:.3g}; a fault beyond the limit, and from {MATERIAL:g} E|score|^2 on"
     )
     return Line("norm identity", deviate, NORM, fault, meaning)
 
