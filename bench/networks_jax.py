@@ -50,7 +50,7 @@ def _apart(model: Any) -> tuple[Any, Function]:
         params, static = eqx.partition(model, eqx.is_inexact_array)
         return _wide(params), lambda tree, row: eqx.combine(tree, static)(row)
     graph, params, rest = nnx.split(model, nnx.Param, ...)
-    return _wide(params), lambda tree, row: nnx.merge(graph, tree, _wide(rest))(row[None])[0]
+    return _wide(params), lambda tree, row: nnx.merge(graph, tree, _wide(rest), copy=True)(row[None])[0]
 
 
 def _part(model: Any) -> tuple[Any, Function]:
@@ -410,7 +410,6 @@ NNX = (
             lambda net, h: net.r(h, initial_carry=jnp.zeros((*h.shape[:-2], 8), h.dtype)),
             r=nnx.RNN(nnx.GRUCell(8, 8, rngs=nnx.Rngs(2))),
         ),
-        own_loop=False,  # docs/losses.md: nnx.scan, which it calls, refuses what jax.grad traces
     ),
     Case(
         "recurrent",

@@ -12,6 +12,7 @@ from ismcore.coordinates import Coordinates
 from ismcore.models import Model
 from ismcore.objectives import Objective
 from ismcore.samples import html
+from ismcore.samples.tables.parsed import some
 from ismcore.training.baseline import Baseline
 from ismcore.training.run_state import Status
 
@@ -42,6 +43,7 @@ class Shown:
     best_epoch: int
     baseline: Baseline | None
     candidates: tuple[dict[str, Any], ...]
+    feature_names: tuple[str, ...] | None
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -147,6 +149,7 @@ class Shown:
         lines = [
             f"FitResult: {self.status} after {len(self.history['loss'])} epochs, loss {loss}{', ' * bool(held_out)}{held_out}",
             f"  model      {self.model!r}, d = {self.coordinates.d}",
+            *([] if self.feature_names is None else [f"  columns    {some(self.feature_names)}"]),
             f"  objective  {self.objective!r}",
             f"  backend    {self.backend} ({self.backend_reason}), {self.dtype} on {self.device}",
             *([] if self.baseline is None else [f"  baseline   {self.baseline}"]),
@@ -159,6 +162,7 @@ class Shown:
         loss, held_out = self._losses()
         rows: list[tuple[str, object]] = [
             ("model", f"{self.model!r}, d = {self.coordinates.d}"),
+            *([] if self.feature_names is None else [("columns", some(self.feature_names))]),
             ("objective", repr(self.objective)),
             ("loss", f"{loss}{', ' * bool(held_out)}{held_out}"),
             ("baseline", self.baseline),
