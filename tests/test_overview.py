@@ -179,6 +179,16 @@ def test_columns_are_chosen_by_name_or_number():
         plotting.plot(Normal(2), columns=[0, 1])
 
 
+def test_columns_of_a_table_are_taken_by_their_names():
+    pandas = pytest.importorskip("pandas")
+    law = Normal(2, feature_names=("a", "b"))
+    x = law.rows(200)
+    in_order, turned = (
+        plotting.plot(law, pandas.DataFrame(x, columns=["a", "b"])[names]) for names in (["a", "b"], ["b", "a"])
+    )
+    np.testing.assert_array_equal(line(turned.axes[0], "sample"), line(in_order.axes[0], "sample"))
+
+
 def test_far_outliers_do_not_shrink_the_picture_and_few_of_many_rows_are_drawn():
     law = Normal(2)
     x = law.rows(10000)

@@ -70,7 +70,7 @@ def plot(
     """
     if context is None and isinstance(result.objective, NoiseConditionalScoreMatching):
         context = min(result.objective.noise_scales)
-    view = View(result, None if x is None else as_samples(x, d=result.d), epoch, context)
+    view = View(result, None if x is None else as_samples(x, d=result.d, names=result.feature_names), epoch, context)
     if result.d <= 2 and columns is not None:
         raise OptionError(f"columns are for d > 2, and the fit has d = {result.d}, which are all drawn")
     if result.d == 1:
@@ -123,7 +123,7 @@ class View:
     def title(self, drawn: str = "") -> str:
         """Objective, epoch, and what else there is to say of what is drawn."""
         stamp = best_stamp(self.fit) if self.epoch is None else f"epoch {self.epoch}"
-        scale = f"noise scale {self.context:.3g}" if isinstance(self.context, float) else ""
+        scale = f"noise scale {self.context:.3g}" if isinstance(self.context, float | int) else ""
         return f"{self.fit.objective.title}\n" + ", ".join(part for part in (stamp, scale, drawn) if part)
 
     def names(self, most: int = 18) -> list[str]:
