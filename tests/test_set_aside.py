@@ -82,7 +82,7 @@ def test_a_run_in_a_checkpoint_goes_on_with_the_same_rows_set_aside(tmp_path) ->
 @pytest.mark.parametrize("count", [1, 7, 100, 299])
 def test_a_number_of_rows_is_that_number(count: int) -> None:
     x = bent(300)
-    samples = samples_of(x, None, None, None)
+    samples = samples_of(x, None, None, None, None)
     if count == 299:  # one row alone has no spread
         with pytest.raises(ismcore.errors.SamplesError):
             parted(samples, count, share_to_set_aside(count, 300), 0, "float32")
@@ -93,7 +93,7 @@ def test_a_number_of_rows_is_that_number(count: int) -> None:
 
 def test_rows_of_a_group_are_set_aside_together_and_count_as_one() -> None:
     x, groups = bent(600), np.arange(600) // 12
-    found = parted(samples_of(x, None, None, groups), 0.3, 0.3, 0, "float32")
+    found = parted(samples_of(x, None, None, groups, None), 0.3, 0.3, 0, "float32")
     aside, left = groups[rows_in(found.test.x, x)], groups[rows_in(found.x, x)]
     assert not set(aside) & set(left)
     assert len(aside) == 180
@@ -105,7 +105,7 @@ def test_of_a_chain_blocks_are_set_aside_apart_from_the_others() -> None:
     noise, x = np.random.default_rng(0).standard_normal((4000, 1)), np.zeros((4000, 1))
     for i in range(1, 4000):
         x[i] = 0.9 * x[i - 1] + noise[i]
-    found = parted(samples_of(x, None, None, None), 0.2, 0.2, 0, "float32")
+    found = parted(samples_of(x, None, None, None, None), 0.2, 0.2, 0, "float32")
     aside, left = rows_in(found.test.x, x), rows_in(found.x, x)
     assert np.abs(aside[:, None] - left).min() > 5
     assert abs(len(aside) - 800) < 40
@@ -159,7 +159,7 @@ def test_resamples_cannot_each_set_other_rows_aside() -> None:
 
 
 def test_rows_of_a_file_that_do_not_go_together_are_refused() -> None:
-    found = parted(samples_of(bent(300), None, None, None), 0.2, 0.2, 0, "float32").test
+    found = parted(samples_of(bent(300), None, None, None, None), 0.2, 0.2, 0, "float32").test
     for wrong in ({"labels": found.labels[1:]}, {"x": found.x[:, :1]}, {"weight": np.zeros(60)}, {"labels": found.labels + 1}):
         with pytest.raises(FileInvalid, match="rows set aside"):
             ismcore.training.set_aside.SetAside(**(vars(found) | wrong)).check(2)
@@ -181,5 +181,6 @@ def test_the_spread_is_over_folds_whose_mean_is_the_fit(options: dict) -> None:
     assert line.limit is None
 
 
+@pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
 def test_one_network_has_no_folds() -> None:
     assert folds_of(ismcore.fit(bent(100), **QUICK)) == []

@@ -14,6 +14,7 @@ from ismcore.coordinates import Standardize
 from ismcore.errors import CheckpointMismatch, Diverged, OptionError
 from ismcore.files.checkpoints import Checkpoint, Stored, as_checkpoint, is_there_already, read_checkpoint
 from ismcore.fitting.ensemble import EnsembleRun
+from ismcore.fitting.hints import names_checked
 from ismcore.fitting.options import RecipeName, Request, as_epochs, as_timeout, check_run, loss_of, settings_of
 from ismcore.fitting.parting import parted, samples_of, share_to_set_aside
 from ismcore.fitting.probing import probe
@@ -37,6 +38,7 @@ from ismcore.training.warning import warns
 __all__ = ["fit", "resume"]
 
 
+@names_checked
 @warns
 def fit(
     x: Any,
@@ -91,7 +93,8 @@ def fit(
             (module, params), or an Equinox module, alone or inside of `Energy`; see docs/networks.md. It starts from the
             parameters that it has, and stays as it is: `FitResult.native` gives the trained one.
         objective: What to minimise; implicit score matching, by default with a curvature weight where the samples repeat
-            values, as a plain loss is then without a bound even on held-out rows.
+            values, as a plain loss is then without a bound even on held-out rows; of a `NoiseConditional` model, denoising over
+            the ladder of `noise_ladder(x)`.
         optimizer: How: `Adam`, `SGD`, or `LBFGS`.
         epochs: Passes over the samples, at most.
         batch_size: Most rows of a step, or "all". An epoch deals all rows, in a new order, into batches of equal size.
@@ -174,10 +177,11 @@ def fit(
     """
     request = Request(**locals())
     stop = StopRequest(as_timeout(timeout))
-    samples = samples_of(x, sample_weight, validation, groups)
+    names = getattr(initial_params, "feature_names", None)
+    samples = samples_of(x, sample_weight, validation, groups, names)
     share = share_to_set_aside(test, len(samples.x))
     samples = parted(samples, test, share, seed, as_dtype(dtype))
-    diagnosis = diagnosis_of(samples.x, as_dtype(dtype), samples.weight)
+    diagnosis = diagnosis_of(samples.x, as_dtype(dtype), samples.weight, samples.names)
     loss, start = loss_of(request, samples, diagnosis)
     choice = choose(backend, loss.model.backend)
     place = device_for(loss.model, device)
@@ -212,6 +216,7 @@ def fit(
     return best
 
 
+@names_checked
 @warns
 def resume(
     path: str | PathLike[str],
@@ -272,7 +277,8 @@ def resume(
     stop = StopRequest(as_timeout(timeout))
     stored, file, passed_over = read_checkpoint(path, model)
     settings, run_states = stored.settings, stored.run_states
-    samples = parted(samples_of(x, sample_weight, validation, groups), test, settings.test, settings.seed, settings.dtype)
+    samples = samples_of(x, sample_weight, validation, groups, settings.feature_names)
+    samples = parted(samples, test, settings.test, settings.seed, settings.dtype)
     _check_same(file, stored, samples)
     for run_state in run_states:
         if run_state.status == "diverged" and len(run_states) > 1:  # of several candidates, it cost only itself
@@ -293,7 +299,7 @@ def resume(
     where = as_checkpoint(Checkpoint(path) if checkpoint is None else checkpoint)
     followers = as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
-        diagnosis = diagnosis_of(samples.x, settings.dtype, samples.weight)
+        diagnosis = diagnosis_of(samples.x, settings.dtype, samples.weight, samples.names)
         job = Job(engine, settings, samples, diagnosis, stop, [report, notify_observers, *followers], where)
         return EnsembleRun(job)(run_states) if settings.ensemble else Run(job)(run_states[0])
 

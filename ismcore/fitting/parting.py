@@ -11,6 +11,7 @@ from ismcore.errors import OptionError
 from ismcore.samples.checks import as_groups, as_samples, as_weights, check_spread
 from ismcore.samples.diagnosis import diagnosis_of
 from ismcore.samples.splitting import HoldOut, batch_labels, held_out_rows
+from ismcore.samples.tables.frames import names_of
 from ismcore.seeds import stream
 from ismcore.training.set_aside import SetAside
 from ismcore.training.settings import Samples, share_of
@@ -21,13 +22,16 @@ MOST_FITTED = 10_000
 """Rows of the fit that are kept beside those set aside: more than a competitor is fitted to do not help it."""
 
 
-def samples_of(x: Any, sample_weight: Any, validation: Any, groups: Any) -> Samples:
-    """The arrays as they came, checked; no row is set aside yet."""
-    array = as_samples(x)
+def samples_of(x: Any, sample_weight: Any, validation: Any, groups: Any, names: tuple[str, ...] | None) -> Samples:
+    """The arrays as they came, checked, their columns in the order of the names, where the fit begins with some."""
+    array = as_samples(x, names=names)
+    names = names or names_of(x)
     weight = None if sample_weight is None else as_weights(sample_weight, len(array))
-    check_spread(array, weight)
-    validation_x = None if validation is None or np.ndim(validation) == 0 else as_samples(validation, d=array.shape[1])
-    return Samples(array, weight, validation_x, None if groups is None else as_groups(groups, len(array)))
+    check_spread(array, weight, names)
+    validation_x = None
+    if validation is not None and np.ndim(validation):
+        validation_x = as_samples(validation, d=array.shape[1], names=names)
+    return Samples(array, weight, validation_x, None if groups is None else as_groups(groups, len(array)), names)
 
 
 def share_to_set_aside(test: Any, n: int) -> float:
@@ -74,13 +78,14 @@ def parted(samples: Samples, test: Any, share: float, seed: int, dtype: Any) -> 
     split = held_out_rows(x, share, seed, how, weight=weight, groups=groups)
     kept, aside = np.flatnonzero(split.trained), np.flatnonzero(split.held_out)
     weights = [share_of(weight, rows, what) for rows, what in ((kept, "left to fit"), (aside, "set aside"))]
-    check_spread(x[kept], weights[0])
-    left = Samples(x[kept], weights[0], samples.validation_x, None if groups is None else _relabelled(groups[kept]))
+    check_spread(x[kept], weights[0], samples.names)
+    of_groups = None if groups is None else _relabelled(groups[kept])
+    left = replace(samples, x=x[kept], weight=weights[0], groups=of_groups)
     return replace(left, test=_set_aside(x[aside], batch_labels(x, how, groups)[aside], weights[1], left, seed))
 
 
 def _beside(samples: Samples, test: Any, seed: int) -> Samples:
-    rows = as_samples(test, d=samples.x.shape[1])
+    rows = as_samples(test, d=samples.x.shape[1], names=samples.names)
     return replace(samples, test=_set_aside(rows, batch_labels(rows, diagnosis_of(rows).holdout), None, samples, seed))
 
 

@@ -67,7 +67,7 @@ def bootstrap(
         raise OptionError("validation samples would be the same for every resample: give a share of the rows")
     if options.get("test") is not None and np.ndim(options["test"]) == 0:
         raise OptionError("every resample would set other rows aside: give test= the rows themselves, or check(x_new)")
-    rows = as_samples(x)
+    rows = as_samples(x, names=getattr(options.get("initial_params"), "feature_names", None))
     weight = None if sample_weight is None else as_weights(sample_weight, len(rows))
     given = None if groups is None else as_groups(groups, len(rows))
     labels = batch_labels(rows, diagnosis_of(rows, weight=weight).holdout, given)

@@ -103,7 +103,7 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What the caller gave: samples (n, d), row weights (n,) of sum 1, validation samples (m, d), and groups (n,), from 0.
+    """What the caller gave: samples (n, d), row weights (n,) of sum 1, validation samples (m, d), groups (n,), names (d,).
 
     Rows that were set aside are in `test` alone.
     """
@@ -112,6 +112,7 @@ class Samples:
     weight: np.ndarray | None = None
     validation_x: np.ndarray | None = None
     groups: np.ndarray | None = None
+    names: tuple[str, ...] | None = None
     test: SetAside | None = None
 
     def fingerprints(self) -> dict[str, str]:
