@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from ismcore.backend.contract import Precision, as_dtype
 from ismcore.coordinates import Standardize
+from ismcore.domains import Domain
 from ismcore.errors import CheckpointMismatch, Diverged, OptionError
 from ismcore.files.checkpoints import Checkpoint, Stored, as_checkpoint, is_there_already, read_checkpoint
 from ismcore.fitting.ensemble import EnsembleRun
@@ -58,6 +59,7 @@ def fit(
     initial_params: FitResult | Mapping[str, Any] | None = None,
     standardize: Standardize | None = None,
     transform: str | None = None,
+    domain: Domain | None = None,
     validation: Any = None,
     patience: int | None = None,
     restarts: int = 1,
@@ -117,6 +119,9 @@ def fit(
         transform: Name of an elementwise transform f to train behind, z = A (f((x - median) / (IQR / 1.349)) - m), with m and
             A as `standardize` says: "asinh", for tails that no unit fits. Samples, `validation=` and everything that comes
             back stay in the units of x. See docs/training.md.
+        domain: Where the samples end at an edge: a `Positive`, `Box` or `Halfspaces` of `ismcore.domains`. Implicit score
+            matching is then weighted by a function that vanishes at the edge, without which a density that does not makes it
+            wrong everywhere; columns are scaled and no edge is moved, but to 0. See docs/domains.md.
         validation: Share of the rows to hold out, in (0, 1), or of their weight; 0 or False for none; or validation samples,
             (m, d). Identical rows and near-copies are never parted. Of rows that depend on their neighbours in the order given
             short blocks are held out, with gaps beside them; see `ismcore.diagnose`.

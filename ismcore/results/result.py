@@ -15,7 +15,6 @@ from ismcore.backend.contract import Backend, Dtype
 from ismcore.backend.programs import energy_on, jacobian_diagonal, jacobian_on, score_on
 from ismcore.calculus import NumpyCalculus
 from ismcore.coordinates import Coordinates
-from ismcore.density import integrate_score
 from ismcore.errors import DensityUnavailable, IsmWarning, OptionError
 from ismcore.files import results as files
 from ismcore.models import Energy, Model, Standardized
@@ -30,6 +29,7 @@ from ismcore.results.normaliser import Normaliser, by_importance, by_quadrature
 from ismcore.results.shown import Shown
 from ismcore.samples.checks import as_samples
 from ismcore.samples.tables.frames import frame_like
+from ismcore.targets.density import integrate_score
 from ismcore.training.baseline import Baseline
 from ismcore.training.resample import Resample
 from ismcore.training.run_state import RunState, Status
@@ -353,8 +353,8 @@ class FitResult(Shown):
         """The log-density log p(x) at any points x, (n,): its slope is the fitted score.
 
         It is normalised by the fit, whatever the points are: in one dimension by quadrature of the score of any model, see
-        `ismcore.density.integrate_score`; in more, of an `Energy`, by `log_normaliser`. Where modes lie far apart, their shares
-        are what the network has made of a region without samples, and are not to be relied on.
+        `ismcore.targets.density.integrate_score`; in more, of an `Energy`, by `log_normaliser`. Where modes lie far apart,
+        their shares are what the network has made of a region without samples, and are not to be relied on.
 
         Args:
             x: Where, (n, d), or (n,) and one number for d = 1, in [x].
