@@ -1,5 +1,7 @@
 """`fit(test=)`: rows set aside before the fit, which `check()` judges by; and the spread of folds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -135,6 +137,24 @@ def test_a_check_with_weights_is_of_the_weighted_law() -> None:
     unweighted = result.check(result.test.x, train=result.test.fitted)
     assert unweighted.verdict == "fault found"
     assert unweighted.at_least_share > 0.3
+
+
+@pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
+def test_a_check_with_weights_is_that_of_repeated_rows() -> None:
+    x, counts = bent(600), np.random.default_rng(0).integers(0, 4, 600).astype(float)
+    result = ismcore.fit(x, sample_weight=counts, test=0.4, model=ismcore.Affine(), **QUICK)
+    test = result.test
+    again, fitted = (
+        np.repeat(np.arange(len(w)), np.rint(w / w[w > 0].min()).astype(int)) for w in (test.weight, test.fitted_weight)
+    )
+    repeated = replace(
+        test, x=test.x[again], labels=test.labels[again], weight=None, fitted=test.fitted[fitted], fitted_weight=None
+    )
+    weighted, expected = result.check(), replace(result, test=repeated).check()
+    assert weighted.independent == expected.independent
+    for name in ("normal law", "norm identity"):
+        one, other = (next(line for line in found.lines if line.name == name) for found in (weighted, expected))
+        assert one.statistic == pytest.approx(other.statistic, rel=1e-9)
 
 
 def test_a_mixture_knows_weights() -> None:
