@@ -31,8 +31,9 @@ class Errors:
         for run in runs:
             if run["part"] == "laws":
                 self.by[run["cell"]][label(run)].append(run["error"])
-                self.seconds[label(run)].append(run["seconds"])
-                self.seconds_of[run["cell"]][label(run)].append(run["seconds"])
+                if "seconds" in run:  # those of the processor
+                    self.seconds[label(run)].append(run["seconds"])
+                    self.seconds_of[run["cell"]][label(run)].append(run["seconds"])
         self.recipes = sorted({name for found in self.by.values() for name in found if name not in RIVALS})
         self.rivals = [name for name in RIVALS if any(name in found for found in self.by.values())]
 
@@ -117,8 +118,8 @@ def summary(errors: Errors, of) -> str:
         worse = [cell for cell in known if errors.is_worse(cell, name)]
         named = f"{len(worse)}" + (f" ({', '.join(worse)})" if worse and name in errors.recipes else "")
         good = sum(errors.place(cell, name) <= 2 for cell in known)
-        seconds = statistics.median(errors.seconds[name])
-        lines.append(f"| {name} | {len(known)} | {named} | {good} of {len(known)} | {seconds:.2g} |")
+        seconds = f"{statistics.median(errors.seconds[name]):.2g}" if name in errors.seconds else ""
+        lines.append(f"| {name} | {len(known)} | {named} | {good} of {len(known)} | {seconds} |")
     return "\n".join(lines)
 
 
@@ -195,7 +196,7 @@ def reference_table(runs: list[dict]) -> str:
             groups[run["estimator"], run["backend"], run["cell"]].append(run)
     for (name, backend, cell), some in groups.items():
         divergences, masses = [run["divergence"] for run in some], [run["mass"] for run in some]
-        seconds = statistics.median(run["seconds"] for run in some)
+        seconds = statistics.median(run.get("seconds", 0.0) for run in some)
         numbers = f"{statistics.median(divergences):.3f} | {max(divergences):.3f} | {statistics.median(masses):.3f}"
         lines.append(f"| {name} | {backend} | {cell} | {len(some)} | {numbers} | {f'{seconds:.2g}' if seconds else ''} |")
     return "\n".join(lines)
@@ -243,7 +244,7 @@ The error is E|psi - score|^2 / E|score|^2 at 4000 fresh rows: 0 is exact, and 1
 by leave-one-out likelihood; a Gaussian mixture, its components by BIC; the spectral Stein estimator of Shi, Sun and Zhu (2018);
 and a flow, where zuko is installed. An estimate is *worse than the normal law* above 1.1 times its error and by more than 0.01;
 within 2 % is a tie. Where the density has a hard edge the plain objective does not hold: such cells are not counted. Seconds
-are of one estimate, compilation included.
+are those of the processor for one estimate, compilation included.
 
 ![Errors of all cells](quality-cells.png)
 
