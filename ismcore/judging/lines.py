@@ -57,7 +57,7 @@ def lines_of_rows(result: Any, judged: Judged, fit: Derivatives, square: float) 
     if result.resamples:
         lines.append(_spread(result, x, scale))
     lines += _spread_of_folds(result, x, scale)
-    differentiated = result.objective.differentiates_in_x
+    differentiated = result.objective.differentiates_in_x and result.objective.domain is None
     for finding in judged.diagnosis.findings:
         wrong = finding.name == "hard edges" and differentiated
         lines.append(Line(finding.name, None, None, wrong, f"{finding.what}: {finding.evidence}; {finding.effect}"))
