@@ -3,6 +3,7 @@
 from ismcore import datasets, targets
 from ismcore.backend.contract import BackendInfo
 from ismcore.errors import (
+    ArgumentUnknown,
     BackendBroken,
     BackendMissing,
     BackendUnavailable,
@@ -53,7 +54,7 @@ from ismcore.results.sampling import annealed_langevin
 from ismcore.results.solving import Solution, solve
 from ismcore.samples.diagnosis import Diagnosis, diagnose
 from ismcore.samples.findings import Finding
-from ismcore.samples.tables import read_samples
+from ismcore.samples.tables.reading import Table, read_samples, read_table
 from ismcore.targets.density import density_from_score
 from ismcore.training.events import STOP, FitEvent
 from ismcore.training.lbfgs import LBFGS
@@ -67,6 +68,7 @@ __all__ = [
     "STOP",
     "Adam",
     "Affine",
+    "ArgumentUnknown",
     "BackendBroken",
     "BackendInfo",
     "BackendMissing",
@@ -110,6 +112,7 @@ __all__ = [
     "ScoreFunction",
     "SlicedScoreMatching",
     "Solution",
+    "Table",
     "UnknownBackend",
     "annealed_langevin",
     "backends",
@@ -124,6 +127,7 @@ __all__ = [
     "load",
     "noise_ladder",
     "read_samples",
+    "read_table",
     "resume",
     "solve",
     "targets",

@@ -12,7 +12,6 @@ from ismcore.errors import OptionError
 from ismcore.fitting.fit import fit
 from ismcore.plugins.lookup import choose, widest_dtype
 from ismcore.results.result import FitResult
-from ismcore.samples.checks import as_samples
 
 __all__ = ["Comparison", "Difference", "compare"]
 
@@ -78,8 +77,7 @@ def compare(
     if dtype is None:
         dtype = widest_dtype(*(choose(name).name for name in backends))
     results = {name: fit(x, backend=name, dtype=dtype, **options) for name in backends}
-    points = as_samples(x)
-    scores = {name: result.score(points) for name, result in results.items()}
+    scores = {name: result.score(x) for name, result in results.items()}
 
     def gap(a: np.ndarray, b: np.ndarray) -> float:
         length = min(len(np.atleast_1d(a)), len(np.atleast_1d(b)))

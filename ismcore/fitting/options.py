@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeGuard
 from uuid import uuid4
@@ -206,7 +206,7 @@ def settings_of(
         transform=request.transform,
         coordinates=_kept_coordinates(request, samples.x.shape[1]),
         run_id=uuid4().hex,
-        feature_names=_feature_names(request.x),
+        feature_names=samples.names,
         validation=recipe.validation if ensemble == 1 and not validation and samples.validation_x is None else validation,
         holdout=diagnosis.holdout if samples.groups is None else HoldOut("groups", by_weight=diagnosis.effective is not None),
         batch_size=_batch_size(request.batch_size, recipe, round(len(samples.x) * (1.0 - (0.0 if ensemble else validation)))),
@@ -236,13 +236,6 @@ def _kept_coordinates(request: Request, d: int) -> Coordinates | None:
         return None
     tied = request.transform is not None or (users_own(model)[0] is not None and request.standardize is not False)
     return model.coordinates if tied else None
-
-
-def _feature_names(x: Any) -> tuple[str, ...] | None:
-    """The names of a table's columns, where all of them are text."""
-    columns = getattr(x, "columns", None)
-    names = tuple(columns) if isinstance(columns, Iterable) else ()
-    return tuple(map(str, names)) if names and all(isinstance(name, str) for name in names) else None
 
 
 def _recipe(request: Request) -> Recipe:

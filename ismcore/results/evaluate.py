@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -100,6 +100,7 @@ def evaluate(
     sample_weight: Any = None,
     allow_nonsmooth: bool = False,
     context: Any = None,
+    feature_names: Sequence[str] | None = None,
 ) -> Evaluation:
     """Loss, gradient, score and Jacobian diagonal of a model at given parameters and samples.
 
@@ -120,6 +121,7 @@ def evaluate(
         context: What a conditional score depends on: one number, (n,), or (n, c); the noise scale of an
             `ismcore.NoiseConditional`, in the units of the samples that the inner network sees. Loss, score and Jacobian are
             those at it. `NoiseConditionalScoreMatching` draws its scales, and needs it for score and Jacobian alone.
+        feature_names: Names of the columns, (d,), such as `result.feature_names`: those of a frame are put in this order.
 
     Raises:
         ModelError: The model or the objective cannot be used so.
@@ -142,7 +144,7 @@ def evaluate(
     check_model(model, objective, allow_nonsmooth=allow_nonsmooth)
     name = choose(backend, model.backend).name
     dtype = given_dtype or widest_dtype(name)
-    samples = as_samples(x, dtype=dtype)
+    samples = as_samples(x, dtype=dtype, names=feature_names)
     given_params = model.initial_params(seed, samples.shape[1]) if params is None else params
     checked = check_params(model, given_params, samples.shape[1])
     model = model.canonical()

@@ -135,7 +135,7 @@ def _start(result: FitResult, start: Any, chains: int, rng: np.random.Generator)
     """Where chains begin, (C, d), in the coordinates of training: at rows of the samples, or at a wide normal law."""
     if start is None:
         return 1.5 * rng.standard_normal((chains, result.d))
-    rows = result.coordinates(as_samples(start, d=result.d))
+    rows = result.coordinates(as_samples(start, d=result.d, names=result.feature_names))
     return rows[rng.choice(len(rows), chains, replace=len(rows) < chains)]
 
 

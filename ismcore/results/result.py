@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from ismcore.results.langevin import Draws, langevin
 from ismcore.results.native import native
 from ismcore.results.normaliser import Normaliser, by_importance, by_quadrature
 from ismcore.samples.checks import as_samples
+from ismcore.samples.tables.frames import frame_like
+from ismcore.samples.tables.parsed import some
 from ismcore.targets.density import integrate_score
 from ismcore.training.baseline import Baseline
 from ismcore.training.resample import Resample
@@ -152,7 +154,16 @@ class FitResult:
         """Dimension of the samples."""
         return self.coordinates.d
 
-    def score(self, x: Any, *, epoch: int | None = None, context: Any = None) -> np.ndarray:
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """What the columns of the score are called where they have names, (d,): "score_" and the column's name or number."""
+        return tuple(f"score_{name}" for name in self.feature_names or range(self.d))
+
+    @overload
+    def score(self, x: Any, *, epoch: int | None = None, context: Any = None) -> np.ndarray: ...
+    @overload
+    def score(self, x: Any, *, epoch: int | None = None, context: Any = None, as_frame: bool) -> Any: ...
+    def score(self, x: Any, *, epoch: int | None = None, context: Any = None, as_frame: bool = False) -> Any:
         """Fitted score psi(x) at points x of shape (n, d) or (n,): (n, d), float64, in 1/[x].
 
         Shift and scale are applied in float64, the model runs in the result's dtype.
@@ -162,20 +173,23 @@ class FitResult:
             epoch: Use the snapshot kept after this many epochs, not the final parameters.
             context: What a conditional score depends on: one number for all points, one for each, (n,), or (n, c); the noise
                 scale of an `ismcore.NoiseConditional`, in the units of its objective's `noise_scales`.
+            as_frame: Give a frame of the library that x is a frame of, with the columns `score_names` and the index of x.
 
         Raises:
-            OptionError: No snapshot was kept then; the context has another shape, is not finite, or is a noise scale that is
-                not positive.
+            SamplesError: x is a frame with other columns than the samples had; in another order they are put right.
+            OptionError: `as_frame`, and x is no frame; no snapshot was kept then; the context has another shape, is not
+                finite, or is a noise scale that is not positive.
         """
-        points = as_samples(x, d=self.d)
-        return self.coordinates.score(points, self._score_at(self._standardised(points), epoch, context))
+        points = as_samples(x, d=self.d, names=self.feature_names)
+        found = self.coordinates.score(points, self._score_at(self._standardised(points), epoch, context))
+        return frame_like(x, found, self.score_names) if as_frame else found
 
     def jacobian_diagonal(self, x: Any, *, context: Any = None) -> np.ndarray:
         """D psi_i / d x_i of the fitted score at points x, (n, d), float64, in 1/[x_i]^2, by the backend's differentiation.
 
         Of a conditional score at the context, see `score`. Cost: about 3 d scores.
         """
-        points, coordinates = as_samples(x, d=self.d), self.coordinates.before_matrix
+        points, coordinates = as_samples(x, d=self.d, names=self.feature_names), self.coordinates.before_matrix
         model, params = self._as_trained()
         y = as_samples(coordinates(points), dtype=self.dtype)
         if self.coordinates.matrix is not None:
@@ -198,7 +212,9 @@ class FitResult:
             True
         """
         engine = load_backend(self.backend)(dtype="float64", device=self.device)
-        return np.asarray(jacobian_on(engine, self.model, self.params, as_samples(x, d=self.d)), dtype=np.float64)
+        return np.asarray(
+            jacobian_on(engine, self.model, self.params, as_samples(x, d=self.d, names=self.feature_names)), dtype=np.float64
+        )
 
     def check(
         self, x: Any = None, *, train: Any = None, groups: Any = None, competitors: Mapping[str, FitResult] | None = None
@@ -257,7 +273,7 @@ class FitResult:
         """
         if len(self.resamples) < 2:
             raise OptionError("standard errors are over bootstrap fits, and this result has none: ismcore.bootstrap(x, ...)")
-        points = as_samples(x, d=self.d)
+        points = as_samples(x, d=self.d, names=self.feature_names)
         scores = [self._score_of(member, points) for member in self.resamples]
         return np.asarray(np.std(scores, axis=0, ddof=1))
 
@@ -301,7 +317,7 @@ class FitResult:
         """
         model, _ = self._as_trained(epoch)
         if isinstance(model, Energy):
-            points = as_samples(x, d=self.d)
+            points = as_samples(x, d=self.d, names=self.feature_names)
             found = self._energy_at(self._standardised(points), epoch).astype(np.float64)
             return np.asarray(self.coordinates.energy_of(NumpyCalculus(), points, found))
         if self.d != 1:
@@ -329,7 +345,7 @@ class FitResult:
         if self.d > 1:
             found = self.log_normaliser(epoch=epoch)
             return -self.energy(x, epoch=epoch) - found.value
-        points = as_samples(np.atleast_1d(np.asarray(x)), d=self.d)
+        points = as_samples(x if np.ndim(x) else np.reshape(x, 1), d=self.d, names=self.feature_names)
         log_p = integrate_score(lambda z: self._score_at(z[:, None], epoch)[:, 0].astype(np.float64))
         return self.coordinates.log_density(points, log_p(self._standardised(points)[:, 0]))
 
@@ -575,7 +591,7 @@ class FitResult:
 
     def _standardised(self, x: Any) -> np.ndarray:
         """Points as trained on, z, (n, d), float64, which the dtype of the result can hold."""
-        return as_samples(self.coordinates(as_samples(x, d=self.d)), dtype=self.dtype)
+        return as_samples(self.coordinates(as_samples(x, d=self.d, names=self.feature_names)), dtype=self.dtype)
 
     def _context(self, context: Any, n: int) -> np.ndarray | None:
         """A context for n points, (n, c), noise scales in the units of the samples as trained on; see `score`."""
@@ -596,6 +612,7 @@ class FitResult:
         lines = [
             f"FitResult: {self.status} after {len(self.history['loss'])} epochs, loss {loss}{best}",
             f"  model      {self.model!r}, d = {self.d}",
+            *([] if self.feature_names is None else [f"  columns    {some(self.feature_names)}"]),
             f"  objective  {self.objective!r}",
             f"  backend    {self.backend} ({self.backend_reason}), {self.dtype} on {self.device}",
             *([] if self.baseline is None else [f"  baseline   {self.baseline}"]),
