@@ -1,6 +1,6 @@
 """Score matching from samples alone, the same in torch, JAX and HIPS-autograd."""
 
-from ismcore import datasets, targets
+from ismcore import datasets, domains, targets
 from ismcore.backend.contract import BackendInfo
 from ismcore.errors import (
     ArgumentUnknown,
@@ -121,6 +121,7 @@ __all__ = [
     "datasets",
     "density_from_score",
     "diagnose",
+    "domains",
     "evaluate",
     "fit",
     "hookimpl",

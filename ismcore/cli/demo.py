@@ -131,7 +131,7 @@ def _pictures(run: ReferenceRun, fits: dict[str, FitResult]) -> dict[str, Callab
     def png(plot: Callable[..., Any], *args: Any, **options: Any) -> Callable[[Path], None]:
         return lambda path: write_whole(path, plotting.to_png(plot(*args, **options)))
 
-    def gif(animate: Callable[..., None], result: FitResult) -> Callable[[Path], None]:
+    def gif(animate: Callable[..., Any], result: FitResult) -> Callable[[Path], None]:
         return lambda path: animate(result, path, **shown)
 
     shown = {"target": run.target, "sample": run.sample, "grid": GRID}

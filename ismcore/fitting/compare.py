@@ -12,6 +12,7 @@ from ismcore.errors import OptionError
 from ismcore.fitting.fit import fit
 from ismcore.plugins.lookup import choose, widest_dtype
 from ismcore.results.result import FitResult
+from ismcore.samples import html
 
 __all__ = ["Comparison", "Difference", "compare"]
 
@@ -55,6 +56,14 @@ class Comparison:
         for row in self.differences:
             lines.append(f"{row.first + ' - ' + row.second:<24}{row.loss:>12.1e}{row.params:>12.1e}{row.score:>12.1e}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        fits = [(name, f"{fit.history['loss'][-1]:.15g}", fit.timings["total"]) for name, fit in self.results.items()]
+        gaps = [(f"{row.first} - {row.second}", row.loss, row.params, row.score) for row in self.differences]
+        return html.fragment(
+            html.html_table(("backend", "final loss", "seconds"), fits),
+            html.html_table(("backends", "loss", "params", "score"), gaps, "Largest differences"),
+        )
 
 
 def compare(

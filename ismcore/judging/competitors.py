@@ -23,13 +23,17 @@ def derivatives_of(result: Any, x: np.ndarray, units: Coordinates) -> Derivative
 
 
 def competitors_at(
-    x: np.ndarray, train: np.ndarray, units: Coordinates, given: Mapping[str, Any] | None = None
+    x: np.ndarray,
+    train: np.ndarray,
+    units: Coordinates,
+    given: Mapping[str, Any] | None = None,
+    weight: np.ndarray | None = None,
 ) -> dict[str, Derivatives]:
     """Score and divergence of each competitor at rows x, (m, d), by name.
 
-    The normal law in closed form and a Gaussian mixture (`fit_mixture`), both fitted to the rows `train`, (n, d), and
-    whatever fits are given. There is no normal law of more than 1024 columns, and no mixture where the rows are too few, or
-    lie in fewer dimensions.
+    The normal law in closed form and a Gaussian mixture (`fit_mixture`), both fitted to the rows `train`, (n, d), with
+    weights (n,) of sum 1, and whatever fits are given. There is no normal law of more than 1024 columns, and no mixture where
+    the rows are too few, or lie in fewer dimensions.
 
     Raises:
         OptionError: A fit that is given has the name of another competitor.
@@ -37,9 +41,9 @@ def competitors_at(
     z_train, z = units(train), units(x)
     found: dict[str, Derivatives] = {}
     if x.shape[1] <= MOST_COLUMNS:
-        law = NormalLaw.of(z_train)
+        law = NormalLaw.of(z_train, weight)
         found[NORMAL] = Derivatives(law.score(z), np.full(len(z), -float(np.sum(law.precisions))))
-        mixture = None if law.whitened(z_train[:1]) is None else fit_mixture(z_train)
+        mixture = None if law.whitened(z_train[:1]) is None else fit_mixture(z_train, weight=weight)
         if mixture is not None:
             found[f"mixture of {len(mixture.weights)}"] = Derivatives(mixture.score(z), mixture.divergence(z))
     for name, other in (given or {}).items():

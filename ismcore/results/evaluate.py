@@ -22,6 +22,7 @@ from ismcore.plugins.adoption import adopted, device_for, failures_named, no_mod
 from ismcore.plugins.lookup import choose, load_backend, widest_dtype
 from ismcore.plugins.probing import probe_network
 from ismcore.problem import Loss, Problem
+from ismcore.samples import html
 from ismcore.samples.checks import as_samples, as_weights
 from ismcore.seeds import stream
 
@@ -68,6 +69,14 @@ class Evaluation:
     def divergence(self) -> np.ndarray:
         """Trace of the score's Jacobian at each sample, (n,), in 1/[x]^2."""
         return np.asarray(self.jacobian_diagonal.sum(axis=1))
+
+    def _repr_html_(self) -> str:
+        shapes = [(name, str(part.shape), float(np.linalg.norm(part))) for name, part in self.gradient.items()]
+        return html.fragment(
+            html.facts([("loss", self.loss), ("computed by", f"{self.backend}, {self.dtype} on {self.device}")]),
+            html.html_table(("gradient of", "shape", "norm"), shapes),
+            html.paragraph("score, jacobian_diagonal, divergence and terms are computed when asked for"),
+        )
 
 
 def check_model(model: Any, objective: Any, *, allow_nonsmooth: bool = False) -> None:
@@ -151,6 +160,8 @@ def evaluate(
     engine = load_backend(name)(dtype=dtype, device=device_for(model, device))
     check_language(model, engine.name)
     weight = None if sample_weight is None else as_weights(sample_weight, len(samples))
+    if objective.domain is not None:
+        objective.domain.check(samples)
     loss = Loss(model, objective)
     inputs = loss.inputs(samples, Coordinates.identity(samples.shape[1]), weight)
     given = None if context is None else context_for(model, objective, context, len(samples))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.samples import findings
+from ismcore.samples import findings, html
 from ismcore.samples.checks import as_samples, as_weights, check_spread
 from ismcore.samples.dependence import Dependence, dependence
 from ismcore.samples.edges import Edge, edges
@@ -35,6 +35,9 @@ FEWEST_APART = 20
 
 FEWEST_COUNTED = 20
 """A column counts rows only where there are so many."""
+
+FINDING = ("name", "what", "evidence", "effect", "cure")
+"""What is shown of a `Finding`."""
 
 
 @dataclass(frozen=True)
@@ -195,14 +198,23 @@ class Diagnosis:
             found.append(findings.about_modes(self.gap, names=self.names))
         return tuple(found)
 
+    @property
+    def _head(self) -> str:
+        count = len(self.findings)
+        return f"{self.n} rows, {self.d} columns: {count or 'no'} finding{'s' * (count != 1)}"
+
+    def _repr_html_(self) -> str:
+        rows = [[getattr(finding, name) for name in FINDING] for finding in self.findings]
+        table = html.html_table(FINDING, rows) if rows else ""
+        return html.fragment(html.notice("bad" if rows else "note", self._head), table)
+
     def __str__(self) -> str:
         found = self.findings
-        head = f"{self.n} rows, {self.d} columns: {len(found) or 'no'} finding{'s' * (len(found) != 1)}"
-        lines = [head]
+        lines = [self._head]
         for finding in found:
             lines.append("")
             lines.append(finding.name)
-            for label in ("what", "evidence", "effect", "cure"):
+            for label in FINDING[1:]:
                 lines += textwrap.wrap(
                     getattr(finding, label), 118, initial_indent=f"  {label:<10}", subsequent_indent=" " * 12
                 )
