@@ -43,7 +43,7 @@ def check(
     inner = result.model.inner if isinstance(result.model, Standardized) else result.model
     if isinstance(inner, NoiseConditional) or isinstance(result.objective, NoiseConditionalScoreMatching):
         raise OptionError("a noise-conditional fit has a score for each noise scale, and no single one to check")
-    judged = Judged.set_aside(result.test) if x is None else Judged.of(result.d, x, train, groups)
+    judged = Judged.set_aside(result.test) if x is None else Judged.of(result, x, train, groups)
     fit = derivatives_of(result, judged.x, judged.units)
     if not np.isfinite(fit.terms).all():
         raise SamplesError("the fitted score is not finite at some rows of x, or has no finite divergence there")
