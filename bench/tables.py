@@ -11,9 +11,9 @@ from sklearn.datasets import load_digits, load_iris
 
 import ismcore
 from ismcore.coordinates import Coordinates
-from ismcore.density import fisher_divergence
 from ismcore.judging.competitors import derivatives_of
-from ismcore.samples.tables import read_samples
+from ismcore.samples.tables.reading import read_samples
+from ismcore.targets.density import fisher_divergence
 from ismcore.training.baseline import NormalLaw, mean_and_error
 
 RUN = ismcore.datasets.reference_run()

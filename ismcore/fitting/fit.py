@@ -17,6 +17,7 @@ from ismcore.domains import Domain
 from ismcore.errors import CheckpointMismatch, Diverged, OptionError
 from ismcore.files.checkpoints import Checkpoint, Stored, as_checkpoint, is_there_already, read_checkpoint
 from ismcore.fitting.ensemble import EnsembleRun
+from ismcore.fitting.hints import names_checked
 from ismcore.fitting.options import RecipeName, Request, as_epochs, as_timeout, check_run, loss_of, settings_of
 from ismcore.fitting.probing import probe
 from ismcore.fitting.run import Job, Run, best_of
@@ -30,6 +31,7 @@ from ismcore.results.evaluate import check_language
 from ismcore.results.result import FitResult
 from ismcore.samples.checks import as_groups, as_samples, as_weights, check_spread
 from ismcore.samples.diagnosis import diagnosis_of
+from ismcore.samples.tables.frames import names_of
 from ismcore.training.events import as_listeners
 from ismcore.training.progress import Progress, reporter
 from ismcore.training.run_state import OnNonfinite, Plan, RunState
@@ -40,6 +42,7 @@ from ismcore.training.warning import warns
 __all__ = ["fit", "resume"]
 
 
+@names_checked
 @warns
 def fit(
     x: Any,
@@ -94,7 +97,8 @@ def fit(
             (module, params), or an Equinox module, alone or inside of `Energy`; see docs/networks.md. It starts from the
             parameters that it has, and stays as it is: `FitResult.native` gives the trained one.
         objective: What to minimise; implicit score matching, by default with a curvature weight where the samples repeat
-            values, as a plain loss is then without a bound even on held-out rows.
+            values, as a plain loss is then without a bound even on held-out rows; of a `NoiseConditional` model, denoising over
+            the ladder of `noise_ladder(x)`.
         optimizer: How: `Adam`, `SGD`, or `LBFGS`.
         epochs: Passes over the samples, at most.
         batch_size: Most rows of a step, or "all". An epoch deals all rows, in a new order, into batches of equal size.
@@ -177,8 +181,8 @@ def fit(
     """
     request = Request(**locals())
     stop = StopRequest(as_timeout(timeout))
-    samples = _samples(x, sample_weight, validation, groups)
-    diagnosis = diagnosis_of(samples.x, as_dtype(dtype), samples.weight)
+    samples = _samples(x, sample_weight, validation, groups, getattr(initial_params, "feature_names", None))
+    diagnosis = diagnosis_of(samples.x, as_dtype(dtype), samples.weight, samples.names)
     loss, start = loss_of(request, samples, diagnosis)
     choice = choose(backend, loss.model.backend)
     place = device_for(loss.model, device)
@@ -213,6 +217,7 @@ def fit(
     return best
 
 
+@names_checked
 @warns
 def resume(
     path: str | PathLike[str],
@@ -271,7 +276,7 @@ def resume(
     stop = StopRequest(as_timeout(timeout))
     stored, file, passed_over = read_checkpoint(path, model)
     settings, run_states = stored.settings, stored.run_states
-    samples = _samples(x, sample_weight, validation, groups)
+    samples = _samples(x, sample_weight, validation, groups, settings.feature_names)
     _check_same(file, stored, samples)
     for run_state in run_states:
         if run_state.status == "diverged" and len(run_states) > 1:  # of several candidates, it cost only itself
@@ -292,7 +297,7 @@ def resume(
     where = as_checkpoint(Checkpoint(path) if checkpoint is None else checkpoint)
     followers = as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
-        diagnosis = diagnosis_of(samples.x, settings.dtype, samples.weight)
+        diagnosis = diagnosis_of(samples.x, settings.dtype, samples.weight, samples.names)
         job = Job(engine, settings, samples, diagnosis, stop, [report, notify_observers, *followers], where)
         return EnsembleRun(job)(run_states) if settings.ensemble else Run(job)(run_states[0])
 
@@ -304,12 +309,16 @@ def _new_checkpoint(checkpoint: Any) -> Checkpoint | None:
     return where
 
 
-def _samples(x: Any, sample_weight: Any, validation: Any, groups: Any) -> Samples:
-    array = as_samples(x)
+def _samples(x: Any, sample_weight: Any, validation: Any, groups: Any, names: tuple[str, ...] | None) -> Samples:
+    """The samples, their columns in the order of the names, where the fit begins with some."""
+    array = as_samples(x, names=names)
+    names = names or names_of(x)
     weight = None if sample_weight is None else as_weights(sample_weight, len(array))
-    check_spread(array, weight)
-    validation_x = None if validation is None or np.ndim(validation) == 0 else as_samples(validation, d=array.shape[1])
-    return Samples(array, weight, validation_x, None if groups is None else as_groups(groups, len(array)))
+    check_spread(array, weight, names)
+    validation_x = None
+    if validation is not None and np.ndim(validation):
+        validation_x = as_samples(validation, d=array.shape[1], names=names)
+    return Samples(array, weight, validation_x, None if groups is None else as_groups(groups, len(array)), names)
 
 
 def _check_same(file: Path, stored: Stored, samples: Samples) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeGuard
 from uuid import uuid4
@@ -14,8 +14,15 @@ from ismcore.coordinates import Coordinates, Standardize
 from ismcore.domains import Domain, Reals
 from ismcore.errors import OptionError
 from ismcore.fitting.selection import StartingPoint
-from ismcore.models import MLP, Energy, Model, Standardized
-from ismcore.objectives import DenoisingScoreMatching, ImplicitScoreMatching, Objective, SlicedScoreMatching
+from ismcore.models import MLP, Energy, Model, NoiseConditional, Standardized
+from ismcore.objectives import (
+    DenoisingScoreMatching,
+    ImplicitScoreMatching,
+    NoiseConditionalScoreMatching,
+    Objective,
+    SlicedScoreMatching,
+    noise_ladder,
+)
 from ismcore.optimizers.rules import Adam, Optimizer
 from ismcore.optimizers.schedules import Schedule, as_schedule
 from ismcore.plugins.adoption import adopted, users_own
@@ -156,7 +163,7 @@ def loss_of(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[L
     recipe, start = _recipe(request), request.initial_params
     model = start.model if request.model is None and isinstance(start, FitResult) else request.model
     model = recipe.model(samples.x.shape[1]) if model is None else adopted(model, samples.x, request.objective)
-    objective = recipe.objective(diagnosis) if request.objective is None else request.objective
+    objective = _objective(recipe, model, request, samples, diagnosis) if request.objective is None else request.objective
     if isinstance(objective, Objective):
         objective = _on_domain(objective, request.domain, samples)
     check_model(model, objective, allow_nonsmooth=request.allow_nonsmooth)
@@ -165,6 +172,16 @@ def loss_of(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[L
     elif start is not None:
         start = StartingPoint(model, start)
     return Loss(model.inner if isinstance(model, Standardized) else model, objective), start
+
+
+def _objective(recipe: Recipe, model: Any, request: Request, samples: Samples, diagnosis: Diagnosis) -> Objective:
+    """The recipe's; of a model that asks for a noise scale, denoising over the ladder that the samples make."""
+    if not isinstance(model.inner if isinstance(model, Standardized) else model, NoiseConditional):
+        return recipe.objective(diagnosis)
+    if isinstance(request.initial_params, FitResult) and request.model is None:
+        return request.initial_params.objective
+    units = "x" if request.transform is None else "spread"
+    return NoiseConditionalScoreMatching(noise_ladder(samples.x, units=units), units=units)
 
 
 def _on_domain(objective: Objective, domain: Any, samples: Samples) -> Objective:
@@ -233,7 +250,7 @@ def settings_of(
         transform=request.transform,
         coordinates=_kept_coordinates(request, samples.x.shape[1]),
         run_id=uuid4().hex,
-        feature_names=_feature_names(request.x),
+        feature_names=samples.names,
         validation=recipe.validation if ensemble == 1 and not validation and samples.validation_x is None else validation,
         holdout=diagnosis.holdout if samples.groups is None else HoldOut("groups", by_weight=diagnosis.effective is not None),
         batch_size=_batch_size(request.batch_size, recipe, round(len(samples.x) * (1.0 - (0.0 if ensemble else validation)))),
@@ -263,13 +280,6 @@ def _kept_coordinates(request: Request, d: int) -> Coordinates | None:
         return None
     tied = request.transform is not None or (users_own(model)[0] is not None and request.standardize is not False)
     return model.coordinates if tied else None
-
-
-def _feature_names(x: Any) -> tuple[str, ...] | None:
-    """The names of a table's columns, where all of them are text."""
-    columns = getattr(x, "columns", None)
-    names = tuple(columns) if isinstance(columns, Iterable) else ()
-    return tuple(map(str, names)) if names and all(isinstance(name, str) for name in names) else None
 
 
 def _recipe(request: Request) -> Recipe:

@@ -64,7 +64,7 @@ def bootstrap(
         raise OptionError(f"resamples must be a whole number from 2, not {resamples!r}")
     if isinstance(options.get("validation"), Sized):
         raise OptionError("validation samples would be the same for every resample: give a share of the rows")
-    rows = as_samples(x)
+    rows = as_samples(x, names=getattr(options.get("initial_params"), "feature_names", None))
     weight = None if sample_weight is None else as_weights(sample_weight, len(rows))
     given = None if groups is None else as_groups(groups, len(rows))
     labels = dependent_rows(rows, diagnosis_of(rows, weight=weight).holdout, given)

@@ -43,7 +43,7 @@ def check(
     inner = result.model.inner if isinstance(result.model, Standardized) else result.model
     if isinstance(inner, NoiseConditional) or isinstance(result.objective, NoiseConditionalScoreMatching):
         raise OptionError("a noise-conditional fit has a score for each noise scale, and no single one to check")
-    judged, domain = Judged.of(result.d, x, train, groups), result.objective.domain
+    judged, domain = Judged.of(result, x, train, groups), result.objective.domain
     if domain is not None:
         domain.check(judged.x)
         domain.check(judged.fitted)

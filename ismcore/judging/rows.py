@@ -73,14 +73,15 @@ class Judged:
         return len(np.unique(self.labels))
 
     @classmethod
-    def of(cls, d: int, x: Any, train: Any, groups: Any) -> Judged:
+    def of(cls, result: Any, x: Any, train: Any, groups: Any) -> Judged:
         """The rows given, or half of them where there are no training rows to fit competitors to.
 
         Raises:
             SamplesError: They cannot be used.
             OptionError: Most rows of x are among the training rows.
         """
-        rows = as_samples(x, d=d)
+        d, names = result.d, result.feature_names
+        rows = as_samples(x, d=d, names=names)
         check_spread(rows)
         diagnosis = diagnosis_of(rows)
         given = None if groups is None else as_groups(groups, len(rows))
@@ -90,7 +91,7 @@ class Judged:
             fitted, rows, labels = rows[fitting], rows[judging], labels[judging]
             check_spread(fitted)
         else:
-            fitted = as_samples(train, d=d)
+            fitted = as_samples(train, d=d, names=names)
             check_spread(fitted)
             diagnosis = diagnosis_of(fitted)
             seen = {row.tobytes() for row in fitted}

@@ -121,12 +121,13 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What the caller gave: samples (n, d), row weights (n,) of sum 1, validation samples (m, d), and groups (n,), from 0."""
+    """What the caller gave: samples (n, d), row weights (n,) of sum 1, validation samples (m, d), groups (n,), names (d,)."""
 
     x: np.ndarray
     weight: np.ndarray | None = None
     validation_x: np.ndarray | None = None
     groups: np.ndarray | None = None
+    names: tuple[str, ...] | None = None
 
     def fingerprints(self) -> dict[str, str]:
         """A hash of every bit of each argument, by which data that changed are noticed; "" for one that was not given."""
