@@ -84,7 +84,7 @@ def mixture_of(rows: bytes, n: int, fewest: int):
 
 def remember_mixtures() -> None:
     """Fit one mixture to the rows of each sample, not one for each check."""
-    competitors.fit_mixture = lambda x, fewest=2: mixture_of(np.ascontiguousarray(x).tobytes(), len(x), fewest)
+    competitors.fit_mixture = lambda x, fewest=2, weight=None: mixture_of(np.ascontiguousarray(x).tobytes(), len(x), fewest)
 
 
 def competitor_errors(x, y, s) -> dict[str, float]:

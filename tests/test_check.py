@@ -11,8 +11,7 @@ import ismcore
 from ismcore.calculus import NumpyCalculus
 from ismcore.judging.certificate import Derivatives, gaps, t_quantile
 from ismcore.judging.lines import antisymmetric_share
-from ismcore.judging.rows import dependent_rows
-from ismcore.samples.splitting import HoldOut
+from ismcore.samples.splitting import HoldOut, batch_labels
 from ismcore.targets import GaussianMixture, fit_mixture
 from ismcore.training.baseline import mean_and_error
 
@@ -104,7 +103,7 @@ def chain(n, correlation, seed):
 def test_blocks_of_a_chain_know_how_little_it_tells():
     """The mean of an AR(1) has the standard deviation sqrt((1 + r) / (1 - r) / n)."""
     chains = [chain(2000, 0.9, seed) for seed in range(60)]
-    labels = dependent_rows(chains[0][:, None], HoldOut("blocks", time=16), None)
+    labels = batch_labels(chains[0][:, None], HoldOut("blocks", time=16), None)
     errors = [mean_and_error(z, clusters=labels)[1] for z in chains]
     assert np.median(errors) == pytest.approx(math.sqrt(19.0 / 2000.0), rel=0.2)
 

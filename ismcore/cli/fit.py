@@ -42,7 +42,10 @@ INTERRUPTED = 130
 DEFAULTS = {name: parameter.default for name, parameter in signature(fit).parameters.items()}
 """What `fit` does unless it is told otherwise."""
 
-AS_GIVEN = "recipe ensemble backend epochs batch_size schedule transform domain validation patience seed dtype device checkpoint".split()
+AS_GIVEN = [
+    *"recipe ensemble backend epochs batch_size schedule transform domain".split(),
+    *"validation patience seed dtype device checkpoint".split(),
+]
 """Options that `fit` takes by the same name."""
 
 

@@ -34,6 +34,7 @@ from ismcore.samples.splitting import HoldOut
 from ismcore.training.baseline import Baseline
 from ismcore.training.resample import Resample
 from ismcore.training.run_state import Plan
+from ismcore.training.set_aside import SetAside
 from ismcore.training.settings import Candidate, Settings
 
 __all__ = ["TYPES", "Decoder", "adopted_for", "construct", "encode", "put"]
@@ -48,7 +49,9 @@ OBJECTIVES = (
 )
 DOMAINS = (Reals, Positive, Box, Halfspaces)
 RUNS = (Adam, SGD, Schedule, Plan, Settings, Candidate, HoldOut)
-TYPES: dict[str, type] = {cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *DOMAINS, *RUNS, Baseline, Coordinates, Resample)}
+TYPES: dict[str, type] = {
+    cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *DOMAINS, *RUNS, Baseline, Coordinates, Resample, SetAside)
+}
 """The specifications that a file can name: frozen dataclasses, stored field by field. A name out of this table is refused."""
 
 

@@ -151,6 +151,7 @@ class Request:
     allow_nonsmooth: bool
     recipe: Any
     ensemble: Any
+    test: Any
 
 
 def loss_of(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[Loss, StartingPoint | None]:
@@ -337,8 +338,9 @@ def _epochs(recipe: Recipe, ensemble: int, n: int, d: int) -> int:
 def _candidates(request: Request, loss: Loss, ensemble: int, d: int) -> tuple[Candidate, ...]:
     """What a fit in folds is tried with: the model that was named; or a network, an energy, and a network by denoising.
 
-    It is the network alone in one dimension, where every score is the gradient of an energy, and with one fold, which is for
-    many rows.
+    In one dimension every score is the gradient of an energy: there it is two networks, one of sigmoid units, which has half
+    the error on modes far apart, and twice that of the other on a skew-normal law. With one fold, which is for many rows, it
+    is the network alone.
     """
     if not ensemble:
         return ()
@@ -346,8 +348,10 @@ def _candidates(request: Request, loss: Loss, ensemble: int, d: int) -> tuple[Ca
         return (Candidate("model", loss.model, loss.objective),)
     net = MLP(output_bias=False)
     network = Candidate("network", net, loss.objective)
-    if d == 1 or ensemble == 1:
+    if ensemble == 1:
         return (network,)
+    if d == 1:
+        return (network, Candidate("sigmoid network", MLP(activation="sigmoid", output_bias=False), loss.objective))
     found = [network, Candidate("energy", Energy(net), loss.objective)]
     if request.objective is None and loss.objective.domain is None:  # noise goes over an edge
         found.append(Candidate("denoising network", net, DenoisingScoreMatching(DENOISING)))

@@ -86,15 +86,20 @@ class Gap:
     telling: bool
 
 
-def gaps(fit: Derivatives, competitors: Mapping[str, Derivatives], labels: np.ndarray) -> tuple[Gap, ...]:
-    """The fit against each competitor, on rows (m,) of which those of one label, (m,), may depend on each other."""
-    units = len(np.unique(labels))
+def gaps(
+    fit: Derivatives, competitors: Mapping[str, Derivatives], labels: np.ndarray, weight: np.ndarray | None = None
+) -> tuple[Gap, ...]:
+    """The fit against each competitor, on rows of which those of one label, (m,), may depend on each other.
+
+    Their weights, (m,), are of sum 1, or None where all weigh alike.
+    """
+    units = len(np.unique(labels if weight is None else labels[weight > 0.0]))
     q = t_quantile(1.0 - LEVEL / len(competitors), units - 1)
-    square = float(np.mean(np.sum(fit.psi**2, axis=1)))
+    square = float(np.average(np.sum(fit.psi**2, axis=1), weights=weight))
     found = []
     for name, other in competitors.items():
-        mean, error = mean_and_error(2.0 * (fit.terms - other.terms), clusters=labels)
-        apart = float(np.mean(np.sum((fit.psi - other.psi) ** 2, axis=1)))
+        mean, error = mean_and_error(2.0 * (fit.terms - other.terms), weight, labels)
+        apart = float(np.average(np.sum((fit.psi - other.psi) ** 2, axis=1), weights=weight))
         visible = max(0.0, -mean) + (q + NormalDist().inv_cdf(POWER)) * error
         found.append(Gap(name, mean, error, q, mean - q * error, visible, name != NORMAL and apart > SAME * square))
     return tuple(found)

@@ -30,13 +30,14 @@ def competitors_at(
     train: np.ndarray,
     units: Coordinates,
     given: Mapping[str, Any] | None = None,
+    weight: np.ndarray | None = None,
     domain: Domain | None = None,
 ) -> dict[str, Derivatives]:
     """Score and divergence of each competitor at rows x, (m, d), by name.
 
-    The normal law in closed form and a Gaussian mixture (`fit_mixture`), both fitted to the rows `train`, (n, d), and
-    whatever fits are given. There is no normal law of more than 1024 columns, and no mixture where the rows are too few, or
-    lie in fewer dimensions. On a domain there is the truncated normal law alone, of up to 24 columns.
+    The normal law in closed form and a Gaussian mixture (`fit_mixture`), both fitted to the rows `train`, (n, d), with
+    weights (n,) of sum 1, and whatever fits are given. There is no normal law of more than 1024 columns, and no mixture where
+    the rows are too few, or lie in fewer dimensions. On a domain there is the truncated normal law alone, of up to 24 columns.
 
     Raises:
         OptionError: A fit that is given has the name of another competitor.
@@ -46,14 +47,14 @@ def competitors_at(
     if domain is not None:
         domain_z = domain.in_coordinates(units)
         if x.shape[1] <= MOST_TRUNCATED:
-            score = TruncatedNormal.of(z_train, domain_z).score_params()
+            score = TruncatedNormal.of(z_train, domain_z, weight).score_params()
             diagonal = np.broadcast_to(np.diagonal(score["weight"]), z.shape)
             psi = z @ score["weight"].T + score["bias"]
             found[NORMAL] = Derivatives.of(psi, diagonal, domain_z.weights(z))
     elif x.shape[1] <= MOST_COLUMNS:
-        law = NormalLaw.of(z_train)
+        law = NormalLaw.of(z_train, weight)
         found[NORMAL] = Derivatives(law.score(z), np.full(len(z), -float(np.sum(law.precisions))))
-        mixture = None if law.whitened(z_train[:1]) is None else fit_mixture(z_train)
+        mixture = None if law.whitened(z_train[:1]) is None else fit_mixture(z_train, weight=weight)
         if mixture is not None:
             found[f"mixture of {len(mixture.weights)}"] = Derivatives(mixture.score(z), mixture.divergence(z))
     for name, other in (given or {}).items():

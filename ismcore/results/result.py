@@ -33,6 +33,7 @@ from ismcore.targets.density import integrate_score
 from ismcore.training.baseline import Baseline
 from ismcore.training.resample import Resample
 from ismcore.training.run_state import RunState, Status
+from ismcore.training.set_aside import SetAside
 from ismcore.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class FitResult(Shown):
             `ismcore.baseline.compare_with_normal` says.
         restarts: What became of each start, where there were several: "start", "status", "epochs", "loss", "validation_loss".
         resamples: Fits of bootstrap resamples of the rows, if `ismcore.bootstrap` made the result; see `standard_error`.
+        test: Rows that were set aside before the fit, where `fit(test=...)` asked for some; `check()` judges by them.
         candidates: What a fit in folds was made of, the normal law first: "name", "weight" in the sum, "status", "epochs",
             "best_epoch", "seconds", and "difference" of its out-of-fold loss from the normal law's with "standard_error".
         warnings: What makes the result unreliable, and the cure, in words.
@@ -98,6 +100,7 @@ class FitResult(Shown):
     baseline: Baseline | None = None
     restarts: tuple[dict[str, Any], ...] = ()
     resamples: tuple[Resample, ...] = ()
+    test: SetAside | None = None
     candidates: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -250,8 +253,9 @@ class FitResult(Shown):
 
         Args:
             x: Rows of the same law that the fit has not seen, (m, d) or (m,), in [x], in the order in which they came; all
-                count alike. Without any, what the result knows of itself: its held-out rows have chosen its epoch, so they
-                give no bound.
+                count alike. Without any, those that `fit(test=...)` has set aside, with their weights, and competitors fitted
+                to the rows of the fit. Without these too, what the result knows of itself: its held-out rows have chosen its
+                epoch, so they give no bound.
             train: The rows of the fit, (n, d), to fit the competitors to, so that all of x judges. Without them, x is parted in
                 two: competitors are fitted to one half, and the other half judges.
             groups: Label of each row of x, (m,): rows of one label may depend on each other. Where x is a series, standard
