@@ -1,9 +1,12 @@
 """Fits on domains: the weighted objective, its closed-form floor, and what a fit says of its edges."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import ismcore
+from ismcore.cli.main import main
 from ismcore.domains import Box, Halfspaces, Positive, Reals
 from ismcore.training.truncated import TruncatedNormal
 
@@ -144,3 +147,32 @@ def test_rows_outside_are_refused_wherever_samples_are_taken():
         ismcore.fit(x[:100], validation=x, objective=objective, **QUICK)
     with pytest.raises(ismcore.SamplesError, match="row 100"):
         ismcore.evaluate(ismcore.Affine(), None, x, objective, backend="autograd")
+
+
+@pytest.mark.parametrize(
+    ("text", "domain"),
+    [
+        ("positive", Positive()),
+        ("box:0,1.5", Box(0.0, 1.5)),
+        ("box:0,", Box(0.0, None)),
+        ('{"lower": [0, null], "upper": 3}', Box((0.0, None), 3.0)),
+        ('{"A": [[-1, 0]], "b": [0]}', Halfspaces([[-1, 0]], [0])),
+    ],
+)
+def test_domain_of_the_command_line(text, domain, tmp_path):
+    data, out = tmp_path / "x.npy", tmp_path / "fit.safetensors"
+    np.save(data, np.abs(half_normal(100, 2)).clip(0.0, 1.4))
+    if text.startswith("{"):
+        (tmp_path / "domain.json").write_text(text)
+        text = str(tmp_path / "domain.json")
+    command = ["fit", str(data), "--out", str(out), "--recipe", "single", "--epochs", "1", "--backend", "autograd", "--quiet"]
+    assert main([*command, "--domain", text]) == 0
+    found = ismcore.load(out).objective.domain
+    assert replace(found, width=None) == domain
+
+
+@pytest.mark.parametrize("text", ["negative", "box:1", "box:1,0", "box:a,b"])
+def test_what_is_no_domain_on_the_command_line_is_refused(text, capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "x.npy", "--domain", text])
+    assert "box:LOW,HIGH" in capsys.readouterr().err
