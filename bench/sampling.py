@@ -165,7 +165,6 @@ def free() -> None:
     for name in ("ring", "banana", "two that touch"):
         law = law_of(name) if name in ("ring", "banana") else None
         for seed in range(3):
-            rng = np.random.default_rng([seed, 7])
             sample = (
                 mixtures(2)[name].sample if law is None else lambda n, seed, law=law: law.sample(n, np.random.default_rng(seed))
             )

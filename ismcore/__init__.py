@@ -41,6 +41,7 @@ from ismcore.objectives import (
     Hutchinson,
     ImplicitScoreMatching,
     NoiseConditionalScoreMatching,
+    Objective,
     SlicedScoreMatching,
     noise_ladder,
 )
@@ -100,6 +101,7 @@ __all__ = [
     "ModelError",
     "NoiseConditional",
     "NoiseConditionalScoreMatching",
+    "Objective",
     "OptionError",
     "ParameterError",
     "PlottingMissing",

@@ -203,4 +203,4 @@ def test_the_spread_is_over_folds_whose_mean_is_the_fit(options: dict) -> None:
 
 @pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
 def test_one_network_has_no_folds() -> None:
-    assert folds_of(ismcore.fit(bent(100), **QUICK)) == []
+    assert folds_of(ismcore.fit(bent(400), **QUICK)) == []

@@ -167,6 +167,7 @@ def findings_of(settings: Settings, samples: Samples, diagnosis: Diagnosis, coor
         bounded_by_recipe=settings.bounded_by_recipe,
         parted=parted,
         drawn_in=coordinates.transform is not None,
+        domain=settings.domain,
     )
 
 

@@ -35,6 +35,9 @@ SAME = 0.01
 class Derivatives:
     """Score and divergence of something at the judged rows, in standardised coordinates.
 
+    On a domain with the weight h the score is sqrt(h_i) psi_i, and sum_i h_i d_i psi_i + psi_i d_i h_i takes the place of the
+    divergence: what follows of the two is then of the weighted divergence E sum_i h_i (psi_i - s_i)^2.
+
     Attributes:
         psi: (m, d).
         divergence: (m,).
@@ -42,6 +45,14 @@ class Derivatives:
 
     psi: np.ndarray
     divergence: np.ndarray
+
+    @classmethod
+    def of(cls, psi: np.ndarray, diagonal: np.ndarray, edges: tuple[np.ndarray, np.ndarray] | None) -> Derivatives:
+        """Of a score and its Jacobian's diagonal, both (m, d); `edges` are h and its derivatives, where there is a domain."""
+        if edges is None:
+            return cls(psi, np.sum(diagonal, axis=1))
+        h, slope = edges
+        return cls(np.sqrt(h) * psi, np.sum(h * diagonal + slope * psi, axis=1))
 
     @property
     def terms(self) -> np.ndarray:

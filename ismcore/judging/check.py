@@ -44,13 +44,18 @@ def check(
     if isinstance(inner, NoiseConditional) or isinstance(result.objective, NoiseConditionalScoreMatching):
         raise OptionError("a noise-conditional fit has a score for each noise scale, and no single one to check")
     judged = Judged.set_aside(result.test) if x is None else Judged.of(result, x, train, groups)
-    fit = derivatives_of(result, judged.x, judged.units)
+    domain = result.objective.domain
+    if domain is not None:
+        domain.check(judged.x)
+        domain.check(judged.fitted)
+    fit = derivatives_of(result, judged.x, judged.units, domain)
     if not np.isfinite(fit.terms).all():
         raise SamplesError("the fitted score is not finite at some rows of x, or has no finite divergence there")
-    rivals = competitors_at(judged.x, judged.fitted, judged.units, competitors, judged.fitted_weight)
+    rivals = competitors_at(judged.x, judged.fitted, judged.units, competitors, judged.fitted_weight, domain)
     square = -2.0 * min(judged.mean(one.terms) for one in (fit, *rivals.values()))
     lines = (*lines_of_rows(result, judged, fit, square), *own)
-    void = [finding.name for finding in judged.diagnosis.findings if finding.name in VOID]
+    seen = judged.diagnosis.findings_for(domain=domain)
+    void = [finding.name for finding in seen if finding.name in VOID and not finding.cured]
     about: dict[str, Any] = {"rows": len(judged.x), "independent": judged.independent}
     if void:
         return _verdict(lines, f"the rows have {', '.join(void)}, where no loss on held-out rows is a measure", **about)

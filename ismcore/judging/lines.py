@@ -57,9 +57,15 @@ def lines_of_rows(result: Any, judged: Judged, fit: Derivatives, square: float) 
     if result.resamples:
         lines.append(_spread(result, x, scale))
     lines += _spread_of_folds(result, x, scale)
-    differentiated = result.objective.differentiates_in_x and result.objective.domain is None
-    for finding in judged.diagnosis.findings:
-        wrong = finding.name == "hard edges" and differentiated
+    differentiated, domain = result.objective.differentiates_in_x, result.objective.domain
+    if domain is not None:
+        meaning = (
+            f"losses, and what is written E|.|^2, have the weight h that vanishes at the edges of {domain!r}: they are "
+            "those of sqrt(h_i) psi_i"
+        )
+        lines.append(Line("domain", None, None, False, meaning))
+    for finding in judged.diagnosis.findings_for(domain=domain):
+        wrong = finding.name == "hard edges" and differentiated and not finding.cured
         lines.append(Line(finding.name, None, None, wrong, f"{finding.what}: {finding.evidence}; {finding.effect}"))
     return tuple(lines)
 

@@ -318,7 +318,7 @@ def score_fit(result: Fit, target: Any, sample: Any, grid: Any, context: Any = N
     def curve(epoch: int | None) -> np.ndarray:
         return result.score(points, epoch=epoch, context=context)[:, 0]
 
-    beside = f", noise scale {context:.3g}" if isinstance(context, float) else ""
+    beside = f", noise scale {context:.3g}" if isinstance(context, float | int) else ""
     return FittedCurve(scene, curve, r"fitted score $\psi$", best_stamp(result), beside)
 
 

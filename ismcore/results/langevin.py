@@ -33,8 +33,8 @@ ANNEALED_STEPS, ANNEALED_STEP = 100, 0.1
 TARGET = 0.574
 """Acceptance at which Metropolis-adjusted Langevin dynamics moves farthest (Roberts & Rosenthal 1998)."""
 GRID = 2.0**24
-"""Chains stand on multiples of 1 / GRID of a standard deviation: between modes a step pulls neighbours apart, and two hundred steps
-would make 1e-6 of the last digit in which two backends differ; on a grid each step forgets it."""
+"""Chains stand on multiples of 1 / GRID of a standard deviation: between modes a step pulls neighbours apart, and two hundred
+steps would make 1e-6 of the last digit in which two backends differ; on a grid each step forgets it."""
 FARTHEST = 1e6
 """No sample of a law that a fit has seen lies so many standard deviations from its mean."""
 FEW = 0.1
