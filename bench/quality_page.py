@@ -67,13 +67,13 @@ def label(run: dict) -> str:
 def backends_table(runs: list[dict]) -> str:
     """The default on one sample of a few cells by each backend, in float64."""
     lines = [
-        "| law, rows | backend | error | weights | largest difference of the score | seconds |",
-        "|---|---|---|---|---|---|",
+        "| law, rows | backend | error | weights | largest difference of the score |",
+        "|---|---|---|---|---|",
     ]
     for run in runs:
         if run["part"] == "backends":
             weights = ", ".join(f"{name} {weight:.3f}" for name, weight in run["weights"].items())
-            numbers = f"{run['error']:.6f} | {weights} | {run['apart']:.0e} | {run['seconds']:.2g}"
+            numbers = f"{run['error']:.6f} | {weights} | {run['apart']:.0e}"
             lines.append(f"| {run['cell']} | {run['backend']} | {numbers} |")
     return "\n".join(lines) if len(lines) > 2 else ""
 
