@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from inspect import signature
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from ismcore.backend.contract import Precision, Session, as_dtype
 from ismcore.backend.programs import score_program
 from ismcore.coordinates import Standardize
 from ismcore.errors import Diverged, OptionError
+from ismcore.fitting.fit import fit
 from ismcore.fitting.options import Request, loss_of, settings_of
 from ismcore.fitting.probing import probe
 from ismcore.fitting.selection import start_of
@@ -282,27 +284,10 @@ def _power_of_two(n: int) -> int:
 
 
 def _request(**given: Any) -> Request:
-    """The arguments of a fit of one network, all rows at each step and nothing held out."""
-    return Request(
-        **given,
-        recipe="reference",
-        epochs=1,
-        batch_size="all",
-        schedule="constant",
-        average_decay=None,
-        transform=None,
-        validation=0,
-        patience=0,
-        restarts=1,
-        groups=None,
-        callbacks=(),
-        checkpoint=None,
-        on_nonfinite="raise",
-        timeout=None,
-        progress=False,
-        snapshots=0,
-        ensemble=None,
-    )
+    """The arguments of a fit of one network, all rows at each step and nothing held out; the others as `fit` has them."""
+    left_out = {name: parameter.default for name, parameter in signature(fit).parameters.items()}
+    plain = {"recipe": "reference", "epochs": 1, "batch_size": "all", "schedule": "constant", "validation": 0, "patience": 0}
+    return Request(**{**left_out, **plain, **given})
 
 
 def _check_open(optimizer: Optimizer, objective: Objective) -> None:
