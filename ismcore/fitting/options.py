@@ -201,7 +201,7 @@ def _on_domain(objective: Objective, domain: Any, samples: Samples) -> Objective
     domain = objective.domain if domain is None else domain
     if domain is None:
         return objective
-    for x in (samples.x, samples.validation_x):
+    for x in (samples.x, samples.validation_x, None if samples.test is None else samples.test.x):
         if x is not None:
             domain.check(x)
     return objective if isinstance(domain, Reals) else objective.on(domain.measured(samples.x, samples.weight))
