@@ -248,6 +248,8 @@ class Refit:
         """The problem of other samples, in the coordinates of the first."""
         problem, own = self._problem, not isinstance(x, np.ndarray) and isinstance(x, self._array_type)
         array = as_samples(self._engine.to_numpy(x) if own else x, d=problem.coordinates.d)
+        if problem.objective.domain is not None:
+            problem.objective.domain.check(array)
         weight = None if sample_weight is None else as_weights(sample_weight, len(array))
         z = as_samples(problem.coordinates(array), dtype=self._settings.dtype)
         if self._pads and len(z) != self._rows:
