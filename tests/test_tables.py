@@ -429,6 +429,21 @@ def test_an_unnamed_first_column_that_counts_is_an_index(start):
     assert read_table("x.csv").x.shape == (60, 3)
 
 
+def test_names_of_rows_that_r_writes_without_a_name_above_them():
+    Path("x.txt").write_text(
+        '"Sepal.Length" "Width"\n' + "".join(f'"{k + 1}" {a!r} {b!r}\n' for k, (a, b) in enumerate(X[:, :2].tolist()))
+    )
+    with pytest.warns(IsmWarning, match="numbers the rows 1, 2, "):
+        found = read_table("x.txt")
+    assert found.columns == ("Sepal.Length", "Width")
+    np.testing.assert_array_equal(found, X[:, :2])
+    Path("cars.txt").write_text("mpg\tcyl\nMazda RX4\t21.0\t6\nValiant\t18.1\t6\n")
+    with pytest.raises(SamplesError, match=r"line 2, column 0, .*'Mazda RX4'.*--drop 0"):
+        read_table("cars.txt")
+    found = read_table("cars.txt", beside=0)
+    assert (found.x.tolist(), found.beside[0].tolist()) == ([[21.0, 6.0], [18.1, 6.0]], ["Mazda RX4", "Valiant"])
+
+
 def test_an_index_is_one_also_where_rows_are_dropped():
     Path("x.csv").write_text(",a,b\n0,1,2\n1,,4\n2,5,7\n")
     with pytest.warns(IsmWarning, match="index"):
