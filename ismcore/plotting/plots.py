@@ -16,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ismcore.coordinates import Coordinates
-from ismcore.density import density_from_score
 from ismcore.errors import DensityUnavailable, OptionError
 from ismcore.files.atomic import check_target, write_whole
 from ismcore.objectives import ImplicitScoreMatching, Objective
@@ -37,6 +36,7 @@ from ismcore.plotting.scenes import (
     png,
 )
 from ismcore.samples.checks import as_samples
+from ismcore.targets.density import density_from_score
 from ismcore.training.baseline import Baseline
 
 __all__ = [
@@ -318,7 +318,7 @@ def score_fit(result: Fit, target: Any, sample: Any, grid: Any, context: Any = N
     def curve(epoch: int | None) -> np.ndarray:
         return result.score(points, epoch=epoch, context=context)[:, 0]
 
-    beside = f", noise scale {context:.3g}" if isinstance(context, float) else ""
+    beside = f", noise scale {context:.3g}" if isinstance(context, float | int) else ""
     return FittedCurve(scene, curve, r"fitted score $\psi$", best_stamp(result), beside)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -167,6 +167,8 @@ class FittedCurve:
 
 def frames(fit: FittedCurve, epochs: Sequence[int]) -> Iterator[np.ndarray]:
     """The fit after each epoch, (height, width, 3) of uint8; what stays the same is drawn once."""
+    curves: dict[int | None, np.ndarray] = {epoch: fit.curve(epoch) for epoch in epochs}
+    fit = replace(fit, curve=curves.__getitem__)
     figure = new_figure(FRAME_DPI)
     canvas: Any = FigureCanvasAgg(figure)  # matplotlib's own annotations leave these methods untyped
     drawn = fit.draw(styled(figure.add_subplot()), epochs[0], epochs)

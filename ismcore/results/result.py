@@ -15,7 +15,6 @@ from ismcore.backend.contract import Backend, Dtype
 from ismcore.backend.programs import energy_on, jacobian_diagonal, jacobian_on, score_on
 from ismcore.calculus import NumpyCalculus
 from ismcore.coordinates import Coordinates
-from ismcore.density import integrate_score
 from ismcore.errors import DensityUnavailable, IsmWarning, OptionError
 from ismcore.files import results as files
 from ismcore.models import Energy, Model, Standardized
@@ -30,9 +29,11 @@ from ismcore.results.normaliser import Normaliser, by_importance, by_quadrature
 from ismcore.results.shown import Shown
 from ismcore.samples.checks import as_samples
 from ismcore.samples.tables.frames import frame_like
+from ismcore.targets.density import integrate_score
 from ismcore.training.baseline import Baseline
 from ismcore.training.resample import Resample
 from ismcore.training.run_state import RunState, Status
+from ismcore.training.set_aside import SetAside
 from ismcore.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class FitResult(Shown):
             `ismcore.baseline.compare_with_normal` says.
         restarts: What became of each start, where there were several: "start", "status", "epochs", "loss", "validation_loss".
         resamples: Fits of bootstrap resamples of the rows, if `ismcore.bootstrap` made the result; see `standard_error`.
+        test: Rows that were set aside before the fit, where `fit(test=...)` asked for some; `check()` judges by them.
         candidates: What a fit in folds was made of, the normal law first: "name", "weight" in the sum, "status", "epochs",
             "best_epoch", "seconds", and "difference" of its out-of-fold loss from the normal law's with "standard_error".
         warnings: What makes the result unreliable, and the cure, in words.
@@ -98,6 +100,7 @@ class FitResult(Shown):
     baseline: Baseline | None = None
     restarts: tuple[dict[str, Any], ...] = ()
     resamples: tuple[Resample, ...] = ()
+    test: SetAside | None = None
     candidates: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -214,6 +217,26 @@ class FitResult(Shown):
             jacobian_on(engine, self.model, self.params, as_samples(x, d=self.d, names=self.feature_names)), dtype=np.float64
         )
 
+    def asymmetry(self, x: Any) -> float:
+        """How much of the fitted score's Jacobian no gradient has: E|J - J^T|^2 / 2 E|J|^2 over points x, without a unit.
+
+        0 for an `Energy` and in one dimension, as for every true score, and 2 where J = -J^T. Where it is large, `as_energy`
+        loses much. Columns count in units of their standard deviations over x.
+
+        Args:
+            x: Where, (n, d), in [x]; a few hundred points will do.
+
+        Cost: see `jacobian`.
+
+        Example:
+            >>> x = np.random.default_rng(0).normal(size=(200, 2))
+            >>> ismcore.fit(x, model=ismcore.Affine(), backend="autograd", epochs=2).asymmetry(x) < 1e-3
+            True
+        """
+        from ismcore.judging.energy import asymmetry
+
+        return asymmetry(self, x)
+
     def check(
         self, x: Any = None, *, train: Any = None, groups: Any = None, competitors: Mapping[str, FitResult] | None = None
     ) -> Check:
@@ -230,8 +253,9 @@ class FitResult(Shown):
 
         Args:
             x: Rows of the same law that the fit has not seen, (m, d) or (m,), in [x], in the order in which they came; all
-                count alike. Without any, what the result knows of itself: its held-out rows have chosen its epoch, so they
-                give no bound.
+                count alike. Without any, those that `fit(test=...)` has set aside, with their weights, and competitors fitted
+                to the rows of the fit. Without these too, what the result knows of itself: its held-out rows have chosen its
+                epoch, so they give no bound.
             train: The rows of the fit, (n, d), to fit the competitors to, so that all of x judges. Without them, x is parted in
                 two: competitors are fitted to one half, and the other half judges.
             groups: Label of each row of x, (m,): rows of one label may depend on each other. Where x is a series, standard
@@ -329,8 +353,8 @@ class FitResult(Shown):
         """The log-density log p(x) at any points x, (n,): its slope is the fitted score.
 
         It is normalised by the fit, whatever the points are: in one dimension by quadrature of the score of any model, see
-        `ismcore.density.integrate_score`; in more, of an `Energy`, by `log_normaliser`. Where modes lie far apart, their shares
-        are what the network has made of a region without samples, and are not to be relied on.
+        `ismcore.targets.density.integrate_score`; in more, of an `Energy`, by `log_normaliser`. Where modes lie far apart,
+        their shares are what the network has made of a region without samples, and are not to be relied on.
 
         Args:
             x: Where, (n, d), or (n,) and one number for d = 1, in [x].
@@ -361,7 +385,7 @@ class FitResult(Shown):
             log Z with its standard error, and the effective number of draws.
 
         Raises:
-            DensityUnavailable: d > 1 and the model is no energy; the fitted law does not fall off; or fewer than 200 of 20,000
+            DensityUnavailable: d > 1 and the model is no energy; the fitted law does not fall off; or fewer than 500 of 20,000
                 draws are effective.
 
         Cost: at most 2^20 energies for d = 2; for d > 2 those of 2,000 draws, a mixture, and 20,000 energies.
@@ -381,7 +405,7 @@ class FitResult(Shown):
             found = by_quadrature(energy)
         else:
             at = self if epoch is None else replace(self, params=self._at(epoch))
-            draws = langevin(at, 2000, None, steps=500, thin=10, step_size=None, context=None, seed=seed)
+            draws = langevin(at, 2000, None, steps=None, thin=10, step_size=None, context=None, seed=seed)
             found = by_importance(energy, self.coordinates(draws.x), seed)
         return replace(found, value=found.value - unit)
 
@@ -404,7 +428,7 @@ class FitResult(Shown):
         n: int,
         *,
         start: Any = None,
-        steps: int = 500,
+        steps: int | None = None,
         thin: int = 10,
         step_size: float | None = None,
         context: Any = None,
@@ -412,33 +436,45 @@ class FitResult(Shown):
     ) -> Draws:
         """Draw samples of the fitted law by Langevin dynamics, on the backend: z += a/2 psi(z) + sqrt(a) e, e standard normal.
 
-        Up to a hundred chains run side by side in the coordinates that the model was trained in. Steps are accepted by the
-        ratio of densities: of an `Energy` it is known, and the draws are exact in the limit; of a free score it is the integral
-        along the step, right as far as the score is a gradient. Equal seeds give equal draws on every backend, up to rounding.
+        A hundred chains run side by side in the coordinates that the model was trained in. Steps are accepted by the ratio of
+        densities: of an `Energy` it is known, and the draws are exact in the limit; of a free score it is the integral along
+        the step, right as far as the score is a gradient. Of a noise-conditional fit each draw is the end of a chain of its
+        own, by `ismcore.annealed_langevin` down the ladder of the fit. Equal seeds give equal draws on every backend, up to
+        rounding.
 
         Args:
             n: How many.
             start: Samples to begin at, (m, d), in [x], such as those that were fitted: chains do not move between parts of a
-                law that lie far apart, so that these parts keep the shares of the start. A wide normal law if None.
-            steps: Steps of each chain before the first draw. The step size is tuned in them, to 57 % of accepted steps.
+                law that lie far apart, so that these parts keep the shares of the start. A wide normal law if None, as a result
+                keeps no rows; annealed chains start from noise.
+            steps: Steps of each chain before the first draw, 500 if None. The step size is tuned in them, to 57 % of accepted
+                steps. Of a noise-conditional fit, steps at each noise scale, 100 if None.
             thin: Steps from a draw of a chain to the next.
-            step_size: a, in the coordinates of training, if it is not to be tuned.
-            context: See `score`.
+            step_size: a, in the coordinates of training, if it is not to be tuned; of a noise-conditional fit a / s^2 at noise
+                scale s, 0.1 if None.
+            context: See `score`; the law at this noise scale, of a noise-conditional fit.
             seed: Source of the draws.
 
         Returns:
             The draws, with R-hat and effective number; `numpy.asarray` of them is (n, d), float64, in [x].
 
         Raises:
-            OptionError: An option is none of the above; or the score depends on a noise scale, and no context is given.
+            OptionError: An option is none of the above.
             Diverged: A step left the finite numbers, or all reason.
 
         Warns:
-            IsmWarning: The chains disagree.
+            IsmWarning: The chains disagree, or keep the shares of their start.
 
-        Cost: two scores, or a score and an energy, of 100 points for each of steps + thin n / 100 steps.
+        Cost: two scores, or a score and an energy, of 100 points for each of steps + thin n / 100 steps; annealed, a score of n
+            points for each of steps times noise scales.
 
-        Source: Roberts & Tweedie (1996), Bernoulli 2:341-363.
+        Source: Roberts & Tweedie (1996), Bernoulli 2:341-363; Song & Ermon (2019) for annealed dynamics.
+
+        Example:
+            >>> x = np.random.default_rng(0).normal(size=(500, 1))
+            >>> result = ismcore.fit(x, model=ismcore.Affine(), backend="autograd", epochs=300)
+            >>> result.sample(1000, start=x).x.shape
+            (1000, 1)
         """
         found = langevin(self, n, start, steps=steps, thin=thin, step_size=step_size, context=context, seed=seed)
         for text in found.warnings:
@@ -449,8 +485,8 @@ class FitResult(Shown):
         """The energy nearest to the fitted score, which then has a density, a normaliser and exact draws.
 
         A network is fitted to the score itself, by explicit score matching, 1/2 E |psi(x) + grad U(x)|^2 over the rows of x. Of
-        a free network this is the part that is a gradient; how much is lost is in `result.warnings` where it is more than a
-        tenth of the score's square.
+        a free network this is the part that is a gradient; how much of the score's square is lost is in `result.notes`, or in
+        `result.warnings` where it is more than a tenth. See `asymmetry` for how much of the Jacobian is of no energy.
 
         Args:
             x: Rows to fit at, (n, d), in [x], such as the samples.
