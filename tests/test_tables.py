@@ -204,6 +204,7 @@ METHODS = {
     "check, train": lambda r, x: str(r.check(normal(seed=1), train=x)),
     "sample": lambda r, x: np.asarray(r.sample(3, start=x, steps=1, step_size=1e-3)),
     "as_energy": lambda r, x: r.as_energy(x, epochs=1).params,
+    "asymmetry": lambda r, x: r.asymmetry(x),
     "evaluate": lambda r, x: ismcore.evaluate(r.model, r.params, x, backend="autograd", feature_names=r.feature_names).loss,
     "fit from it": lambda r, x: ismcore.fit(x, initial_params=r, **{**QUIET, "epochs": 1}).params,
 }
@@ -305,6 +306,18 @@ def test_a_run_is_gone_on_with_by_the_names_of_its_columns():
     assert (same.feature_names, len(same.history["loss"])) == (NAMES, 3)
     with pytest.raises(SamplesError, match="missing 'a', extra 'z'"):
         ismcore.resume("run", Frame(X, ("z", "b", "c")))
+
+
+def test_moving_samples_are_taken_by_the_names_of_the_first():
+    options = {"model": ismcore.Affine(), "backend": "autograd"}
+    runs = ismcore.Refit(Frame(X, NAMES), **options), ismcore.Refit(X, **options)
+    runs[0].update(Frame(X[::-1, ::-1], NAMES[::-1]), steps=3)
+    runs[1].update(X[::-1], steps=3)
+    np.testing.assert_array_equal(runs[0].score(Frame(X[:, ::-1], NAMES[::-1])), runs[1].score(X))
+    assert runs[0].result().feature_names == NAMES
+    for ask in (runs[0].score, runs[0].update):
+        with pytest.raises(SamplesError, match="missing 'a', extra 'z'"):
+            ask(Frame(X, ("z", "b", "c")))
 
 
 def test_validation_samples_stand_in_the_order_of_the_samples():
