@@ -334,6 +334,15 @@ def test_one_dimension_has_a_density_by_name():
         result.density(Frame(X[:5, :1], ("b",)))
 
 
+def test_pictures_of_one_column_have_its_name_at_their_axis():
+    result = ismcore.fit(Frame(X[:, :1], ("price, $",)), **{**QUIET, "epochs": 200}, model=ismcore.Affine())
+    for draw in (result.plot_score, result.plot_density):
+        assert draw(sample=Frame(X[:, :1], ("price, $",))).get_xlabel() == r"price, \$"
+        with pytest.raises(SamplesError, match=r"missing 'price, \$', extra 'a'"):
+            draw(sample=Frame(X[:, :1], ("a",)))
+    assert ismcore.fit(X[:, 0], **QUIET).plot_score(sample=X[:, 0]).get_xlabel() == "$x$"
+
+
 @pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
 def test_what_is_said_of_columns_calls_them_by_their_names():
     x = np.random.default_rng(0).normal(size=(400, 4))
