@@ -93,7 +93,7 @@ def normaliser() -> None:
 
 
 def errors(runs: int = 20) -> None:
-    """Errors of log Z over their reported standard errors, over seeds and laws: root mean square, 1 if they are what is said."""
+    """Errors of log Z over their reported standard errors, over seeds and laws: root mean square, 1 if they are right."""
     say("| d | runs | rms of error over reported | largest |\n|---|---|---|---|")
     for d in (5, 10):
         ratios = []
@@ -165,7 +165,6 @@ def free() -> None:
     for name in ("ring", "banana", "two that touch"):
         law = law_of(name) if name in ("ring", "banana") else None
         for seed in range(3):
-            rng = np.random.default_rng([seed, 7])
             sample = (
                 mixtures(2)[name].sample if law is None else lambda n, seed, law=law: law.sample(n, np.random.default_rng(seed))
             )

@@ -22,7 +22,7 @@ MUCH = 0.1
 
 def nearest_energy(result: Any, x: Any, model: Any = None, **options: Any) -> Any:
     """See `FitResult.as_energy`."""
-    points = as_samples(x, d=result.d)
+    points = as_samples(x, d=result.d, names=result.feature_names)
     energy = Energy(MLP((64, 64), "softplus")) if model is None else model
     given = {"backend": result.backend, "device": result.device, "dtype": result.dtype, "seed": result.seed, **options}
     found = fit(points, model=energy, objective=ExplicitScoreMatching(result.score), **given)
@@ -31,9 +31,9 @@ def nearest_energy(result: Any, x: Any, model: Any = None, **options: Any) -> An
     lost = float(np.mean(((found.score(points) - target) / size) ** 2) / np.mean((target / size) ** 2))
     text = f"the energy differs from the score that it was fitted to by {lost:.2g} of its square, which is lost"
     if lost <= MUCH:
-        return replace(found, objective=result.objective, notes=(*found.notes, text))
+        return replace(found, objective=result.objective, feature_names=result.feature_names, notes=(*found.notes, text))
     warn_now(text)
-    return replace(found, objective=result.objective, warnings=(*found.warnings, text))
+    return replace(found, objective=result.objective, feature_names=result.feature_names, warnings=(*found.warnings, text))
 
 
 def asymmetry(result: Any, x: Any) -> float:

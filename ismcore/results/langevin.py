@@ -33,11 +33,11 @@ ANNEALED_STEPS, ANNEALED_STEP = 100, 0.1
 TARGET = 0.574
 """Acceptance at which Metropolis-adjusted Langevin dynamics moves farthest (Roberts & Rosenthal 1998)."""
 GRID = 2.0**24
-"""Chains stand on multiples of 1 / GRID of a standard deviation: between modes a step pulls neighbours apart, and two hundred steps
-would make 1e-6 of the last digit in which two backends differ; on a grid each step forgets it."""
+"""Chains stand on multiples of 1 / GRID of a standard deviation: between modes a step pulls neighbours apart, and two hundred
+steps would make 1e-6 of the last digit in which two backends differ; on a grid each step forgets it."""
 SHORT = 0.1
-"""Part of the step size that every third step takes: where the law is narrow, as in tails that bend, chains would stand still at one that
-suits its bulk."""
+"""Part of the step size that every third step takes: where the law is narrow, as in tails that bend, chains would stand still
+at one that suits its bulk."""
 FARTHEST = 1e6
 """No sample of a law that a fit has seen lies so many standard deviations from its mean."""
 FEW = 0.1
@@ -181,7 +181,7 @@ def _start(result: FitResult, start: Any, chains: int, rng: np.random.Generator)
     """Where chains begin, (C, d), in the coordinates of training: at rows of the samples, or at a wide normal law."""
     if start is None:
         return 1.5 * rng.standard_normal((chains, result.d))
-    rows = result.coordinates(as_samples(start, d=result.d))
+    rows = result.coordinates(as_samples(start, d=result.d, names=result.feature_names))
     return rows[rng.choice(len(rows), chains, replace=len(rows) < chains)]
 
 
@@ -293,8 +293,8 @@ def _in_words(acceptance: float, r_hat: np.ndarray) -> tuple[str, ...]:
         )
     elif np.isfinite(r_hat).all() and r_hat.max() > AGREE:
         said.append(
-            f"the chains disagree (R-hat up to {r_hat.max():.3g}): the law has parts between which they do not move, or move "
-            "slowly, and the share of each is still that of where the chains began; take more steps, start at the samples (start=x), or fit "
-            "ismcore.NoiseConditional, whose chains anneal"
+            f"the chains disagree (R-hat up to {r_hat.max():.3g}): the law has parts between which they do not move, or "
+            "move slowly, and the share of each is still that of where the chains began; take more "
+            "steps, start at the samples (start=x), or fit ismcore.NoiseConditional, whose chains anneal"
         )
     return tuple(said)

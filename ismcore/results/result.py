@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from ismcore.backend.contract import Backend, Dtype
 from ismcore.backend.programs import energy_on, jacobian_diagonal, jacobian_on, score_on
 from ismcore.calculus import NumpyCalculus
 from ismcore.coordinates import Coordinates
-from ismcore.density import integrate_score
 from ismcore.errors import DensityUnavailable, IsmWarning, OptionError
 from ismcore.files import results as files
 from ismcore.models import Energy, Model, Standardized
@@ -27,22 +26,24 @@ from ismcore.results.evaluate import context_for, evaluate
 from ismcore.results.langevin import Draws, langevin
 from ismcore.results.native import native
 from ismcore.results.normaliser import Normaliser, by_importance, by_quadrature
+from ismcore.results.shown import Shown
 from ismcore.samples.checks import as_samples
+from ismcore.samples.tables.frames import frame_like
+from ismcore.targets.density import integrate_score
 from ismcore.training.baseline import Baseline
 from ismcore.training.resample import Resample
 from ismcore.training.run_state import RunState, Status
+from ismcore.training.set_aside import SetAside
 from ismcore.training.settings import Settings
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from ismcore.judging.table import Check
 
 __all__ = ["FitResult", "load", "versions"]
 
 
-@dataclass(frozen=True, eq=False)
-class FitResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class FitResult(Shown):
     """A fitted score function. `score` and all that follows from it are in the units [x] of the samples.
 
     Attributes:
@@ -70,6 +71,7 @@ class FitResult:
             `ismcore.baseline.compare_with_normal` says.
         restarts: What became of each start, where there were several: "start", "status", "epochs", "loss", "validation_loss".
         resamples: Fits of bootstrap resamples of the rows, if `ismcore.bootstrap` made the result; see `standard_error`.
+        test: Rows that were set aside before the fit, where `fit(test=...)` asked for some; `check()` judges by them.
         candidates: What a fit in folds was made of, the normal law first: "name", "weight" in the sum, "status", "epochs",
             "best_epoch", "seconds", and "difference" of its out-of-fold loss from the normal law's with "standard_error".
         warnings: What makes the result unreliable, and the cure, in words.
@@ -98,6 +100,7 @@ class FitResult:
     baseline: Baseline | None = None
     restarts: tuple[dict[str, Any], ...] = ()
     resamples: tuple[Resample, ...] = ()
+    test: SetAside | None = None
     candidates: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -152,7 +155,16 @@ class FitResult:
         """Dimension of the samples."""
         return self.coordinates.d
 
-    def score(self, x: Any, *, epoch: int | None = None, context: Any = None) -> np.ndarray:
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """What the columns of the score are called where they have names, (d,): "score_" and the column's name or number."""
+        return tuple(f"score_{name}" for name in self.feature_names or range(self.d))
+
+    @overload
+    def score(self, x: Any, *, epoch: int | None = None, context: Any = None) -> np.ndarray: ...
+    @overload
+    def score(self, x: Any, *, epoch: int | None = None, context: Any = None, as_frame: bool) -> Any: ...
+    def score(self, x: Any, *, epoch: int | None = None, context: Any = None, as_frame: bool = False) -> Any:
         """Fitted score psi(x) at points x of shape (n, d) or (n,): (n, d), float64, in 1/[x].
 
         Shift and scale are applied in float64, the model runs in the result's dtype.
@@ -162,20 +174,23 @@ class FitResult:
             epoch: Use the snapshot kept after this many epochs, not the final parameters.
             context: What a conditional score depends on: one number for all points, one for each, (n,), or (n, c); the noise
                 scale of an `ismcore.NoiseConditional`, in the units of its objective's `noise_scales`.
+            as_frame: Give a frame of the library that x is a frame of, with the columns `score_names` and the index of x.
 
         Raises:
-            OptionError: No snapshot was kept then; the context has another shape, is not finite, or is a noise scale that is
-                not positive.
+            SamplesError: x is a frame with other columns than the samples had; in another order they are put right.
+            OptionError: `as_frame`, and x is no frame; no snapshot was kept then; the context has another shape, is not
+                finite, or is a noise scale that is not positive.
         """
-        points = as_samples(x, d=self.d)
-        return self.coordinates.score(points, self._score_at(self._standardised(points), epoch, context))
+        points = as_samples(x, d=self.d, names=self.feature_names)
+        found = self.coordinates.score(points, self._score_at(self._standardised(points), epoch, context))
+        return frame_like(x, found, self.score_names) if as_frame else found
 
     def jacobian_diagonal(self, x: Any, *, context: Any = None) -> np.ndarray:
         """D psi_i / d x_i of the fitted score at points x, (n, d), float64, in 1/[x_i]^2, by the backend's differentiation.
 
         Of a conditional score at the context, see `score`. Cost: about 3 d scores.
         """
-        points, coordinates = as_samples(x, d=self.d), self.coordinates.before_matrix
+        points, coordinates = as_samples(x, d=self.d, names=self.feature_names), self.coordinates.before_matrix
         model, params = self._as_trained()
         y = as_samples(coordinates(points), dtype=self.dtype)
         if self.coordinates.matrix is not None:
@@ -198,7 +213,9 @@ class FitResult:
             True
         """
         engine = load_backend(self.backend)(dtype="float64", device=self.device)
-        return np.asarray(jacobian_on(engine, self.model, self.params, as_samples(x, d=self.d)), dtype=np.float64)
+        return np.asarray(
+            jacobian_on(engine, self.model, self.params, as_samples(x, d=self.d, names=self.feature_names)), dtype=np.float64
+        )
 
     def asymmetry(self, x: Any) -> float:
         """How much of the fitted score's Jacobian no gradient has: E|J - J^T|^2 / 2 E|J|^2 over points x, without a unit.
@@ -236,8 +253,9 @@ class FitResult:
 
         Args:
             x: Rows of the same law that the fit has not seen, (m, d) or (m,), in [x], in the order in which they came; all
-                count alike. Without any, what the result knows of itself: its held-out rows have chosen its epoch, so they
-                give no bound.
+                count alike. Without any, those that `fit(test=...)` has set aside, with their weights, and competitors fitted
+                to the rows of the fit. Without these too, what the result knows of itself: its held-out rows have chosen its
+                epoch, so they give no bound.
             train: The rows of the fit, (n, d), to fit the competitors to, so that all of x judges. Without them, x is parted in
                 two: competitors are fitted to one half, and the other half judges.
             groups: Label of each row of x, (m,): rows of one label may depend on each other. Where x is a series, standard
@@ -277,7 +295,7 @@ class FitResult:
         """
         if len(self.resamples) < 2:
             raise OptionError("standard errors are over bootstrap fits, and this result has none: ismcore.bootstrap(x, ...)")
-        points = as_samples(x, d=self.d)
+        points = as_samples(x, d=self.d, names=self.feature_names)
         scores = [self._score_of(member, points) for member in self.resamples]
         return np.asarray(np.std(scores, axis=0, ddof=1))
 
@@ -321,7 +339,7 @@ class FitResult:
         """
         model, _ = self._as_trained(epoch)
         if isinstance(model, Energy):
-            points = as_samples(x, d=self.d)
+            points = as_samples(x, d=self.d, names=self.feature_names)
             found = self._energy_at(self._standardised(points), epoch).astype(np.float64)
             return np.asarray(self.coordinates.energy_of(NumpyCalculus(), points, found))
         if self.d != 1:
@@ -335,8 +353,8 @@ class FitResult:
         """The log-density log p(x) at any points x, (n,): its slope is the fitted score.
 
         It is normalised by the fit, whatever the points are: in one dimension by quadrature of the score of any model, see
-        `ismcore.density.integrate_score`; in more, of an `Energy`, by `log_normaliser`. Where modes lie far apart, their shares
-        are what the network has made of a region without samples, and are not to be relied on.
+        `ismcore.targets.density.integrate_score`; in more, of an `Energy`, by `log_normaliser`. Where modes lie far apart,
+        their shares are what the network has made of a region without samples, and are not to be relied on.
 
         Args:
             x: Where, (n, d), or (n,) and one number for d = 1, in [x].
@@ -349,7 +367,7 @@ class FitResult:
         if self.d > 1:
             found = self.log_normaliser(epoch=epoch)
             return -self.energy(x, epoch=epoch) - found.value
-        points = as_samples(np.atleast_1d(np.asarray(x)), d=self.d)
+        points = as_samples(x if np.ndim(x) else np.reshape(x, 1), d=self.d, names=self.feature_names)
         log_p = integrate_score(lambda z: self._score_at(z[:, None], epoch)[:, 0].astype(np.float64))
         return self.coordinates.log_density(points, log_p(self._standardised(points)[:, 0]))
 
@@ -510,70 +528,6 @@ class FitResult:
         """Write the result as one safetensors file, whole or not at all; read it back with `ismcore.load`."""
         files.save(self, path)
 
-    def plot_score(
-        self,
-        *,
-        ax: Axes | None = None,
-        target: Any = None,
-        sample: Any = None,
-        epoch: int | None = None,
-        grid: Any = None,
-    ) -> Axes:
-        """Draw the fitted score in one dimension, in 1/[x]; Jupyter shows it as a cell's last line.
-
-        Args:
-            ax: Where to draw; a new figure if None.
-            target: Has `score`, in 1/[x], to compare with.
-            sample: Samples to show at the foot, as a histogram that has no scale, (n,) or (n, 1), in [x].
-            epoch: Draw the snapshot kept after this many epochs, not the parameters of `best_epoch`.
-            grid: Points of the horizontal axis, (m,), increasing, in [x].
-
-        Raises:
-            OptionError: d > 1, or nothing says where to draw; see `ismcore.plotting.plot_score`.
-        """
-        from ismcore import plotting
-
-        return plotting.plot_score(self, ax=ax, target=target, sample=sample, epoch=epoch, grid=grid)
-
-    def plot_density(
-        self,
-        *,
-        ax: Axes | None = None,
-        target: Any = None,
-        sample: Any = None,
-        epoch: int | None = None,
-        grid: Any = None,
-    ) -> Axes:
-        """Draw the density recovered from the fitted score in one dimension, in 1/[x]; Jupyter shows it as a cell's last line.
-
-        Args:
-            ax: Where to draw; a new figure if None.
-            target: Has `pdf`, in 1/[x], to compare with.
-            sample: Samples to show as a histogram on the density's own scale, (n,) or (n, 1), in [x].
-            epoch: See `plot_score`.
-            grid: Points of the horizontal axis, (m,), increasing, in [x].
-
-        Raises:
-            OptionError: d > 1, or nothing says where to draw; see `ismcore.plotting.plot_density`.
-        """
-        from ismcore import plotting
-
-        return plotting.plot_density(self, ax=ax, target=target, sample=sample, epoch=epoch, grid=grid)
-
-    def plot_loss(self, *, ax: Axes | None = None, published: tuple[Sequence[int], Sequence[float]] | None = None) -> Axes:
-        """Draw training and held-out loss by epoch, in any dimension; Jupyter shows it as a cell's last line.
-
-        Args:
-            ax: Where to draw; a new figure if None.
-            published: Epochs and losses to compare with, drawn as points.
-
-        Raises:
-            OptionError: No epoch was finished; see `ismcore.plotting.plot_loss`.
-        """
-        from ismcore import plotting
-
-        return plotting.plot_loss(self, ax=ax, published=published)
-
     def _score_at(self, z: np.ndarray, epoch: int | None = None, context: Any = None) -> np.ndarray:
         """The score of points as trained on, both (n, d), in the result's dtype."""
         model, params = self._as_trained(epoch)
@@ -609,7 +563,7 @@ class FitResult:
 
     def _standardised(self, x: Any) -> np.ndarray:
         """Points as trained on, z, (n, d), float64, which the dtype of the result can hold."""
-        return as_samples(self.coordinates(as_samples(x, d=self.d)), dtype=self.dtype)
+        return as_samples(self.coordinates(as_samples(x, d=self.d, names=self.feature_names)), dtype=self.dtype)
 
     def _context(self, context: Any, n: int) -> np.ndarray | None:
         """A context for n points, (n, c), noise scales in the units of the samples as trained on; see `score`."""
@@ -622,21 +576,6 @@ class FitResult:
 
     def _engine(self) -> Backend:
         return load_backend(self.backend)(dtype=self.dtype, device=self.device)
-
-    def __repr__(self) -> str:
-        loss = f"{self.history['loss'][-1]:.6g}" if len(self.history["loss"]) else "-"
-        losses = self.history.get("validation_loss", np.empty(0))
-        best = f", held-out loss {np.nanmin(losses):.6g} after {self.best_epoch}" if np.isfinite(losses).any() else ""
-        lines = [
-            f"FitResult: {self.status} after {len(self.history['loss'])} epochs, loss {loss}{best}",
-            f"  model      {self.model!r}, d = {self.d}",
-            f"  objective  {self.objective!r}",
-            f"  backend    {self.backend} ({self.backend_reason}), {self.dtype} on {self.device}",
-            *([] if self.baseline is None else [f"  baseline   {self.baseline}"]),
-            *(f"  warning    {text}" for text in self.warnings),
-            *(f"  note       {text}" for text in self.notes),
-        ]
-        return "\n".join(lines)
 
 
 def _in_numpy(dtype: str, params: Params, z: np.ndarray) -> tuple[NumpyCalculus, Params, np.ndarray]:
