@@ -109,7 +109,7 @@ class Draws:
             raise PlottingMissing("to_arviz needs arviz-base: pip install 'ismcore[arviz]'") from error
         whole = len(self.x) // self.each
         x = self.x[: whole * self.each].reshape(whole, self.each, -1)
-        return from_dict({"posterior": {"x": x}}, dims={"x": ["column"]})
+        return from_dict({"posterior": {"x": x}}, dims={"x": ["column"]}, check_conventions=False)  # chains may be many
 
 
 def _range(values: np.ndarray) -> str:
