@@ -294,6 +294,5 @@ def test_draws_for_arviz_have_chains_draws_and_columns(monkeypatch):
 
 
 def test_draws_for_arviz_are_a_tree_of_data():
-    pytest.importorskip("arviz_base", reason="the extra ismcore[arviz] is not installed")
     draws = ismcore.fit(touching_modes(60), model=ismcore.Affine(), backend="autograd", **SHORT).sample(200)
     assert dict(draws.to_arviz()["posterior"].sizes) == {"chain": 100, "draw": 2, "column": 3}
