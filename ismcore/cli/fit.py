@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ismcore.backend.contract import DTYPES
-from ismcore.cli.files import AddCommand, add_data, column, is_stdin, name_of, read, say
+from ismcore.cli.files import AddCommand, add_data, check_apart, column, is_stdin, name_of, read, say
 from ismcore.coordinates.transforms import TRANSFORMS
 from ismcore.errors import Diverged, OptionError
 from ismcore.files.atomic import check_target
@@ -141,7 +141,7 @@ def _fit(options: argparse.Namespace) -> int:
     x, groups = _read(options)
     out = _target(options)
     if options.checkpoint is not None:
-        _check_apart(out, options.checkpoint, "--checkpoint")
+        check_apart(out, options.checkpoint, "--checkpoint")
         if options.checkpoint.exists():
             raise OptionError(
                 f"{options.checkpoint} is there already: go on with it by 'ismcore resume {options.checkpoint} "
@@ -167,7 +167,7 @@ def _fit(options: argparse.Namespace) -> int:
 def _resume(options: argparse.Namespace) -> int:
     x, groups = _read(options)
     out = _target(options)
-    _check_apart(out, options.file, "the checkpoint")
+    check_apart(out, options.file, "the checkpoint")
 
     def work(stop: Listener) -> FitResult:
         more = _run_options(options, stop)
@@ -190,13 +190,8 @@ def _target(options: argparse.Namespace) -> Path:
     out: Path = options.out or Path(f"{name_of(options)}.ismcore.safetensors")
     check_target(out)
     if not is_stdin(options):
-        _check_apart(out, options.data, "the data")
+        check_apart(out, options.data, "the data")
     return out
-
-
-def _check_apart(out: Path, other: Path, what: str) -> None:
-    if os.path.realpath(out) == os.path.realpath(other) or (out.exists() and other.exists() and out.samefile(other)):
-        raise OptionError(f"--out {out} would overwrite {what}; name another file")
 
 
 def _run_options(options: argparse.Namespace, stop: Listener) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from ismcore.cli.benchmarks import add_bench
 from ismcore.cli.files import AddCommand, Unheard, add_diagnose, add_inspect, add_score, say
 from ismcore.cli.fit import INTERRUPTED, Terminated, add_fit, add_resume
 from ismcore.cli.new_backend import add_new_backend
+from ismcore.cli.saved import add_check, add_plot, add_report, add_sample
 from ismcore.errors import (
     BackendUnavailable,
     DeviceUnavailable,
@@ -43,7 +44,8 @@ OK, FAILED, BAD_INPUT, UNAVAILABLE, DIVERGED, FILE = range(6)
 EXIT_CODES = """\
 exit codes:
   0    all is well
-  1    the demo does not meet the published losses, the doctor finds something wrong, or a bug in ismcore
+  1    the check finds a fault, the demo does not meet the published losses, the doctor finds something wrong, or a bug in
+       ismcore, with a traceback
   2    a wrong option, or data that no score can be fitted to
   3    the backend, the device or the plotting library is not there
   4    the fit diverged
@@ -243,8 +245,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_command = partial(_add_command, commands)
-    added = (_add_demo, add_diagnose, add_fit, add_resume, add_score, add_inspect, _add_reports, add_bench, add_new_backend)
-    for add in added:
+    first = (_add_demo, add_diagnose, add_fit, add_resume)
+    then = (add_check, add_plot, add_report, add_sample, add_score, add_inspect)
+    for add in (*first, *then, _add_reports, add_bench, add_new_backend):
         add(add_command)
     return parser
 
