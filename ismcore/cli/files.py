@@ -87,8 +87,8 @@ def add_data(parser: argparse.ArgumentParser, out: str = "", *, needed: bool = T
     """
     add = parser.add_argument
     about_data = (
-        f"{about}, one row each: .csv, .tsv or .txt, also as .gz, .bz2, .xz or .zip; .parquet, .feather, .xlsx; .npy, .npz (its "
-        "array 'x'); - for a text table on standard input"
+        f"{about}, one row each: .csv, .tsv or .txt, also as .gz, .bz2, .xz or .zip; .parquet, .feather, .xlsx; .npy, .npz "
+        "(its array 'x'); - for a text table on standard input"
     )
     add("data", type=Path, metavar="DATA", nargs=None if needed else "?", help=about_data)
     about_columns = "columns to use, by name, or counted from 0 such as 0-10 or 0,2,5; all if not given"

@@ -64,6 +64,8 @@ OPTIONS = {
         "--model-hidden": "hidden layers hidden-layer-sizes width",
         "--validation": "validation-split test-size",
         "--transform": "asinh",
+        "--out": "output file save",
+        "--json": "format",
     }.items()
     for word in words.split()
 }
@@ -96,7 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         _keep_compiled_programs()
     _open_closed_streams()
-    options = _parser().parse_args(arguments)
+    options, unknown = _parser().parse_known_args(arguments)
+    if unknown:  # said by the command's own parser, which knows its options
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if isinstance(sys.stdout, io.TextIOWrapper):  # the name of a file need not be text in the terminal's encoding, or in any
         sys.stdout.reconfigure(errors="backslashreplace")
     command: Callable[[argparse.Namespace], int] = options.command
@@ -221,16 +225,18 @@ def _message(error: Exception) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that says which command or option may be meant."""
+    """A parser that says which command, option or value of an option may be meant."""
 
     def error(self, message: str) -> NoReturn:
-        command = re.match(r"argument COMMAND: invalid choice: '(.*?)' \(choose from (.*)\)", message)
-        unknown = re.match(r"unrecognized arguments: --([a-z-]+)", message)
+        value = re.match(r"argument \S+: invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
         close: list[str] = []
-        if command is not None:
-            close = difflib.get_close_matches(command[1], re.findall(r"[a-z-]+", command[2]), 1)
+        if value is not None:
+            close = difflib.get_close_matches(value[1].lower(), re.findall(r"[\w-]+", value[2]), 1)
         elif unknown is not None:
-            close = [OPTIONS[unknown[1]]] if unknown[1] in OPTIONS else []
+            word = unknown[1].removeprefix("--").replace("_", "-")
+            known = [option for option in self._option_string_actions if option.startswith("--")]
+            close = [OPTIONS[word]] if word in OPTIONS else difflib.get_close_matches(unknown[1], known, 1)
         super().error(message + (f"; did you mean {close[0]!r}?" if close else ""))
 
 
@@ -254,7 +260,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
-    parser.set_defaults(command=run)
+    parser.set_defaults(command=run, parser=parser)
     # Not overwriting what stands before the command, hence no default.
     parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error")
     return parser

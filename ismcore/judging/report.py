@@ -15,6 +15,7 @@ import numpy as np
 from ismcore.errors import Diverged, IsmError, IsmWarning, OptionError
 from ismcore.files.atomic import check_target, write_whole
 from ismcore.judging.table import KINDS, Check
+from ismcore.objectives import NoiseConditionalScoreMatching
 from ismcore.samples import html
 from ismcore.samples.checks import as_samples
 from ismcore.samples.diagnosis import diagnose
@@ -24,13 +25,15 @@ __all__ = ["load_again", "write_report"]
 
 DRAWS = 2000
 """Draws of the fitted law beside the samples."""
+PAGE_DPI = 130
+"""Dots to the inch of the pictures."""
 MOST_COLUMNS = 12
 """Columns of the table of means and standard deviations; those with the largest difference, where there are more."""
 
 SCORE = (
-    "The score of a law is the gradient of its log-density: at each point it says in which direction the density grows, and how "
-    "steeply. It is 0 at a peak, points from a tail back to it, and needs no normalising constant. Score matching learns it from "
-    "samples alone, so that one can draw, denoise, or judge other models with it."
+    "The score of a law is the gradient of its log-density: at each point it says in which direction the density grows, and "
+    "how steeply. It is 0 at a peak, points from a tail back to it, and needs no normalising constant. Score matching learns "
+    "it from samples alone, so that one can draw, denoise, or judge other models with it."
 )
 """What a score is, in three sentences."""
 
@@ -69,7 +72,8 @@ def load_again(result: Any, saved_as: str | PathLike[str] | None) -> str:
     """The lines that load a fit, and what it was made by."""
     file = "fit.ismcore.safetensors" if saved_as is None else os.fspath(saved_as)
     first = f"result.save({file!r})  # where it was fitted\n\n" if saved_as is None else ""
-    lines = f"{first}import ismcore\n\nresult = ismcore.load({file!r})\nresult.score(x)  # x: (n, {result.d}), in the samples' units\n"
+    load = f"{first}import ismcore\n\nresult = ismcore.load({file!r})\n"
+    lines = f"{load}result.score(x)  # x: (n, {result.d}), in the samples' units\n"
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     made = [("seed", str(result.seed)), ("run", result.run_id), ("versions", versions)]
     return html.code(lines) + html.facts([row for row in made if row[1]])
@@ -83,13 +87,22 @@ def _check(result: Any, x: Any, test: Any) -> Check:
 def _pictures(result: Any, x: Any) -> Iterator[str]:
     from ismcore import plotting
 
-    try:
-        yield html.picture(plotting.to_png(result.plot(x)), "The fit" + " over the samples." * (x is not None))
-    except OptionError as error:  # nothing says where to draw, or its score is of a context
-        yield html.notice("note", "No picture of the score", str(error))
+    over = " over the samples" * (x is not None)
     if len(result.history["loss"]):
         caption = "Loss of every epoch, on the rows that it was trained on and on those held out; lower is better."
-        yield html.picture(plotting.to_png(result.plot_loss()), caption)
+        loss = html.picture(plotting.to_png(result.plot_loss(), dpi=PAGE_DPI), caption)
+    else:
+        loss = html.notice("note", "No picture of the loss", "no epoch was finished")
+    try:
+        if result.d == 1 and not isinstance(result.objective, NoiseConditionalScoreMatching):
+            score = html.picture(plotting.to_png(result.plot_score(sample=x), dpi=PAGE_DPI), f"The fitted score{over}.")
+            density = html.picture(plotting.to_png(result.plot_density(sample=x), dpi=PAGE_DPI), f"The fitted density{over}.")
+            yield html.columns(score, density, loss)
+            return
+        yield html.picture(plotting.to_png(result.plot(x), dpi=PAGE_DPI), f"The fit{over}.")
+    except OptionError as error:  # nothing says where to draw, or the score is of a context
+        yield html.notice("note", "No picture of the score", str(error))
+    yield html.columns(loss, "")
 
 
 def _draws(result: Any, x: np.ndarray | None, names: tuple[str, ...] | None) -> Iterator[str]:
@@ -106,7 +119,7 @@ def _draws(result: Any, x: np.ndarray | None, names: tuple[str, ...] | None) -> 
     yield from (html.notice("bad", "warning", text) for text in draws.warnings)
     if x is not None:
         caption = "Draws of the fitted law beside the samples; where the fit is good, they look alike."
-        yield html.picture(plotting.to_png(plotting.plot_beside(x, draws.x, names)), caption)
+        yield html.picture(plotting.to_png(plotting.plot_beside(x, draws.x, names), dpi=PAGE_DPI), caption)
     yield _moments(x, draws.x, names or tuple(f"x_{j + 1}" for j in range(result.d)))
     yield html.facts(_chains(draws))
 
