@@ -546,7 +546,7 @@ def test_clean_samples_raise_nothing_where_warnings_are_errors(name):
 def test_a_candidate_that_is_ended_for_a_better_one_says_nothing_of_its_losses():
     with warnings.catch_warnings():
         warnings.simplefilter("error", ismcore.IsmWarning)
-        result = ismcore.fit(moons(1000, 1, noise=0.1), backend="autograd", progress=False)
+        result = ismcore.fit(moons(1000, 2, noise=0.1), backend="autograd", progress=False)
     network = next(row for row in result.candidates if row["name"] == "network")
     assert network["status"] == "early_stopped"
     assert network["best_epoch"] == network["epochs"] < 300
