@@ -18,6 +18,7 @@ import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 from estimators import RIVALS
 from laws import CELLS, SECOND_CELLS, draw, relative_error
 from measuring import machine, versions
@@ -29,11 +30,13 @@ from ismcore.fitting.options import RECIPES
 
 FOUND = Path(__file__).parent / "reports" / "quality.json"
 BACKENDS = ("autograd", "torch", "jax")
-PARTS = ("laws", "tables", "reference")
+PARTS = ("laws", "tables", "reference", "backends")
+ALIKE = (("banana", 200), ("normal 10", 200), ("t7 in 3", 500), ("cross", 500), ("Gumbel", 1000), ("bananas in 6", 1000))
+"""Cells on which the backends are compared."""
 
 
 def law_runs(cells, samples: int, recipes, backends, known, rivals):
-    """One estimate of one sample of one cell at a time: its error at fresh rows, and its seconds."""
+    """One estimate of one sample of one cell at a time: its error at fresh rows, and its seconds of the processor."""
     for sample in range(samples):
         for name, n in cells:
             x, _, y, s = draw(name, n, sample)
@@ -41,9 +44,27 @@ def law_runs(cells, samples: int, recipes, backends, known, rivals):
             for estimator, backend in tasks:
                 about = key("laws", f"{name}/{n}", sample, estimator, backend)
                 if tuple(about.values()) not in known:
-                    start = time.perf_counter()
+                    start = time.process_time()
                     psi = score_by(estimator, backend, x, sample)(y)
-                    yield about | {"error": relative_error(psi, s), "seconds": time.perf_counter() - start}
+                    yield about | {"error": relative_error(psi, s), "seconds": time.process_time() - start}
+
+
+def backend_runs(backends):
+    """The default in float64 on each backend: error, weights of the candidates, and how far the score is from the first's.
+
+    That is the largest difference at fresh rows, over the root of E|score|^2 / d.
+    """
+    for name, n in ALIKE:
+        x, _, y, s = draw(name, n, 0)
+        first = None
+        for backend in backends:
+            about = key("backends", f"{name}/{n}", 0, "default", backend)
+            result = ismcore.fit(x, backend=backend, dtype="float64", progress=False)
+            psi = result.score(y)
+            first = psi if first is None else first
+            apart = float(np.max(np.abs(psi - first)) / np.sqrt(np.mean(s * s)))
+            weights = {row["name"]: row["weight"] for row in result.candidates}
+            yield about | {"error": relative_error(psi, s), "weights": weights, "apart": apart}
 
 
 def score_by(estimator: str, backend: str, x, seed: int):
@@ -65,7 +86,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--recipes", nargs="+", choices=list(RECIPES), default=[name for name in RECIPES if name != "reference"]
     )
-    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=["jax"])
+    parser.add_argument("--backends", nargs="*", choices=BACKENDS, default=["jax"])
     parser.add_argument("--rivals", nargs="*", choices=list(RIVALS), default=list(RIVALS))
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--again", action="store_true", help="measure what is in the report already, too")
@@ -85,6 +106,7 @@ def main() -> None:
         "laws": lambda: law_runs(cells, *about, options.rivals),
         "tables": lambda: table_runs(*about),
         "reference": lambda: reference_runs(*about),
+        "backends": lambda: backend_runs(options.backends),
     }
     for part in options.parts:
         for run in measured[part]():

@@ -279,6 +279,29 @@ def test_without_rows_the_result_says_what_it_knows_and_bounds_nothing():
     assert not any(entry.fault for entry in replace(result, baseline=_baseline(difference=0.0, error=0.0)).check().lines)
 
 
+@pytest.mark.parametrize(("difference", "fault"), [(0.13, False), (0.17, True)])
+def test_what_is_certain_is_a_fault_from_a_share_of_the_score_on(difference, fault):
+    held_out = replace(affine_fit(-PRECISION), baseline=_baseline(difference, error=0.01))  # of E|score|^2 / 2 = 1
+    assert line(held_out.check(), "normal law, held out").fault is fault
+    x = normal_rows(20_000)
+    stretched = affine_fit(-PRECISION * (1.0 + math.sqrt(difference)), x=x[:50])  # off by that share of E|score|^2
+    found = stretched.check(x[10_000:], train=x[:10_000])
+    assert line(found, "normal law").statistic > 10.0
+    assert line(found, "normal law").fault is fault
+    assert line(found, "norm identity").statistic > 10.0
+
+
+@pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
+def test_an_edge_that_the_fit_knows_is_no_fault_of_it():
+    x = np.random.default_rng(0).exponential(size=(2000, 1))
+    plain, known = (
+        ismcore.fit(x, model=ismcore.Affine(), backend="autograd", epochs=2, domain=domain)
+        for domain in (None, ismcore.domains.Positive())
+    )
+    assert line(plain.check(x[:1000], train=x[1000:]), "hard edges").fault
+    assert not line(known.check(x[:1000], train=x[1000:]), "hard edges").fault
+
+
 def _baseline(difference, error):
     from ismcore.training.baseline import Baseline
 

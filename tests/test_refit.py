@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 import torch
-from truth import BACKENDS
+from truth import BACKENDS, marked
 
 import ismcore
 
@@ -21,7 +21,7 @@ def same(params, others, tolerance):
     return all(np.allclose(params[name], others[name], rtol=0.0, atol=tolerance) for name in params)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", marked(BACKENDS))
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_updates_on_the_same_samples_are_one_fit_to_the_bits(backend, dtype):
     whole = ismcore.fit(X, model=NET, backend=backend, dtype=dtype, **PLAIN)
@@ -33,7 +33,7 @@ def test_updates_on_the_same_samples_are_one_fit_to_the_bits(backend, dtype):
     assert np.array_equal(refit.result().history["loss"], losses)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", marked(BACKENDS))
 @pytest.mark.parametrize("n", [40, 130])
 def test_another_number_of_rows_is_a_fit_of_them_from_there(backend, n):
     other = 1.3 * np.random.default_rng(1).normal(size=(n, 3)) + [5.0, 6.0, 7.0]
@@ -74,6 +74,7 @@ def programs(run):
     return sum(event.endswith("backend_compile_duration") for event in heard)
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_anew_when_samples_or_their_number_change():
     rng = np.random.default_rng(3)
     refit = open_fit("jax")
@@ -85,7 +86,7 @@ def test_nothing_is_compiled_anew_when_samples_or_their_number_change():
         assert not programs(lambda n=n: (refit.update(rng.normal(size=(n, 3)), steps=3), refit.score(rng.normal(size=(n, 3)))))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", marked(BACKENDS))
 def test_until_ends_at_the_norm_of_the_gradient(backend):
     refit = open_fit(backend, model=ismcore.Affine(), optimizer=ismcore.Adam(5e-2))
     taken = len(refit.update(steps=2000, until=1e-3))
@@ -108,6 +109,7 @@ def test_a_step_that_diverges_leaves_the_fit_as_it_was():
     assert (refit.steps, len(refit.update(steps=2))) == (3, 2)
 
 
+@pytest.mark.slow
 def test_scores_of_the_framework_s_own_arrays_stay_there():
     for backend, asarray, own in (("torch", torch.tensor, torch.Tensor), ("jax", jax.numpy.asarray, jax.Array)):
         refit = ismcore.Refit(X, model=NET, backend=backend)

@@ -1,5 +1,7 @@
 """`fit(test=)`: rows set aside before the fit, which `check()` judges by; and the spread of folds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -82,7 +84,7 @@ def test_a_run_in_a_checkpoint_goes_on_with_the_same_rows_set_aside(tmp_path) ->
 @pytest.mark.parametrize("count", [1, 7, 100, 299])
 def test_a_number_of_rows_is_that_number(count: int) -> None:
     x = bent(300)
-    samples = samples_of(x, None, None, None)
+    samples = samples_of(x, None, None, None, None)
     if count == 299:  # one row alone has no spread
         with pytest.raises(ismcore.errors.SamplesError):
             parted(samples, count, share_to_set_aside(count, 300), 0, "float32")
@@ -93,7 +95,7 @@ def test_a_number_of_rows_is_that_number(count: int) -> None:
 
 def test_rows_of_a_group_are_set_aside_together_and_count_as_one() -> None:
     x, groups = bent(600), np.arange(600) // 12
-    found = parted(samples_of(x, None, None, groups), 0.3, 0.3, 0, "float32")
+    found = parted(samples_of(x, None, None, groups, None), 0.3, 0.3, 0, "float32")
     aside, left = groups[rows_in(found.test.x, x)], groups[rows_in(found.x, x)]
     assert not set(aside) & set(left)
     assert len(aside) == 180
@@ -105,7 +107,7 @@ def test_of_a_chain_blocks_are_set_aside_apart_from_the_others() -> None:
     noise, x = np.random.default_rng(0).standard_normal((4000, 1)), np.zeros((4000, 1))
     for i in range(1, 4000):
         x[i] = 0.9 * x[i - 1] + noise[i]
-    found = parted(samples_of(x, None, None, None), 0.2, 0.2, 0, "float32")
+    found = parted(samples_of(x, None, None, None, None), 0.2, 0.2, 0, "float32")
     aside, left = rows_in(found.test.x, x), rows_in(found.x, x)
     assert np.abs(aside[:, None] - left).min() > 5
     assert abs(len(aside) - 800) < 40
@@ -137,6 +139,24 @@ def test_a_check_with_weights_is_of_the_weighted_law() -> None:
     assert unweighted.at_least_share > 0.3
 
 
+@pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
+def test_a_check_with_weights_is_that_of_repeated_rows() -> None:
+    x, counts = bent(600), np.random.default_rng(0).integers(0, 4, 600).astype(float)
+    result = ismcore.fit(x, sample_weight=counts, test=0.4, model=ismcore.Affine(), **QUICK)
+    test = result.test
+    again, fitted = (
+        np.repeat(np.arange(len(w)), np.rint(w / w[w > 0].min()).astype(int)) for w in (test.weight, test.fitted_weight)
+    )
+    repeated = replace(
+        test, x=test.x[again], labels=test.labels[again], weight=None, fitted=test.fitted[fitted], fitted_weight=None
+    )
+    weighted, expected = result.check(), replace(result, test=repeated).check()
+    assert weighted.independent == expected.independent
+    for name in ("normal law", "norm identity"):
+        one, other = (next(line for line in found.lines if line.name == name) for found in (weighted, expected))
+        assert one.statistic == pytest.approx(other.statistic, rel=1e-9)
+
+
 def test_a_mixture_knows_weights() -> None:
     x = GaussianMixture([0.5, 0.5], [-4.0, 4.0], [1.0, 1.0]).sample(2000, seed=1)
     weight = np.where(x[:, 0] < 0.0, 3.0, 1.0)
@@ -159,7 +179,7 @@ def test_resamples_cannot_each_set_other_rows_aside() -> None:
 
 
 def test_rows_of_a_file_that_do_not_go_together_are_refused() -> None:
-    found = parted(samples_of(bent(300), None, None, None), 0.2, 0.2, 0, "float32").test
+    found = parted(samples_of(bent(300), None, None, None, None), 0.2, 0.2, 0, "float32").test
     for wrong in ({"labels": found.labels[1:]}, {"x": found.x[:, :1]}, {"weight": np.zeros(60)}, {"labels": found.labels + 1}):
         with pytest.raises(FileInvalid, match="rows set aside"):
             ismcore.training.set_aside.SetAside(**(vars(found) | wrong)).check(2)
@@ -181,5 +201,6 @@ def test_the_spread_is_over_folds_whose_mean_is_the_fit(options: dict) -> None:
     assert line.limit is None
 
 
+@pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
 def test_one_network_has_no_folds() -> None:
     assert folds_of(ismcore.fit(bent(400), **QUICK)) == []

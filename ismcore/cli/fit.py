@@ -32,7 +32,7 @@ from ismcore.optimizers.rules import Adam
 from ismcore.optimizers.schedules import SHAPES
 from ismcore.results.result import FitResult
 from ismcore.samples.tables.parsed import some
-from ismcore.samples.tables.reading import Table, read_labels
+from ismcore.samples.tables.reading import NUMPY, TEXT, Table, read_labels
 from ismcore.training.events import STOP, FitEvent, Listener
 
 __all__ = ["INTERRUPTED", "Terminated", "add_fit", "add_resume"]
@@ -150,7 +150,7 @@ def _read(options: argparse.Namespace) -> tuple[Table, np.ndarray | None]:
     given: str | None = options.groups
     if given is None:
         return read(options), None
-    if Path(given).suffix or os.sep in given or os.path.exists(given):
+    if os.sep in given or os.path.exists(given) or Path(given).suffix.lower() in (*NUMPY, *TEXT):
         table = read(options)
         return table, read_labels(given, table.n_read)[table.rows]
     label = column(given)

@@ -48,10 +48,8 @@ OBJECTIVES = (
     Hutchinson,
 )
 DOMAINS = (Reals, Positive, Box, Halfspaces)
-RUNS = (Adam, SGD, Schedule, Plan, Settings, Candidate, HoldOut)
-TYPES: dict[str, type] = {
-    cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *DOMAINS, *RUNS, Baseline, Coordinates, Resample, SetAside)
-}
+RUNS = (Adam, SGD, Schedule, Plan, Settings, Candidate, HoldOut, SetAside)
+TYPES: dict[str, type] = {cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *DOMAINS, *RUNS, Baseline, Coordinates, Resample)}
 """The specifications that a file can name: frozen dataclasses, stored field by field. A name out of this table is refused."""
 
 

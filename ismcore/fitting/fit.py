@@ -182,7 +182,8 @@ def fit(
     """
     request = Request(**locals())
     stop = StopRequest(as_timeout(timeout))
-    samples = samples_of(x, sample_weight, validation, groups, getattr(initial_params, "feature_names", None))
+    names = getattr(initial_params, "feature_names", None)
+    samples = samples_of(x, sample_weight, validation, groups, names)
     share = share_to_set_aside(test, len(samples.x))
     samples = parted(samples, test, share, seed, as_dtype(dtype))
     diagnosis = diagnosis_of(samples.x, as_dtype(dtype), samples.weight, samples.names)

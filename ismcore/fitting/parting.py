@@ -22,8 +22,8 @@ MOST_FITTED = 10_000
 """Rows of the fit that are kept beside those set aside: more than a competitor is fitted to do not help it."""
 
 
-def samples_of(x: Any, sample_weight: Any, validation: Any, groups: Any, names: tuple[str, ...] | None = None) -> Samples:
-    """The arrays as they came, checked, their columns in the order of the names, if there are some; no row is set aside yet."""
+def samples_of(x: Any, sample_weight: Any, validation: Any, groups: Any, names: tuple[str, ...] | None) -> Samples:
+    """The arrays as they came, checked, their columns in the order of the names, where the fit begins with some."""
     array = as_samples(x, names=names)
     names = names or names_of(x)
     weight = None if sample_weight is None else as_weights(sample_weight, len(array))
@@ -79,7 +79,8 @@ def parted(samples: Samples, test: Any, share: float, seed: int, dtype: Any) -> 
     kept, aside = np.flatnonzero(split.trained), np.flatnonzero(split.held_out)
     weights = [share_of(weight, rows, what) for rows, what in ((kept, "left to fit"), (aside, "set aside"))]
     check_spread(x[kept], weights[0], samples.names)
-    left = replace(samples, x=x[kept], weight=weights[0], groups=None if groups is None else _relabelled(groups[kept]))
+    of_groups = None if groups is None else _relabelled(groups[kept])
+    left = replace(samples, x=x[kept], weight=weights[0], groups=of_groups)
     return replace(left, test=_set_aside(x[aside], batch_labels(x, how, groups)[aside], weights[1], left, seed))
 
 

@@ -503,7 +503,7 @@ class FitResult(Shown):
         found: FitResult = nearest_energy(self, x, model, **options)
         return found
 
-    def native(self, into: Any = None) -> Any:
+    def native(self, into: Any = None, *, energy: bool = False) -> Any:
         """The fitted score in its framework: differentiable, on the result's device and in its dtype, in the samples' units.
 
         A network that was passed to `fit` comes back in kind: a `torch.nn.Module`, a bound Flax module or the pair (module,
@@ -516,11 +516,13 @@ class FitResult(Shown):
         Args:
             into: A torch or Flax NNX module of your own, like the one passed to `fit`, to write the parameters into; it is then
                 the one returned, or the inner one.
+            energy: Of an `Energy` of the library's own networks, the energy U as a function, (n, d) -> (n,), in the place of
+                the score: for samplers that ask for a log-density, which is -U up to a constant.
 
         Raises:
-            ModelError: `into` is not such a module.
+            ModelError: `into` is not such a module; or there is no energy to give.
         """
-        return native(self, into)
+        return native(self, into, energy=energy)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the result as one safetensors file, whole or not at all; read it back with `ismcore.load`."""

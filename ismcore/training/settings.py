@@ -125,7 +125,7 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What the caller gave: samples (n, d), row weights (n,) of sum 1, validation samples (m, d), groups (n,) from 0, names.
+    """What the caller gave: samples (n, d), row weights (n,) of sum 1, validation samples (m, d), groups (n,), names (d,).
 
     Rows that were set aside are in `test` alone.
     """
