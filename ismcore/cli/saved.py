@@ -149,7 +149,7 @@ def _done(options: argparse.Namespace, result: FitResult, x: Table | None, out: 
     notes = [] if x is None else list(x.notes)
     about = {"d": result.d, "model": repr(result.model), "objective": repr(result.objective)}
     summary = {**({} if x is None else {"n": len(x)}), **about, **found, "notes": notes, "file": str(out)}
-    lines = f"fit      {result.model!r}, d = {result.d}, by {result.objective!r}\n"
+    lines = f"fit      {result.model!r}, d = {result.d}; {result.objective.title[0].lower()}{result.objective.title[1:]}\n"
     lines += "" if x is None else f"samples  n = {len(x)}\n"
     lines += words + "".join(f"note     {text}\n" for text in notes)
     say(options, summary, f"{lines}file     {out}\n", done=0)
