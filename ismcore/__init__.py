@@ -1,8 +1,7 @@
 """Score matching from samples alone, the same in torch, JAX and HIPS-autograd."""
 
-from ismcore import datasets, targets
+from ismcore import datasets, domains, targets
 from ismcore.backend.contract import BackendInfo
-from ismcore.density import density_from_score
 from ismcore.errors import (
     ArgumentUnknown,
     BackendBroken,
@@ -30,6 +29,7 @@ from ismcore.files import tensorfile
 from ismcore.files.checkpoints import Checkpoint
 from ismcore.fitting.compare import Comparison, compare
 from ismcore.fitting.fit import fit, resume
+from ismcore.fitting.refit import Refit
 from ismcore.hookspecs import hookimpl
 from ismcore.judging.bootstrap import bootstrap
 from ismcore.judging.table import Check
@@ -41,6 +41,7 @@ from ismcore.objectives import (
     Hutchinson,
     ImplicitScoreMatching,
     NoiseConditionalScoreMatching,
+    Objective,
     SlicedScoreMatching,
     noise_ladder,
 )
@@ -55,6 +56,7 @@ from ismcore.results.solving import Solution, solve
 from ismcore.samples.diagnosis import Diagnosis, diagnose
 from ismcore.samples.findings import Finding
 from ismcore.samples.tables.reading import Table, read_samples, read_table
+from ismcore.targets.density import density_from_score
 from ismcore.training.events import STOP, FitEvent
 from ismcore.training.lbfgs import LBFGS
 
@@ -99,10 +101,12 @@ __all__ = [
     "ModelError",
     "NoiseConditional",
     "NoiseConditionalScoreMatching",
+    "Objective",
     "OptionError",
     "ParameterError",
     "PlottingMissing",
     "PluginError",
+    "Refit",
     "ResidualMLP",
     "SamplesError",
     "Schedule",
@@ -119,6 +123,7 @@ __all__ = [
     "datasets",
     "density_from_score",
     "diagnose",
+    "domains",
     "evaluate",
     "fit",
     "hookimpl",

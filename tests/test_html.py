@@ -92,6 +92,7 @@ def shown():
         }
 
 
+@pytest.mark.slow
 def test_what_is_printed_stands_in_the_html_too(shown):
     rows = {name: [row for row in Cells(value._repr_html_()).rows] for name, value in shown.items()}
     words = {name: " ".join(" ".join(row) for row in found) for name, found in rows.items()}
@@ -109,6 +110,7 @@ def test_what_is_printed_stands_in_the_html_too(shown):
     assert "score" not in vars(shown["evaluation"])  # nothing is computed for being shown
 
 
+@pytest.mark.slow
 def test_each_colour_is_of_the_palette_and_follows_light_and_dark(shown):
     palette = {"#009E73", "#D55E00", "#0072B2", "#E69F00", "#56B4E9"}
     for value in shown.values():

@@ -145,12 +145,17 @@ def test_of_many_columns_pairs_components_and_columns_have_the_scores_of_their_o
     assert "% of the variance" in fields[-1].get_xlabel()
 
 
-def test_components_are_those_of_standardised_columns():
+def test_components_are_those_of_standardised_columns_and_have_the_score_of_their_own_law():
     law = Normal(3)
     x = law.rows(4000)
-    share = np.linalg.eigvalsh(np.corrcoef(x.T))[-1] / 3.0
-    labels = [ax.get_xlabel() for ax in plotting.plot(law, x).axes]
-    assert f"component 1, {share:.0%} of the variance" in labels
+    strengths = np.linalg.eigvalsh(np.corrcoef(x.T))[::-1]
+    (ax,) = [ax for ax in plotting.plot(law, x).axes if ax.get_xlabel().startswith("component")]
+    assert ax.get_xlabel() == f"component 1, {strengths[0] / 3.0:.0%} of the variance"
+    at, step, span = arrows(ax)
+    uphill = -at / strengths[:2] * span
+    sizes = np.linalg.norm(uphill, axis=1)
+    cosine = np.sum(uphill * step, axis=1) / sizes / np.linalg.norm(step, axis=1)
+    assert np.median(cosine[sizes > np.median(sizes)]) > 0.97
 
 
 def test_without_rows_only_what_needs_none_is_drawn_and_said():
@@ -177,6 +182,16 @@ def test_columns_are_chosen_by_name_or_number():
             plotting.plot(law, columns=wrong)
     with pytest.raises(ismcore.OptionError, match="d > 2"):
         plotting.plot(Normal(2), columns=[0, 1])
+
+
+def test_columns_of_a_table_are_taken_by_their_names():
+    pandas = pytest.importorskip("pandas")
+    law = Normal(2, feature_names=("a", "b"))
+    x = law.rows(200)
+    in_order, turned = (
+        plotting.plot(law, pandas.DataFrame(x, columns=["a", "b"])[names]) for names in (["a", "b"], ["b", "a"])
+    )
+    np.testing.assert_array_equal(line(turned.axes[0], "sample"), line(in_order.axes[0], "sample"))
 
 
 def test_far_outliers_do_not_shrink_the_picture_and_few_of_many_rows_are_drawn():

@@ -14,13 +14,13 @@ import numpy as np
 
 from ismcore.cli.report import html_report
 from ismcore.datasets import ReferenceRun, reference_run
-from ismcore.density import density_error, density_from_score, fisher_divergence
 from ismcore.errors import OptionError
 from ismcore.files.atomic import check_target, write_whole
 from ismcore.fitting.fit import fit
 from ismcore.objectives import ImplicitScoreMatching
 from ismcore.plugins.lookup import choose, load_backend
 from ismcore.results.result import FitResult
+from ismcore.targets.density import density_error, density_from_score, fisher_divergence
 
 __all__ = ["run_demo"]
 

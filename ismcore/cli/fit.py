@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import threading
@@ -19,6 +20,7 @@ from ismcore.backend.contract import DTYPES
 from ismcore.cli.choices import add_choices, model_of, number_or, objective_of
 from ismcore.cli.files import AddCommand, add_data, check_apart, column, is_stdin, name_of, read, say
 from ismcore.coordinates.transforms import TRANSFORMS
+from ismcore.domains import Box, Domain, Halfspaces, Positive
 from ismcore.errors import Diverged, OptionError
 from ismcore.files.atomic import check_target
 from ismcore.files.results import save
@@ -28,7 +30,7 @@ from ismcore.optimizers.rules import Adam
 from ismcore.optimizers.schedules import SHAPES
 from ismcore.results.result import FitResult
 from ismcore.samples.tables.parsed import some
-from ismcore.samples.tables.reading import Table, read_labels
+from ismcore.samples.tables.reading import NUMPY, TEXT, Table, read_labels
 from ismcore.training.events import STOP, FitEvent, Listener
 
 __all__ = ["INTERRUPTED", "Terminated", "add_fit", "add_resume"]
@@ -38,9 +40,10 @@ INTERRUPTED = 130
 DEFAULTS = {name: parameter.default for name, parameter in signature(fit).parameters.items()}
 """What `fit` does unless it is told otherwise."""
 
-AS_GIVEN = (
-    "recipe ensemble backend epochs batch_size schedule transform validation patience seed dtype device checkpoint".split()
-)
+AS_GIVEN = [
+    *"recipe ensemble backend epochs batch_size schedule transform domain".split(),
+    *"validation patience seed dtype device checkpoint".split(),
+]
 """Options that `fit` takes by the same name."""
 
 
@@ -76,6 +79,8 @@ def add_fit(add_command: AddCommand) -> None:
     add("--dtype", choices=DTYPES, default=DEFAULTS["dtype"], help=about_dtype)
     add("--no-standardize", action="store_true", help="train on the samples as they are, not shifted and scaled by column")
     add("--transform", choices=sorted(TRANSFORMS), help="train behind it: asinh for heavy tails")
+    about_domain = "where the samples end at an edge: positive; box:LOW,HIGH, or a JSON file with lower and upper, or A and b"
+    add("--domain", type=_domain, metavar="D", help=about_domain)
     add("--checkpoint", type=Path, metavar="FILE", help="write the run there on the way, for 'ismcore resume'")
     _add_run(parser)
 
@@ -103,12 +108,28 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     loud.add_argument("--quiet", action="store_true", help="show no progress")
 
 
+def _domain(text: str) -> Domain:
+    """A domain: "positive"; "box:LOW,HIGH", an end left empty where there is no edge; or a file of what makes one."""
+    try:
+        if text == "positive":
+            return Positive()
+        if text.startswith("box:"):
+            lower, upper = (float(end) if end.strip() else None for end in text[4:].split(","))
+            return Box(lower, upper)
+        given = json.loads(Path(text).read_text(encoding="utf-8"))
+        return Halfspaces(**given) if "A" in given else Box(**given)
+    except (OSError, ValueError, TypeError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither 'positive', nor 'box:LOW,HIGH', nor a JSON file with lower and upper, or A and b: {error}"
+        ) from None
+
+
 def _read(options: argparse.Namespace) -> tuple[Table, np.ndarray | None]:
     """The samples, without a column that holds their groups unless `--columns` names it; and the groups."""
     given: str | None = options.groups
     if given is None:
         return read(options), None
-    if Path(given).suffix or os.sep in given or os.path.exists(given):
+    if os.sep in given or os.path.exists(given) or Path(given).suffix.lower() in (*NUMPY, *TEXT):
         table = read(options)
         return table, read_labels(given, table.n_read)[table.rows]
     label = column(given)

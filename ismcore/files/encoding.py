@@ -16,6 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from ismcore.coordinates import Coordinates
+from ismcore.domains import Box, Halfspaces, Positive, Reals
 from ismcore.errors import FileInvalid, ModelError, ParameterError, printable
 from ismcore.models import MLP, Affine, Combination, Energy, Model, NoiseConditional, ResidualMLP, Standardized
 from ismcore.objectives import (
@@ -33,6 +34,7 @@ from ismcore.samples.splitting import HoldOut
 from ismcore.training.baseline import Baseline
 from ismcore.training.resample import Resample
 from ismcore.training.run_state import Plan
+from ismcore.training.set_aside import SetAside
 from ismcore.training.settings import Candidate, Settings
 
 __all__ = ["TYPES", "Decoder", "adopted_for", "construct", "encode", "put"]
@@ -45,8 +47,9 @@ OBJECTIVES = (
     NoiseConditionalScoreMatching,
     Hutchinson,
 )
-RUNS = (Adam, SGD, Schedule, Plan, Settings, Candidate, HoldOut)
-TYPES: dict[str, type] = {cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *RUNS, Baseline, Coordinates, Resample)}
+DOMAINS = (Reals, Positive, Box, Halfspaces)
+RUNS = (Adam, SGD, Schedule, Plan, Settings, Candidate, HoldOut, SetAside)
+TYPES: dict[str, type] = {cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *DOMAINS, *RUNS, Baseline, Coordinates, Resample)}
 """The specifications that a file can name: frozen dataclasses, stored field by field. A name out of this table is refused."""
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ismcore.backend.contract import Backend, Precision
 from ismcore.coordinates import Coordinates, Standardize
+from ismcore.domains import Domain, Reals
 from ismcore.errors import OptionError
 from ismcore.fitting.selection import StartingPoint
 from ismcore.models import MLP, Energy, Model, NoiseConditional, Standardized
@@ -34,6 +35,7 @@ from ismcore.samples.splitting import HoldOut
 from ismcore.training.baseline import MOST_COLUMNS
 from ismcore.training.run_state import Plan
 from ismcore.training.settings import Candidate, Samples, Settings
+from ismcore.training.truncated import MOST_TRUNCATED
 
 __all__ = ["RECIPES", "Recipe", "RecipeName", "Request", "as_epochs", "as_timeout", "check_run", "loss_of", "settings_of"]
 
@@ -132,6 +134,7 @@ class Request:
     initial_params: Any
     standardize: Any
     transform: Any
+    domain: Any
     validation: Any
     patience: Any
     restarts: Any
@@ -148,6 +151,7 @@ class Request:
     allow_nonsmooth: bool
     recipe: Any
     ensemble: Any
+    test: Any
 
 
 def loss_of(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[Loss, StartingPoint | None]:
@@ -161,6 +165,8 @@ def loss_of(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[L
     model = start.model if request.model is None and isinstance(start, FitResult) else request.model
     model = recipe.model(samples.x.shape[1]) if model is None else adopted(model, samples.x, request.objective)
     objective = _objective(recipe, model, request, samples, diagnosis) if request.objective is None else request.objective
+    if isinstance(objective, Objective):
+        objective = _on_domain(objective, request.domain, samples)
     check_model(model, objective, allow_nonsmooth=request.allow_nonsmooth)
     if isinstance(start, FitResult):
         start = StartingPoint(start.model, start.params)
@@ -177,6 +183,28 @@ def _objective(recipe: Recipe, model: Any, request: Request, samples: Samples, d
         return request.initial_params.objective
     units = "x" if request.transform is None else "spread"
     return NoiseConditionalScoreMatching(noise_ladder(samples.x, units=units), units=units)
+
+
+def _on_domain(objective: Objective, domain: Any, samples: Samples) -> Objective:
+    """The objective on the domain that was asked for, whose weight is as wide as the samples say.
+
+    Raises:
+        OptionError: It is no domain, or not the objective's own, or the objective has no form on one.
+        SamplesError: Rows lie outside.
+    """
+    if domain is not None and not isinstance(domain, Domain):
+        raise OptionError(
+            f"domain must be one of ismcore.domains: Positive(), Box(lower, upper), Halfspaces(A, b), not {domain!r}"
+        )
+    if domain is not None and objective.domain not in (None, domain):
+        raise OptionError(f"domain={domain!r} is not that of the objective, {objective.domain!r}: leave one of the two away")
+    domain = objective.domain if domain is None else domain
+    if domain is None:
+        return objective
+    for x in (samples.x, samples.validation_x, None if samples.test is None else samples.test.x):
+        if x is not None:
+            domain.check(x)
+    return objective if isinstance(domain, Reals) else objective.on(domain.measured(samples.x, samples.weight))
 
 
 def settings_of(
@@ -297,6 +325,8 @@ def _against_folds(request: Request, loss: Loss, optimizer: Any, samples: Sample
         return f"its members are weighed by implicit score matching, and {loss.objective!r} aims at something else"
     if samples.x.shape[1] > MOST_COLUMNS:
         return f"the normal law of more than {MOST_COLUMNS} columns takes longer than a fit"
+    if loss.objective.domain is not None and samples.x.shape[1] > MOST_TRUNCATED:
+        return f"the truncated normal law of more than {MOST_TRUNCATED} columns takes longer than a fit"
     return ""
 
 
@@ -308,8 +338,9 @@ def _epochs(recipe: Recipe, ensemble: int, n: int, d: int) -> int:
 def _candidates(request: Request, loss: Loss, ensemble: int, d: int) -> tuple[Candidate, ...]:
     """What a fit in folds is tried with: the model that was named; or a network, an energy, and a network by denoising.
 
-    It is the network alone in one dimension, where every score is the gradient of an energy, and with one fold, which is for
-    many rows.
+    In one dimension every score is the gradient of an energy: there it is two networks, one of sigmoid units, which has half
+    the error on modes far apart, and twice that of the other on a skew-normal law. With one fold, which is for many rows, it
+    is the network alone.
     """
     if not ensemble:
         return ()
@@ -317,10 +348,12 @@ def _candidates(request: Request, loss: Loss, ensemble: int, d: int) -> tuple[Ca
         return (Candidate("model", loss.model, loss.objective),)
     net = MLP(output_bias=False)
     network = Candidate("network", net, loss.objective)
-    if d == 1 or ensemble == 1:
+    if ensemble == 1:
         return (network,)
+    if d == 1:
+        return (network, Candidate("sigmoid network", MLP(activation="sigmoid", output_bias=False), loss.objective))
     found = [network, Candidate("energy", Energy(net), loss.objective)]
-    if request.objective is None:
+    if request.objective is None and loss.objective.domain is None:  # noise goes over an edge
         found.append(Candidate("denoising network", net, DenoisingScoreMatching(DENOISING)))
     return tuple(found)
 

@@ -153,7 +153,8 @@ class Run:
         beside = compare_with_kernel(job.engine, problem, held_out, run_state.params, job.diagnosis)
         said += tuple(text for text in (compared, beside) if text)
         noted = notes_for(self._findings, validation, weight)
-        return replace(result, baseline=baseline, warnings=said + result.warnings, notes=result.notes + noted)
+        test = job.samples.test
+        return replace(result, baseline=baseline, test=test, warnings=said + result.warnings, notes=result.notes + noted)
 
 
 def findings_of(settings: Settings, samples: Samples, diagnosis: Diagnosis, coordinates: Coordinates) -> tuple[Finding, ...]:
@@ -166,6 +167,7 @@ def findings_of(settings: Settings, samples: Samples, diagnosis: Diagnosis, coor
         bounded_by_recipe=settings.bounded_by_recipe,
         parted=parted,
         drawn_in=coordinates.transform is not None,
+        domain=settings.domain,
     )
 
 

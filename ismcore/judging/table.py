@@ -44,7 +44,7 @@ class Check:
     has mean 0 and standard deviation 1; shares are of E|score|^2, estimated from the same rows.
 
     Attributes:
-        verdict: "fault found", where one of a tenth of E|score|^2 is likely and some is certain; "no fault found", where one of
+        verdict: "fault found", where one of 0.15 E|score|^2 is likely and some is certain; "no fault found", where one of
             a quarter of E|score|^2 would have been seen; or "cannot tell". No check can say that a fit is right.
         why: The verdict in a sentence.
         lines: All that was looked at.

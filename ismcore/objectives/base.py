@@ -9,6 +9,7 @@ import numpy as np
 
 from ismcore.calculus import Calculus, ScoreFn
 from ismcore.coordinates import Coordinates
+from ismcore.domains import Domain
 from ismcore.errors import OptionError
 from ismcore.objectives.search import CurvatureSearch
 from ismcore.ops import Array
@@ -42,6 +43,10 @@ class LossInputs(TypedDict, total=False):
     """b, (d,)."""
     base_diagonal: Array
     """The diagonal of W, (d,): that of the base's Jacobian."""
+    edge_weight: Array
+    """h, (n, d), or (n, 1) for one weight a row: 0 at the edges of a domain, see `ismcore.domains`; there where it has any."""
+    edge_slope: Array
+    """d h_i / d x_i, (n, d)."""
     row_weight: Array
     """Weight of each row in the loss, (n,), in the place of 1/n."""
 
@@ -80,6 +85,19 @@ class Objective(ABC):
     def canonical(self) -> Objective:
         """The same for all objectives that one compiled program serves: those that differ in `inputs` alone."""
         return self
+
+    @property
+    def domain(self) -> Domain | None:
+        """Where the samples end at edges that the objective knows of; None for nowhere."""
+        return None
+
+    def on(self, domain: Domain) -> Objective:
+        """The same objective on a domain.
+
+        Raises:
+            OptionError: There is none.
+        """
+        raise OptionError(f"{self!r} has no form on a domain: use ismcore.ImplicitScoreMatching, or samples without an edge")
 
     @property
     def title(self) -> str:

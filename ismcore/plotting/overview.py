@@ -70,7 +70,7 @@ def plot(
     """
     if context is None and isinstance(result.objective, NoiseConditionalScoreMatching):
         context = min(result.objective.noise_scales)
-    view = View(result, None if x is None else as_samples(x, d=result.d), epoch, context)
+    view = View(result, None if x is None else as_samples(x, d=result.d, names=result.feature_names), epoch, context)
     if result.d <= 2 and columns is not None:
         raise OptionError(f"columns are for d > 2, and the fit has d = {result.d}, which are all drawn")
     if result.d == 1:
@@ -123,7 +123,7 @@ class View:
     def title(self, drawn: str = "") -> str:
         """Objective, epoch, and what else there is to say of what is drawn."""
         stamp = best_stamp(self.fit) if self.epoch is None else f"epoch {self.epoch}"
-        scale = f"noise scale {self.context:.3g}" if isinstance(self.context, float) else ""
+        scale = f"noise scale {self.context:.3g}" if isinstance(self.context, float | int) else ""
         return f"{self.fit.objective.title}\n" + ", ".join(part for part in (stamp, scale, drawn) if part)
 
     def names(self, most: int = 18) -> list[str]:
@@ -156,7 +156,7 @@ def _two_columns(view: View) -> Figure:
     centres = _grid(box, ARROWS)
     _arrows(ax, centres, view.score(centres), box, ARROWS, r"fitted score $\psi$")
     _frame(ax, box, *view.names())
-    ax.set_title(view.title("" if held else "no density: a free field"), loc="left", fontsize=11, color=INK)
+    figure.suptitle(view.title("" if held else "no density: a free field"), x=0.01, ha="left", fontsize=12, color=INK)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=10)
     return figure
 
@@ -301,7 +301,7 @@ def _contours(ax: Axes, view: View, box: np.ndarray) -> bool:
     levels = sorted({float(falling[np.searchsorted(held, share)]) for share in SHARES if held[-1] > share})
     if levels:
         at = points.reshape(CONTOUR_POINTS, CONTOUR_POINTS, 2).transpose(2, 0, 1)
-        widths = [1.0, 1.5, 2.0][-len(levels) :]
+        widths = [0.8, 1.2, 1.7][-len(levels) :]
         ax.contour(*at, log_p.reshape(at[0].shape), levels, colors=TARGET, linewidths=widths, linestyles="solid")
         inside = ", ".join(f"{share:.0%}" for share in reversed(SHARES[-len(levels) :]))
         ax.plot([], [], color=TARGET, label=f"hold {inside} of the fit")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,7 @@ class Scene:
         truth: The known curve on the grid, (m,).
         truth_label: Its name.
         floor: Lower end of the vertical axis, where that is known.
+        names: The name of the column, (1,), where it has one.
     """
 
     title: str
@@ -101,6 +102,7 @@ class Scene:
     truth: np.ndarray | None
     truth_label: str
     floor: float | None
+    names: tuple[str, ...] | None = None
 
     def draw(self, ax: Axes | None) -> Axes:
         """The picture without a fit."""
@@ -122,7 +124,8 @@ class Scene:
     def finish(self, ax: Axes, heights: Iterable[np.ndarray], stamp: str = "") -> Text:
         """Titles, labels, limits and legend, once every curve is drawn; returns the title at the right, the stamp."""
         ax.set_xlim(self.grid[0], self.grid[-1])
-        return finish(ax, self.title, r"$x$", self.ylabel, heights, floor=self.floor, stamp=stamp)
+        xlabel = r"$x$" if self.names is None else self.names[0].replace("$", r"\$")
+        return finish(ax, self.title, xlabel, self.ylabel, heights, floor=self.floor, stamp=stamp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +170,8 @@ class FittedCurve:
 
 def frames(fit: FittedCurve, epochs: Sequence[int]) -> Iterator[np.ndarray]:
     """The fit after each epoch, (height, width, 3) of uint8; what stays the same is drawn once."""
+    curves: dict[int | None, np.ndarray] = {epoch: fit.curve(epoch) for epoch in epochs}
+    fit = replace(fit, curve=curves.__getitem__)
     figure = new_figure(FRAME_DPI)
     canvas: Any = FigureCanvasAgg(figure)  # matplotlib's own annotations leave these methods untyped
     drawn = fit.draw(styled(figure.add_subplot()), epochs[0], epochs)

@@ -15,7 +15,6 @@ from ismcore.backend.contract import Backend, Dtype
 from ismcore.backend.programs import energy_on, jacobian_diagonal, jacobian_on, score_on
 from ismcore.calculus import NumpyCalculus
 from ismcore.coordinates import Coordinates
-from ismcore.density import integrate_score
 from ismcore.errors import DensityUnavailable, IsmWarning, OptionError
 from ismcore.files import results as files
 from ismcore.models import Energy, Model, Standardized
@@ -30,9 +29,11 @@ from ismcore.results.normaliser import Normaliser, by_importance, by_quadrature
 from ismcore.results.shown import Shown
 from ismcore.samples.checks import as_samples
 from ismcore.samples.tables.frames import frame_like
+from ismcore.targets.density import integrate_score
 from ismcore.training.baseline import Baseline
 from ismcore.training.resample import Resample
 from ismcore.training.run_state import RunState, Status
+from ismcore.training.set_aside import SetAside
 from ismcore.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class FitResult(Shown):
             `ismcore.baseline.compare_with_normal` says.
         restarts: What became of each start, where there were several: "start", "status", "epochs", "loss", "validation_loss".
         resamples: Fits of bootstrap resamples of the rows, if `ismcore.bootstrap` made the result; see `standard_error`.
+        test: Rows that were set aside before the fit, where `fit(test=...)` asked for some; `check()` judges by them.
         candidates: What a fit in folds was made of, the normal law first: "name", "weight" in the sum, "status", "epochs",
             "best_epoch", "seconds", and "difference" of its out-of-fold loss from the normal law's with "standard_error".
         warnings: What makes the result unreliable, and the cure, in words.
@@ -98,6 +100,7 @@ class FitResult(Shown):
     baseline: Baseline | None = None
     restarts: tuple[dict[str, Any], ...] = ()
     resamples: tuple[Resample, ...] = ()
+    test: SetAside | None = None
     candidates: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -250,8 +253,9 @@ class FitResult(Shown):
 
         Args:
             x: Rows of the same law that the fit has not seen, (m, d) or (m,), in [x], in the order in which they came; all
-                count alike. Without any, what the result knows of itself: its held-out rows have chosen its epoch, so they
-                give no bound.
+                count alike. Without any, those that `fit(test=...)` has set aside, with their weights, and competitors fitted
+                to the rows of the fit. Without these too, what the result knows of itself: its held-out rows have chosen its
+                epoch, so they give no bound.
             train: The rows of the fit, (n, d), to fit the competitors to, so that all of x judges. Without them, x is parted in
                 two: competitors are fitted to one half, and the other half judges.
             groups: Label of each row of x, (m,): rows of one label may depend on each other. Where x is a series, standard
@@ -349,8 +353,8 @@ class FitResult(Shown):
         """The log-density log p(x) at any points x, (n,): its slope is the fitted score.
 
         It is normalised by the fit, whatever the points are: in one dimension by quadrature of the score of any model, see
-        `ismcore.density.integrate_score`; in more, of an `Energy`, by `log_normaliser`. Where modes lie far apart, their shares
-        are what the network has made of a region without samples, and are not to be relied on.
+        `ismcore.targets.density.integrate_score`; in more, of an `Energy`, by `log_normaliser`. Where modes lie far apart,
+        their shares are what the network has made of a region without samples, and are not to be relied on.
 
         Args:
             x: Where, (n, d), or (n,) and one number for d = 1, in [x].
@@ -532,7 +536,7 @@ class FitResult(Shown):
 
         write_report(self, path, x, test=test, saved_as=saved_as)
 
-    def native(self, into: Any = None) -> Any:
+    def native(self, into: Any = None, *, energy: bool = False) -> Any:
         """The fitted score in its framework: differentiable, on the result's device and in its dtype, in the samples' units.
 
         A network that was passed to `fit` comes back in kind: a `torch.nn.Module`, a bound Flax module or the pair (module,
@@ -545,11 +549,13 @@ class FitResult(Shown):
         Args:
             into: A torch or Flax NNX module of your own, like the one passed to `fit`, to write the parameters into; it is then
                 the one returned, or the inner one.
+            energy: Of an `Energy` of the library's own networks, the energy U as a function, (n, d) -> (n,), in the place of
+                the score: for samplers that ask for a log-density, which is -U up to a constant.
 
         Raises:
-            ModelError: `into` is not such a module.
+            ModelError: `into` is not such a module; or there is no energy to give.
         """
-        return native(self, into)
+        return native(self, into, energy=energy)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the result as one safetensors file, whole or not at all; read it back with `ismcore.load`."""

@@ -110,7 +110,7 @@ def as_weights(weights: Any, n: int) -> np.ndarray:
         SamplesError: Not n finite numbers from 0 with a positive sum.
     """
     array = _as_array(weights, "sample_weight")
-    wanted = f"sample_weight must be {n} finite numbers from 0, not all 0"
+    wanted = f"sample_weight must be {n} finite numbers from 0, not all zero"
     if array.dtype.kind not in "fiub":
         raise SamplesError(f"{wanted}; got {array.dtype}")
     if array.shape != (n,):
@@ -118,7 +118,7 @@ def as_weights(weights: Any, n: int) -> np.ndarray:
     array = array.astype(np.float64)
     bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0.0)))
     if len(bad) or not array.any():
-        raise SamplesError(f"{wanted}; got {array[bad[0]]} in row {bad[0]}" if len(bad) else f"{wanted}; all are 0")
+        raise SamplesError(f"{wanted}; got {array[bad[0]]} in row {bad[0]}" if len(bad) else f"{wanted}; all are zero")
     if not np.isfinite(array.sum()):
         array = array / array.max()
     return np.asarray(array / array.sum())

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ismcore.domains import Domain
 from ismcore.samples import findings, html
 from ismcore.samples.checks import as_samples, as_weights, check_spread
 from ismcore.samples.dependence import Dependence, dependence
@@ -152,6 +153,7 @@ class Diagnosis:
         bounded_by_recipe: bool = False,
         parted: bool = False,
         drawn_in: bool = False,
+        domain: Domain | None = None,
     ) -> tuple[Finding, ...]:
         """All that was found, with the cures that a fit has applied already told as applied.
 
@@ -163,6 +165,7 @@ class Diagnosis:
             parted: Whether arguments of the fit, `groups` or `validation`, part the rows that depend on each other from those
                 that judge them.
             drawn_in: Whether an argument of the fit, `transform`, draws the tails in.
+            domain: That of the fit's objective.
         """
         cure = findings.bounding(curvature_weight, bounded_by_recipe, self.coarse, self.names)
         bounded = curvature_weight > 0.0 and not bounded_by_recipe
@@ -182,8 +185,11 @@ class Diagnosis:
             found.append(findings.about_series(self.series, self.n, held_out, parted, names=self.names))
         if self.copies is not None:
             found.append(findings.about_copies(self.copies, held_out, parted))
-        if self.edges:
-            found.append(findings.about_edges(self.edges, names=self.names))
+        covered = [domain is not None and domain.covers(e.column, e.value, lower=e.lower) for e in self.edges]
+        for of, kept in ((domain, True), (None, False)):
+            told = [edge for edge, is_covered in zip(self.edges, covered, strict=True) if is_covered is kept]
+            if told:
+                found.append(findings.about_edges(told, of, names=self.names))
         if self.tails:
             found.append(findings.about_tails(self.tails, scaled, drawn_in, names=self.names))
         if self.stairs:

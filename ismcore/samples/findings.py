@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ismcore.domains import Domain
 from ismcore.samples.checks import label, label_all
 from ismcore.samples.dependence import Dependence
 from ismcore.samples.edges import Edge
@@ -168,15 +169,17 @@ def about_copies(found: Copies, held_out: str, cured: bool = False) -> Finding:
     )
 
 
-def about_edges(edges: Sequence[Edge], *, names: Names = None) -> Finding:
+def about_edges(edges: Sequence[Edge], domain: Domain | None = None, *, names: Names = None) -> Finding:
     return Finding(
         "hard edges",
         "the density of columns ends at an edge without falling to 0 (positive or bounded values, or an angle that is cut)",
         _listed([f"{_column(e, names)} {'from' if e.lower else 'to'} {e.value:.3g}" for e in edges], 6),
         "implicit score matching integrates by parts and has a term left at the edge: the score is wrong there and inside, and "
         "the held-out loss does not show it",
-        "fit z = log x of what is positive, z = logit x of what is bounded: the score of x is z' psi(z) + z'' / z'; cut an "
-        "angle where it is rare",
+        "pass domain=, one of ismcore.domains, whose edges are these; cut an angle where it is rare"
+        if domain is None
+        else f"domain={domain!r} has its edges there, and the objective a weight that vanishes at them",
+        domain is not None,
     )
 
 

@@ -35,6 +35,7 @@ SIGNS: dict[Kind, str] = {"good": "\N{CHECK MARK}", "bad": "!", "open": "?", "no
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
+# The class stands twice where JupyterLab has rules of its own for tables, and one would not outweigh them.
 STYLE = """
 .ismcore { --good: #009E73; --bad: #D55E00; --open: #0072B2; --note: #888; --line: rgba(128, 128, 128, .35);
   color: inherit; font-size: 14px; line-height: 1.45; max-width: 62rem; overflow-wrap: break-word; }
@@ -47,21 +48,21 @@ STYLE = """
 .ismcore table { border-collapse: collapse; border: 0; margin: .5em 0; font-size: inherit; color: inherit;
   font-variant-numeric: tabular-nums; table-layout: auto; }
 .ismcore caption { text-align: left; font-weight: bold; padding: .3em 0; color: inherit; }
-.ismcore :is(thead, tbody) tr:nth-child(n) { background: none; }
-.ismcore :is(th, td) { padding: .25em .7em; text-align: left; vertical-align: top; border: 0; white-space: normal;
+.ismcore.ismcore :is(thead, tbody) tr:nth-child(n) { background: none; }
+.ismcore.ismcore table :is(th, td) { padding: .25em .7em; text-align: left; vertical-align: top; border: 0; white-space: normal;
   border-bottom: 1px solid var(--line); max-width: 44rem; }
-.ismcore .number { text-align: right; white-space: nowrap; overflow-wrap: normal; }
-.ismcore tbody th { font-weight: 600; overflow-wrap: normal; }
+.ismcore.ismcore table .number { text-align: right; white-space: nowrap; overflow-wrap: normal; }
+.ismcore.ismcore table tbody th { font-weight: 600; overflow-wrap: normal; }
 .ismcore summary { cursor: pointer; font-weight: 600; }
 .ismcore figure { margin: .8em 0; } .ismcore figure img { max-width: 100%; height: auto; background: #fff; }
 .ismcore figcaption { opacity: .8; }
 @media (max-width: 600px) {
   .ismcore { overflow-wrap: anywhere; }
-  .ismcore :is(table, tbody, tr, td, caption) { display: block; width: auto; max-width: none; }
+  .ismcore.ismcore :is(table, table tbody, table tr, table td, table caption) { display: block; width: auto; max-width: none; }
   .ismcore thead { display: none; }
-  .ismcore tbody th { display: block; border: 0; padding: .5em 0 0; }
-  .ismcore :is(td, td.number) { border: 0; padding: 0 0 .1em; text-align: left; white-space: normal; }
-  .ismcore td:empty { display: none; }
+  .ismcore.ismcore table tbody th { display: block; border: 0; padding: .5em 0 0; text-align: left; }
+  .ismcore.ismcore table :is(td, td.number) { border: 0; padding: 0 0 .1em; text-align: left; white-space: normal; }
+  .ismcore.ismcore td:empty { display: none; }
   .ismcore td[data-head]:not([data-head=""])::before { content: attr(data-head) ": "; opacity: .7; }
   .ismcore tr { border-bottom: 1px solid var(--line); padding-bottom: .4em; }
 }

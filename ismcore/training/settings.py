@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ismcore.backend.contract import Dtype, Precision
 from ismcore.coordinates import Coordinates, Standardize, check_options
+from ismcore.domains import Domain
 from ismcore.errors import OptionError, SamplesError
 from ismcore.models import Model
 from ismcore.objectives import Objective
@@ -18,6 +19,7 @@ from ismcore.problem import Compile, Loss, Problem
 from ismcore.samples.checks import as_samples
 from ismcore.samples.splitting import HoldOut, Split, held_out_rows
 from ismcore.training.run_state import Plan
+from ismcore.training.set_aside import SetAside
 
 __all__ = ["Candidate", "Data", "Samples", "Settings", "check_names", "share_of"]
 
@@ -52,6 +54,7 @@ class Settings:
         candidates: What such a fit is made of.
         notes: What was chosen before training, in words.
         bounded_by_recipe: Whether the recipe gave the objective its curvature weight, because values repeat.
+        test: Share of the rows that was set aside before all others; 0 for none, or where the caller gave rows for it.
 
     The others are as in `fit`.
     """
@@ -81,35 +84,63 @@ class Settings:
     feature_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     bounded_by_recipe: bool = False
+    test: float = 0.0
 
     def __post_init__(self) -> None:
         check_options(self.standardize, self.transform)
         if not isinstance(self.coordinates, Coordinates | None):
             raise OptionError(f"coordinates must be Coordinates, not {self.coordinates!r:.80}")
         check_names(self.run_id, self.feature_names)
+        if self.domain is not None and (self.transform is not None or self.standardize == "whiten"):
+            name = "transform" if self.transform is not None else "standardize"
+            raise OptionError(
+                f"{name}={getattr(self, name)!r} moves the edges of a domain: each column of it is scaled alone; leave one of "
+                "the two away"
+            )
         if self.ensemble < 0 or bool(self.ensemble) != bool(self.candidates):
             raise OptionError(f"a fit in {self.ensemble} folds cannot have {len(self.candidates)} candidates")
-        if not 0.0 <= self.validation < 1.0:
-            raise OptionError(f"validation must be a share in [0, 1), not {self.validation!r}")
+        for name, share in {"validation": self.validation, "test": self.test}.items():
+            if not 0.0 <= share < 1.0:
+                raise OptionError(f"{name} must be a share in [0, 1), not {share!r}")
         if self.batch_size is not None and self.batch_size < 1:
             raise OptionError(f"batch_size must be a whole number from 1, not {self.batch_size!r}")
         if self.clip_norm is not None and not self.clip_norm > 0.0:
             raise OptionError(f"clip_norm must be a positive number, not {self.clip_norm!r}")
 
+    @property
+    def domain(self) -> Domain | None:
+        """Where the samples end at edges; None for nowhere."""
+        return self.objective.domain
+
+    def coordinates_of(self, x: np.ndarray, weight: np.ndarray | None = None) -> Coordinates:
+        """Those to train in on samples x, (n, d), with row weights (n,) of sum 1: see `Coordinates.by`.
+
+        On a domain they scale, and its edges are not shifted but to 0: see `Domain.origin`.
+        """
+        found = Coordinates.by(self.standardize, self.transform, x, weight)
+        if self.domain is None or not self.standardize:
+            return found
+        return replace(found, mean=self.domain.origin(found.mean))
+
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What the caller gave: samples (n, d), row weights (n,) of sum 1, validation samples (m, d), groups (n,), names (d,)."""
+    """What the caller gave: samples (n, d), row weights (n,) of sum 1, validation samples (m, d), groups (n,), names (d,).
+
+    Rows that were set aside are in `test` alone.
+    """
 
     x: np.ndarray
     weight: np.ndarray | None = None
     validation_x: np.ndarray | None = None
     groups: np.ndarray | None = None
     names: tuple[str, ...] | None = None
+    test: SetAside | None = None
 
     def fingerprints(self) -> dict[str, str]:
         """A hash of every bit of each argument, by which data that changed are noticed; "" for one that was not given."""
         given = {"x": self.x, "sample_weight": self.weight, "validation": self.validation_x, "groups": self.groups}
+        given["test"] = None if self.test is None else self.test.x
         return {name: "" if array is None else _hash(array) for name, array in given.items()}
 
 
@@ -164,7 +195,7 @@ class Data:
         train_weight = share_of(weight, trained, "trained on")
         coordinates = settings.coordinates
         if coordinates is None:
-            coordinates = Coordinates.by(settings.standardize, settings.transform, x[trained], train_weight)
+            coordinates = settings.coordinates_of(x[trained], train_weight)
         loss = Loss(settings.model.canonical(), settings.objective)
         whole = Problem(
             loss,
