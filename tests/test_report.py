@@ -43,8 +43,8 @@ def page(result, folder, *args, **options):
     return (folder / "fit.html").read_text()
 
 
-def normal(d, n=240):
-    return np.random.default_rng(d).normal(size=(n, d)) @ (np.eye(d) + 0.3)
+def normal(d, n=240, seed=0):
+    return np.random.default_rng([d, seed]).normal(size=(n, d)) @ (np.eye(d) + 0.3)
 
 
 MADE = {
@@ -78,7 +78,7 @@ def test_every_fit_has_a_page_that_needs_nothing_else(made, tmp_path):
 
 
 def test_the_check_is_by_the_rows_that_the_fit_has_not_seen(tmp_path):
-    x, new = normal(1, 400), normal(1, 800)[400:]
+    x, new = normal(1, 400), normal(1, 400, seed=1)
     wrong = fit(3.0 * x, model=ismcore.Affine(), epochs=100)
     check = wrong.check(new, train=x)
     assert check.verdict == "fault found"
@@ -112,12 +112,17 @@ def test_a_page_without_samples_says_how_the_fit_is_loaded(tmp_path):
     assert "say where to draw" in text or "nothing says where to draw" in text
 
 
-def test_a_fit_that_cannot_be_drawn_from_says_why(tmp_path):
+def test_a_fit_that_cannot_be_drawn_from_says_why(tmp_path, monkeypatch):
     x = normal(2)
-    result = fit(x, model=ismcore.ScoreFunction(lambda ops, params, x: params["a"] * x**3, {"a": np.array(1.0)}), validation=0)
-    assert result.params["a"] > 0.0  # a law that does not fall off
+    result = fit(x, model=ismcore.Affine())
+
+    def sample(self, n, **options):
+        raise ismcore.Diverged("step 3 left the finite numbers", epoch=3)
+
+    monkeypatch.setattr(ismcore.FitResult, "sample", sample)
     text = Page(page(result, tmp_path, x)).text
-    assert "No draws" in text
+    assert "No draws: step 3 left the finite numbers" in text
+    assert "Draws of the fitted law beside the samples" not in text
 
 
 def test_texts_of_the_samples_are_text(tmp_path):
@@ -146,12 +151,13 @@ def test_the_page_is_written_whole_or_not_at_all(tmp_path):
 @pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on the path")
-@pytest.mark.parametrize("made", ["one column", "many columns", "ladder"])
+@pytest.mark.parametrize("made", ["many columns", "ladder"])
 def test_the_page_does_not_scroll_sideways_on_a_phone(made, tmp_path):
     d, options = MADE[made]
     x = normal(d)
     names = [f"a_column_with_quite_a_long_name_{j}" for j in range(d)]
-    text = page(fit(x, **options), tmp_path, ismcore.read_table(table(tmp_path, x, names)), test=normal(d, 300)[:60])
+    new = None if made == "ladder" else normal(d, 60, seed=1)
+    text = page(fit(x, **options), tmp_path, ismcore.read_table(table(tmp_path, x, names)), test=new)
     content, window = widths(text, 390, tmp_path)
     assert content == window <= 390
 

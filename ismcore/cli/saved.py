@@ -67,7 +67,7 @@ def _sample(options: argparse.Namespace) -> int:
     names = result.feature_names or tuple(f"x_{j}" for j in range(result.d))
     write_whole(out, array_bytes(out, draws.x, names))
     r_hat, effective = _finite(draws.r_hat.max()), _finite(draws.effective.min())
-    found = {"draws": len(draws), "chains": draws.chains, "accepted": _finite(draws.acceptance), "r_hat": r_hat}
+    found: dict[str, Any] = {"draws": len(draws), "chains": draws.chains, "accepted": _finite(draws.acceptance), "r_hat": r_hat}
     found |= {"effective": effective, "warnings": list(draws.warnings)}
     agree = "" if r_hat is None else f", R-hat {r_hat:.3f}"
     worth = "" if effective is None else f", worth {effective:.0f} independent ones"
