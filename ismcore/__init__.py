@@ -2,6 +2,7 @@
 
 from ismcore import datasets, targets
 from ismcore.backend.contract import BackendInfo
+from ismcore.coordinates.transforms import Log, Logit, Transform
 from ismcore.density import density_from_score
 from ismcore.errors import (
     BackendBroken,
@@ -94,6 +95,8 @@ __all__ = [
     "IsmError",
     "IsmWarning",
     "JsonLines",
+    "Log",
+    "Logit",
     "ModelError",
     "NoiseConditional",
     "NoiseConditionalScoreMatching",
@@ -108,6 +111,7 @@ __all__ = [
     "ScoreFunction",
     "SlicedScoreMatching",
     "Solution",
+    "Transform",
     "UnknownBackend",
     "annealed_langevin",
     "backends",

@@ -78,7 +78,11 @@ def add_fit(add_command: AddCommand) -> None:
     about_dtype = "of parameters and computation (default: %(default)s)"
     add("--dtype", choices=DTYPES, default=DEFAULTS["dtype"], help=about_dtype)
     add("--no-standardize", action="store_true", help="train on the samples as they are, not shifted and scaled by column")
-    add("--transform", choices=sorted(TRANSFORMS), help="train behind it: asinh for heavy tails")
+    add(
+        "--transform",
+        choices=sorted(TRANSFORMS),
+        help="train behind it: log of positive columns, logit of those from 0 to 1, asinh for heavy tails",
+    )
     add("--checkpoint", type=Path, metavar="FILE", help="write the run there on the way, for 'ismcore resume'")
     _add_run(parser)
 

@@ -16,7 +16,7 @@ from ismcore.coordinates import Standardize
 from ismcore.errors import CheckpointMismatch, Diverged, OptionError
 from ismcore.files.checkpoints import Checkpoint, Stored, as_checkpoint, is_there_already, read_checkpoint
 from ismcore.fitting.ensemble import EnsembleRun
-from ismcore.fitting.options import RecipeName, Request, as_epochs, as_timeout, check_run, loss_of, settings_of
+from ismcore.fitting.options import RecipeName, Request, as_epochs, as_timeout, check_run, loss_of, settings_of, with_transforms
 from ismcore.fitting.probing import probe
 from ismcore.fitting.run import Job, Run, best_of
 from ismcore.fitting.selection import choose_curvature, start_of
@@ -57,7 +57,7 @@ def fit(
     device: object = "auto",
     initial_params: FitResult | Mapping[str, Any] | None = None,
     standardize: Standardize | None = None,
-    transform: str | None = None,
+    transform: Any = None,
     validation: Any = None,
     patience: int | None = None,
     restarts: int = 1,
@@ -112,9 +112,11 @@ def fit(
             and interquartile range / 1.349; "whiten", to the covariance I; False, not at all. By default True, and "robust"
             where a few rows set a standard deviation (`ismcore.diagnose` finds heavy tails). Objective, history, held-out
             loss and curvature weight refer to the coordinates z that come of it; scores that come back do not.
-        transform: Name of an elementwise transform f to train behind, z = A (f((x - median) / (IQR / 1.349)) - m), with m and
-            A as `standardize` says: "asinh", for tails that no unit fits. Samples, `validation=` and everything that comes
-            back stay in the units of x. See docs/training.md.
+        transform: An elementwise transform f to train behind, z = A (f(x) - m), with m and A as `standardize` says: "log" or
+            `Log(lower)` for positive columns, "logit" or `Logit(lower, upper)` for columns between two ends, "asinh", of
+            (x - median) / (IQR / 1.349), for tails that no unit fits, or a `Transform` of your own; or a sequence of one or
+            None for each column, or a mapping of columns, by number or name, to them. Samples, `validation=` and everything
+            that comes back stay in the units of x. See docs/training.md.
         validation: Share of the rows to hold out, in (0, 1), or of their weight; 0 or False for none; or validation samples,
             (m, d). Identical rows and near-copies are never parted. Of rows that depend on their neighbours in the order given
             short blocks are held out, with gaps beside them; see `ismcore.diagnose`.
@@ -173,6 +175,7 @@ def fit(
     request = Request(**locals())
     stop = StopRequest(as_timeout(timeout))
     samples = _samples(x, sample_weight, validation, groups)
+    request = with_transforms(request, samples.x.shape[1])
     diagnosis = diagnosis_of(samples.x, as_dtype(dtype), samples.weight)
     loss, start = loss_of(request, samples, diagnosis)
     choice = choose(backend, loss.model.backend)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ismcore.backend.contract import Backend, Precision
 from ismcore.coordinates import Coordinates, Standardize
+from ismcore.coordinates.transforms import as_transforms
 from ismcore.errors import OptionError
 from ismcore.fitting.selection import StartingPoint
 from ismcore.models import MLP, Energy, Model, Standardized
@@ -141,6 +142,15 @@ class Request:
     allow_nonsmooth: bool
     recipe: Any
     ensemble: Any
+
+
+def with_transforms(request: Request, d: int) -> Request:
+    """The request with its transform by number of column, and not by name.
+
+    Raises:
+        OptionError: There is no such transform or column.
+    """
+    return replace(request, transform=as_transforms(request.transform, d, _feature_names(request.x)))
 
 
 def loss_of(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[Loss, StartingPoint | None]:

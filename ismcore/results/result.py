@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -197,8 +197,9 @@ class FitResult:
             >>> bool(np.allclose(result.jacobian(x[:1])[0], result.params["weight"]))
             True
         """
-        engine = load_backend(self.backend)(dtype="float64", device=self.device)
-        return np.asarray(jacobian_on(engine, self.model, self.params, as_samples(x, d=self.d)), dtype=np.float64)
+        engine, points = load_backend(self.backend)(dtype="float64", device=self.device), as_samples(x, d=self.d)
+        self.coordinates.check_range(points)
+        return np.asarray(jacobian_on(engine, self.model, self.params, points), dtype=np.float64)
 
     def check(
         self, x: Any = None, *, train: Any = None, groups: Any = None, competitors: Mapping[str, FitResult] | None = None
@@ -290,7 +291,8 @@ class FitResult:
     def energy(self, x: Any, *, epoch: int | None = None) -> np.ndarray:
         """U(x) at points x, (n,), float64, without a unit: psi = -grad U, so that exp(-U) is the density up to a factor.
 
-        Of an `Energy`, its value, whose constant is arbitrary. Of any other model in one dimension, -`log_density`.
+        Of an `Energy`, its value, whose constant is arbitrary. Of any other model in one dimension, -`log_density`. Outside of
+        the range of a transform it is infinite.
 
         Args:
             x: Where, (n, d) or (n,), in [x].
@@ -301,9 +303,13 @@ class FitResult:
         """
         model, _ = self._as_trained(epoch)
         if isinstance(model, Energy):
-            points = as_samples(x, d=self.d)
-            found = self._energy_at(self._standardised(points), epoch).astype(np.float64)
-            return np.asarray(self.coordinates.energy_of(NumpyCalculus(), points, found))
+            return self._inside(
+                x,
+                lambda points: self.coordinates.energy_of(
+                    NumpyCalculus(), points, self._energy_at(self._standardised(points), epoch).astype(np.float64)
+                ),
+                np.inf,
+            )
         if self.d != 1:
             raise DensityUnavailable(
                 f"{model!r} in d = {self.d} dimensions is a free vector field, in general the gradient of nothing, so it has "
@@ -329,9 +335,12 @@ class FitResult:
         if self.d > 1:
             found = self.log_normaliser(epoch=epoch)
             return -self.energy(x, epoch=epoch) - found.value
-        points = as_samples(np.atleast_1d(np.asarray(x)), d=self.d)
         log_p = integrate_score(lambda z: self._score_at(z[:, None], epoch)[:, 0].astype(np.float64))
-        return self.coordinates.log_density(points, log_p(self._standardised(points)[:, 0]))
+
+        def in_units(points: np.ndarray) -> np.ndarray:
+            return self.coordinates.log_density(points, log_p(self._standardised(points)[:, 0]))
+
+        return self._inside(np.atleast_1d(np.asarray(x)), in_units, -np.inf)
 
     def log_normaliser(self, *, epoch: int | None = None, seed: int = 0) -> Normaliser:
         """Log Z = log int exp(-U(x)) dx of the fitted energy U(x) of `energy`, in log [x]^d: log p(x) = -U(x) - log Z.
@@ -572,6 +581,14 @@ class FitResult:
         params = self._at(epoch)
         identity = self.coordinates.is_identity
         return (self.model, params) if identity else self.model.from_units(params, self.coordinates)
+
+    def _inside(self, x: Any, f: Callable[[np.ndarray], np.ndarray], beyond: float) -> np.ndarray:
+        """F of the points x, (n,), that lie in the range of the transform, where there is one; `beyond` of the others."""
+        points = as_samples(x, d=self.d)
+        inside, found = self.coordinates.contains(points), np.full(len(points), beyond)
+        if inside.any():
+            found[inside] = f(points[inside])
+        return found
 
     def _standardised(self, x: Any) -> np.ndarray:
         """Points as trained on, z, (n, d), float64, which the dtype of the result can hold."""

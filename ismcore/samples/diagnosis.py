@@ -146,6 +146,7 @@ class Diagnosis:
         bounded_by_recipe: bool = False,
         parted: bool = False,
         drawn_in: bool = False,
+        without_edges: str = "",
     ) -> tuple[Finding, ...]:
         """All that was found, with the cures that a fit has applied already told as applied.
 
@@ -157,6 +158,7 @@ class Diagnosis:
             parted: Whether arguments of the fit, `groups` or `validation`, part the rows that depend on each other from those
                 that judge them.
             drawn_in: Whether an argument of the fit, `transform`, draws the tails in.
+            without_edges: How an argument of the fit takes the edges away, in words.
         """
         cure = findings.bounding(curvature_weight, bounded_by_recipe, self.coarse)
         bounded = curvature_weight > 0.0 and not bounded_by_recipe
@@ -177,7 +179,7 @@ class Diagnosis:
         if self.copies is not None:
             found.append(findings.about_copies(self.copies, held_out, parted))
         if self.edges:
-            found.append(findings.about_edges(self.edges))
+            found.append(findings.about_edges(self.edges, without_edges))
         if self.tails:
             found.append(findings.about_tails(self.tails, scaled, drawn_in))
         if self.stairs:

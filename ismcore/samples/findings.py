@@ -160,15 +160,17 @@ def about_copies(found: Copies, held_out: str, cured: bool = False) -> Finding:
     )
 
 
-def about_edges(edges: Sequence[Edge]) -> Finding:
+def about_edges(edges: Sequence[Edge], applied: str) -> Finding:
     return Finding(
         "hard edges",
         "the density of columns ends at an edge without falling to 0 (positive or bounded values, or an angle that is cut)",
         _listed([f"column {e.column} {'from' if e.lower else 'to'} {e.value:.3g}" for e in edges], 6),
         "implicit score matching integrates by parts and has a term left at the edge: the score is wrong there and inside, and "
         "the held-out loss does not show it",
-        "fit z = log x of what is positive, z = logit x of what is bounded: the score of x is z' psi(z) + z'' / z'; cut an "
-        "angle where it is rare",
+        applied
+        or 'fit(transform="log") trains behind log x of what is positive, ismcore.Logit(lower, upper) behind logit of what is '
+        "bounded; cut an angle where it is rare",
+        bool(applied),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ismcore.backend.contract import Dtype, Precision
 from ismcore.coordinates import Coordinates, Standardize, check_options
+from ismcore.coordinates.transforms import Transforms
 from ismcore.errors import OptionError, SamplesError
 from ismcore.models import Model
 from ismcore.objectives import Objective
@@ -75,7 +76,7 @@ class Settings:
     warnings: tuple[str, ...] = ()
     ensemble: int = 0
     candidates: tuple[Candidate, ...] = ()
-    transform: str | None = None
+    transform: Transforms = None
     coordinates: Coordinates | None = None
     run_id: str = ""
     feature_names: tuple[str, ...] | None = None
