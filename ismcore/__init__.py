@@ -1,6 +1,6 @@
 """Score matching from samples alone, the same in torch, JAX and HIPS-autograd."""
 
-from ismcore import datasets, targets
+from ismcore import datasets, domains, targets
 from ismcore.backend.contract import BackendInfo
 from ismcore.coordinates.transforms import Log, Logit, Transform
 from ismcore.density import density_from_score
@@ -120,6 +120,7 @@ __all__ = [
     "datasets",
     "density_from_score",
     "diagnose",
+    "domains",
     "evaluate",
     "fit",
     "hookimpl",

@@ -50,7 +50,7 @@ def reference_run() -> ReferenceRun:
         >>> run.sample.shape, round(float(run.losses[-1]), 6)
         ((1024, 1), -0.431078)
     """
-    raw = json.loads((files("ismcore") / "data" / "reference_run.json").read_text(encoding="utf-8"))
+    raw = json.loads((files("ismcore.datasets") / "reference_run.json").read_text(encoding="utf-8"))
     return ReferenceRun(
         sample=np.array(raw["sample"], dtype=np.float64)[:, None],
         initial_params={name: np.array(value, dtype=np.float64) for name, value in raw["initial_params"].items()},
