@@ -198,6 +198,7 @@ def test_training_in_place_is_asked_for():
     np.testing.assert_allclose(called(module, X), bare.score(X), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "into"),
     [("torch", torch.nn.Linear(3, 3)), ("torch", "net"), ("nnx", torch.nn.Linear(3, 3)), ("linen", "net"), ("equinox", "net")],

@@ -198,6 +198,7 @@ def state(net):
     return {name: value.numpy().tobytes() for name, value in held.items()}, training, random
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "words"), JAX.values(), ids=JAX)
 def test_jax(make, words):
     with pytest.raises(ismcore.ModelError, match=words):

@@ -533,6 +533,7 @@ def started(*words):
             process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGXCPU, 152)]
 )
@@ -573,6 +574,7 @@ def test_a_hangup_that_is_ignored_stays_so(folder):
     assert process.returncode == 143
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streams", [">&-", "2>&-", ">&- 2>&-", ">/dev/full", "2>/dev/full", ">/dev/full 2>&1"])
 def test_streams_that_are_closed_or_full_change_no_exit_code_of_what_is_saved(folder, streams):
     np.savetxt("x.txt", X)

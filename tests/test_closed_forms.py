@@ -36,6 +36,7 @@ def cubic(ops, params, x):
     return theta[0] + theta[1] * x + theta[2] * x * x + theta[3] * x * x * x
 
 
+@pytest.mark.slow
 def test_cubic_fit_reaches_the_exact_minimum(backend):
     truth = read("closed_forms")["polynomial_degree_3_seed_sample"]
     model = ismcore.ScoreFunction(cubic, {"theta": np.zeros(4)})

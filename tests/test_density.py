@@ -85,6 +85,7 @@ def law(d):
 KEEP = {"epochs": 1, "optimizer": ismcore.SGD(0.0), "standardize": False, "validation": 0, "dtype": "float64"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["autograd", "torch", "jax"])
 @pytest.mark.parametrize(("d", "allowed"), [(2, 1e-9), (3, 0.02), (10, 0.08)])
 def test_the_normaliser_of_a_known_energy_is_found_with_its_error(d, allowed, backend):

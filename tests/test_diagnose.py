@@ -483,6 +483,7 @@ def normal_copies(n, seed):
     return rng(seed + 1).permutation(x + 1e-5 * rng(seed + 2).normal(size=x.shape))
 
 
+@pytest.mark.slow
 @OTHERS
 @pytest.mark.parametrize("name", ["chain", "copies"])
 def test_fits_of_dependent_rows_are_far_better_than_where_each_row_is_held_out_for_itself(name):
@@ -533,6 +534,7 @@ CLEAN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLEAN)
 def test_clean_samples_raise_nothing_where_warnings_are_errors(name):
     with warnings.catch_warnings():

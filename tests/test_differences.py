@@ -385,6 +385,7 @@ def equinox(kind, *more):
     return kind(*(eqx.nn.Linear(*sizes, key=key) for sizes, key in zip(((3, 8), (8, 3)), keys, strict=True)), *more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "words"),
     [

@@ -262,6 +262,7 @@ print(json.dumps([hashlib.sha256(b"".join(arrays[n].tobytes() for n in sorted(ar
 """
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_in_every_process(backend, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["", backend])
     exec(SEEDED, {})  # noqa: S102  (the program above)

@@ -48,6 +48,7 @@ def base_inputs(rng: np.random.Generator, d: int) -> dict[str, np.ndarray]:
     return {"base_weight": weight, "base_bias": rng.normal(size=d), "base_diagonal": np.diagonal(weight).copy()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize("model", [MLP((5,)), MLP((5,), output_bias=False), Energy(MLP((5,), output_bias=False)), MLP((5, 4))])
 @pytest.mark.parametrize("weight", [0.0, 0.1])
@@ -368,6 +369,7 @@ def test_weights_of_rows_are_those_of_repeated_rows() -> None:
 # ---- denoising by closed formulas
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize("reduced", [True, False])
 @pytest.mark.parametrize("model", [MLP((5,)), Energy(MLP((5,))), MLP((5, 4))])

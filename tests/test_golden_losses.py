@@ -91,6 +91,7 @@ def test_float64(name, case):
 TAME = [case for case in CASES if not case.is_stress]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "case"),
     # float32 changes nothing in the program's structure

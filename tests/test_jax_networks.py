@@ -20,6 +20,8 @@ from truth import correlated
 
 import ismcore
 
+pytestmark = pytest.mark.slow
+
 X = correlated(n=40)
 QUICK = {"epochs": 1, "progress": False, "validation": 0}
 

@@ -52,6 +52,7 @@ def right(check, dtype):
     return check_backend(AutogradBackend, dtype=dtype, only=[check])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "wrong", "named"), CASES)
 @pytest.mark.usefixtures("restored")
 def test_wrong_backend_fails_the_check_that_names_its_fault(words, wrong, named):

@@ -36,6 +36,7 @@ SAMPLE += [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("framework", "case"), SAMPLE, ids=[f"{case.family}: {case.name}" for _, case in SAMPLE])
 def test_a_network_is_exact_or_refused(framework, case):

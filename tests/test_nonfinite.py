@@ -165,6 +165,7 @@ def affine(backend, **options):
     return ismcore.fit(X, backend=backend, recipe="reference", **{**given, **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["loss", "state"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_whatever_is_not_finite_ends_the_run_before_it(backend, what, value, plant, monkeypatch):
@@ -191,6 +192,7 @@ def affine_loss(backend):
         return session.run(problem.steps(0, np.full(38, 0.05)))[37]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [1e-9, 60.0])
 @pytest.mark.parametrize("step", [0, 1, 2, 15, 16, 17, 18, 33])
 def test_in_batches_the_last_finite_state_does_not_depend_on_the_chunks(step, seconds, plant, monkeypatch):
@@ -232,6 +234,7 @@ def test_rollback_goes_on_from_the_last_judged_epoch_at_half_the_rate(backend, w
     assert abs(result.params["a"] - 1.0) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [1e-9, 60.0])
 @pytest.mark.parametrize(
     "options",

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from threadpoolctl import threadpool_info
 
 PAGE = """
@@ -38,6 +39,7 @@ def run(folder, *words, third=3):
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_examples_of_a_page_find_those_above_wherever_they_run(tmp_path):
     assert "4 passed" in run(tmp_path, "page.md")
     assert "1 passed, 3 deselected" in run(tmp_path, "page.md", "-k", "line:15")

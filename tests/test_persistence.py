@@ -575,6 +575,8 @@ def test_what_is_no_file_is_refused(tmp_path):
             load(path)
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "missing")
+    with pytest.raises(FileInvalid, match="it is no path"):
+        load(f"{tmp_path}/zero\0byte")
 
 
 # Whole or not at all.
@@ -605,6 +607,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     with pytest.raises(FileNotWritten, match="read-only; change the rights"):
         save(made(), tmp_path / "fit")
     assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_a_path_that_nothing_can_have_is_named(tmp_path, monkeypatch):
+    with pytest.raises(FileNotWritten, match="it is no path"):
+        save(made(), f"{tmp_path}/zero\0byte")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(FileNotWritten, match="the working folder is not there any more; name the file by its whole path"):
+        save(made(), "fit")
 
 
 def test_a_file_has_the_rights_that_the_umask_gives_and_links_stay_links(tmp_path):

@@ -22,6 +22,7 @@ def control(check, tape, dtype):
     return check_backend(TAPE if tape else AutogradBackend, dtype=dtype, only=[check])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_planted_fault_fails_the_check_that_names_it(name):
     fault = ALL[name]

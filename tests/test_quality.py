@@ -26,6 +26,7 @@ def bench():
                 del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_scores_of_all_laws_fulfil_the_identities_of_stein_and_fisher(bench):
     laws = bench["laws"]
     assert len(laws.LAWS) == 20

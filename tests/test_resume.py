@@ -125,6 +125,7 @@ def assert_same(found, expected):
             np.testing.assert_array_equal(ours[name], value, err_msg=name, strict=True)
 
 
+@pytest.mark.slow
 def test_stopped_after_any_step_and_gone_on_with_is_the_same_to_the_bit(options, tmp_path, request):
     whole = ismcore.fit(X, backend="autograd", **options)
     request.getfixturevalue("single_steps")

@@ -612,6 +612,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_lazy_layers_take_their_shape_inside_of_a_loss():
     done = subprocess.run([sys.executable, "-c", LAZY], capture_output=True, text=True)  # it was a segmentation fault
     assert done.stdout == "done\n", done.stderr

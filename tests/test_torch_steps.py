@@ -57,6 +57,7 @@ def test_torch_takes_the_steps_of_numpy_with_every_activation(wrap, activation, 
     assert_same_run(*(fit(backend, wrap(ismcore.MLP((4,), activation)), 0.3, **rows) for backend in ("torch", "autograd")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 @pytest.mark.parametrize("divergence", ["analytic", "nested"])
 def test_torch_updates_as_numpy_and_goes_on_to_the_same_bits(rule, divergence, tmp_path):

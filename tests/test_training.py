@@ -132,6 +132,7 @@ def test_patience_does_not_depend_on_how_the_run_is_cut(patience, monkeypatch):
         np.testing.assert_array_equal(found[1].params[name], value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("validation", "snapshots"), [(0, 0), (X[8:], 0), (0, 300)], ids=["uncut", "judged", "snapshots"])
 @pytest.mark.parametrize(("call", "step"), [(1e-3, 1e-5), (0.0, 3e-3), (0.05, 0.01), (0.0, 0.5)])
 def test_chunks_last_a_fifth_of_a_second_however_they_are_cut(call, step, validation, snapshots, monkeypatch):
@@ -455,6 +456,7 @@ def test_the_plain_session_serves_every_backend(backend):
     assert abs(losses[:5] @ share - run.losses[0]) < 1e-12
 
 
+@pytest.mark.slow
 def test_the_default_fit_is_near_the_truth():
     # what the study over 20 seeds in docs/decisions promises, on three of them
     run = ismcore.datasets.reference_run()

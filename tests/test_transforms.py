@@ -282,6 +282,7 @@ def test_a_robust_scale_is_taken_and_said_where_a_few_rows_set_the_deviation():
     assert ismcore.fit(normal, **options).coordinates == Coordinates.standardizing(normal)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:columns have such heavy tails:ismcore.IsmWarning")
 def test_a_cauchy_law_is_learned_behind_asinh(backend):
     x, fresh = (np.random.default_rng(seed).standard_cauchy((5000, 1)) for seed in (31, 32))

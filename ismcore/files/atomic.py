@@ -42,12 +42,19 @@ def check_target(path: str | PathLike[str]) -> Path:
     """The file that a path stands for, links followed, once it is known that one can be written there.
 
     Raises:
-        FileNotWritten: There is no such folder, it is not writable, there is something there that is no file, or the path is a
-            link of another user in a folder that others can write to, which may lead to any file of this one.
+        FileNotWritten: There is no such folder, it is not writable, there is something there that is no file, the path is a
+            link of another user in a folder that others can write to, which may lead to any file of this one, or nothing can
+            have that path.
     """
-    if _is_planted(path):
+    try:
+        planted, target = _is_planted(path), Path(os.path.realpath(path))
+    except ValueError as error:  # a zero byte
+        raise _not_written(path, errno.EINVAL, f"it is no path: {error}") from error
+    except OSError as error:  # a relative path in a folder that is removed
+        reason = "the working folder is not there any more; name the file by its whole path"
+        raise _not_written(path, error.errno, reason) from error
+    if planted:
         raise _not_written(path, errno.EPERM, "it is another user's link in a folder that others can write to; remove it")
-    target = Path(os.path.realpath(path))
     # Those of os.path say no where those of Path would raise, as of a name that is too long.
     if not os.path.isdir(target.parent):
         raise _not_written(path, errno.ENOENT, "there is no such folder; make it, or name a file in another one")

@@ -121,7 +121,10 @@ def read_any(path: str, kind: str | None = None) -> Contents:
         OSError: There is no such file, or it cannot be read.
     """
     # Opening a pipe would wait, and a device has no end: what it is, is asked of what was opened.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:  # a zero byte
+        raise FileInvalid(f"it is no path: {error}") from error
     with open(descriptor, "rb") if _is_regular(descriptor) else _refused(descriptor) as stream:
         size = os.fstat(descriptor).st_size
         header = _read_header(stream, size)

@@ -342,12 +342,14 @@ def test_command_names_a_backend_that_is_not_there(capsys):
     assert "autograd" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_command_fails_where_a_check_fails(monkeypatch, capsys):
     monkeypatch.setattr("ismcore.testing.subject.load_backend", lambda name: SummedOutputs)
     assert main(["autograd"]) == 1
     assert "FAILED check_jacobian_diagonal" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_kit_needs_no_pytest():
     code = "import sys; sys.modules['pytest'] = None; import ismcore.testing as t; print(t.check_backend('autograd').ok)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
