@@ -12,6 +12,7 @@ import numpy as np
 from ismcore.errors import Diverged, OptionError
 from ismcore.models import Energy
 from ismcore.objectives import NoiseConditionalScoreMatching
+from ismcore.results.reflection import Steps
 from ismcore.samples.checks import as_samples
 from ismcore.seeds import stream
 
@@ -22,6 +23,8 @@ __all__ = ["Draws", "langevin"]
 
 CHAINS = 100
 """Chains side by side, at most; of fewer draws each is a chain of its own."""
+TRIED = 20_000
+"""Draws among which starts in a domain are looked for."""
 TARGET = 0.574
 """Acceptance at which Metropolis-adjusted Langevin dynamics moves farthest (Roberts & Rosenthal 1998)."""
 FARTHEST = 1e6
@@ -104,8 +107,9 @@ def langevin(
         )
     score, energy = _functions(result, context)
     rng, chains = stream(seed, "langevin"), min(n, CHAINS)
-    z = _start(result, start, chains, rng)
-    walk = _Walk(score, energy, z, rng)
+    steps_inside = Steps(result._domain_there, result.d)
+    z = _start(result, start, chains, rng, steps_inside)
+    walk = _Walk(score, energy, z, rng, steps_inside)
     walk.tune(steps, step_size)
     each = -(-n // chains)
     kept = np.empty((each, chains, result.d))
@@ -131,11 +135,25 @@ def _functions(result: FitResult, context: Any) -> tuple[Derivative, Derivative 
     return score, lambda z: result._energy_at(z).astype(np.float64)
 
 
-def _start(result: FitResult, start: Any, chains: int, rng: np.random.Generator) -> np.ndarray:
-    """Where chains begin, (C, d), in the coordinates of training: at rows of the samples, or at a wide normal law."""
-    if start is None:
+def _start(result: FitResult, start: Any, chains: int, rng: np.random.Generator, inside: Steps) -> np.ndarray:
+    """Where chains begin, (C, d), in the coordinates of training: at rows of the samples, or at a wide normal law.
+
+    Raises:
+        SamplesError: Rows lie outside of the domain.
+        OptionError: No draw of the wide normal law lies inside.
+    """
+    if start is not None:
+        rows = as_samples(start, d=result.d)
+        if result.domain is not None:
+            result.domain.check(rows)
+        rows = result.coordinates(rows)
+    elif result.domain is None:
         return 1.5 * rng.standard_normal((chains, result.d))
-    rows = result.coordinates(as_samples(start, d=result.d))
+    else:
+        rows = inside.reflected(1.5 * rng.standard_normal((TRIED, result.d)))
+        rows = rows[inside.contains(rows)]
+        if not len(rows):
+            raise OptionError(f"no start lies in {result.domain!r}: pass rows to start at, such as the samples (start=x)")
     return rows[rng.choice(len(rows), chains, replace=len(rows) < chains)]
 
 
@@ -146,8 +164,10 @@ class _Walk:
     by Simpson's rule, which is the difference of log-densities where the score is a gradient.
     """
 
-    def __init__(self, score: Derivative, energy: Derivative | None, z: np.ndarray, rng: np.random.Generator) -> None:
-        self._score, self._energy, self._rng = score, energy, rng
+    def __init__(
+        self, score: Derivative, energy: Derivative | None, z: np.ndarray, rng: np.random.Generator, steps: Steps
+    ) -> None:
+        self._score, self._energy, self._rng, self._inside = score, energy, rng, steps
         self.z, self._psi = z, score(z)
         self._u = np.zeros(len(z)) if energy is None else energy(z)
         self.step_size, self._steps, self._accepted = 0.0, 0, 0.0
@@ -164,7 +184,8 @@ class _Walk:
             before = self._accepted
             self.step()
             if step_size is None:
-                self.step_size *= math.exp((self._accepted - before - TARGET) / (1.0 + k) ** 0.6)
+                size = self.step_size * math.exp((self._accepted - before - TARGET) / (1.0 + k) ** 0.6)
+                self.step_size = min(size, self._inside.largest)
         self._steps, self._accepted = 0, 0.0
 
     def _stable(self) -> float:
@@ -182,7 +203,8 @@ class _Walk:
         """
         a, self._steps = self.step_size, self._steps + 1
         noise, uniform = self._rng.standard_normal(self.z.shape), self._rng.random(len(self.z))
-        new = self.z + 0.5 * a * self._psi + math.sqrt(a) * noise
+        mean = self.z + 0.5 * a * self._psi
+        new = self._inside.reflected(mean + math.sqrt(a) * noise)
         reach = float(np.abs(new).max())
         if not reach <= FARTHEST:
             raise Diverged(
@@ -197,9 +219,9 @@ class _Walk:
         else:
             u = self._energy(new)
             gain = self._u - u
-        back = self.z - new - 0.5 * a * psi
-        log_ratio = gain + 0.5 * np.sum(noise * noise, axis=1) - np.sum(back * back, axis=1) / (2.0 * a)
-        taken = np.log(uniform) < log_ratio
+        back = self._inside.log_density(self.z, new + 0.5 * a * psi, a)
+        log_ratio = gain + back - self._inside.log_density(new, mean, a)
+        taken = (np.log(uniform) < log_ratio) & self._inside.contains(new)
         self._accepted += float(taken.mean())
         self.z, self._psi = np.where(taken[:, None], new, self.z), np.where(taken[:, None], psi, self._psi)
         self._u = np.where(taken, u, self._u)

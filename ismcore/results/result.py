@@ -16,6 +16,7 @@ from ismcore.backend.programs import energy_on, jacobian_diagonal, jacobian_on, 
 from ismcore.calculus import NumpyCalculus
 from ismcore.coordinates import Coordinates
 from ismcore.density import integrate_score
+from ismcore.domains import Columns, Domain, Halfspaces
 from ismcore.errors import DensityUnavailable, IsmWarning, OptionError
 from ismcore.files import results as files
 from ismcore.models import Energy, Model, Standardized
@@ -151,6 +152,16 @@ class FitResult:
     def d(self) -> int:
         """Dimension of the samples."""
         return self.coordinates.d
+
+    @property
+    def domain(self) -> Domain | None:
+        """Where the samples end at edges, in [x], as `fit(domain=...)` has it; None for nowhere."""
+        return self.objective.domain
+
+    @property
+    def _domain_there(self) -> Domain | None:
+        """The domain in the coordinates that the model was trained in."""
+        return None if self.domain is None else self.domain.in_coordinates(self.coordinates)
 
     def score(self, x: Any, *, epoch: int | None = None, context: Any = None) -> np.ndarray:
         """Fitted score psi(x) at points x of shape (n, d) or (n,): (n, d), float64, in 1/[x].
@@ -292,7 +303,7 @@ class FitResult:
         """U(x) at points x, (n,), float64, without a unit: psi = -grad U, so that exp(-U) is the density up to a factor.
 
         Of an `Energy`, its value, whose constant is arbitrary. Of any other model in one dimension, -`log_density`. Outside of
-        the range of a transform it is infinite.
+        the domain, or of the range of a transform, it is infinite.
 
         Args:
             x: Where, (n, d) or (n,), in [x].
@@ -335,7 +346,8 @@ class FitResult:
         if self.d > 1:
             found = self.log_normaliser(epoch=epoch)
             return -self.energy(x, epoch=epoch) - found.value
-        log_p = integrate_score(lambda z: self._score_at(z[:, None], epoch)[:, 0].astype(np.float64))
+        ends = (float(end[0]) for end in self._ends())
+        log_p = integrate_score(lambda z: self._score_at(z[:, None], epoch)[:, 0].astype(np.float64), *ends)
 
         def in_units(points: np.ndarray) -> np.ndarray:
             return self.coordinates.log_density(points, log_p(self._standardised(points)[:, 0]))
@@ -345,8 +357,8 @@ class FitResult:
     def log_normaliser(self, *, epoch: int | None = None, seed: int = 0) -> Normaliser:
         """Log Z = log int exp(-U(x)) dx of the fitted energy U(x) of `energy`, in log [x]^d: log p(x) = -U(x) - log Z.
 
-        In one and two dimensions by quadrature; in more by importance sampling from a Gaussian mixture that is fitted to draws
-        of the fitted law, see `sample`.
+        In one and two dimensions by quadrature; in more, and in a polytope, by importance sampling from a Gaussian mixture that
+        is fitted to draws of the fitted law, see `sample`. Over the domain, where the samples end at edges.
 
         Args:
             epoch: See `score`.
@@ -369,11 +381,14 @@ class FitResult:
             return Normaliser(float(-(self.log_density(points, epoch=epoch) + self.energy(points, epoch=epoch))[0]), 0.0)
         self.energy(points, epoch=epoch)  # or why there is none
 
-        def energy(z: np.ndarray) -> np.ndarray:
-            return self._energy_at(z.astype(self.dtype), epoch).astype(np.float64)
+        there = self._domain_there
 
-        if self.d == 2:
-            found = by_quadrature(energy)
+        def energy(z: np.ndarray) -> np.ndarray:
+            found = self._energy_at(z.astype(self.dtype), epoch).astype(np.float64)
+            return found if there is None else np.where(there.contains(z), found, np.inf)
+
+        if self.d == 2 and not isinstance(there, Halfspaces):
+            found = by_quadrature(energy, *self._ends())
         else:
             at = self if epoch is None else replace(self, params=self._at(epoch))
             draws = langevin(at, 2000, None, steps=500, thin=10, step_size=None, context=None, seed=seed)
@@ -409,7 +424,8 @@ class FitResult:
 
         Up to a hundred chains run side by side in the coordinates that the model was trained in. Steps are accepted by the
         ratio of densities: of an `Energy` it is known, and the draws are exact in the limit; of a free score it is the integral
-        along the step, right as far as the score is a gradient. Equal seeds give equal draws on every backend, up to rounding.
+        along the step, right as far as the score is a gradient. In a domain steps are reflected at the ends of columns, and not
+        taken over the faces of a polytope; the draws stay exact. Equal seeds give equal draws on every backend, up to rounding.
 
         Args:
             n: How many.
@@ -583,12 +599,27 @@ class FitResult:
         return (self.model, params) if identity else self.model.from_units(params, self.coordinates)
 
     def _inside(self, x: Any, f: Callable[[np.ndarray], np.ndarray], beyond: float) -> np.ndarray:
-        """F of the points x, (n,), that lie in the range of the transform, where there is one; `beyond` of the others."""
+        """F of the points x, (n,), that lie in the domain and in the range of the transform; `beyond` of the others."""
         points = as_samples(x, d=self.d)
         inside, found = self.coordinates.contains(points), np.full(len(points), beyond)
+        if self.domain is not None:
+            inside &= self.domain.contains(points)
         if inside.any():
             found[inside] = f(points[inside])
         return found
+
+    def _ends(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of each column in the coordinates of training, (d,) each, infinite where there are none or a polytope's."""
+        there = self._domain_there
+        if isinstance(there, Columns):
+            return there.ends(self.d)
+        if not isinstance(there, Halfspaces) or self.d > 1:
+            return np.full(self.d, -np.inf), np.full(self.d, np.inf)
+        normals, b = np.array(there.A)[:, 0], np.array(there.b)
+        return (
+            np.max(b[normals < 0.0] / normals[normals < 0.0], initial=-np.inf, keepdims=True),
+            np.min(b[normals > 0.0] / normals[normals > 0.0], initial=np.inf, keepdims=True),
+        )
 
     def _standardised(self, x: Any) -> np.ndarray:
         """Points as trained on, z, (n, d), float64, which the dtype of the result can hold."""
