@@ -320,15 +320,17 @@ less harm, and some smooth laws look like stairs. It is pooled at n = 5000 alone
 
 ## `domain="auto"`
 
-`fit(x, domain="auto")` takes the hard edges of columns for the ends of the domain, and says so. Right are the true ends, each to a
-hundredth of a standard deviation, and no other; {edged_samples} samples of n = {edged_rows} each. To be at least 95 % pooled, and 85 % for each law.
+`fit(x, domain="auto")` takes the hard edges of columns for the ends of the domain, and says so. Right are the true ends, each
+to a hundredth of a standard deviation, and no other; {edged_samples} samples of n = {edged_rows} each. To be at least 95 %
+pooled, and 85 % for each law.
 
 {domains}
 
 ## What is not seen
 
 - An edge that is no edge of a column: a disc, a triangle, an edge of a combination of columns.
-- Whether a density that rises like a root of the distance from its end (Weibull of shape 1.5) has an edge: it is said of some samples.
+- Whether a density that rises like a root of the distance from its end (Weibull of shape 1.5) has an edge: it is said of some
+  samples.
 - Copies whose jitter is as wide as the distance between the originals, which are no copies any more; groups of over 17 rows.
 - Intrinsic dimensions above 5 that are one below the number of columns; any in more than 10 columns.
 - Dependence of rows that do not stand near each other in the order given, such as a chain that was shuffled. Pass `groups=`.

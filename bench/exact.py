@@ -1,4 +1,4 @@
-"""Do the standard errors of `ismcore.solve` cover on domains? Four families, 500 samples each. Writes a part of docs/domains-examples.md.
+"""Do the standard errors of `ismcore.solve` cover on domains? Four families. Writes a part of docs/domains-examples.md.
 
     python bench/exact.py [SAMPLES]
 
@@ -24,7 +24,7 @@ BEGIN = "## How often standard errors cover\n"
 
 
 class Sphere(Objective):
-    """Score matching on the unit sphere: 1/2 |P psi|^2 + tr(P J) - (d - 1) x . psi, P = I - x x^T (Mardia, Kent & Laha 2016)."""
+    """On the unit sphere: 1/2 |P psi|^2 + tr(P J) - (d - 1) x . psi, P = I - x x^T (Mardia, Kent & Laha 2016)."""
 
     differentiates_in_x = True
 
@@ -39,7 +39,7 @@ class Sphere(Objective):
 
 
 class Simplex(Objective):
-    """Score matching of the first d - 1 parts of a whole, weighted by h_i = (x_i x_d)^2, which is 0 where a move of part i ends."""
+    """Of the first d - 1 parts of a whole, weighted by h_i = (x_i x_d)^2, which is 0 where a move of part i ends."""
 
     differentiates_in_x = True
     separable = True

@@ -23,6 +23,8 @@ from ismcore.errors import OptionError, SamplesError
 
 __all__ = ["Box", "Domain", "Halfspaces", "Positive", "Reals"]
 
+ROUNDING = 1e-9
+"""A point outside by no more than this, in units of the width, is on the edge."""
 End = float | tuple[float | None, ...] | None
 """Ends of the columns: one for all, or one for each, with None where there is no edge."""
 
@@ -74,6 +76,10 @@ class Domain(ABC):
         """
 
     @abstractmethod
+    def canonical(self) -> Domain:
+        """The same for all domains that one compiled program serves: those that differ in `weights` alone."""
+
+    @abstractmethod
     def origin(self, mean: np.ndarray) -> np.ndarray:
         """The point that is to become 0 of the coordinates to train in, (d,).
 
@@ -86,7 +92,7 @@ class Domain(ABC):
 
     def contains(self, x: np.ndarray) -> np.ndarray:
         """Whether each row of x, (n, d), lies in the domain or on its edge: (n,)."""
-        return np.asarray((self.nearest(x)[0] >= 0.0).all(axis=1))
+        return np.asarray((self.nearest(x)[0] >= -ROUNDING).all(axis=1))
 
     def check(self, x: np.ndarray) -> None:
         """Refuse points outside.
@@ -131,9 +137,17 @@ class Domain(ABC):
         Args:
             x: Samples, in [x].
             weight: Row weights, (n,), of sum 1; None for 1/n each.
+
+        Raises:
+            SamplesError: A column is constant.
         """
         if self.width is not None:
             return self
+        constant = np.flatnonzero(np.ptp(x, axis=0) == 0.0)
+        if len(constant):
+            raise SamplesError(
+                f"column {constant[0]} of the samples is constant, so that no width follows: {self!r} needs width="
+            )
         width = Coordinates.standardizing(x, weight).scale
         return replace(self, width=tuple(float(w) for w in width))  # type: ignore[type-var]  # all are dataclasses
 
@@ -165,6 +179,10 @@ class Columns(Domain):
         middle, unit = _diagonal(coordinates)
         lower, upper = ((end - middle) / unit for end in self.ends(len(unit)))
         return Box(tuple(lower.tolist()), tuple(upper.tolist()), tuple((self._widths(len(unit)) / unit).tolist()))
+
+    def canonical(self) -> Domain:
+        """See `Domain.canonical`."""
+        return Positive()
 
     def origin(self, mean: np.ndarray) -> np.ndarray:
         """See `Domain.origin`."""
@@ -322,6 +340,10 @@ class Halfspaces(Domain):
         normals = np.array(self.A)
         b = np.array(self.b) - normals @ middle
         return Halfspaces((normals * unit).tolist(), b.tolist(), tuple((self._widths(len(unit)) / unit).tolist()))
+
+    def canonical(self) -> Domain:
+        """See `Domain.canonical`."""
+        return Halfspaces(((-1.0,),), (0.0,))
 
     def origin(self, mean: np.ndarray) -> np.ndarray:
         """See `Domain.origin`; 0 for a cone, whose edges meet there."""

@@ -31,7 +31,7 @@ def supports(loss: Loss) -> bool:
         return loss.model.smooth and find_route(loss.model, 1, trace=True) is not None
     if not isinstance(objective, ImplicitScoreMatching) or objective.divergence not in ("auto", "analytic"):
         return False
-    found = find_route(loss.model, 1, trace=not objective.penalised) is not None
+    found = find_route(loss.model, 1, trace=objective.needs_divergence_alone) is not None
     if objective.divergence == "analytic" and not found:
         raise ModelError(f"there are no closed formulas for {loss.model!r}: use divergence='auto' or 'nested' for this model")
     return found
@@ -126,6 +126,8 @@ def _total(
     rows = {"x": x, **({"weight": inputs["row_weight"]} if weighted else {})}
     if isinstance(objective, DenoisingScoreMatching):
         rows["noise"] = inputs["noise"]
+    edges = {name: inputs[name] for name in ("edge_weight", "edge_slope") if name in inputs}
+    rows |= edges
     precomputed = route.precompute(ops, params)
     if "base_weight" in inputs:
         base_second = ops.sum(inputs["base_diagonal"]) if route.trace else inputs["base_diagonal"][:, None]
@@ -139,7 +141,12 @@ def _total(
         psi, second, residuals = route.forward(ops, params, precomputed, points)
         if "base_weight" in inputs:  # in arrays of their own: the residuals may hold the model's
             psi, second = psi + (product(inputs["base_weight"], points) + inputs["base_bias"][:, None]), second + base_second
-        value, psi_bar, second_bar = objective.cotangents(ops, psi, second, weight, target)
+        if edges:
+            h = part["edge_weight"][:, 0] if route.trace else transposed(ops, part["edge_weight"])
+            of_edges = (weight * h, target, weight * transposed(ops, part["edge_slope"]))
+            value, psi_bar, second_bar = objective.cotangents(ops, psi, second, *of_edges)
+        else:
+            value, psi_bar, second_bar = objective.cotangents(ops, psi, second, weight, target)
         found: Params = {"loss": value}
         if gradient:
             found |= route.pullback(ops, residuals, psi_bar, second_bar)
@@ -155,8 +162,9 @@ def _closed(loss: Loss) -> ImplicitScoreMatching | DenoisingScoreMatching:
 
 
 def _route(loss: Loss, n: int, d: int) -> Route:
-    penalised = isinstance(loss.objective, ImplicitScoreMatching) and loss.objective.penalised
-    route = find_route(loss.model, d, trace=not penalised, n=n)
+    objective = loss.objective
+    trace = not isinstance(objective, ImplicitScoreMatching) or objective.needs_divergence_alone
+    route = find_route(loss.model, d, trace=trace, n=n)
     assert route is not None  # noqa: S101
     return route
 

@@ -13,10 +13,11 @@ import numpy as np
 
 from ismcore.backend.contract import Precision, as_dtype
 from ismcore.coordinates import Standardize
+from ismcore.domains import Domain
 from ismcore.errors import CheckpointMismatch, Diverged, OptionError
 from ismcore.files.checkpoints import Checkpoint, Stored, as_checkpoint, is_there_already, read_checkpoint
 from ismcore.fitting.ensemble import EnsembleRun
-from ismcore.fitting.options import RecipeName, Request, as_epochs, as_timeout, check_run, loss_of, settings_of, with_transforms
+from ismcore.fitting.options import RecipeName, Request, as_epochs, as_timeout, check_run, loss_of, resolved, settings_of
 from ismcore.fitting.probing import probe
 from ismcore.fitting.run import Job, Run, best_of
 from ismcore.fitting.selection import choose_curvature, start_of
@@ -58,6 +59,7 @@ def fit(
     initial_params: FitResult | Mapping[str, Any] | None = None,
     standardize: Standardize | None = None,
     transform: Any = None,
+    domain: Domain | Literal["auto"] | None = None,
     validation: Any = None,
     patience: int | None = None,
     restarts: int = 1,
@@ -117,6 +119,10 @@ def fit(
             (x - median) / (IQR / 1.349), for tails that no unit fits, or a `Transform` of your own; or a sequence of one or
             None for each column, or a mapping of columns, by number or name, to them. Samples, `validation=` and everything
             that comes back stay in the units of x. See docs/training.md.
+        domain: Where the samples end at an edge: a `Positive`, `Box` or `Halfspaces` of `ismcore.domains`. Implicit score
+            matching is then weighted by a function that vanishes at the edge, without which a density that does not makes it
+            wrong everywhere; columns are scaled and no edge is moved, but to 0. "auto" takes the hard edges of columns that
+            `ismcore.diagnose` finds, and `result.notes` says which. See docs/domains.md.
         validation: Share of the rows to hold out, in (0, 1), or of their weight; 0 or False for none; or validation samples,
             (m, d). Identical rows and near-copies are never parted. Of rows that depend on their neighbours in the order given
             short blocks are held out, with gaps beside them; see `ismcore.diagnose`.
@@ -175,8 +181,8 @@ def fit(
     request = Request(**locals())
     stop = StopRequest(as_timeout(timeout))
     samples = _samples(x, sample_weight, validation, groups)
-    request = with_transforms(request, samples.x.shape[1])
     diagnosis = diagnosis_of(samples.x, as_dtype(dtype), samples.weight)
+    request, chosen = resolved(request, samples, diagnosis)
     loss, start = loss_of(request, samples, diagnosis)
     choice = choose(backend, loss.model.backend)
     place = device_for(loss.model, device)
@@ -187,7 +193,7 @@ def fit(
     where, followers = _new_checkpoint(checkpoint), as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
         noticed = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
-        settings = replace(settings, warnings=(*settings.warnings, *noticed))
+        settings = replace(settings, warnings=(*settings.warnings, *noticed), notes=(*settings.notes, *chosen))
         settings = choose_curvature(engine, settings, samples, diagnosis, stop)
         job = Job(engine, settings, samples, diagnosis, stop, [report, notify_observers, *followers], where)
         if settings.ensemble:

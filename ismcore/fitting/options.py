@@ -16,6 +16,7 @@ from ismcore.errors import OptionError
 from ismcore.fitting.selection import StartingPoint
 from ismcore.models import MLP, Energy, Model, Standardized
 from ismcore.objectives import DenoisingScoreMatching, ImplicitScoreMatching, Objective, SlicedScoreMatching
+from ismcore.objectives.base import on_domain
 from ismcore.optimizers.rules import Adam, Optimizer
 from ismcore.optimizers.schedules import Schedule, as_schedule
 from ismcore.plugins.adoption import adopted, users_own
@@ -23,6 +24,7 @@ from ismcore.problem import Loss
 from ismcore.results.evaluate import check_model
 from ismcore.results.result import FitResult
 from ismcore.samples.diagnosis import Diagnosis
+from ismcore.samples.edges import auto_domain
 from ismcore.samples.findings import ON_ATOMS
 from ismcore.samples.splitting import HoldOut
 from ismcore.training.baseline import MOST_COLUMNS
@@ -126,6 +128,7 @@ class Request:
     initial_params: Any
     standardize: Any
     transform: Any
+    domain: Any
     validation: Any
     patience: Any
     restarts: Any
@@ -144,13 +147,18 @@ class Request:
     ensemble: Any
 
 
-def with_transforms(request: Request, d: int) -> Request:
-    """The request with its transform by number of column, and not by name.
+def resolved(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[Request, tuple[str, ...]]:
+    """The request with transforms by number of column, and with the domain that "auto" stands for; and what it took, in words.
 
     Raises:
         OptionError: There is no such transform or column.
     """
-    return replace(request, transform=as_transforms(request.transform, d, _feature_names(request.x)))
+    d, domain, said = samples.x.shape[1], request.domain, tuple[str, ...]()
+    if isinstance(domain, str) and domain == "auto":
+        rows = [x for x in (samples.x, samples.validation_x) if x is not None]
+        domain, text = auto_domain(diagnosis.edges, *rows)
+        said = (text,)
+    return replace(request, transform=as_transforms(request.transform, d, _feature_names(request.x)), domain=domain), said
 
 
 def loss_of(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[Loss, StartingPoint | None]:
@@ -164,6 +172,9 @@ def loss_of(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[L
     model = start.model if request.model is None and isinstance(start, FitResult) else request.model
     model = recipe.model(samples.x.shape[1]) if model is None else adopted(model, samples.x, request.objective)
     objective = recipe.objective(diagnosis) if request.objective is None else request.objective
+    if isinstance(objective, Objective):
+        rows = [x for x in (samples.x, samples.validation_x) if x is not None]
+        objective = on_domain(objective, request.domain, *rows, weight=samples.weight)
     check_model(model, objective, allow_nonsmooth=request.allow_nonsmooth)
     if isinstance(start, FitResult):
         start = StartingPoint(start.model, start.params)
@@ -320,7 +331,7 @@ def _candidates(request: Request, loss: Loss, ensemble: int, d: int) -> tuple[Ca
     if d == 1 or ensemble == 1:
         return (network,)
     found = [network, Candidate("energy", Energy(net), loss.objective)]
-    if request.objective is None:
+    if request.objective is None and loss.objective.domain is None:  # noise goes over an edge
         found.append(Candidate("denoising network", net, DenoisingScoreMatching(DENOISING)))
     return tuple(found)
 

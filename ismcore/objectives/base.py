@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
 from ismcore.calculus import Calculus, ScoreFn
 from ismcore.coordinates import Coordinates
+from ismcore.domains import Domain, Reals
 from ismcore.errors import OptionError
 from ismcore.objectives.search import CurvatureSearch
 from ismcore.ops import Array
@@ -42,6 +43,10 @@ class LossInputs(TypedDict, total=False):
     """b, (d,)."""
     base_diagonal: Array
     """The diagonal of W, (d,): that of the base's Jacobian."""
+    edge_weight: Array
+    """h, (n, d), or (n, 1) for one weight a row: 0 at the edges of a domain, see `ismcore.domains`; there where it has any."""
+    edge_slope: Array
+    """d h_i / d x_i, (n, d)."""
     row_weight: Array
     """Weight of each row in the loss, (n,), in the place of 1/n."""
 
@@ -82,6 +87,19 @@ class Objective(ABC):
         return self
 
     @property
+    def domain(self) -> Domain | None:
+        """Where the samples end at edges that the objective knows of; None for nowhere."""
+        return None
+
+    def on(self, domain: Domain) -> Objective:
+        """The same objective on a domain.
+
+        Raises:
+            OptionError: There is none.
+        """
+        raise OptionError(f"{self!r} has no form on a domain: use ismcore.ImplicitScoreMatching, or samples without an edge")
+
+    @property
     def title(self) -> str:
         """What a picture of a fit is called."""
         return type(self).__name__
@@ -114,6 +132,27 @@ class Objective(ABC):
             x: Samples, (n, d).
             inputs: What `inputs` and `draws` gave, as arrays of the framework.
         """
+
+
+def on_domain(objective: Objective, domain: Any, *samples: np.ndarray, weight: np.ndarray | None = None) -> Objective:
+    """The objective on the domain that was asked for, or on its own; its width is by the first of the samples, (n, d) each.
+
+    Raises:
+        OptionError: It is no domain, or not the objective's own, or the objective has no form on one.
+        SamplesError: Rows lie outside.
+    """
+    if domain is not None and not isinstance(domain, Domain):
+        raise OptionError(
+            f"domain must be 'auto' or one of ismcore.domains: Positive(), Box(lower, upper), Halfspaces(A, b), not {domain!r}"
+        )
+    if domain is not None and objective.domain not in (None, domain):
+        raise OptionError(f"domain={domain!r} is not that of the objective, {objective.domain!r}: leave one of the two away")
+    domain = objective.domain if domain is None else domain
+    if domain is None:
+        return objective
+    for x in samples:
+        domain.check(x)
+    return objective if isinstance(domain, Reals) else objective.on(domain.measured(samples[0], weight))
 
 
 def check_shape(what: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ismcore.calculus import Calculus, ScoreFn
 from ismcore.coordinates import Coordinates
+from ismcore.domains import Domain
 from ismcore.errors import OptionError
 from ismcore.objectives.base import LossInputs, Objective, check_shape
 from ismcore.objectives.probes import Hutchinson, probe_products
@@ -27,6 +28,10 @@ class ImplicitScoreMatching(Objective):
 
         J_lambda(theta) = mean_n [ 1/2 |psi(x_n)|^2 + div psi(x_n) + sum_i lambda_i (d psi_i / d x_i (x_n))^2 ]
 
+    On a domain with edges, with the weight h of `ismcore.domains` that vanishes there (Hyvarinen 2007; Yu, Drton & Shojaie 2019)
+
+        J_h(theta) = mean_n sum_i [ 1/2 h_i psi_i^2 + h_i d_i psi_i + psi_i d_i h_i + lambda_i h_i (d_i psi_i)^2 ]
+
     With lambda = 0 this equals 1/2 E|psi - score|^2 up to a constant of the data (Hyvarinen 2005, theorem 1). The curvature
     penalty has no factor 1/2 (Kingma & LeCun 2010, and the reference run). For samples in units u, psi is in
     1/u, J in 1/u^2, the penalty in 1/u^4 and lambda in u^2. J_lambda >= -sum_i 1 / (4 lambda_i); plain J has no lower bound
@@ -40,6 +45,7 @@ class ImplicitScoreMatching(Objective):
             model; or a `Hutchinson`, an estimate. Estimated with lambda > 0 it needs at least two probes, and the estimate
             of the penalty, a product of two independent ones, is unbiased but can be negative. It is made from v^T J where
             the backend offers vjp, else from J v: different numbers, unless J is symmetric, of one expectation.
+        domain: A `Domain` of `ismcore.domains`, for samples that end at an edge. `ismcore.fit(domain=...)` sets it.
 
     Raises:
         OptionError: A value is none of the above.
@@ -53,8 +59,9 @@ class ImplicitScoreMatching(Objective):
 
     curvature_weight: Any = 0.0
     divergence: Divergence | Hutchinson = "auto"
+    domain: Domain | None = None
     differentiates_in_x = True
-    row_axes: ClassVar[dict[str, int]] = {"probes": 1}
+    row_axes: ClassVar[dict[str, int]] = {"probes": 1, "edge_weight": 0, "edge_slope": 0}
 
     def __post_init__(self) -> None:
         weight = self.curvature_weight
@@ -78,6 +85,8 @@ class ImplicitScoreMatching(Objective):
             raise OptionError(
                 f"divergence must be 'auto', 'nested', 'analytic' or ismcore.Hutchinson(...), not {self.divergence!r}"
             )
+        if not isinstance(self.domain, Domain | None):
+            raise OptionError(f"domain must be one of ismcore.domains, such as Positive(), not {self.domain!r}")
         penalised = any(float(w) > 0.0 for w in numbers)
         if isinstance(self.divergence, Hutchinson) and penalised and self.divergence.n_probes < 2:
             raise OptionError("a curvature_weight with estimated divergence needs Hutchinson(n_probes=2) or more")
@@ -119,12 +128,29 @@ class ImplicitScoreMatching(Objective):
         # no NumPy: this is asked at every step, and torch's compiler takes NumPy's answer for one of its own
         return any(w > 0.0 for w in (weight if isinstance(weight, tuple) else (weight,)))
 
+    @property
+    def needs_divergence_alone(self) -> bool:
+        """Whether the Jacobian's diagonal enters by its sum alone: neither a penalty nor a weight of each column's own."""
+        return not self.penalised and (self.domain is None or self.domain.one_weight)
+
+    def on(self, domain: Domain) -> ImplicitScoreMatching:
+        """See `Objective.on`."""
+        return replace(self, domain=domain)
+
+    def standardized(self, coordinates: Coordinates) -> ImplicitScoreMatching:
+        """See `Objective.standardized`: the domain is in the user's units."""
+        return self if self.domain is None else replace(self, domain=self.domain.in_coordinates(coordinates))
+
     def inputs(self, x: np.ndarray, coordinates: Coordinates) -> LossInputs:
-        """See `Objective.inputs`."""
+        """See `Objective.inputs`; a domain without a width is measured by these samples."""
         found: LossInputs = self.divergence.inputs(*x.shape) if isinstance(self.divergence, Hutchinson) else {}
         if self.penalised:
             weight = np.asarray(self.curvature_weight, dtype=np.float64)
             found["curvature_weight"] = weight if weight.ndim == 0 else check_shape("curvature_weight", weight, x.shape[1:])
+        if self.domain is not None:
+            self.domain.check_columns(x.shape[1])
+            domain = self.domain if self.domain.width is not None else self.domain.measured(coordinates.inverse(x))
+            found["edge_weight"], found["edge_slope"] = domain.in_coordinates(coordinates).weights(x)
         return found
 
     def draws(self, rng: np.random.Generator, n: int, d: int) -> LossInputs:
@@ -132,9 +158,10 @@ class ImplicitScoreMatching(Objective):
         return self.divergence.draws(rng, n, d) if isinstance(self.divergence, Hutchinson) else {}
 
     def canonical(self) -> ImplicitScoreMatching:
-        """See `Objective.canonical`; the penalty is there or not."""
+        """See `Objective.canonical`; the penalty is there or not, and so are weights, one a row or one a column."""
         route = self.divergence.canonical() if isinstance(self.divergence, Hutchinson) else self.divergence
-        return replace(self, curvature_weight=float(self.penalised), divergence=route)
+        domain = None if self.domain is None else self.domain.canonical()
+        return replace(self, curvature_weight=float(self.penalised), divergence=route, domain=domain)
 
     def terms(self, calculus: Calculus, score_fn: ScoreFn, x: Array, inputs: LossInputs) -> Array:
         """See `Objective.terms`."""
@@ -149,10 +176,10 @@ class ImplicitScoreMatching(Objective):
         integrand = 0.5 * psi * psi + diagonal
         if "curvature_weight" in inputs:
             integrand = integrand + inputs["curvature_weight"] * diagonal * diagonal
-        return ops.sum(integrand, axis=1)
+        return ops.sum(_on_domain(integrand, psi, inputs), axis=1)
 
     def cotangents(
-        self, ops: Ops, psi: Array, second: Array, weight: Array | float, inputs: LossInputs
+        self, ops: Ops, psi: Array, second: Array, weight: Array | float, inputs: LossInputs, slope: Array | None = None
     ) -> tuple[Array, Array, Array]:
         """Loss, and its derivatives in psi and in `second`: by formula, for `ismcore.analytic`, where samples are columns.
 
@@ -162,12 +189,15 @@ class ImplicitScoreMatching(Objective):
             psi_bar = w psi
             s_bar   = w + 2 lambda w s              without a penalty: w
 
+        On a domain w_n h_i takes the place of w_n, and J has sum_n w_n g . psi more, g_i = d_i h_i, and psi_bar w g.
+
         Args:
             ops: Operations.
             psi: Score, (d, n).
             second: Where there is no penalty the divergence, (n,), else the Jacobian diagonal, (d, n).
-            weight: Weight of each row, (n,), or of all alike.
+            weight: Weight of each row, (n,), or of all alike; on a domain w h, (n,) for a divergence, else (d, n) or (1, n).
             inputs: See `terms`.
+            slope: On a domain w g, (d, n).
 
         Returns:
             J, (); psi_bar, (d, n); and s_bar, of the shape of `second`.
@@ -175,6 +205,9 @@ class ImplicitScoreMatching(Objective):
         psi_bar = psi * (0.5 * weight)
         terms = psi * psi_bar
         psi_bar += psi_bar
+        if slope is not None:
+            terms += psi * slope
+            psi_bar += slope
         if "curvature_weight" not in inputs:
             # the derivative in `second` is the weight, as an array (n,) also where it is one number
             return ops.sum(terms) + ops.sum(second * weight), psi_bar, weight + 0.0 * second
@@ -197,4 +230,11 @@ class ImplicitScoreMatching(Objective):
             # the mean over pairs of different, hence independent, probes: unbiased for J_ii^2
             squares = sum((p * p for p in products[1:]), products[0] * products[0])
             integrand = integrand + inputs["curvature_weight"] * (total * total - squares) * (1.0 / (m * (m - 1)))
-        return calculus.ops.sum(integrand, axis=1)
+        return calculus.ops.sum(_on_domain(integrand, psi, inputs), axis=1)
+
+
+def _on_domain(integrand: Array, psi: Array, inputs: LossInputs) -> Array:
+    """h_i f_i + psi_i d_i h_i, (n, d), of the terms f_i of each output where there is a weight h; else the f_i."""
+    if "edge_weight" not in inputs:
+        return integrand
+    return inputs["edge_weight"] * integrand + inputs["edge_slope"] * psi

@@ -151,6 +151,8 @@ def evaluate(
     engine = load_backend(name)(dtype=dtype, device=device_for(model, device))
     check_language(model, engine.name)
     weight = None if sample_weight is None else as_weights(sample_weight, len(samples))
+    if objective.domain is not None:
+        objective.domain.check(samples)
     loss = Loss(model, objective)
     inputs = loss.inputs(samples, Coordinates.identity(samples.shape[1]), weight)
     given = None if context is None else context_for(model, objective, context, len(samples))

@@ -53,7 +53,7 @@ class Steps:
         images = self._signs * y[:, :, None] + self._offsets
         exponent = -((images - mean[:, :, None]) ** 2) / (2.0 * a)
         top = exponent.max(axis=2)
-        return np.sum(top + np.log(np.sum(np.exp(exponent - top[:, :, None]), axis=2)), axis=1)
+        return np.asarray(np.sum(top + np.log(np.sum(np.exp(exponent - top[:, :, None]), axis=2)), axis=1))
 
 
 def _images(lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

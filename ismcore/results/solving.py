@@ -14,11 +14,12 @@ from ismcore.backend.contract import Backend
 from ismcore.backend.programs import score_on
 from ismcore.calculus import Calculus
 from ismcore.coordinates import Coordinates
-from ismcore.domains import Domain, Reals
-from ismcore.errors import IsmWarning, ModelError, OptionError
+from ismcore.domains import Domain
+from ismcore.errors import IsmWarning, ModelError
 from ismcore.models import Affine, Model, Standardized
 from ismcore.models.base import refuse_context
 from ismcore.objectives import ImplicitScoreMatching, LossInputs, Objective, SlicedScoreMatching
+from ismcore.objectives.base import on_domain
 from ismcore.ops import Array, Params
 from ismcore.plugins.adoption import adopted, device_for, sample_context
 from ismcore.plugins.lookup import choose, load_backend
@@ -157,26 +158,21 @@ def solve(
 
 def _on_domain(objective: Objective, domain: Any, x: np.ndarray, weight: np.ndarray) -> tuple[Objective, tuple[str, ...]]:
     """The objective on the domain, or as it is where there is none, and what was chosen, in words; see `solve`."""
-    given, notes = objective.domain if domain is None else domain, tuple[str, ...]()
-    if isinstance(given, str) and given == "auto":
-        given, said = auto_domain(diagnosis_of(x, weight=weight).edges, x)
+    notes = tuple[str, ...]()
+    if isinstance(domain, str) and domain == "auto":
+        domain, said = auto_domain(diagnosis_of(x, weight=weight).edges, x)
         notes = (said,)
-    elif given is None and isinstance(objective, ImplicitScoreMatching | SlicedScoreMatching):
+    elif domain is objective.domain is None and isinstance(objective, ImplicitScoreMatching | SlicedScoreMatching):
         for edge in diagnosis_of(x, weight=weight).edges[:1]:
             warnings.warn(IsmWarning(_unsaid(edge)), stacklevel=3)
-    if given is None:
-        return objective, notes
-    if not isinstance(given, Domain):
-        raise OptionError(f"domain must be 'auto' or one of ismcore.domains, such as Positive() or Box(0, 1), not {given!r:.80}")
-    given.check(x)
-    return objective if isinstance(given, Reals) else objective.on(given.measured(x, weight)), notes
+    return on_domain(objective, domain, x, weight=weight), notes
 
 
 def _unsaid(edge: Edge) -> str:
     side = "below" if edge.lower else "above"
     return (
-        f"column {edge.column} ends at a hard edge {side}, at {edge.value:.3g}: implicit score matching integrates by parts, and the "
-        f"parameters are wrong by a term of that edge, whatever their standard errors; pass domain='auto', or one of "
+        f"column {edge.column} ends at a hard edge {side}, at {edge.value:.3g}: implicit score matching integrates by parts, "
+        "and the parameters are wrong by a term of that edge, whatever their standard errors; pass domain='auto', or one of "
         "ismcore.domains, such as Positive() or Box(lower, upper)"
     )
 

@@ -112,7 +112,10 @@ def auto_domain(found: Sequence[Edge], *samples: np.ndarray) -> tuple[Domain, st
     """See `domain_of`; and what was taken, in words."""
     domain = domain_of(found, *samples)
     if not found:
-        return domain, "domain='auto' found no hard edge of a column, and took the whole space; other edges it does not look for"
+        return (
+            domain,
+            "domain='auto' found no hard edge of a column, and took the whole space; other edges it does not look for",
+        )
     ends = ", ".join(f"column {e.column} {'from' if e.lower else 'to'} {e.value:.3g}" for e in found[:6])
     return domain, f"domain='auto' took {domain!r:.200}, by the hard edges of columns: {ends}{', ...' * (len(found) > 6)}"
 

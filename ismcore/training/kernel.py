@@ -60,7 +60,7 @@ def judges_fits(objective: Objective, diagnosis: Diagnosis, rows: int) -> bool:
     """
     unjudged = diagnosis.has_atoms or diagnosis.edges or diagnosis.dependence or diagnosis.dimension is not None
     blurred = isinstance(objective, DenoisingScoreMatching | NoiseConditionalScoreMatching)
-    return not unjudged and not blurred and rows >= FEWEST
+    return not unjudged and not blurred and objective.domain is None and rows >= FEWEST
 
 
 def beside_kernel(

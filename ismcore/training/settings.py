@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ismcore.backend.contract import Dtype, Precision
 from ismcore.coordinates import Coordinates, Standardize, check_options
 from ismcore.coordinates.transforms import Transforms
+from ismcore.domains import Domain
 from ismcore.errors import OptionError, SamplesError
 from ismcore.models import Model
 from ismcore.objectives import Objective
@@ -88,6 +89,12 @@ class Settings:
         if not isinstance(self.coordinates, Coordinates | None):
             raise OptionError(f"coordinates must be Coordinates, not {self.coordinates!r:.80}")
         check_names(self.run_id, self.feature_names)
+        if self.domain is not None and (self.transform is not None or self.standardize == "whiten"):
+            name = "transform" if self.transform is not None else "standardize"
+            raise OptionError(
+                f"{name}={getattr(self, name)!r} moves the edges of a domain: each column of it is scaled alone; leave one of "
+                "the two away"
+            )
         if self.ensemble < 0 or bool(self.ensemble) != bool(self.candidates):
             raise OptionError(f"a fit in {self.ensemble} folds cannot have {len(self.candidates)} candidates")
         if not 0.0 <= self.validation < 1.0:
@@ -96,6 +103,21 @@ class Settings:
             raise OptionError(f"batch_size must be a whole number from 1, not {self.batch_size!r}")
         if self.clip_norm is not None and not self.clip_norm > 0.0:
             raise OptionError(f"clip_norm must be a positive number, not {self.clip_norm!r}")
+
+    @property
+    def domain(self) -> Domain | None:
+        """Where the samples end at edges; None for nowhere."""
+        return self.objective.domain
+
+    def coordinates_of(self, x: np.ndarray, weight: np.ndarray | None = None) -> Coordinates:
+        """Those to train in on samples x, (n, d), with row weights (n,) of sum 1: see `Coordinates.by`.
+
+        On a domain they scale, and its edges are not shifted but to 0: see `Domain.origin`.
+        """
+        found = Coordinates.by(self.standardize, self.transform, x, weight)
+        if self.domain is None or not self.standardize:
+            return found
+        return replace(found, mean=self.domain.origin(found.mean))
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +186,7 @@ class Data:
         train_weight = share_of(weight, trained, "trained on")
         coordinates = settings.coordinates
         if coordinates is None:
-            coordinates = Coordinates.by(settings.standardize, settings.transform, x[trained], train_weight)
+            coordinates = settings.coordinates_of(x[trained], train_weight)
         loss = Loss(settings.model.canonical(), settings.objective)
         whole = Problem(
             loss,
