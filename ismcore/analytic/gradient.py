@@ -126,8 +126,9 @@ def _total(
     rows = {"x": x, **({"weight": inputs["row_weight"]} if weighted else {})}
     if isinstance(objective, DenoisingScoreMatching):
         rows["noise"] = inputs["noise"]
-    edges = {name: inputs[name] for name in ("edge_weight", "edge_slope") if name in inputs}
-    rows |= edges
+    on_domain = "edge_weight" in inputs
+    if on_domain:
+        rows |= {"edge_weight": inputs["edge_weight"], "edge_slope": inputs["edge_slope"]}
     precomputed = route.precompute(ops, params)
     if "base_weight" in inputs:
         base_second = ops.sum(inputs["base_diagonal"]) if route.trace else inputs["base_diagonal"][:, None]
@@ -141,12 +142,11 @@ def _total(
         psi, second, residuals = route.forward(ops, params, precomputed, points)
         if "base_weight" in inputs:  # in arrays of their own: the residuals may hold the model's
             psi, second = psi + (product(inputs["base_weight"], points) + inputs["base_bias"][:, None]), second + base_second
-        if edges:
-            h = part["edge_weight"][:, 0] if route.trace else transposed(ops, part["edge_weight"])
-            of_edges = (weight * h, target, weight * transposed(ops, part["edge_slope"]))
-            value, psi_bar, second_bar = objective.cotangents(ops, psi, second, *of_edges)
-        else:
-            value, psi_bar, second_bar = objective.cotangents(ops, psi, second, weight, target)
+        slope = None
+        if on_domain:
+            slope = weight * transposed(ops, part["edge_slope"])
+            weight = weight * (part["edge_weight"][:, 0] if route.trace else transposed(ops, part["edge_weight"]))
+        value, psi_bar, second_bar = objective.cotangents(ops, psi, second, weight, target, slope)
         found: Params = {"loss": value}
         if gradient:
             found |= route.pullback(ops, residuals, psi_bar, second_bar)

@@ -16,6 +16,7 @@ from ismcore.samples.splitting import Split, dependent_rows, fold_rows, held_out
 from ismcore.training.baseline import NormalLaw
 from ismcore.training.members import Member
 from ismcore.training.settings import Candidate, Samples, Settings, share_of
+from ismcore.training.truncated import TruncatedNormal
 
 __all__ = ["Fold", "Folds", "base_of"]
 
@@ -36,7 +37,7 @@ class Fold:
     rows: np.ndarray
     judging: np.ndarray
     share: float
-    law: NormalLaw
+    law: NormalLaw | TruncatedNormal
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,15 +52,17 @@ class Folds:
         law: The normal law of all rows.
         parts: The folds.
         clusters: Labels of rows that judge and are not independent of each other; None where all are.
+        edges: On a domain its weight at `judges`, see `LossInputs`.
     """
 
     z: np.ndarray
     coordinates: Coordinates
     weight: np.ndarray | None
     judges: np.ndarray
-    law: NormalLaw
+    law: NormalLaw | TruncatedNormal
     parts: tuple[Fold, ...]
-    clusters: np.ndarray | None = None
+    clusters: np.ndarray | None
+    edges: LossInputs
 
     @classmethod
     def of(cls, settings: Settings, samples: Samples) -> Folds:
@@ -69,16 +72,17 @@ class Folds:
             SamplesError: The rows left to train on, or those held out, cannot be used.
         """
         x, weight = samples.x, samples.weight
-        columns = Coordinates.by(settings.standardize, settings.transform, x, weight)
-        law = NormalLaw.of(columns(x), weight)
+        columns = settings.coordinates_of(x, weight)
+        law = _law(settings, columns, x, weight)
         coordinates = _whitened(settings, columns, law)
         z = judges = as_samples(coordinates(x), dtype=settings.dtype)
         if samples.validation_x is not None:
             judges = as_samples(coordinates(samples.validation_x), dtype=settings.dtype)
+            edges = _edges(settings, coordinates, judges)
             every, shares = np.arange(len(judges)), np.full(len(judges), 1.0 / len(judges))
             whole = np.full(len(z), 1.0 / len(z)) if weight is None else weight
             own = _through(law, columns, coordinates)
-            return cls(z, coordinates, weight, judges, own, (Fold(whole, every, shares, 1.0, own),))
+            return cls(z, coordinates, weight, judges, own, (Fold(whole, every, shares, 1.0, own),), None, edges)
         splits = [split for split in _splits(settings, samples) if split.held_out.any()]
         sizes = np.array([split.held_out.sum() if weight is None else weight[split.held_out].sum() for split in splits])
         parts = []
@@ -86,10 +90,11 @@ class Folds:
             trained, held = np.flatnonzero(split.trained), np.flatnonzero(split.held_out)
             shares, whole = _shares(weight, trained, "trained on"), np.zeros(len(z))
             whole[trained] = shares
-            own = _through(NormalLaw.of(columns(x[trained]), shares), columns, coordinates)
+            own = _through(_law(settings, columns, x[trained], shares), columns, coordinates)
             parts.append(Fold(whole, held, _shares(weight, held, "held out"), float(share), own))
         clusters = dependent_rows(x, settings.holdout, samples.groups)
-        return cls(z, coordinates, weight, judges, _through(law, columns, coordinates), tuple(parts), clusters)
+        edges = _edges(settings, coordinates, judges)
+        return cls(z, coordinates, weight, judges, _through(law, columns, coordinates), tuple(parts), clusters, edges)
 
     def members(self, settings: Settings, candidate: Candidate) -> list[Member]:
         """A candidate's member for each fold: the same problem on all rows, with weights of its own."""
@@ -123,9 +128,9 @@ class Folds:
         return Member(problem, held_out, fold.share)
 
 
-def base_of(objective: Objective, law: NormalLaw) -> Params:
+def base_of(objective: Objective, law: NormalLaw | TruncatedNormal) -> Params:
     """The score of a normal law as the parameters of an `Affine`; of the blurred law, where the objective is denoising."""
-    if isinstance(objective, DenoisingScoreMatching):
+    if isinstance(objective, DenoisingScoreMatching) and isinstance(law, NormalLaw):
         law = law.blurred(np.full(len(law.mean), objective.noise_scale))
     return law.score_params()
 
@@ -137,12 +142,29 @@ def _splits(settings: Settings, samples: Samples) -> Sequence[Split]:
     return fold_rows(x, 1.0 / count, count, settings.seed, settings.holdout, **about)
 
 
-def _whitened(settings: Settings, columns: Coordinates, law: NormalLaw) -> Coordinates:
+def _law(settings: Settings, columns: Coordinates, x: np.ndarray, weight: np.ndarray | None) -> NormalLaw | TruncatedNormal:
+    """What the rows x, (n, d), with weights (n,) of sum 1, are told by in closed form: a normal law, truncated on a domain."""
+    if settings.domain is None:
+        return NormalLaw.of(columns(x), weight)
+    return TruncatedNormal.of(columns(x), settings.domain.in_coordinates(columns), weight)
+
+
+def _edges(settings: Settings, coordinates: Coordinates, z: np.ndarray) -> LossInputs:
+    """The weight of a domain at rows z, (m, d), in the coordinates; nothing without a domain."""
+    if settings.domain is None:
+        return {}
+    h, slope = settings.domain.in_coordinates(coordinates).weights(z)
+    return {"edge_weight": h, "edge_slope": slope}
+
+
+def _whitened(settings: Settings, columns: Coordinates, law: NormalLaw | TruncatedNormal) -> Coordinates:
     """Standardised columns times the root of their normal law's precision; other coordinates as they are.
 
     The law is whitened and not the rows: with few rows it is shrunk, towards independent columns. A curvature penalty is one of
-    the columns' own directions, so that these stay.
+    the columns' own directions, so that these stay; and so do the edges of a domain.
     """
+    if isinstance(law, TruncatedNormal):
+        return columns
     penalised = getattr(settings.objective, "penalised", False)
     if columns.d == 1 or settings.standardize is not True or settings.transform is not None or penalised:
         return columns
@@ -155,7 +177,9 @@ def _shares(weight: np.ndarray | None, rows: np.ndarray, what: str) -> np.ndarra
     return np.full(len(rows), 1.0 / len(rows)) if found is None else found
 
 
-def _through(law: NormalLaw, columns: Coordinates, coordinates: Coordinates) -> NormalLaw:
+def _through(law: NormalLaw | TruncatedNormal, columns: Coordinates, coordinates: Coordinates) -> NormalLaw | TruncatedNormal:
     """A law of the columns in the coordinates that are trained in."""
     matrix = coordinates.matrix
-    return law if coordinates is columns or matrix is None else law.through(matrix)
+    if coordinates is columns or matrix is None or isinstance(law, TruncatedNormal):
+        return law
+    return law.through(matrix)

@@ -30,6 +30,7 @@ from ismcore.samples.splitting import HoldOut
 from ismcore.training.baseline import MOST_COLUMNS
 from ismcore.training.run_state import Plan
 from ismcore.training.settings import Candidate, Samples, Settings
+from ismcore.training.truncated import MOST_TRUNCATED
 
 __all__ = ["RECIPES", "Recipe", "RecipeName", "Request", "as_epochs", "as_timeout", "check_run", "loss_of", "settings_of"]
 
@@ -308,6 +309,8 @@ def _against_folds(request: Request, loss: Loss, optimizer: Any, samples: Sample
         return f"its members are weighed by implicit score matching, and {loss.objective!r} aims at something else"
     if samples.x.shape[1] > MOST_COLUMNS:
         return f"the normal law of more than {MOST_COLUMNS} columns takes longer than a fit"
+    if loss.objective.domain is not None and samples.x.shape[1] > MOST_TRUNCATED:
+        return f"the truncated normal law of more than {MOST_TRUNCATED} columns takes longer than a fit"
     return ""
 
 

@@ -14,7 +14,9 @@ from ismcore.errors import SamplesError
 from ismcore.fitting.folds import Folds, base_of
 from ismcore.fitting.stacking import LEAST_GAIN, OutOfFold, Stack, stacked
 from ismcore.models import Affine, Combination, Model, joined, parted
+from ismcore.objectives import LossInputs
 from ismcore.ops import Params
+from ismcore.problem import take_rows
 from ismcore.results.result import FitResult
 from ismcore.samples.advice import warnings_for
 from ismcore.samples.diagnosis import Diagnosis
@@ -61,7 +63,8 @@ class Weighed:
 def weighed(engine: Backend, settings: Settings, folds: Folds, states: Sequence[RunState]) -> Weighed:
     """Judge the candidates as they stand."""
     begun = list(zip(settings.candidates, states, strict=False))
-    normal = OutOfFold.joined([_linear(fold.law.score_params(), folds.judges[fold.rows]) for fold in folds.parts])
+    edges = _edges_of_table(folds)
+    normal = OutOfFold.joined([_linear(fold.law.score_params(), folds.judges[fold.rows]) for fold in folds.parts], edges)
     table = [_out_of_fold(engine, folds, candidate, state) for candidate, state in begun]
     weight = np.concatenate([fold.share * fold.judging for fold in folds.parts])
     clusters = None if folds.clusters is None else folds.clusters[np.concatenate([fold.rows for fold in folds.parts])]
@@ -106,8 +109,8 @@ def result_of(
         result,
         baseline=_baseline(folds, found),
         warnings=said + result.warnings,
-        notes=result.notes + noted + (() if found.stack.significant else (_floor_in_words(found.stack),)),
-        candidates=_rows(found),
+        notes=result.notes + noted + (() if found.stack.significant else (_floor_in_words(found.stack, folds.law.name),)),
+        candidates=_rows(found, folds.law.name),
     )
 
 
@@ -138,8 +141,11 @@ def warnings_of(
     said += (beside,) if beside else ()
     if baseline is None:
         return said
-    columns = Coordinates.by(settings.standardize, settings.transform, samples.x, samples.weight)(samples.x)
-    compared = in_words(baseline, departure(columns, NormalLaw.of(columns, folds.weight).whitened(columns), folds.weight))
+    departs = None
+    if isinstance(folds.law, NormalLaw):
+        columns = settings.coordinates_of(samples.x, samples.weight)(samples.x)
+        departs = departure(columns, NormalLaw.of(columns, folds.weight).whitened(columns), folds.weight)
+    compared = in_words(baseline, departs, folds.law.name)
     return (*said, compared) if compared else said
 
 
@@ -183,7 +189,13 @@ def _out_of_fold(engine: Backend, folds: Folds, candidate: Candidate, state: Run
             return None
         base = _linear(base_of(candidate.objective, fold.law), x)
         parts.append((found[0] + base[0], found[1] + base[1]))
-    return OutOfFold.joined(parts)
+    return OutOfFold.joined(parts, _edges_of_table(folds))
+
+
+def _edges_of_table(folds: Folds) -> LossInputs:
+    """The weight of a domain at the rows of a table, in their order; nothing without a domain."""
+    rows = np.concatenate([fold.rows for fold in folds.parts])
+    return take_rows(folds.edges, dict.fromkeys(folds.edges, 0), rows)
 
 
 def _assembled(folds: Folds, found: Weighed, params: Sequence[Params]) -> tuple[Model, Params]:
@@ -209,7 +221,7 @@ def _baseline(folds: Folds, found: Weighed) -> Baseline | None:
         units = Coordinates.standardizing(folds.z, folds.weight)
     except SamplesError:  # not standardised for training either
         return None
-    scaled = [OutOfFold(part.psi * units.scale, part.diagonal * units.scale**2) for part in (found.normal, found.fit)]
+    scaled = [part.scaled(units.scale) for part in (found.normal, found.fit)]
     law, fit = (part.terms(np.zeros(())) for part in scaled)
     difference, error = mean_and_error(fit - law, found.weight)
     losses = float(found.weight @ law), float(found.weight @ fit)
@@ -218,19 +230,19 @@ def _baseline(folds: Folds, found: Weighed) -> Baseline | None:
     return Baseline(*losses, difference, error, len(law), folds.law.shrinkage)
 
 
-def _floor_in_words(stack: Stack) -> str:
+def _floor_in_words(stack: Stack, law: str) -> str:
     if not stack.weights[1:].any():
-        return "the fit is the normal law in closed form: no candidate had a lower out-of-fold loss"
+        return f"the fit is the {law} in closed form: no candidate had a lower out-of-fold loss"
     return (
-        f"the fit is the normal law in closed form: the candidates' out-of-fold loss differs by {stack.difference:.2g} with "
+        f"the fit is the {law} in closed form: the candidates' out-of-fold loss differs by {stack.difference:.2g} with "
         f"standard error {stack.standard_error:.2g}, and {LEAST_GAIN:g} standard errors are asked for to leave it"
     )
 
 
-def _rows(found: Weighed) -> tuple[dict[str, Any], ...]:
+def _rows(found: Weighed, law: str) -> tuple[dict[str, Any], ...]:
     """What became of each candidate; see `FitResult.candidates`."""
     plain = np.zeros(())
-    rows: list[dict[str, Any]] = [{"name": "normal law", "weight": float(found.shares[0])}]
+    rows: list[dict[str, Any]] = [{"name": law, "weight": float(found.shares[0])}]
     for (candidate, state), part, share in zip(found.begun, found.table, found.shares[1:], strict=True):
         row: dict[str, Any] = {"name": candidate.name, "weight": float(share), "status": state.status or "interrupted"}
         row |= {"epochs": state.epoch, "best_epoch": 0 if state.best is None else state.best.epoch}

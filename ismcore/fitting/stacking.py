@@ -6,18 +6,20 @@ Every row is judged by the member that has not seen it. The loss of a weighted s
                                    b_k  = sum_i v_i div psi_k(x_i),
 
 with v_i the weight of row i and D the diagonal of the Jacobian, so that the best w in [0, 1]^K is found in closed form. Without
-the upper bound a candidate that is too flat, as denoising makes the score of a narrow ring, is stretched, off the rows too.
+the upper bound a candidate that is too flat, as denoising makes the score of a narrow ring, is stretched, off the rows too. On
+a domain with the weight h the sums over outputs are weighted by it, and b_k has sum_j psi_kj d_j h_j more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
 
-from ismcore.objectives import ImplicitScoreMatching, Objective
+from ismcore.calculus import NumpyCalculus
+from ismcore.objectives import ImplicitScoreMatching, LossInputs, Objective
 from ismcore.training.baseline import mean_and_error
 
 __all__ = ["LEAST_GAIN", "OutOfFold", "Stack", "bounded_minimum", "stacked"]
@@ -30,21 +32,32 @@ RIDGE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class OutOfFold:
-    """Scores and Jacobian diagonals at the rows that judge, each by a member that has not seen the row: both (m, d)."""
+    """Scores and Jacobian diagonals at the rows that judge, each by a member that has not seen the row: both (m, d).
+
+    On a domain `edges` holds its weight h there and the derivatives of it; see `LossInputs`.
+    """
 
     psi: np.ndarray
     diagonal: np.ndarray
+    edges: LossInputs = field(default_factory=LossInputs)
 
     @classmethod
-    def joined(cls, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> OutOfFold:
+    def joined(cls, parts: Sequence[tuple[np.ndarray, np.ndarray]], edges: LossInputs) -> OutOfFold:
         """One table of the tables of all folds."""
         psi, diagonal = (np.concatenate(values) for values in zip(*parts, strict=True))
-        return cls(psi, diagonal)
+        return cls(psi, diagonal, edges)
+
+    def scaled(self, scale: np.ndarray) -> OutOfFold:
+        """The table in coordinates divided by a scale, (d,)."""
+        edges = self.edges.copy()
+        if "edge_slope" in edges:
+            edges["edge_slope"] = edges["edge_slope"] * scale
+        return OutOfFold(self.psi * scale, self.diagonal * scale**2, edges)
 
     def terms(self, curvature_weight: np.ndarray) -> np.ndarray:
-        """1/2 |psi|^2 + div psi + sum_j lambda_j D_j^2 at each row, (m,)."""
-        penalty = curvature_weight * self.diagonal * self.diagonal
-        return np.asarray(np.sum(0.5 * self.psi * self.psi + self.diagonal + penalty, axis=1))
+        """1/2 |psi|^2 + div psi + sum_j lambda_j D_j^2 at each row, (m,), or what takes its place on a domain."""
+        inputs: LossInputs = {**self.edges, "curvature_weight": curvature_weight}
+        return np.asarray(ImplicitScoreMatching.row_terms(NumpyCalculus().ops, self.psi, self.diagonal, inputs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +95,14 @@ def stacked(parts: Sequence[OutOfFold], weight: np.ndarray, objective: Objective
         clusters: Labels, (m,), from 0, of rows that are not independent; None for none.
     """
     curvature = np.asarray(objective.curvature_weight if isinstance(objective, ImplicitScoreMatching) else 0.0)
-    flat = [np.sqrt(weight)[:, None] * np.concatenate([p.psi, np.sqrt(2.0 * curvature) * p.diagonal], axis=1) for p in parts]
+    h, slope = parts[0].edges.get("edge_weight", 1.0), parts[0].edges.get("edge_slope", 0.0)
+    share = np.sqrt(weight[:, None] * h)
+    flat = [np.concatenate([share * p.psi, share * np.sqrt(2.0 * curvature) * p.diagonal], axis=1) for p in parts]
     a = np.array([[np.sum(one * other) for other in flat] for one in flat])
-    b = np.array([weight @ np.sum(part.diagonal, axis=1) for part in parts])
+    b = np.array([weight @ np.sum(h * part.diagonal + slope * part.psi, axis=1) for part in parts])
     weights = bounded_minimum(a + RIDGE * np.diag(np.diag(a)), b)
     psi, diagonal = (sum(w * getattr(p, name) for w, p in zip(weights, parts, strict=True)) for name in ("psi", "diagonal"))
-    found = OutOfFold(np.asarray(psi), np.asarray(diagonal))
+    found = OutOfFold(np.asarray(psi), np.asarray(diagonal), parts[0].edges)
     difference, error = mean_and_error(found.terms(curvature) - parts[0].terms(curvature), weight, clusters)
     return Stack(weights, difference, error, found)
 

@@ -124,7 +124,7 @@ class DenoisingScoreMatching(Objective):
         return ops.concat([x + moves, x - moves], axis=1), ops.concat([targets, -targets], axis=1), halved
 
     def cotangents(
-        self, ops: Ops, psi: Array, second: Array, weight: Array | float, target: Array
+        self, ops: Ops, psi: Array, second: Array, weight: Array | float, target: Array, slope: None = None
     ) -> tuple[Array, Array, Array]:
         """Loss, and its derivatives in psi and in `second`, which does not enter it; see `ImplicitScoreMatching.cotangents`.
 

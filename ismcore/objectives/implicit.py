@@ -28,7 +28,7 @@ class ImplicitScoreMatching(Objective):
 
         J_lambda(theta) = mean_n [ 1/2 |psi(x_n)|^2 + div psi(x_n) + sum_i lambda_i (d psi_i / d x_i (x_n))^2 ]
 
-    On a domain with edges, with the weight h of `ismcore.domains` that vanishes there (Hyvarinen 2007; Yu, Drton & Shojaie 2019)
+    On a domain with edges, with the weight h of `ismcore.domains`, which vanishes there (Hyvarinen 2007; Yu et al. 2019),
 
         J_h(theta) = mean_n sum_i [ 1/2 h_i psi_i^2 + h_i d_i psi_i + psi_i d_i h_i + lambda_i h_i (d_i psi_i)^2 ]
 

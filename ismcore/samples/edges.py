@@ -26,8 +26,8 @@ FEWEST = 800
 LIMIT = 0.57
 """Mean place between that of a density that starts at once, 1/2, and of one that rises linearly, 2/3; nearer to the first, as a
 blurred edge is none. Chosen on other laws and seeds than those of docs/diagnose.md."""
-BEYOND = 4.0
-"""An edge is looked for so many mean spacings beyond the outermost value: 98 % of flat densities start within."""
+BEYOND = 8.0
+"""An edge is looked for so many mean spacings beyond the outermost value: of 3000 flat densities one starts beyond."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Edge:
         column: Its number.
         value: The outermost value [x].
         lower: Whether it is the smallest, not the largest.
-        end: Where the density is taken to end [x]: the roundest number from the outermost value to four mean spacings beyond.
+        end: Where the density is taken to end [x]: the roundest number from the outermost value to eight mean spacings beyond.
     """
 
     column: int

@@ -168,8 +168,9 @@ def about_edges(edges: Sequence[Edge], applied: str) -> Finding:
         "implicit score matching integrates by parts and has a term left at the edge: the score is wrong there and inside, and "
         "the held-out loss does not show it",
         applied
-        or 'fit(transform="log") trains behind log x of what is positive, ismcore.Logit(lower, upper) behind logit of what is '
-        "bounded; cut an angle where it is rare",
+        or 'fit(domain="auto"), or one of ismcore.domains, weighs the objective to 0 at the edge; fit(transform="log") trains '
+        "behind log x of what is positive, ismcore.Logit(lower, upper) behind logit of what is bounded; cut an angle where it is "
+        "rare",
         bool(applied),
     )
 

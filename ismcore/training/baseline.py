@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,11 +18,12 @@ from ismcore.calculus import NumpyCalculus
 from ismcore.coordinates import Coordinates
 from ismcore.errors import SamplesError
 from ismcore.models import Model
-from ismcore.objectives import DenoisingScoreMatching, NoiseConditionalScoreMatching
+from ismcore.objectives import DenoisingScoreMatching, ImplicitScoreMatching, LossInputs, NoiseConditionalScoreMatching
 from ismcore.ops import Params
 from ismcore.problem import Problem
 from ismcore.samples.normality import Departure, departure
 from ismcore.seeds import stream
+from ismcore.training.truncated import MOST_TRUNCATED, TruncatedNormal
 
 __all__ = ["Baseline", "NormalLaw", "compare_with_normal", "compared_rows", "in_words", "mean_and_error", "score_and_diagonal"]
 
@@ -96,6 +98,7 @@ class NormalLaw:
     variances: np.ndarray
     directions: np.ndarray
     shrinkage: float = 0.0
+    name: ClassVar[str] = "normal law"
 
     @classmethod
     def of(cls, x: np.ndarray, weight: np.ndarray | None = None) -> NormalLaw:
@@ -209,19 +212,30 @@ def compare_with_normal(
     except SamplesError:  # not standardised for training either
         return None, ""
     z = units(problem.x)
-    normal = law = NormalLaw.of(z, problem.row_weight)
-    if isinstance(problem.objective, DenoisingScoreMatching):
-        normal = law.blurred(problem.objective.noise_scale / units.scale)
+    domain, edges = problem.objective.domain, LossInputs()
+    law: NormalLaw | TruncatedNormal
+    normal: NormalLaw | TruncatedNormal
+    if domain is None:
+        normal = law = NormalLaw.of(z, problem.row_weight)
+        if isinstance(problem.objective, DenoisingScoreMatching):
+            normal = law.blurred(problem.objective.noise_scale / units.scale)
+    else:
+        if d > MOST_TRUNCATED:
+            return None, ""
+        domain = domain.in_coordinates(problem.coordinates).in_coordinates(units)
+        normal = law = TruncatedNormal.of(z, domain, problem.row_weight)
+        edges["edge_weight"], edges["edge_slope"] = domain.weights(units(held_out.x))
     derivatives = score_and_diagonal(engine, problem.model, params, held_out.x)
     if derivatives is None:
         return None, ""
     with np.errstate(all="ignore"):
         psi, diagonal = derivatives[0] * units.scale, derivatives[1] * units.scale**2
-        terms = np.sum(0.5 * psi * psi + diagonal, axis=1)
+        terms = ImplicitScoreMatching.row_terms(NumpyCalculus().ops, psi, diagonal, edges)
         found = _paired(terms, normal.terms(units(held_out.x)), held_out.row_weight, law.shrinkage)
     if found is None:
         return None, ""
-    return found, in_words(found, departure(z, law.whitened(z), problem.row_weight))
+    departs = departure(z, law.whitened(z), problem.row_weight) if isinstance(law, NormalLaw) else None
+    return found, in_words(found, departs, law.name)
 
 
 def compared_rows(held_out: Problem) -> Problem:
@@ -286,7 +300,7 @@ def _paired(fit: np.ndarray, normal: np.ndarray, weight: np.ndarray | None, shri
     return Baseline(loss, fit_loss, difference, error, len(fit), shrinkage)
 
 
-def in_words(found: Baseline, departs: Departure | None) -> str:
+def in_words(found: Baseline, departs: Departure | None, law: str = NormalLaw.name) -> str:
     """A warning where the fit is worse than the normal law, or no better although the samples are not normal."""
     least = found.difference - WORSE * found.standard_error
     if departs is None and least <= SHARE * abs(found.loss):
@@ -298,9 +312,9 @@ def in_words(found: Baseline, departs: Departure | None) -> str:
         f"{found.standard_error:.2g} on {found.rows} rows"
     )
     if least > 0.0:
-        what = f"the fit is worse than the normal law in closed form, the baseline: {numbers}"
+        what = f"the fit is worse than the {law} in closed form, the baseline: {numbers}"
     else:
-        what = f"the fit is not clearly better than the normal law in closed form, the baseline: {numbers}"
+        what = f"the fit is not clearly better than the {law} in closed form, the baseline: {numbers}"
     seen = "" if departs is None else f"; the samples are not normal: {departs.what} ({departs.deviate:.0f} standard errors)"
     cure = "a lower learning rate, more epochs, more rows or another model may help"
     return f"{what}{seen}; {cure}"
