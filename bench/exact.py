@@ -130,7 +130,7 @@ CASES = (
         {"objective": Simplex()},
         lambda n, rng: rng.dirichlet(ALPHA, size=n)[:, :3],
         {"alpha": ALPHA},
-        500,
+        1000,
     ),
     Case("von Mises and Fisher, d = 3", fisher, {"objective": Sphere()}, draw_fisher, {"b": B}, 500),
 )

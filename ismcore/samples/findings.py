@@ -169,8 +169,8 @@ def about_edges(edges: Sequence[Edge], applied: str) -> Finding:
         "the held-out loss does not show it",
         applied
         or 'fit(domain="auto"), or one of ismcore.domains, weighs the objective to 0 at the edge; fit(transform="log") trains '
-        "behind log x of what is positive, ismcore.Logit(lower, upper) behind logit of what is bounded; cut an angle where it is "
-        "rare",
+        "behind log x of what is positive, ismcore.Logit(lower, upper) behind logit of what is bounded; cut an angle where it "
+        "is rare",
         bool(applied),
     )
 
