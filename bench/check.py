@@ -84,7 +84,7 @@ def mixture_of(rows: bytes, n: int, fewest: int):
 
 def remember_mixtures() -> None:
     """Fit one mixture to the rows of each sample, not one for each check."""
-    competitors.fit_mixture = lambda x, fewest=2: mixture_of(np.ascontiguousarray(x).tobytes(), len(x), fewest)
+    competitors.fit_mixture = lambda x, fewest=2, weight=None: mixture_of(np.ascontiguousarray(x).tobytes(), len(x), fewest)
 
 
 def competitor_errors(x, y, s) -> dict[str, float]:
@@ -287,8 +287,10 @@ assert found.verdict == "fault found" and found.at_least_share > 0.5
 ```
 
 With `train=`, the rows of the fit, all of `x_new` judges; without it, half of `x_new` fits the competitors and the other half
-judges. Rows of one group (`groups=`), of one block of a series, and near-copies count together. `result.check()` without rows
-repeats what the result knows; its held-out rows have chosen its epoch, so they bound nothing.
+judges. Rows of one group (`groups=`), of one block of a series, and near-copies count together. `fit(x, test=0.25)` sets rows aside
+before anything is fitted or chosen; `result.check()` judges by them, with competitors fitted to the rows of the fit. Without such
+rows it repeats what the result knows: its held-out rows have chosen its epoch, so they bound nothing, and the loss of the members of
+a fit in folds on rows that they have not seen is no bound for their mean, which can be twice as close to the score.
 
 ## Fits of known error
 
@@ -315,7 +317,7 @@ smallest fault that would have been seen beyond a competitor's.
 
 `ismcore.bootstrap(x)` fits x, and ten resamples of its rows; `result.standard_error(points)` is the standard deviation of the
 score over those. Covered is the share of coordinates of the true score, at 100 fresh rows of each sample, within psi +- 2.26
-standard errors (Student's t with 9 degrees), which should be 95 %. It is less where the fit is too stiff for the law: its error
+standard errors (Student's t with 9 degrees), which should be 95 %; fits are by the recipe named. It is less where the fit is too stiff for the law: its error
 is then no matter of chance, as the last column shows, the variance over the squared error, which is 1 without a bias.
 
 {coverage}
@@ -337,7 +339,7 @@ The spread over seeds of one sample is no error bar: +- 1.96 of it covers 51 % o
 
 FITS = """{count} fits to laws on which {chosen}, {samples} of each cell, {rows} rows that judge, `train=` given:
 by {kinds}. Wanted are at least 90 % of the first line, and at most 10 % of
-those with an error below 0.15; a fault that is found in one of these is real, and smaller than that.
+those with an error below 0.15. A fault is called one from 0.15 of E|score|^2 on, as the rows estimate it.
 
 {table}
 

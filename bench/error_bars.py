@@ -56,12 +56,12 @@ def coverages(samples: int, backend: str, recipe: str) -> Iterable[dict[str, Any
 
 def coverage_table(found: list[dict[str, Any]]) -> str:
     lines = [
-        "| law, rows | samples | covered, % | standard error of that | error of the fit | variance over squared error |",
-        "|---|---|---|---|---|---|",
+        "| law, rows | recipe | samples | covered, % | standard error of that | error of the fit | variance over squared error |",
+        "|---|---|---|---|---|---|---|",
     ]
     for f in found:
         spread = "" if f["samples"] < 2 else f"{100.0 * f['coverage error']:.1f}"
-        name = f"{f['law']}, {f['n']}"
+        name = f"{f['law']}, {f['n']} | {f['recipe']}"
         lines.append(
             f"| {name} | {f['samples']} | {100.0 * f['coverage']:.0f} | {spread} | {f['error']:.3f} | {f['variance']:.2f} |"
         )

@@ -50,7 +50,7 @@ def _apart(model: Any) -> tuple[Any, Function]:
         params, static = eqx.partition(model, eqx.is_inexact_array)
         return _wide(params), lambda tree, row: eqx.combine(tree, static)(row)
     graph, params, rest = nnx.split(model, nnx.Param, ...)
-    return _wide(params), lambda tree, row: nnx.merge(graph, tree, _wide(rest))(row[None])[0]
+    return _wide(params), lambda tree, row: nnx.merge(graph, tree, _wide(rest), copy=True)(row[None])[0]
 
 
 def _part(model: Any) -> tuple[Any, Function]:
@@ -267,11 +267,21 @@ LINEN = (
         "refused: not smooth in x",
         d=16,
     ),
-    Case("recurrent", "RNN of LSTMCell", lambda: linen(on_tokens(lambda h: nn.RNN(nn.LSTMCell(8))(h)))),
+    Case(
+        "recurrent", "RNN of LSTMCell", lambda: linen(on_tokens(lambda h: nn.RNN(nn.LSTMCell(8, param_dtype=jnp.float64))(h)))
+    ),
     Case(
         "recurrent",
         "RNN of GRUCell, both ways",
-        lambda: linen(on_tokens(lambda h: nn.Bidirectional(nn.RNN(nn.GRUCell(4)), nn.RNN(nn.GRUCell(4)))(h))),
+        lambda: linen(
+            on_tokens(lambda h: nn.Bidirectional(*(nn.RNN(nn.GRUCell(4, param_dtype=jnp.float64)) for _ in "ab"))(h))
+        ),
+    ),
+    Case(
+        "recurrent",
+        "RNN of LSTMCell, carry in float32",
+        lambda: linen(on_tokens(lambda h: nn.RNN(nn.LSTMCell(8))(h))),
+        "refused: carry input and carry output must have equal types",
     ),
     Case("structure", "scan over layers", lambda: linen(between(lambda: linen_scan))),
     Case("structure", "remat", lambda: linen(between(lambda: linen_remat))),
@@ -396,7 +406,16 @@ NNX = (
     Case(
         "recurrent",
         "RNN of GRUCell",
+        lambda: nnx_tokens(
+            lambda net, h: net.r(h, initial_carry=jnp.zeros((*h.shape[:-2], 8), h.dtype)),
+            r=nnx.RNN(nnx.GRUCell(8, 8, rngs=nnx.Rngs(2))),
+        ),
+    ),
+    Case(
+        "recurrent",
+        "RNN of GRUCell that draws its first carry",
         lambda: nnx_tokens(lambda net, h: net.r(h), r=nnx.RNN(nnx.GRUCell(8, 8, rngs=nnx.Rngs(2)))),
+        "refused: initial_carry=",
     ),
     Case("structure", "scan over layers", stacked_layers),
     Case(

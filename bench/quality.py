@@ -5,8 +5,8 @@
     python bench/quality.py --recipes default single --backends jax --parts laws
     python bench/quality.py --parts                          # the page alone, from bench/reports/quality.json
 
-What is measured is added to bench/reports/quality.json, in place of earlier figures of the same cell, sample and estimator, so
-that a run in parts makes one page.
+What is measured is added to bench/reports/quality.json, and what is there already is not measured again unless --again is
+given, so that a run that was ended goes on, and a run in parts makes one page.
 """
 
 from __future__ import annotations
@@ -18,40 +18,61 @@ import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 from estimators import RIVALS
 from laws import CELLS, SECOND_CELLS, draw, relative_error
 from measuring import machine, versions
 from quality_page import write_page
-from tables import reference_runs, table_runs
+from tables import key, reference_runs, table_runs
 
 import ismcore
 from ismcore.fitting.options import RECIPES
 
 FOUND = Path(__file__).parent / "reports" / "quality.json"
 BACKENDS = ("autograd", "torch", "jax")
-PARTS = ("laws", "tables", "reference")
+PARTS = ("laws", "tables", "reference", "backends")
+ALIKE = (("banana", 200), ("normal 10", 200), ("t7 in 3", 500), ("cross", 500), ("Gumbel", 1000), ("bananas in 6", 1000))
+"""Cells on which the backends are compared."""
 
 
-def law_runs(cells, samples: int, recipes, backends, rivals):
-    """One estimate of one sample of one cell at a time: its error at fresh rows, and its seconds."""
-    for name, n in cells:
-        for sample in range(samples):
+def law_runs(cells, samples: int, recipes, backends, known, rivals):
+    """One estimate of one sample of one cell at a time: its error at fresh rows, and its seconds of the processor."""
+    for sample in range(samples):
+        for name, n in cells:
             x, _, y, s = draw(name, n, sample)
-            for rival in rivals:
-                start = time.perf_counter()
-                psi = RIVALS[rival](x)(y)
-                yield entry(name, n, sample, rival, "", relative_error(psi, s), time.perf_counter() - start)
-            for backend in backends:
-                for recipe in recipes:
-                    start = time.perf_counter()
-                    result = ismcore.fit(x, backend=backend, recipe=recipe, seed=sample, progress=False)
-                    seconds = time.perf_counter() - start
-                    yield entry(name, n, sample, recipe, backend, relative_error(result.score(y), s), seconds)
+            tasks = [(rival, "") for rival in rivals] + [(recipe, backend) for backend in backends for recipe in recipes]
+            for estimator, backend in tasks:
+                about = key("laws", f"{name}/{n}", sample, estimator, backend)
+                if tuple(about.values()) not in known:
+                    start = time.process_time()
+                    psi = score_by(estimator, backend, x, sample)(y)
+                    yield about | {"error": relative_error(psi, s), "seconds": time.process_time() - start}
 
 
-def entry(name, n, sample, estimator, backend, error, seconds) -> dict:
-    key = {"part": "laws", "cell": f"{name}/{n}", "sample": sample, "estimator": estimator, "backend": backend}
-    return key | {"error": error, "seconds": seconds}
+def backend_runs(backends):
+    """The default in float64 on each backend: error, weights of the candidates, and how far the score is from the first's.
+
+    That is the largest difference at fresh rows, over the root of E|score|^2 / d.
+    """
+    for name, n in ALIKE:
+        x, _, y, s = draw(name, n, 0)
+        first = None
+        for backend in backends:
+            about = key("backends", f"{name}/{n}", 0, "default", backend)
+            start = time.process_time()
+            result = ismcore.fit(x, backend=backend, dtype="float64", progress=False)
+            seconds, psi = time.process_time() - start, result.score(y)
+            first = psi if first is None else first
+            apart = float(np.max(np.abs(psi - first)) / np.sqrt(np.mean(s * s)))
+            weights = {row["name"]: row["weight"] for row in result.candidates}
+            yield about | {"error": relative_error(psi, s), "seconds": seconds, "weights": weights, "apart": apart}
+
+
+def score_by(estimator: str, backend: str, x, seed: int):
+    """The score that a rival, or a fit by a recipe of that name, gives from rows x."""
+    if not backend:
+        return RIVALS[estimator](x)
+    return ismcore.fit(x, backend=backend, recipe=estimator, seed=seed, progress=False).score
 
 
 KEY = ("part", "cell", "sample", "estimator", "backend")
@@ -69,6 +90,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=["jax"])
     parser.add_argument("--rivals", nargs="*", choices=list(RIVALS), default=list(RIVALS))
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
+    parser.add_argument("--again", action="store_true", help="measure what is in the report already, too")
     return parser.parse_args()
 
 
@@ -79,11 +101,13 @@ def main() -> None:
     cells = [cell for cell in (*CELLS, *SECOND_CELLS) if options.cells is None or f"{cell[0]}/{cell[1]}" in options.cells]
     found = json.loads(FOUND.read_text()) if FOUND.exists() else {"runs": []}
     runs = {tuple(run[name] for name in KEY): run for run in found["runs"]}
-    about = (options.samples, options.recipes, options.backends)
+    known = set() if options.again else set(runs)
+    about = (options.samples, options.recipes, options.backends, known)
     measured = {
         "laws": lambda: law_runs(cells, *about, options.rivals),
         "tables": lambda: table_runs(*about),
         "reference": lambda: reference_runs(*about),
+        "backends": lambda: backend_runs(options.backends),
     }
     for part in options.parts:
         for run in measured[part]():

@@ -3,8 +3,8 @@
 from ismcore import datasets, domains, targets
 from ismcore.backend.contract import BackendInfo
 from ismcore.coordinates.transforms import Log, Logit, Transform
-from ismcore.density import density_from_score
 from ismcore.errors import (
+    ArgumentUnknown,
     BackendBroken,
     BackendMissing,
     BackendUnavailable,
@@ -30,6 +30,7 @@ from ismcore.files import tensorfile
 from ismcore.files.checkpoints import Checkpoint
 from ismcore.fitting.compare import Comparison, compare
 from ismcore.fitting.fit import fit, resume
+from ismcore.fitting.refit import Refit
 from ismcore.hookspecs import hookimpl
 from ismcore.judging.bootstrap import bootstrap
 from ismcore.judging.table import Check
@@ -41,6 +42,7 @@ from ismcore.objectives import (
     Hutchinson,
     ImplicitScoreMatching,
     NoiseConditionalScoreMatching,
+    Objective,
     SlicedScoreMatching,
     noise_ladder,
 )
@@ -54,7 +56,8 @@ from ismcore.results.sampling import annealed_langevin
 from ismcore.results.solving import Solution, solve
 from ismcore.samples.diagnosis import Diagnosis, diagnose
 from ismcore.samples.findings import Finding
-from ismcore.samples.tables import read_samples
+from ismcore.samples.tables.reading import Table, read_samples, read_table
+from ismcore.targets.density import density_from_score
 from ismcore.training.events import STOP, FitEvent
 from ismcore.training.lbfgs import LBFGS
 
@@ -67,6 +70,7 @@ __all__ = [
     "STOP",
     "Adam",
     "Affine",
+    "ArgumentUnknown",
     "BackendBroken",
     "BackendInfo",
     "BackendMissing",
@@ -100,10 +104,12 @@ __all__ = [
     "ModelError",
     "NoiseConditional",
     "NoiseConditionalScoreMatching",
+    "Objective",
     "OptionError",
     "ParameterError",
     "PlottingMissing",
     "PluginError",
+    "Refit",
     "ResidualMLP",
     "SamplesError",
     "Schedule",
@@ -111,6 +117,7 @@ __all__ = [
     "ScoreFunction",
     "SlicedScoreMatching",
     "Solution",
+    "Table",
     "Transform",
     "UnknownBackend",
     "annealed_langevin",
@@ -127,6 +134,7 @@ __all__ = [
     "load",
     "noise_ladder",
     "read_samples",
+    "read_table",
     "resume",
     "solve",
     "targets",

@@ -25,6 +25,8 @@ __all__ = ["Box", "Domain", "Halfspaces", "Positive", "Reals"]
 
 ROUNDING = 1e-9
 """A point outside by no more than this, in units of the width, is on the edge."""
+NEAR = 0.1
+"""An edge of the samples this near to one of the domain, in units of the width, is that one."""
 End = float | tuple[float | None, ...] | None
 """Ends of the columns: one for all, or one for each, with None where there is no edge."""
 
@@ -87,8 +89,8 @@ class Domain(ABC):
         """
 
     @abstractmethod
-    def bounded(self, d: int) -> tuple[np.ndarray, np.ndarray]:
-        """Whether the domain ends each of the d columns below, and above: (d,) each."""
+    def covers(self, column: int, value: float, *, lower: bool) -> bool:
+        """Whether the domain has an edge where a column's samples end, at the value, below or above."""
 
     def contains(self, x: np.ndarray) -> np.ndarray:
         """Whether each row of x, (n, d), lies in the domain or on its edge: (n,)."""
@@ -189,10 +191,11 @@ class Columns(Domain):
         lower, upper = self.ends(len(mean))
         return np.where(np.isfinite(lower), lower, np.where(np.isfinite(upper), upper, mean))
 
-    def bounded(self, d: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `Domain.bounded`."""
-        lower, upper = self.ends(d)
-        return np.isfinite(lower), np.isfinite(upper)
+    def covers(self, column: int, value: float, *, lower: bool) -> bool:
+        """See `Domain.covers`: an end is where it is up to a tenth of a width."""
+        given = [each for each in vars(self).values() if isinstance(each, tuple)]
+        d = len(given[0]) if given else column + 1
+        return bool(abs(self.ends(d)[0 if lower else 1][column] - value) <= NEAR * self._widths(d)[column])
 
 
 @dataclass(frozen=True)
@@ -349,10 +352,9 @@ class Halfspaces(Domain):
         """See `Domain.origin`; 0 for a cone, whose edges meet there."""
         return mean if any(self.b) else np.zeros_like(mean)
 
-    def bounded(self, d: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `Domain.bounded`; a face that is not across a column bounds it too."""
-        normals = np.array(self.A)
-        return np.any(normals < 0.0, axis=0), np.any(normals > 0.0, axis=0)
+    def covers(self, column: int, value: float, *, lower: bool) -> bool:
+        """See `Domain.covers`; a face that is not across a column bounds it too, wherever."""
+        return any(row[column] < 0.0 if lower else row[column] > 0.0 for row in self.A)
 
 
 def _diagonal(coordinates: Coordinates) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Every way in which ismcore fails: one root, one class per way, each also a builtin that callers catch; and its warning."""
 
 __all__ = [
+    "ArgumentUnknown",
     "BackendBroken",
     "BackendMissing",
     "BackendUnavailable",
@@ -55,6 +56,10 @@ class SamplesError(IsmError, ValueError):
 
 class OptionError(IsmError, ValueError):
     """An option has a value that it cannot have; the message lists the valid ones."""
+
+
+class ArgumentUnknown(IsmError, TypeError):
+    """A function has no argument of this name; the message says what it is called here."""
 
 
 class ModelError(IsmError, TypeError):

@@ -162,7 +162,7 @@ JAX = {
         lambda: Nnx([3, 6, 3], "tanh", nnx.Rngs(0), between=nnx.Dropout(0.1, rngs=nnx.Rngs(0))),
         "between is a Dropout in training mode.*random.*eval",
     ),
-    "nnx counter": (Count, "changes a variable of its own"),
+    "nnx counter": (Count, "changes a variable of its own .* Cannot mutate "),
     "equinox relu": (lambda: equinox(jax.nn.relu), "not smooth in x"),
     "equinox dropout": (lambda: equinox_with(eqx.nn.Dropout(0.1)), "Dropout in training mode.*inference_mode"),
     "equinox batch norm": (lambda: equinox_with(eqx.nn.BatchNorm(3, "batch", mode="ema")), "BatchNorm.*LayerNorm"),

@@ -11,8 +11,7 @@ import ismcore
 from ismcore.calculus import NumpyCalculus
 from ismcore.judging.certificate import Derivatives, gaps, t_quantile
 from ismcore.judging.lines import antisymmetric_share
-from ismcore.judging.rows import dependent_rows
-from ismcore.samples.splitting import HoldOut
+from ismcore.samples.splitting import HoldOut, batch_labels
 from ismcore.targets import GaussianMixture, fit_mixture
 from ismcore.training.baseline import mean_and_error
 
@@ -104,7 +103,7 @@ def chain(n, correlation, seed):
 def test_blocks_of_a_chain_know_how_little_it_tells():
     """The mean of an AR(1) has the standard deviation sqrt((1 + r) / (1 - r) / n)."""
     chains = [chain(2000, 0.9, seed) for seed in range(60)]
-    labels = dependent_rows(chains[0][:, None], HoldOut("blocks", time=16), None)
+    labels = batch_labels(chains[0][:, None], HoldOut("blocks", time=16), None)
     errors = [mean_and_error(z, clusters=labels)[1] for z in chains]
     assert np.median(errors) == pytest.approx(math.sqrt(19.0 / 2000.0), rel=0.2)
 
@@ -278,6 +277,29 @@ def test_without_rows_the_result_says_what_it_knows_and_bounds_nothing():
     assert "no bound" in line(found, "normal law, held out").meaning
     assert found.at_least == 0.0
     assert not any(entry.fault for entry in replace(result, baseline=_baseline(difference=0.0, error=0.0)).check().lines)
+
+
+@pytest.mark.parametrize(("difference", "fault"), [(0.13, False), (0.17, True)])
+def test_what_is_certain_is_a_fault_from_a_share_of_the_score_on(difference, fault):
+    held_out = replace(affine_fit(-PRECISION), baseline=_baseline(difference, error=0.01))  # of E|score|^2 / 2 = 1
+    assert line(held_out.check(), "normal law, held out").fault is fault
+    x = normal_rows(20_000)
+    stretched = affine_fit(-PRECISION * (1.0 + math.sqrt(difference)), x=x[:50])  # off by that share of E|score|^2
+    found = stretched.check(x[10_000:], train=x[:10_000])
+    assert line(found, "normal law").statistic > 10.0
+    assert line(found, "normal law").fault is fault
+    assert line(found, "norm identity").statistic > 10.0
+
+
+@pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
+def test_an_edge_that_the_fit_knows_is_no_fault_of_it():
+    x = np.random.default_rng(0).exponential(size=(2000, 1))
+    plain, known = (
+        ismcore.fit(x, model=ismcore.Affine(), backend="autograd", epochs=2, domain=domain)
+        for domain in (None, ismcore.domains.Positive())
+    )
+    assert line(plain.check(x[:1000], train=x[1000:]), "hard edges").fault
+    assert not line(known.check(x[:1000], train=x[1000:]), "hard edges").fault
 
 
 def _baseline(difference, error):

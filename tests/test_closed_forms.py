@@ -87,5 +87,5 @@ def test_target_score_and_its_derivative():
 
 def test_target_fisher_information_by_quadrature():
     grid = np.linspace(-14.0, 14.0, 20001)
-    zero = ismcore.density.fisher_divergence(np.zeros_like, RUN.target, grid)
+    zero = ismcore.targets.density.fisher_divergence(np.zeros_like, RUN.target, grid)
     assert abs(zero - float(read("closed_forms")["target"]["fisher_E_s2"])) < 1e-8

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import ismcore
-from ismcore.density import integrate_score
+from ismcore.targets.density import integrate_score
 
 D = 3
 RNG = np.random.default_rng(5)

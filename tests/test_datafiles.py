@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ismcore import SamplesError
-from ismcore.samples import tables
-from ismcore.samples.tables import read_samples
+from ismcore.samples.tables import arrays as tables
+from ismcore.samples.tables.reading import read_samples
 
 X = np.array([[1.5, -2.0, 3e-300], [0.1, 5.0, 6.0], [7.0, 8.0, 9.25]])
 ROWS = [[repr(float(value)) for value in row] for row in X]
@@ -89,8 +89,9 @@ def test_columns_are_kept_in_the_order_asked_for_and_others_may_hold_anything(tm
         ("1,2\n3,nan\n", r"line 2, column 1, .*'nan' is no finite number"),
         ("1,2\n3,-inf\n", r"line 2, column 1, .*'-inf'"),
         ("nan,nan\n1,2\n", r"line 1, column 0"),
-        ("1,5;2,5\n3,5;4,5\n", r"line 1, column 0.*'1,5'.*decimal point"),
-        ("1,5;2,5\n3;4\n", r"line 1, column 0.*'1,5'.*decimal point"),
+        ("1,5;2.5\n3,5;4,5\n", r"line 1, column 0: '1,5' has a decimal comma.*line 1, column 1: '2.5' a decimal point"),
+        ("1.234,5;2,5\n", r"line 1, column 0.*'1\.234,5'.*thousands without a mark"),
+        ("1,234,567;2,5\n", r"line 1, column 0.*'1,234,567'.*thousands without a mark"),
         ("a,b\n1,2\n3,4,5\n", r"line 3 has 3 cells, and the first line has 2"),
         ("1,2\n3\n", r"line 2 has 1 cells"),
         ("1 2\n3 4 5\n", r"line 2 has 3 cells"),
@@ -160,7 +161,8 @@ OBJECTS = np.array([{}, 1], dtype=object)
         ("x.npy", bytes_of(np.save, X + 1j), "must be real"),
         ("x.npy", bytes_of(np.save, np.array([["a", "b"]])), "must be numbers"),
         ("x.npy", bytes_of(np.save, np.array([[1.0, np.nan]])), "NaN"),
-        ("x.parquet", b"PAR1", r"ends in '\.parquet'"),
+        ("x.json", b"[1]", r"ends in '\.json': read it in Python"),
+        ("x.npy.gz", b"", r"only text tables are read, such as \.csv\.gz"),
         ("x", b"1,2\n", "ends in ''"),
     ],
 )

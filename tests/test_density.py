@@ -5,7 +5,7 @@ import pytest
 from truth import array, replay
 
 import ismcore
-from ismcore.density import density_error, density_from_score
+from ismcore.targets.density import density_error, density_from_score
 
 GRID = np.linspace(-10.0, 10.0, 200)
 TARGET = ismcore.datasets.reference_run().target

@@ -47,7 +47,9 @@ def test_ends_that_are_infinite_have_no_edge():
     assert box == Box((0.0, None), (None, None))
     h, slope = box.weights(np.array([[0.5, -9.0]]))
     assert (h.tolist(), slope.tolist()) == ([[0.5, 1.0]], [[1.0, 0.0]])
-    assert [side.tolist() for side in box.bounded(2)] == [[True, False], [False, False]]
+    assert box.covers(0, 0.01, lower=True)
+    assert not any((box.covers(0, 0.5, lower=True), box.covers(0, 9.0, lower=False), box.covers(1, -9.0, lower=True)))
+    assert TRIANGLE.covers(0, 0.9, lower=False)
     assert box.origin(np.array([5.0, 6.0])).tolist() == [0.0, 6.0]
 
 

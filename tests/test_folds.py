@@ -431,6 +431,15 @@ def test_the_fit_stops_when_no_candidate_gains() -> None:
     assert all(candidate["epochs"] < 60 for candidate in found.candidates[1:])
 
 
+@pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
+def test_in_one_dimension_two_networks_are_summed_and_none_is_left_behind() -> None:
+    x = np.random.default_rng(0).normal(np.repeat([-3.0, 3.0], 100), 1.0)
+    found = ismcore.fit(x, backend="autograd", epochs=40, patience=39, progress=False)
+    assert [c["name"] for c in found.candidates] == ["normal law", "network", "sigmoid network"]
+    assert [c["epochs"] for c in found.candidates[1:]] == [40, 40]
+    assert sum(c["weight"] for c in found.candidates) > 0.5
+
+
 def test_without_patience_every_candidate_runs_to_its_end() -> None:
     found = fit(np.random.default_rng(0).normal(size=(150, 2)), epochs=40, patience=0)
     assert [c["epochs"] for c in found.candidates[1:]] == [40, 40, 40]

@@ -187,11 +187,11 @@ def test_what_numpy_would_let_through_or_fail_on_with_another_error_is_named(x, 
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
-        (["1", "2", "3"], "must be 3 finite numbers from 0, not all 0; got <U1"),
+        (["1", "2", "3"], "must be 3 finite numbers from 0, not all zero; got <U1"),
         (np.array([1j, 1, 1]), "got complex128"),
         ([1.0, np.nan, 1.0], "got nan in row 1"),
         ([1.0, 1.0, -1.0], "got -1.0 in row 2"),
-        (np.zeros(3), "all are 0"),
+        (np.zeros(3), "all are zero"),
         (np.ones((3, 1)), r"got shape \(3, 1\)"),
         ([[1.0], [1.0, 2.0], 3.0], "array of numbers; got list"),
         (np.ma.masked_array(np.ones(3), [0, 1, 0]), "must not be masked"),

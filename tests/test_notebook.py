@@ -1,10 +1,11 @@
-"""A notebook, executed by Jupyter's own machinery in a kernel of this interpreter."""
+"""Notebooks, executed by Jupyter's own machinery in a kernel of this interpreter."""
 
 import base64
 import inspect
 import io
 import json
 import sys
+from pathlib import Path
 
 import nbclient
 import nbformat
@@ -52,14 +53,23 @@ def kernel(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def outputs(kernel, tmp_path):
+def execute(kernel, tmp_path):
+    """Executes a notebook in place, in a new folder."""
+
+    def execute(notebook):
+        resources = {"metadata": {"path": tmp_path}}
+        nbclient.NotebookClient(notebook, kernel_name=kernel, timeout=120, startup_timeout=120, resources=resources).execute()
+        nbformat.validate(notebook)
+
+    return execute
+
+
+@pytest.fixture
+def outputs(execute):
     """The outputs of each cell of the executed notebook, by its name."""
     cells = [nbformat.v4.new_code_cell(inspect.cleandoc(code)) for code in CELLS.values()]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    nbclient.NotebookClient(
-        notebook, kernel_name=kernel, timeout=120, startup_timeout=120, resources={"metadata": {"path": tmp_path}}
-    ).execute()
-    nbformat.validate(notebook)
+    execute(notebook)
     return {name: cell.outputs for name, cell in zip(CELLS, notebook.cells, strict=True)}
 
 
@@ -80,3 +90,24 @@ def test_an_executed_notebook_holds_one_picture_for_each_cell_that_draws(outputs
     assert len(pictures(outputs["shown where it is asked"])) == 2
     assert outputs["nothing is loaded"][0]["data"]["text/plain"] == "False"
     assert "'grid='" in outputs["completed"][0]["data"]["text/plain"]
+
+
+TOUR = Path(__file__).parents[1] / "docs" / "tour.ipynb"
+
+
+@pytest.mark.slow
+def test_the_tour_shows_a_picture_or_a_table_for_each_cell_that_ends_in_one(execute):
+    notebook = nbformat.read(TOUR, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs for cell in cells)  # what it shows is made anew
+    execute(notebook)
+    shown = {cell.source.splitlines()[-1]: cell.outputs for cell in cells}
+    assert all(output.output_type == "execute_result" for cell in cells for output in cell.outputs)  # and nothing is warned of
+    assert sum(len(pictures(cell.outputs)) for cell in cells) >= 8
+    for line, found in shown.items():
+        if "plot" in line or "animate" in line:
+            assert len(pictures(found)) == 1, line
+    tables = [line for line, found in shown.items() if found and "ismcore" in found[0]["data"].get("text/html", "")]
+    assert len(tables) == 4
+    (animation,) = [found for line, found in shown.items() if "animate" in line]
+    assert "data:image/gif;base64," in animation[0]["data"]["text/html"]

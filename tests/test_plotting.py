@@ -1,5 +1,6 @@
 """Pictures, judged by the data on their artists, and animations by the pixels of their frames."""
 
+import base64
 import inspect
 import io
 import subprocess
@@ -129,7 +130,7 @@ def test_title_of_a_diverged_fit_names_its_last_finite_epoch():
 
 def test_loss_picture_joins_the_held_out_losses_that_were_asked_and_marks_the_best(stopped):
     ax = plotting.plot_loss(stopped)
-    training, held_out, best = ax.lines
+    training, held_out, best, normal_law = ax.lines
     judged = stopped.history["validation_loss"]
     asked = np.isfinite(judged)
     np.testing.assert_array_equal(training.get_data(), [stopped.history["epoch"], stopped.history["loss"]])
@@ -137,11 +138,31 @@ def test_loss_picture_joins_the_held_out_losses_that_were_asked_and_marks_the_be
     np.testing.assert_array_equal(best.get_data(), [[stopped.best_epoch], [np.nanmin(judged)]])
     assert best.get_marker() == "o"
     names = [label.split(",")[0] for label in labels(ax)]
-    assert names == ["training", "held out", "best"]
+    assert names == ["training", "held out", "best", labels(ax)[3]]
+    # of a penalised objective the normal law's level is not known, and the difference of plain losses is
+    assert not len(normal_law.get_xdata())
+    better = -stopped.baseline.difference
+    assert labels(ax)[3].startswith(f"normal law: {'higher' if better > 0 else 'lower'} by {abs(better):.2g}")
     assert labels(ax)[2].endswith(f"at epoch {stopped.best_epoch}")
     low, high = ax.get_ylim()
     assert low < np.nanmin(judged)
     assert np.nanmax(judged) < high
+
+
+@pytest.mark.parametrize("recipe", ["single", "default"])
+def test_loss_picture_has_the_held_out_loss_of_the_normal_law(recipe):
+    x = np.random.default_rng(2).exponential(size=(300, 2)) @ [[1.0, 0.8], [0.0, 0.3]]
+    result = ismcore.fit(x, backend="autograd", recipe=recipe, epochs=20, progress=False, dtype="float64")
+    ax = plotting.plot_loss(result)
+    (level,) = [line.get_ydata()[0] for line in ax.lines if line.get_label().startswith("normal law, ")]
+    low, high = ax.get_ylim()
+    assert low < level < high
+    if recipe == "single":  # the comparison is in the fit's own units
+        assert level == pytest.approx(result.baseline.loss, rel=1e-9)
+        assert not ax.get_title("right")
+    else:  # whitened, -d/2 but for chance, as the rows were not those of each fold's law
+        assert level == pytest.approx(-1.0, abs=0.3)
+        assert ax.get_title("right") == f"candidate 'network', 1 of {len(result.candidates) - 1}"
 
 
 @pytest.mark.filterwarnings(*SMALL_SAMPLE)
@@ -248,7 +269,7 @@ def test_equal_pictures_are_equal_bytes(result):
 # Notebooks and help
 
 
-@pytest.mark.parametrize("name", ["plot_score", "plot_density", "plot_loss"])
+@pytest.mark.parametrize("name", ["plot", "plot_score", "plot_density", "plot_loss"])
 def test_methods_have_the_arguments_of_their_functions(name, result):
     function = inspect.signature(getattr(plotting, name))
     method = inspect.signature(getattr(ismcore.FitResult, name))
@@ -369,6 +390,17 @@ def test_an_animation_that_cannot_be_written_is_known_before_it_is_drawn(result,
     with pytest.raises(OSError, match="no such folder"):
         plotting.animate_score(result, tmp_path / "missing" / "score.gif", **SHOWN)
     assert not axes_used
+
+
+def test_an_animation_needs_no_file_and_is_shown_by_a_notebook(result, tmp_path):
+    found = plotting.animate_score(result, tmp_path / "score.gif", **SHOWN)
+    assert plotting.animate_score(result, **SHOWN).gif == found.gif == (tmp_path / "score.gif").read_bytes()
+    shown = found._repr_mimebundle_()
+    assert base64.b64encode(found.gif).decode() in shown["text/html"]
+    assert len(shown["text/plain"]) < 100
+    with Image.open(io.BytesIO(shown["image/png"])) as image:
+        np.testing.assert_array_equal(np.asarray(image)[-1, -1], [255, 255, 255])
+        assert image.size == (600, 400)
 
 
 # What is loaded, and what is missing

@@ -50,6 +50,8 @@ FORBIDDEN_ATTRIBUTES = {
 IMPORTLIB = {
     "ismcore/plugins/lookup.py": "import_module: the `load` of a BackendInfo, which code of an installed plugin returned",
     "ismcore/plugins/registry.py": "import_module, find_spec: entry points of installed distributions, our table of others",
+    "ismcore/samples/tables/columnar.py": "import_module: polars, pyarrow and pandas, by tables in the source",
+    "ismcore/samples/tables/frames.py": "import_module: polars or pyarrow, by a table in the source",
     "backends/ismcore_autograd/__init__.py": "import_module: its own modules, by a table in the source",
     "backends/ismcore_jax/__init__.py": "import_module: its own modules, by a table in the source",
     "backends/ismcore_jax/pickling.py": "import_module: a module of a table in the source, in a pickle that its caller opens",

@@ -12,12 +12,12 @@ from truth import BACKENDS, PLAIN, SMALL_SAMPLE, correlated
 import ismcore
 from ismcore.backend import GenericSession
 from ismcore.coordinates import Coordinates
-from ismcore.density import fisher_divergence
 from ismcore.fitting.run import best_of
 from ismcore.fitting.selection import NOISE_DRAWS, _under_common_loss
 from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Loss, Problem
 from ismcore.samples.splitting import HoldOut, fold_rows, held_out_rows
+from ismcore.targets.density import fisher_divergence
 from ismcore.testing import oracle
 from ismcore.training import loop as training
 from ismcore.training.run_state import Plan, RunState

@@ -265,6 +265,13 @@ class OneRate(_Own):
             return super().run(replace(steps, learning_rate=np.full(steps.count, steps.learning_rate[0])))
 
 
+@fault("samples that moved, with the row weights of those before", "check_session_follows")
+class KeepsItsWeights(_Own):
+    class session(GenericSession):
+        def follow(self, problem):
+            return super().follow(replace(problem, row_weight=getattr(self, "_problem", problem).row_weight))
+
+
 @fault("moments reset at each chunk", "check_chunks")
 class ForgetsMoments(_Own):
     class session(GenericSession):

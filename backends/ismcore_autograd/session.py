@@ -20,10 +20,9 @@ class AutogradSession(Session):
     """See `ismcore.backend.Session`."""
 
     def __init__(self, backend: Backend, problem: Problem, state: TrainState) -> None:
-        self._problem = problem
+        self._backend = backend
         self._loss_and_gradient = backend.loss_and_gradient(problem.loss)
-        self._x = backend.asarray(problem.x)
-        self._inputs = backend.asarrays(problem.inputs())
+        self.follow(problem)
         self._dtype = np.dtype(backend.dtype)
         self._step = state.step
         like = state.params
@@ -34,6 +33,13 @@ class AutogradSession(Session):
         self._average, self._mean = _laid_out(like, state.average, self._dtype)
         self._kept = [bool(tree) for tree in (state.first_moment, state.second_moment, state.average)]
         self._update = _update_rule(problem, self._flat, self._slope, first, second)
+
+    def follow(self, problem: Problem) -> bool:
+        """See `Session.follow`."""
+        self._problem = problem
+        self._x = self._backend.asarray(problem.x)
+        self._inputs = self._backend.asarrays(problem.inputs())
+        return True
 
     def run(self, steps: Steps) -> np.ndarray:
         """See `Session.run`."""

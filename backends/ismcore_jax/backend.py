@@ -36,6 +36,7 @@ class JaxBackend(Backend):
 
     name = "jax"
     packages = ("jax", "jaxlib", "optax")
+    compiles_for_shapes = True
     ops: Ops = JaxOps()  # type: ignore[assignment]  # the framework's signatures are overloaded
 
     @classmethod

@@ -95,7 +95,8 @@ def adopt_nnx(model: nnx.Module, sample: tuple[np.ndarray, ...], trained: Any = 
             raise
         raise ModelError(
             f"{title} changes a variable of its own when it is called, so equal points need not have equal scores; call "
-            "module.eval() first, or take that layer out"
+            "module.eval() first, take that layer out, or, where it is a recurrent one that draws its first carry (RngCount), "
+            f"give it initial_carry=. It is: {str(error.__cause__).split(' (http')[0]}"
         ) from error
 
 

@@ -48,7 +48,6 @@ class JaxSession(Session):
     """See `ismcore.backend.Session`."""
 
     def __init__(self, backend: Backend, problem: Problem, state: TrainState) -> None:
-        _bound_caches(problem.x.shape)
         self._backend = backend
         self._optimizer = problem.optimizer
         self._transposed_names = analytic.transposed_weights(problem)
@@ -59,11 +58,7 @@ class JaxSession(Session):
             tuple(sorted(problem.row_axes.items())),
             self._transposed_names,
         )
-        self._x = backend.asarray(problem.x)
-        self._inputs = backend.asarrays(problem.inputs())
         self._clip_norm = () if problem.clip_norm is None else (np.asarray(problem.clip_norm, backend.dtype),)
-        size = problem.bytes_a_step()
-        self._capacity = max(1, min(CAPACITY, DRAW_BYTES // size)) if size else CAPACITY
         # NumPy's arrays: a compiled program places its arguments in a tenth of the time that jax.device_put takes for each
         params, first, second, average = (
             self._copied(_transposed(getattr(state, part), self._transposed_names)) for part in STATE_PARTS
@@ -71,6 +66,16 @@ class JaxSession(Session):
         self._carry = params, _to_optax(problem.optimizer, state.step, first, second), average
         self._step = state.step
         self._names = tuple(state.params)
+        self.follow(problem)
+
+    def follow(self, problem: Problem) -> bool:
+        """See `Session.follow`."""
+        _bound_caches(problem.x.shape)
+        self._x = self._backend.asarray(problem.x)
+        self._inputs = self._backend.asarrays(problem.inputs())
+        size = problem.bytes_a_step()
+        self._capacity = max(1, min(CAPACITY, DRAW_BYTES // size)) if size else CAPACITY
+        return True
 
     def run(self, steps: Steps) -> np.ndarray:
         """See `Session.run`."""

@@ -2,6 +2,7 @@
 
 import warnings
 from contextlib import AbstractContextManager, nullcontext
+from math import prod
 from typing import cast
 
 import numpy as np
@@ -34,9 +35,7 @@ class TorchSession(Session):
     """
 
     def __init__(self, backend: Backend, problem: Problem, state: TrainState) -> None:
-        self._backend, self._problem = backend, problem
-        self._x = backend.asarray(problem.x)
-        self._inputs = backend.asarrays(problem.inputs())
+        self._backend = backend
         self._transposed_names = analytic.transposed_weights(problem)
         trees = [_transposed(getattr(state, part), self._transposed_names) for part in STATE_PARTS]
         self._shapes: Shapes = tuple((name, np.shape(value)) for name, value in trees[0].items())
@@ -45,7 +44,15 @@ class TorchSession(Session):
         arrays = self._vectors, self._shapes, self._transposed_names
         self._eager = eager_step(backend, problem, *arrays)
         self._compiled = compiled_step(backend, problem, *arrays) if problem.compile == "on" else None
-        self._small = _is_small(backend, problem, state)
+        self.follow(problem)
+
+    def follow(self, problem: Problem) -> bool:
+        """See `Session.follow`."""
+        self._problem = problem
+        self._x = self._backend.asarray(problem.x)
+        self._inputs = self._backend.asarrays(problem.inputs())
+        self._small = _is_small(self._backend, problem, self._shapes)
+        return True
 
     def run(self, steps: Steps) -> np.ndarray:
         """See `Session.run`."""
@@ -113,10 +120,10 @@ def _transposed(tree: Params, names: tuple[str, ...]) -> Params:
     return {name: value.T if name in names else value for name, value in tree.items()}
 
 
-def _is_small(backend: Backend, problem: Problem, state: TrainState) -> bool:
+def _is_small(backend: Backend, problem: Problem, shapes: Shapes) -> bool:
     """Whether a step on the CPU is so short that what surrounds it counts."""
-    arrays, n = state.params.values(), problem.batch_rows
-    multiplications, widest = n * sum(value.size for value in arrays), n * max(max(value.shape, default=1) for value in arrays)
+    arrays, n = [shape for _, shape in shapes], problem.batch_rows
+    multiplications, widest = n * sum(map(prod, arrays)), n * max(max(shape, default=1) for shape in arrays)
     return backend.device == "cpu" and multiplications < SMALL and widest < FEW
 
 

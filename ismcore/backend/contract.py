@@ -107,6 +107,8 @@ class Backend(Calculus):
     dtypes: ClassVar[tuple[Dtype, ...]] = DTYPES
     packages: ClassVar[tuple[str, ...]] = ()
     """Distributions whose versions belong in a result."""
+    compiles_for_shapes: ClassVar[bool] = False
+    """Whether a program is compiled for each number of rows: `ismcore.Refit` then pads them, so that one serves many."""
 
     def __init__(self, dtype: object = "float64", device: object = "auto", precision: Precision = "highest") -> None:
         self.dtype = as_dtype(dtype)
@@ -209,6 +211,14 @@ class Session(ABC):
     def state(self) -> TrainState:
         """The present state, as NumPy arrays of its own."""
 
+    def follow(self, problem: Problem) -> bool:
+        """Go on, from the present state, with the samples, row weights and inputs of a problem that is alike in all else.
+
+        Returns:
+            Whether it does. By default not: `ismcore.Refit` then prepares a session anew, from the state, which is right too.
+        """
+        return False
+
 
 class GenericSession(Session):
     """Training over tier 0 alone: the backend's gradient, the core's optimiser, one step at a time.
@@ -218,14 +228,19 @@ class GenericSession(Session):
 
     def __init__(self, backend: Backend, problem: Problem, state: TrainState) -> None:
         self._backend = backend
-        self._problem = problem
         self._loss_and_gradient = backend.loss_and_gradient(problem.loss)
-        self._x = problem.x.astype(backend.dtype)
+        self._state = state.astype(backend.dtype)
+        self.follow(problem)
+
+    def follow(self, problem: Problem) -> bool:
+        """See `Session.follow`."""
+        self._problem = problem
+        self._x = problem.x.astype(self._backend.dtype)
         self._inputs = problem.inputs()
         self._all: tuple[Array, LossInputs] | None = None
         if problem.batch_size is None:
-            self._all = backend.asarray(self._x), backend.asarrays(self._inputs)
-        self._state = state.astype(backend.dtype)
+            self._all = self._backend.asarray(self._x), self._backend.asarrays(self._inputs)
+        return True
 
     def run(self, steps: Steps) -> np.ndarray:
         """See `Session.run`."""

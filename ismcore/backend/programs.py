@@ -11,7 +11,7 @@ from ismcore.backend.contract import Backend
 from ismcore.models import Energy, Model
 from ismcore.ops import Array, Params
 
-__all__ = ["energy_on", "jacobian_diagonal", "jacobian_on", "score_on", "score_program"]
+__all__ = ["energy_on", "energy_program", "jacobian_diagonal", "jacobian_on", "score_on", "score_program"]
 
 
 def score_on(engine: Backend, model: Model, params: Params, x: np.ndarray, context: np.ndarray | None = None) -> np.ndarray:
@@ -24,7 +24,7 @@ def score_on(engine: Backend, model: Model, params: Params, x: np.ndarray, conte
 def energy_on(engine: Backend, model: Energy, params: Params, x: np.ndarray) -> np.ndarray:
     """The energy at each sample, (n,), on the backend."""
     with engine.scope():
-        return engine.to_numpy(_energy_program(engine, model)(engine.asarrays(params), engine.asarray(x)))
+        return engine.to_numpy(energy_program(engine, model)(engine.asarrays(params), engine.asarray(x)))
 
 
 def jacobian_diagonal(
@@ -49,7 +49,8 @@ def score_program(engine: Backend, model: Model) -> Callable[..., Array]:
 
 
 @lru_cache(maxsize=64)
-def _energy_program(engine: Backend, model: Energy) -> Callable[..., Array]:
+def energy_program(engine: Backend, model: Energy) -> Callable[..., Array]:
+    """The energy, (params, x) -> (n,), over the backend's arrays, inside of its scope."""
     return engine.compiled(lambda params, x: model.energy(engine, params, x))
 
 

@@ -14,13 +14,13 @@ import numpy as np
 
 from ismcore.cli.report import html_report
 from ismcore.datasets import ReferenceRun, reference_run
-from ismcore.density import density_error, density_from_score, fisher_divergence
 from ismcore.errors import OptionError
 from ismcore.files.atomic import check_target, write_whole
 from ismcore.fitting.fit import fit
 from ismcore.objectives import ImplicitScoreMatching
 from ismcore.plugins.lookup import choose, load_backend
 from ismcore.results.result import FitResult
+from ismcore.targets.density import density_error, density_from_score, fisher_divergence
 
 __all__ = ["run_demo"]
 
@@ -131,7 +131,7 @@ def _pictures(run: ReferenceRun, fits: dict[str, FitResult]) -> dict[str, Callab
     def png(plot: Callable[..., Any], *args: Any, **options: Any) -> Callable[[Path], None]:
         return lambda path: write_whole(path, plotting.to_png(plot(*args, **options)))
 
-    def gif(animate: Callable[..., None], result: FitResult) -> Callable[[Path], None]:
+    def gif(animate: Callable[..., Any], result: FitResult) -> Callable[[Path], None]:
         return lambda path: animate(result, path, **shown)
 
     shown = {"target": run.target, "sample": run.sample, "grid": GRID}

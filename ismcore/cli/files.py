@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import io
 import json
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from ismcore.files import tensorfile
 from ismcore.files.atomic import check_target, write_whole
 from ismcore.results.result import load
 from ismcore.samples.diagnosis import diagnose
-from ismcore.samples.tables import read_samples
+from ismcore.samples.tables.opening import CODECS
+from ismcore.samples.tables.parsed import Column
+from ismcore.samples.tables.reading import Table, read_table
 
-__all__ = ["add_data", "add_diagnose", "add_inspect", "add_score", "say"]
+__all__ = ["add_data", "add_diagnose", "add_inspect", "add_score", "is_stdin", "name_of", "read", "say"]
 
 AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 """Adds a command of this name, run so, and about this, and gives its parser."""
@@ -31,20 +34,35 @@ FINDING = ("name", "what", "evidence", "effect", "cure")
 """What `--json` has of each finding."""
 
 
-def columns(text: str) -> list[int]:
-    """Columns from a list such as 0-10 or 0,2,5.
+def columns(text: str) -> list[Column]:
+    """Columns from a list such as 0-10, 0,2,5 or height,weight; a name with a comma stands in double quotes.
 
     Raises:
         ArgumentTypeError: It is no such list.
     """
-    found: list[int] = []
-    for part in text.split(","):
-        ends = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", part.strip())
+    found: list[Column] = []
+    try:
+        parts = [part.strip() for part in next(csv.reader([text], skipinitialspace=True, strict=True), [])]
+    except csv.Error:
+        parts = []
+    for part in parts or [""]:
+        ends = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", part)
         between = range(int(ends[1]), int(ends[2] or ends[1]) + 1) if ends else range(0)
-        if not between:
-            raise argparse.ArgumentTypeError(f"{text!r} is no list of columns such as 0-10 or 0,2,5")
-        found.extend(between)
+        if not part or (not between and re.fullmatch(r"[-0-9]*", part)):
+            raise argparse.ArgumentTypeError(f"{text!r} is no list of columns such as 0-10, 0,2,5 or height,weight")
+        found.extend(between or [part])
     return found
+
+
+def column(text: str) -> Column:
+    """One column, by number or by name.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no column")
+    return int(text) if re.fullmatch("[0-9]{1,6}", text) else text
 
 
 def add_data(parser: argparse.ArgumentParser, out: str = "") -> None:
@@ -55,12 +73,38 @@ def add_data(parser: argparse.ArgumentParser, out: str = "") -> None:
         out: What `--out` stands for; "" for a command that writes no file.
     """
     add = parser.add_argument
-    add("data", type=Path, metavar="DATA", help=".npy, .npz, .csv, .tsv or .txt, one row a sample; .npz: its array 'x'")
-    about_columns = "columns to use, counted from 0, such as 0-10 or 0,2,5; all if not given"
+    about_data = (
+        "one row a sample: .csv, .tsv or .txt, also as .gz, .bz2, .xz or .zip; .parquet, .feather, .xlsx; .npy, .npz (its "
+        "array 'x'); - for a text table on standard input"
+    )
+    add("data", type=Path, metavar="DATA", help=about_data)
+    about_columns = "columns to use, by name, or counted from 0 such as 0-10 or 0,2,5; all if not given"
     add("--columns", type=columns, metavar="LIST", help=about_columns)
+    add("--drop", type=columns, metavar="LIST", action="extend", default=[], help="columns to leave out")
+    add("--drop-missing", action="store_true", help="leave out rows in which a value is missing")
+    add("--id", type=column, metavar="COLUMN", help="a column that names the rows: no sample, and kept beside their scores")
     if out:
         add("--out", type=Path, metavar="FILE", help=out)
     add("--json", action="store_true", help="print the summary as JSON")
+
+
+def read(options: argparse.Namespace, *beside: Column) -> Table:
+    """The samples that a command is given, with the columns asked for beside them."""
+    source = sys.stdin.buffer if is_stdin(options) else options.data
+    asked = [*([] if options.id is None else [options.id]), *beside]
+    how = {"columns": options.columns, "drop": options.drop, "drop_missing": options.drop_missing}
+    return read_table(source, beside=asked, **how)
+
+
+def is_stdin(options: argparse.Namespace) -> bool:
+    """Whether the samples come on standard input."""
+    return str(options.data) == "-"
+
+
+def name_of(options: argparse.Namespace) -> str:
+    """The name of the file that the samples are in, without its endings."""
+    name = "stdin" if is_stdin(options) else options.data.name
+    return Path(Path(name).stem if Path(name).suffix.lower() in CODECS else name).stem
 
 
 class Unheard(Exception):
@@ -104,30 +148,41 @@ def add_score(add_command: AddCommand) -> None:
 
 
 def _score(options: argparse.Namespace) -> int:
-    out: Path = options.out or Path(f"{options.data.stem}.score.csv")
+    out: Path = options.out or Path(f"{name_of(options)}.score.csv")
     if out.suffix.lower() not in (".csv", ".npy"):
         raise OptionError(f"--out must end in .csv or .npy, not in {out.suffix!r}")
+    if options.id is not None and out.suffix.lower() != ".csv":
+        raise OptionError(f"--id is kept in a .csv file, and --out {out} is another")
     result = load(options.file)
-    x = read_samples(options.data, columns=options.columns)
+    x = read(options)
     check_target(out)  # before the work, not after it
     for given in (options.data, options.file):
-        if out.exists() and out.samefile(given):
+        if out.exists() and given.exists() and out.samefile(given):
             raise OptionError(f"--out {out} would overwrite {given}; name another file")
     with np.errstate(all="ignore"):  # which rows are not finite is said below
         score = result.score(x, epoch=options.epoch, context=options.noise_scale)
-    write_whole(out, _csv(score) if out.suffix.lower() == ".csv" else _npy(score))
+    write_whole(out, _csv(score, result.score_names, x.beside) if out.suffix.lower() == ".csv" else _npy(score))
     bad = int(np.sum(~np.isfinite(score).all(axis=1)))
     summary = {"n": len(x), "d": result.d, "dtype": str(score.dtype), "not_finite": bad, "file": str(out)}
+    summary |= {"columns": list(result.feature_names or ()), "notes": list(x.notes)}
     if bad:
         warnings.warn(IsmWarning(f"the score is not finite in {bad} of {len(x)} rows: they lie too far out"), stacklevel=1)
-    say(options, summary, f"samples  n = {len(x)}, d = {result.d}\nfile     {out}\n", done=0)
+    notes = "".join(f"note     {text}\n" for text in x.notes)
+    say(options, summary, f"samples  n = {len(x)}, d = {result.d}\n{notes}file     {out}\n", done=0)
     return 0
 
 
-def _csv(score: np.ndarray) -> bytes:
-    """A line of names, and a row a sample, with as few digits as give back the same numbers in their dtype."""
-    lines = [",".join(f"score_{i}" for i in range(score.shape[1])), *(",".join(map(str, row)) for row in score)]
-    return ("\n".join(lines) + "\n").encode()
+def _csv(score: np.ndarray, names: Sequence[str], beside: Mapping[Column, np.ndarray]) -> bytes:
+    """A line of names, and a row a sample, with as few digits as give back the same numbers in their dtype.
+
+    What stands beside the samples comes first, under its own name.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*beside, *names])
+    for number, row in enumerate(score):
+        writer.writerow([*(cells[number] for cells in beside.values()), *map(str, row)])
+    return text.getvalue().encode()
 
 
 def _npy(score: np.ndarray) -> bytes:
@@ -143,7 +198,7 @@ def add_diagnose(add_command: AddCommand) -> None:
 
 
 def _diagnose(options: argparse.Namespace) -> int:
-    found = diagnose(read_samples(options.data, columns=options.columns))
+    found = diagnose(read(options))
     findings = [{name: getattr(finding, name) for name in FINDING} for finding in found.findings]
     say(options, {"n": found.n, "d": found.d, "findings": findings}, f"{found}\n")
     return 0

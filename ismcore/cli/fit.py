@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import threading
@@ -17,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from ismcore.backend.contract import DTYPES
-from ismcore.cli.files import AddCommand, add_data, say
+from ismcore.cli.files import AddCommand, add_data, column, is_stdin, name_of, read, say
 from ismcore.coordinates.transforms import TRANSFORMS
+from ismcore.domains import Box, Domain, Halfspaces, Positive
 from ismcore.errors import Diverged, OptionError
 from ismcore.files.atomic import check_target
 from ismcore.files.results import save
@@ -29,7 +31,8 @@ from ismcore.objectives import ImplicitScoreMatching
 from ismcore.optimizers.rules import Adam
 from ismcore.optimizers.schedules import SHAPES
 from ismcore.results.result import FitResult
-from ismcore.samples.tables import read_labels, read_samples
+from ismcore.samples.tables.parsed import some
+from ismcore.samples.tables.reading import Table, read_labels
 from ismcore.training.events import STOP, FitEvent, Listener
 
 __all__ = ["INTERRUPTED", "Terminated", "add_fit", "add_resume"]
@@ -39,9 +42,10 @@ INTERRUPTED = 130
 DEFAULTS = {name: parameter.default for name, parameter in signature(fit).parameters.items()}
 """What `fit` does unless it is told otherwise."""
 
-AS_GIVEN = (
-    "recipe ensemble backend epochs batch_size schedule transform validation patience seed dtype device checkpoint".split()
-)
+AS_GIVEN = [
+    *"recipe ensemble backend epochs batch_size schedule transform domain".split(),
+    *"validation patience seed dtype device checkpoint".split(),
+]
 """Options that `fit` takes by the same name."""
 
 
@@ -83,6 +87,8 @@ def add_fit(add_command: AddCommand) -> None:
         choices=sorted(TRANSFORMS),
         help="train behind it: log of positive columns, logit of those from 0 to 1, asinh for heavy tails",
     )
+    about_domain = "ends of the samples: auto, positive, box:LOW,HIGH, or a JSON file with lower and upper, or A and b"
+    add("--domain", type=_domain, metavar="D", help=about_domain)
     add("--checkpoint", type=Path, metavar="FILE", help="write the run there on the way, for 'ismcore resume'")
     _add_run(parser)
 
@@ -101,7 +107,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     """Add what both commands take."""
     add_data(parser, "the result; DATA's name with .ismcore.safetensors, in this folder, if not given")
     add = parser.add_argument
-    about_groups = "rows of one label are held out together: a column of DATA, by number, or a file with a label a row"
+    about_groups = "rows of one label are held out together: a column of DATA, by name or number, or a file with a label a row"
     add("--groups", metavar="COLUMN|FILE", help=about_groups)
     add("--device", default=DEFAULTS["device"], help="'cpu', 'cuda', 'cuda:1', ... or 'auto' (default: %(default)s)")
     add("--timeout", type=float, metavar="SECONDS", help="end after so long, and write what there is")
@@ -117,6 +123,24 @@ def _widths(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is no list of widths such as 64,64") from None
 
 
+def _domain(text: str) -> Domain | str:
+    """A domain: "auto"; "positive"; "box:LOW,HIGH", an end left empty where there is no edge; or a file of what makes one."""
+    try:
+        if text == "auto":
+            return text
+        if text == "positive":
+            return Positive()
+        if text.startswith("box:"):
+            lower, upper = (float(end) if end.strip() else None for end in text[4:].split(","))
+            return Box(lower, upper)
+        given = json.loads(Path(text).read_text(encoding="utf-8"))
+        return Halfspaces(**given) if "A" in given else Box(**given)
+    except (OSError, ValueError, TypeError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is none of 'auto', 'positive', 'box:LOW,HIGH', and no JSON file with lower and upper, or A and b: {error}"
+        ) from None
+
+
 def _number_or(word: str, number: Callable[[str], Any]) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         try:
@@ -127,14 +151,17 @@ def _number_or(word: str, number: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse
 
 
-def _read(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray | None]:
+def _read(options: argparse.Namespace) -> tuple[Table, np.ndarray | None]:
     """The samples, without a column that holds their groups unless `--columns` names it; and the groups."""
     given: str | None = options.groups
-    column = int(given) if given is not None and given.isdecimal() and given.isascii() else None
-    x = read_samples(options.data, columns=options.columns, without=column)
     if given is None:
-        return x, None
-    return x, read_labels(Path(given) if column is None else options.data, len(x), column=column)
+        return read(options), None
+    if Path(given).suffix or os.sep in given or os.path.exists(given):
+        table = read(options)
+        return table, read_labels(given, table.n_read)[table.rows]
+    label = column(given)
+    table = read(options, label)
+    return table, table.beside[label]
 
 
 def _fit(options: argparse.Namespace) -> int:
@@ -154,7 +181,7 @@ def _fit(options: argparse.Namespace) -> int:
             groups=groups,
             **_run_options(options, stop),
             **{name: getattr(options, name) for name in AS_GIVEN},
-            model=_model(options, x.shape[1]),
+            model=_model(options, x.x.shape[1]),
             objective=None if options.curvature_weight is None else ImplicitScoreMatching(options.curvature_weight),
             optimizer=None if options.learning_rate is None else Adam(options.learning_rate),
             standardize=False if options.no_standardize else None,
@@ -187,9 +214,10 @@ def _model(options: argparse.Namespace, d: int) -> Any:
 
 def _target(options: argparse.Namespace) -> Path:
     """Where the result goes, checked before the work and not after it."""
-    out: Path = options.out or Path(f"{options.data.stem}.ismcore.safetensors")
+    out: Path = options.out or Path(f"{name_of(options)}.ismcore.safetensors")
     check_target(out)
-    _check_apart(out, options.data, "the data")
+    if not is_stdin(options):
+        _check_apart(out, options.data, "the data")
     return out
 
 
@@ -203,7 +231,7 @@ def _run_options(options: argparse.Namespace, stop: Listener) -> dict[str, Any]:
     return {"callbacks": [stop], "timeout": options.timeout, "progress": progress}
 
 
-def _finish(work: Callable[[Listener], FitResult], x: np.ndarray, out: Path, options: argparse.Namespace) -> int:
+def _finish(work: Callable[[Listener], FitResult], x: Table, out: Path, options: argparse.Namespace) -> int:
     """Do the work, write what came of it, and say so; the exit code."""
     with _terminable() as termination:
         result = work(termination)
@@ -280,7 +308,7 @@ def _terminable() -> Iterator[_Termination]:
                     signal.signal(number, handler)
 
 
-def _summary(x: np.ndarray, result: FitResult, out: Path) -> dict[str, Any]:
+def _summary(x: Table, result: FitResult, out: Path) -> dict[str, Any]:
     losses = result.history["loss"]
     validation = result.history.get("validation_loss", np.empty(0))
     return {
@@ -301,7 +329,8 @@ def _summary(x: np.ndarray, result: FitResult, out: Path) -> dict[str, Any]:
         "seconds": float(result.timings["total"]),
         "status": result.status,
         "warnings": list(result.warnings),
-        "notes": list(result.notes),
+        "notes": [*x.notes, *result.notes],
+        "columns": list(x.columns),
         "file": str(out),
     }
 
@@ -310,7 +339,7 @@ def _in_words(summary: dict[str, Any]) -> str:
     first, last, best = (summary[name] for name in ("first_loss", "last_loss", "best_validation_loss"))
     loss = "" if first is None else f"{first:.6g} -> {last:.6g} in "
     lines = [
-        f"samples  n = {summary['n']}, d = {summary['d']}",
+        f"samples  n = {summary['n']}, d = {summary['d']}{': ' * bool(summary['columns'])}{some(summary['columns'])}",
         f"model    {summary['model']}",
         f"backend  {summary['backend']} ({summary['backend_reason']}), {summary['dtype']} on {summary['device']}",
         f"loss     {loss}{summary['epochs']} epochs, {summary['seconds']:.1f} s",

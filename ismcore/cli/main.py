@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import io
 import os
+import re
 import stat
 import sys
 import traceback
@@ -14,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ismcore import __version__
 from ismcore.cli.benchmarks import add_bench
@@ -49,6 +51,21 @@ exit codes:
   130  interrupted, and what there was of a fit by then is written
   143  terminated, likewise; 129 by a hangup, 152 as the processor time was used up
 """
+
+OPTIONS = {
+    word: option
+    for option, words in {
+        "--learning-rate": "lr eta step-size",
+        "--seed": "random-state random-seed rng",
+        "--progress": "verbose",
+        "--epochs": "max-iter n-epochs num-epochs max-epochs iterations steps",
+        "--model-hidden": "hidden layers hidden-layer-sizes width",
+        "--validation": "validation-split test-size",
+        "--transform": "asinh",
+    }.items()
+    for word in words.split()
+}
+"""Options of `fit` by the words of other programs."""
 
 CACHE_BYTES = 2**30
 """Size of the folder of compiled programs."""
@@ -201,8 +218,22 @@ def _message(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says which command or option may be meant."""
+
+    def error(self, message: str) -> NoReturn:
+        command = re.match(r"argument COMMAND: invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        unknown = re.match(r"unrecognized arguments: --([a-z-]+)", message)
+        close: list[str] = []
+        if command is not None:
+            close = difflib.get_close_matches(command[1], re.findall(r"[a-z-]+", command[2]), 1)
+        elif unknown is not None:
+            close = [OPTIONS[unknown[1]]] if unknown[1] in OPTIONS else []
+        super().error(message + (f"; did you mean {close[0]!r}?" if close else ""))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ismcore",
         description="Fit score functions, gradients of log-densities, to samples.",
         epilog=EXIT_CODES,

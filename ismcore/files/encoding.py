@@ -35,6 +35,7 @@ from ismcore.samples.splitting import HoldOut
 from ismcore.training.baseline import Baseline
 from ismcore.training.resample import Resample
 from ismcore.training.run_state import Plan
+from ismcore.training.set_aside import SetAside
 from ismcore.training.settings import Candidate, Settings
 
 __all__ = ["TYPES", "Decoder", "adopted_for", "construct", "encode", "put"]
@@ -49,7 +50,7 @@ OBJECTIVES = (
 )
 DOMAINS = (Reals, Positive, Box, Halfspaces)
 TRANSFORMS = (Asinh, Log, Logit)
-RUNS = (Adam, SGD, Schedule, Plan, Settings, Candidate, HoldOut)
+RUNS = (Adam, SGD, Schedule, Plan, Settings, Candidate, HoldOut, SetAside)
 TYPES: dict[str, type] = {
     cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *DOMAINS, *TRANSFORMS, *RUNS, Baseline, Coordinates, Resample)
 }

@@ -30,6 +30,7 @@ from ismcore.models import Standardized, check_params
 from ismcore.ops import Params
 from ismcore.training.baseline import Baseline
 from ismcore.training.resample import Resample
+from ismcore.training.set_aside import SetAside
 from ismcore.training.settings import check_names
 
 __all__ = ["load", "save"]
@@ -139,6 +140,10 @@ def _check_arrays(result: Any) -> None:
         raise FileInvalid("its history lacks epochs or losses, or does not have one of each an epoch")
     if not isinstance(result.baseline, Baseline | None):
         raise FileInvalid(f"its baseline is {str(result.baseline)[:80]!r}")
+    if not isinstance(result.test, SetAside | None):
+        raise FileInvalid(f"its rows set aside are {str(result.test)[:80]!r}")
+    if result.test is not None:
+        result.test.check(result.d)
     for member in result.resamples:
         if not isinstance(member, Resample):
             raise FileInvalid(f"one of its resamples is {str(member)[:80]!r}")

@@ -27,7 +27,7 @@ import numpy as np
 from ismcore.errors import FileInvalid, ParameterError
 from ismcore.models.trees import check_name
 from ismcore.ops import Params
-from ismcore.samples.tables import memory
+from ismcore.samples.tables.opening import memory
 
 __all__ = ["SCHEMA", "Contents", "pack", "read", "read_any"]
 

@@ -12,7 +12,7 @@ from ismcore.errors import OptionError
 from ismcore.fitting.fit import fit
 from ismcore.plugins.lookup import choose, widest_dtype
 from ismcore.results.result import FitResult
-from ismcore.samples.checks import as_samples
+from ismcore.samples import html
 
 __all__ = ["Comparison", "Difference", "compare"]
 
@@ -57,6 +57,14 @@ class Comparison:
             lines.append(f"{row.first + ' - ' + row.second:<24}{row.loss:>12.1e}{row.params:>12.1e}{row.score:>12.1e}")
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        fits = [(name, f"{fit.history['loss'][-1]:.15g}", fit.timings["total"]) for name, fit in self.results.items()]
+        gaps = [(f"{row.first} - {row.second}", row.loss, row.params, row.score) for row in self.differences]
+        return html.fragment(
+            html.html_table(("backend", "final loss", "seconds"), fits),
+            html.html_table(("backends", "loss", "params", "score"), gaps, "Largest differences"),
+        )
+
 
 def compare(
     x: Any, *, backends: tuple[str, ...] = ("autograd", "torch", "jax"), dtype: object = None, **options: Any
@@ -78,8 +86,7 @@ def compare(
     if dtype is None:
         dtype = widest_dtype(*(choose(name).name for name in backends))
     results = {name: fit(x, backend=name, dtype=dtype, **options) for name in backends}
-    points = as_samples(x)
-    scores = {name: result.score(points) for name, result in results.items()}
+    scores = {name: result.score(x) for name, result in results.items()}
 
     def gap(a: np.ndarray, b: np.ndarray) -> float:
         length = min(len(np.atleast_1d(a)), len(np.atleast_1d(b)))

@@ -68,9 +68,12 @@ class EnsembleRun:
 
     @property
     def _first_round(self) -> int:
-        """The epoch after which candidates that the fit would hardly use are left behind; 0 where none may be left."""
+        """The epoch after which candidates that the fit would hardly use are left behind; 0 where none may be left.
+
+        In one dimension none is: its networks learn at speeds of their own, so that an early look does not tell which is good.
+        """
         plan = self._job.settings.plan
-        if plan.patience == 0 or len(self._job.settings.candidates) < 2:
+        if plan.patience == 0 or len(self._job.settings.candidates) < 2 or self.folds.z.shape[1] == 1:
             return 0
         return plan.next_validation(plan.epochs // FIRST_ROUND - 1)
 
@@ -156,4 +159,5 @@ class EnsembleRun:
         said = warnings_of(settings, job.samples, job.diagnosis, findings, self.folds, table)
         noted = notes_for(findings, (), settings.objective.least_curvature_weight)
         total = {"total": time.monotonic() - self._began}
-        return result_of(settings, self.folds, table, said, noted, timings=total, versions=job.versions)
+        result = result_of(settings, self.folds, table, said, noted, timings=total, versions=job.versions)
+        return replace(result, test=job.samples.test)

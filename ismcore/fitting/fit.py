@@ -9,15 +9,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from ismcore.backend.contract import Precision, as_dtype
 from ismcore.coordinates import Standardize
 from ismcore.domains import Domain
 from ismcore.errors import CheckpointMismatch, Diverged, OptionError
 from ismcore.files.checkpoints import Checkpoint, Stored, as_checkpoint, is_there_already, read_checkpoint
 from ismcore.fitting.ensemble import EnsembleRun
+from ismcore.fitting.hints import names_checked
 from ismcore.fitting.options import RecipeName, Request, as_epochs, as_timeout, check_run, loss_of, resolved, settings_of
+from ismcore.fitting.parting import parted, samples_of, share_to_set_aside
 from ismcore.fitting.probing import probe
 from ismcore.fitting.run import Job, Run, best_of
 from ismcore.fitting.selection import choose_curvature, start_of
@@ -28,7 +28,6 @@ from ismcore.plugins.lookup import choose, load_backend, notify_observers
 from ismcore.problem import Compile
 from ismcore.results.evaluate import check_language
 from ismcore.results.result import FitResult
-from ismcore.samples.checks import as_groups, as_samples, as_weights, check_spread
 from ismcore.samples.diagnosis import diagnosis_of
 from ismcore.training.events import as_listeners
 from ismcore.training.progress import Progress, reporter
@@ -40,6 +39,7 @@ from ismcore.training.warning import warns
 __all__ = ["fit", "resume"]
 
 
+@names_checked
 @warns
 def fit(
     x: Any,
@@ -76,6 +76,7 @@ def fit(
     allow_nonsmooth: bool = False,
     recipe: RecipeName = "default",
     ensemble: int | None = None,
+    test: Any = None,
 ) -> FitResult:
     """Fit a score function, the gradient of the log-density, to samples.
 
@@ -94,7 +95,8 @@ def fit(
             (module, params), or an Equinox module, alone or inside of `Energy`; see docs/networks.md. It starts from the
             parameters that it has, and stays as it is: `FitResult.native` gives the trained one.
         objective: What to minimise; implicit score matching, by default with a curvature weight where the samples repeat
-            values, as a plain loss is then without a bound even on held-out rows.
+            values, as a plain loss is then without a bound even on held-out rows; of a `NoiseConditional` model, denoising over
+            the ladder of `noise_ladder(x)`.
         optimizer: How: `Adam`, `SGD`, or `LBFGS`.
         epochs: Passes over the samples, at most.
         batch_size: Most rows of a step, or "all". An epoch deals all rows, in a new order, into batches of equal size.
@@ -155,6 +157,9 @@ def fit(
             an energy are candidates, weighed by the same losses. Where they are not better than the normal law by two standard
             errors, that is what comes back, and `result.notes` says so. With 1, one member and one share held out; by default
             5, and 1 of more than 10,000 rows.
+        test: Rows to set aside before anything is fitted or chosen, so that `result.check()` has rows that can judge the
+            fit: a share of the rows in (0, 1), or of their weight; a number of rows; or rows beside x, (m, d). As
+            for `validation`, rows that belong together are never parted. They stay in `result.test`, and in its files.
 
     Ctrl-C ends the run after the steps in progress, with a result of status "interrupted"; a second one at once.
 
@@ -180,15 +185,18 @@ def fit(
     """
     request = Request(**locals())
     stop = StopRequest(as_timeout(timeout))
-    samples = _samples(x, sample_weight, validation, groups)
-    diagnosis = diagnosis_of(samples.x, as_dtype(dtype), samples.weight)
+    names = getattr(initial_params, "feature_names", None)
+    samples = samples_of(x, sample_weight, validation, groups, names)
+    share = share_to_set_aside(test, len(samples.x))
+    samples = parted(samples, test, share, seed, as_dtype(dtype))
+    diagnosis = diagnosis_of(samples.x, as_dtype(dtype), samples.weight, samples.names)
     request, chosen = resolved(request, samples, diagnosis)
     loss, start = loss_of(request, samples, diagnosis)
     choice = choose(backend, loss.model.backend)
     place = device_for(loss.model, device)
     engine = load_backend(choice.name)(dtype=as_dtype(dtype), device=place, precision=precision)
     check_language(loss.model, engine.name)
-    settings = settings_of(request, loss, engine, choice.reason, samples, diagnosis)
+    settings = replace(settings_of(request, loss, engine, choice.reason, samples, diagnosis), test=share)
     check_run(request, settings, samples)
     where, followers = _new_checkpoint(checkpoint), as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
@@ -217,6 +225,7 @@ def fit(
     return best
 
 
+@names_checked
 @warns
 def resume(
     path: str | PathLike[str],
@@ -229,6 +238,7 @@ def resume(
     sample_weight: Any = None,
     groups: Any = None,
     validation: Any = None,
+    test: Any = None,
     callbacks: Sequence[Any] = (),
     checkpoint: Checkpoint | None = None,
     timeout: float | None = None,
@@ -251,6 +261,7 @@ def resume(
         sample_weight: The same weights, if there were any.
         groups: The same groups, if there were any.
         validation: The same validation samples, if there were any; rows held out by their share are known.
+        test: The same rows beside x, if there were any; rows set aside by their share or number are known.
         callbacks: As for `fit`.
         checkpoint: How to go on writing, if not every 30 seconds into the same file.
         timeout: As for `fit`.
@@ -275,7 +286,8 @@ def resume(
     stop = StopRequest(as_timeout(timeout))
     stored, file, passed_over = read_checkpoint(path, model)
     settings, run_states = stored.settings, stored.run_states
-    samples = _samples(x, sample_weight, validation, groups)
+    samples = samples_of(x, sample_weight, validation, groups, settings.feature_names)
+    samples = parted(samples, test, settings.test, settings.seed, settings.dtype)
     _check_same(file, stored, samples)
     for run_state in run_states:
         if run_state.status == "diverged" and len(run_states) > 1:  # of several candidates, it cost only itself
@@ -296,7 +308,7 @@ def resume(
     where = as_checkpoint(Checkpoint(path) if checkpoint is None else checkpoint)
     followers = as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
-        diagnosis = diagnosis_of(samples.x, settings.dtype, samples.weight)
+        diagnosis = diagnosis_of(samples.x, settings.dtype, samples.weight, samples.names)
         job = Job(engine, settings, samples, diagnosis, stop, [report, notify_observers, *followers], where)
         return EnsembleRun(job)(run_states) if settings.ensemble else Run(job)(run_states[0])
 
@@ -306,14 +318,6 @@ def _new_checkpoint(checkpoint: Any) -> Checkpoint | None:
     if where is not None and os.path.exists(where.path):
         raise OptionError(is_there_already(where.path))
     return where
-
-
-def _samples(x: Any, sample_weight: Any, validation: Any, groups: Any) -> Samples:
-    array = as_samples(x)
-    weight = None if sample_weight is None else as_weights(sample_weight, len(array))
-    check_spread(array, weight)
-    validation_x = None if validation is None or np.ndim(validation) == 0 else as_samples(validation, d=array.shape[1])
-    return Samples(array, weight, validation_x, None if groups is None else as_groups(groups, len(array)))
 
 
 def _check_same(file: Path, stored: Stored, samples: Samples) -> None:

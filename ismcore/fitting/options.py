@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeGuard
 from uuid import uuid4
@@ -14,8 +14,15 @@ from ismcore.coordinates import Coordinates, Standardize
 from ismcore.coordinates.transforms import as_transforms
 from ismcore.errors import OptionError
 from ismcore.fitting.selection import StartingPoint
-from ismcore.models import MLP, Energy, Model, Standardized
-from ismcore.objectives import DenoisingScoreMatching, ImplicitScoreMatching, Objective, SlicedScoreMatching
+from ismcore.models import MLP, Energy, Model, NoiseConditional, Standardized
+from ismcore.objectives import (
+    DenoisingScoreMatching,
+    ImplicitScoreMatching,
+    NoiseConditionalScoreMatching,
+    Objective,
+    SlicedScoreMatching,
+    noise_ladder,
+)
 from ismcore.objectives.base import on_domain
 from ismcore.optimizers.rules import Adam, Optimizer
 from ismcore.optimizers.schedules import Schedule, as_schedule
@@ -146,6 +153,7 @@ class Request:
     allow_nonsmooth: bool
     recipe: Any
     ensemble: Any
+    test: Any
 
 
 def resolved(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[Request, tuple[str, ...]]:
@@ -156,10 +164,9 @@ def resolved(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[
     """
     d, domain, said = samples.x.shape[1], request.domain, tuple[str, ...]()
     if isinstance(domain, str) and domain == "auto":
-        rows = [x for x in (samples.x, samples.validation_x) if x is not None]
-        domain, text = auto_domain(diagnosis.edges, *rows)
+        domain, text = auto_domain(diagnosis.edges, *samples.arrays)
         said = (text,)
-    return replace(request, transform=as_transforms(request.transform, d, _feature_names(request.x)), domain=domain), said
+    return replace(request, transform=as_transforms(request.transform, d, samples.names), domain=domain), said
 
 
 def loss_of(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[Loss, StartingPoint | None]:
@@ -172,16 +179,25 @@ def loss_of(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[L
     recipe, start = _recipe(request), request.initial_params
     model = start.model if request.model is None and isinstance(start, FitResult) else request.model
     model = recipe.model(samples.x.shape[1]) if model is None else adopted(model, samples.x, request.objective)
-    objective = recipe.objective(diagnosis) if request.objective is None else request.objective
+    objective = _objective(recipe, model, request, samples, diagnosis) if request.objective is None else request.objective
     if isinstance(objective, Objective):
-        rows = [x for x in (samples.x, samples.validation_x) if x is not None]
-        objective = on_domain(objective, request.domain, *rows, weight=samples.weight)
+        objective = on_domain(objective, request.domain, *samples.arrays, weight=samples.weight)
     check_model(model, objective, allow_nonsmooth=request.allow_nonsmooth)
     if isinstance(start, FitResult):
         start = StartingPoint(start.model, start.params)
     elif start is not None:
         start = StartingPoint(model, start)
     return Loss(model.inner if isinstance(model, Standardized) else model, objective), start
+
+
+def _objective(recipe: Recipe, model: Any, request: Request, samples: Samples, diagnosis: Diagnosis) -> Objective:
+    """The recipe's; of a model that asks for a noise scale, denoising over the ladder that the samples make."""
+    if not isinstance(model.inner if isinstance(model, Standardized) else model, NoiseConditional):
+        return recipe.objective(diagnosis)
+    if isinstance(request.initial_params, FitResult) and request.model is None:
+        return request.initial_params.objective
+    units = "x" if request.transform is None else "spread"
+    return NoiseConditionalScoreMatching(noise_ladder(samples.x, units=units), units=units)
 
 
 def settings_of(
@@ -228,7 +244,7 @@ def settings_of(
         transform=request.transform,
         coordinates=_kept_coordinates(request, samples.x.shape[1]),
         run_id=uuid4().hex,
-        feature_names=_feature_names(request.x),
+        feature_names=samples.names,
         validation=recipe.validation if ensemble == 1 and not validation and samples.validation_x is None else validation,
         holdout=diagnosis.holdout if samples.groups is None else HoldOut("groups", by_weight=diagnosis.effective is not None),
         batch_size=_batch_size(request.batch_size, recipe, round(len(samples.x) * (1.0 - (0.0 if ensemble else validation)))),
@@ -258,13 +274,6 @@ def _kept_coordinates(request: Request, d: int) -> Coordinates | None:
         return None
     tied = request.transform is not None or (users_own(model)[0] is not None and request.standardize is not False)
     return model.coordinates if tied else None
-
-
-def _feature_names(x: Any) -> tuple[str, ...] | None:
-    """The names of a table's columns, where all of them are text."""
-    columns = getattr(x, "columns", None)
-    names = tuple(columns) if isinstance(columns, Iterable) else ()
-    return tuple(map(str, names)) if names and all(isinstance(name, str) for name in names) else None
 
 
 def _recipe(request: Request) -> Recipe:
@@ -322,8 +331,9 @@ def _epochs(recipe: Recipe, ensemble: int, n: int, d: int) -> int:
 def _candidates(request: Request, loss: Loss, ensemble: int, d: int) -> tuple[Candidate, ...]:
     """What a fit in folds is tried with: the model that was named; or a network, an energy, and a network by denoising.
 
-    It is the network alone in one dimension, where every score is the gradient of an energy, and with one fold, which is for
-    many rows.
+    In one dimension every score is the gradient of an energy: there it is two networks, one of sigmoid units, which has half
+    the error on modes far apart, and twice that of the other on a skew-normal law. With one fold, which is for many rows, it
+    is the network alone.
     """
     if not ensemble:
         return ()
@@ -331,8 +341,10 @@ def _candidates(request: Request, loss: Loss, ensemble: int, d: int) -> tuple[Ca
         return (Candidate("model", loss.model, loss.objective),)
     net = MLP(output_bias=False)
     network = Candidate("network", net, loss.objective)
-    if d == 1 or ensemble == 1:
+    if ensemble == 1:
         return (network,)
+    if d == 1:
+        return (network, Candidate("sigmoid network", MLP(activation="sigmoid", output_bias=False), loss.objective))
     found = [network, Candidate("energy", Energy(net), loss.objective)]
     if request.objective is None and loss.objective.domain is None:  # noise goes over an edge
         found.append(Candidate("denoising network", net, DenoisingScoreMatching(DENOISING)))

@@ -154,7 +154,8 @@ class Run:
         beside = compare_with_kernel(job.engine, problem, held_out, run_state.params, job.diagnosis)
         said += tuple(text for text in (compared, beside) if text)
         noted = notes_for(self._findings, validation, weight)
-        return replace(result, baseline=baseline, warnings=said + result.warnings, notes=result.notes + noted)
+        test = job.samples.test
+        return replace(result, baseline=baseline, test=test, warnings=said + result.warnings, notes=result.notes + noted)
 
 
 def findings_of(settings: Settings, samples: Samples, diagnosis: Diagnosis, coordinates: Coordinates) -> tuple[Finding, ...]:
@@ -167,7 +168,8 @@ def findings_of(settings: Settings, samples: Samples, diagnosis: Diagnosis, coor
         bounded_by_recipe=settings.bounded_by_recipe,
         parted=parted,
         drawn_in=all(coordinates.transforms[tail.column] is not None for tail in diagnosis.tails),
-        without_edges=_without_edges(settings, diagnosis, coordinates),
+        domain=settings.domain,
+        without_edges=_without_edges(diagnosis, coordinates),
     )
 
 
@@ -200,12 +202,8 @@ def _scaled_by(coordinates: Coordinates, settings: Settings) -> str:
     return ""
 
 
-def _without_edges(settings: Settings, diagnosis: Diagnosis, coordinates: Coordinates) -> str:
-    """How the edges that were found are dealt with, in words; "" where not all of them are."""
-    if settings.domain is not None:
-        sides = settings.domain.bounded(coordinates.d)
-        known = all(sides[0 if edge.lower else 1][edge.column] for edge in diagnosis.edges)
-        return f"domain={settings.domain!r:.200} was taken, whose weight vanishes there" if known else ""
+def _without_edges(diagnosis: Diagnosis, coordinates: Coordinates) -> str:
+    """How a transform takes away the edges that were found, in words; "" where it does not take all of them."""
     ends = [(coordinates.transforms[edge.column], "lower" if edge.lower else "upper") for edge in diagnosis.edges]
     if all(f is not None and np.isfinite(getattr(f, end)) for f, end in ends):
         return f"transform={in_words(coordinates.transform)} was applied, behind which columns have no end"

@@ -11,16 +11,16 @@ import numpy as np
 
 from ismcore.errors import IsmWarning, OptionError
 from ismcore.fitting.fit import fit
-from ismcore.judging.rows import dependent_rows
 from ismcore.results.result import FitResult
 from ismcore.samples.checks import as_groups, as_samples, as_weights
 from ismcore.samples.diagnosis import diagnosis_of
+from ismcore.samples.splitting import batch_labels
 from ismcore.seeds import stream
 from ismcore.training.resample import Resample
 
 __all__ = ["bootstrap"]
 
-ALONE = ("checkpoint", "callbacks", "restarts", "snapshots")
+ALONE = ("checkpoint", "callbacks", "restarts", "snapshots", "test")
 """Options of `fit` that are for the fit itself, and not for those of resamples."""
 
 
@@ -40,13 +40,14 @@ def bootstrap(
         seed: Source of all randomness; the fit itself is that of `fit(x, seed=seed)`.
         sample_weight: Weight of each row, (n,); a resample multiplies it by c_i.
         groups: Label of each row, (n,).
-        **options: Further arguments of `fit`. Checkpoint, callbacks, restarts and snapshots are of the fit alone.
+        **options: Further arguments of `fit`. Checkpoint, callbacks, restarts, snapshots and test rows are of the fit alone.
 
     Returns:
         The fit of x, with `resamples`.
 
     Raises:
-        OptionError: Less than two resamples; `validation` samples, which would be the same in all.
+        OptionError: Less than two resamples; `validation` samples, which would be the same in all; `test=` as a share or a
+            number, by which each fit would set other rows aside.
         And what `fit` raises.
 
     Source: Efron (1979), Ann. Stat. 7:1-26; Kuensch (1989), Ann. Stat. 17:1217-1241, for blocks.
@@ -64,10 +65,12 @@ def bootstrap(
         raise OptionError(f"resamples must be a whole number from 2, not {resamples!r}")
     if isinstance(options.get("validation"), Sized):
         raise OptionError("validation samples would be the same for every resample: give a share of the rows")
-    rows = as_samples(x)
+    if options.get("test") is not None and np.ndim(options["test"]) == 0:
+        raise OptionError("every resample would set other rows aside: give test= the rows themselves, or check(x_new)")
+    rows = as_samples(x, names=getattr(options.get("initial_params"), "feature_names", None))
     weight = None if sample_weight is None else as_weights(sample_weight, len(rows))
     given = None if groups is None else as_groups(groups, len(rows))
-    labels = dependent_rows(rows, diagnosis_of(rows, weight=weight).holdout, given)
+    labels = batch_labels(rows, diagnosis_of(rows, weight=weight).holdout, given)
     result = fit(x, seed=seed, sample_weight=sample_weight, groups=groups, **options)
     again = {name: value for name, value in options.items() if name not in ALONE}
     members = []

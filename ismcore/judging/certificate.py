@@ -35,6 +35,9 @@ SAME = 0.01
 class Derivatives:
     """Score and divergence of something at the judged rows, in standardised coordinates.
 
+    On a domain with the weight h the score is sqrt(h_i) psi_i, and sum_i h_i d_i psi_i + psi_i d_i h_i takes the place of the
+    divergence: what follows of the two is then of the weighted divergence E sum_i h_i (psi_i - s_i)^2.
+
     Attributes:
         psi: (m, d).
         divergence: (m,).
@@ -42,6 +45,14 @@ class Derivatives:
 
     psi: np.ndarray
     divergence: np.ndarray
+
+    @classmethod
+    def of(cls, psi: np.ndarray, diagonal: np.ndarray, edges: tuple[np.ndarray, np.ndarray] | None) -> Derivatives:
+        """Of a score and its Jacobian's diagonal, both (m, d); `edges` are h and its derivatives, where there is a domain."""
+        if edges is None:
+            return cls(psi, np.sum(diagonal, axis=1))
+        h, slope = edges
+        return cls(np.sqrt(h) * psi, np.sum(h * diagonal + slope * psi, axis=1))
 
     @property
     def terms(self) -> np.ndarray:
@@ -75,15 +86,20 @@ class Gap:
     telling: bool
 
 
-def gaps(fit: Derivatives, competitors: Mapping[str, Derivatives], labels: np.ndarray) -> tuple[Gap, ...]:
-    """The fit against each competitor, on rows (m,) of which those of one label, (m,), may depend on each other."""
-    units = len(np.unique(labels))
+def gaps(
+    fit: Derivatives, competitors: Mapping[str, Derivatives], labels: np.ndarray, weight: np.ndarray | None = None
+) -> tuple[Gap, ...]:
+    """The fit against each competitor, on rows of which those of one label, (m,), may depend on each other.
+
+    Their weights, (m,), are of sum 1, or None where all weigh alike.
+    """
+    units = len(np.unique(labels if weight is None else labels[weight > 0.0]))
     q = t_quantile(1.0 - LEVEL / len(competitors), units - 1)
-    square = float(np.mean(np.sum(fit.psi**2, axis=1)))
+    square = float(np.average(np.sum(fit.psi**2, axis=1), weights=weight))
     found = []
     for name, other in competitors.items():
-        mean, error = mean_and_error(2.0 * (fit.terms - other.terms), clusters=labels)
-        apart = float(np.mean(np.sum((fit.psi - other.psi) ** 2, axis=1)))
+        mean, error = mean_and_error(2.0 * (fit.terms - other.terms), weight, labels)
+        apart = float(np.average(np.sum((fit.psi - other.psi) ** 2, axis=1), weights=weight))
         visible = max(0.0, -mean) + (q + NormalDist().inv_cdf(POWER)) * error
         found.append(Gap(name, mean, error, q, mean - q * error, visible, name != NORMAL and apart > SAME * square))
     return tuple(found)

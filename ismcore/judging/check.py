@@ -37,26 +37,41 @@ def check(
     """
     own = lines_of_result(result)
     if x is None:
-        if groups is not None or train is not None or competitors is not None:
-            raise OptionError("train=, groups= and competitors= go with rows that the fit has not seen: check(x_new, ...)")
-        return _verdict(own, "no rows were given that the fit has not seen, as in check(x_new)")
+        _check_alone(result, train, groups, competitors)
+        if result.test is None:
+            return _verdict(own, "no rows were given that the fit has not seen, as in check(x_new)")
     inner = result.model.inner if isinstance(result.model, Standardized) else result.model
     if isinstance(inner, NoiseConditional) or isinstance(result.objective, NoiseConditionalScoreMatching):
         raise OptionError("a noise-conditional fit has a score for each noise scale, and no single one to check")
-    judged = Judged.of(result.d, x, train, groups)
-    fit = derivatives_of(result, judged.x, judged.units)
+    judged = Judged.set_aside(result.test) if x is None else Judged.of(result, x, train, groups)
+    domain = result.objective.domain
+    if domain is not None:
+        domain.check(judged.x)
+        domain.check(judged.fitted)
+    fit = derivatives_of(result, judged.x, judged.units, domain)
     if not np.isfinite(fit.terms).all():
         raise SamplesError("the fitted score is not finite at some rows of x, or has no finite divergence there")
-    rivals = competitors_at(judged.x, judged.fitted, judged.units, competitors)
-    square = -2.0 * min(float(one.terms.mean()) for one in (fit, *rivals.values()))
+    rivals = competitors_at(judged.x, judged.fitted, judged.units, competitors, judged.fitted_weight, domain)
+    square = -2.0 * min(judged.mean(one.terms) for one in (fit, *rivals.values()))
     lines = (*lines_of_rows(result, judged, fit, square), *own)
-    void = [finding.name for finding in judged.diagnosis.findings if finding.name in VOID]
+    seen = judged.diagnosis.findings_for(domain=domain)
+    void = [finding.name for finding in seen if finding.name in VOID and not finding.cured]
     about: dict[str, Any] = {"rows": len(judged.x), "independent": judged.independent}
     if void:
         return _verdict(lines, f"the rows have {', '.join(void)}, where no loss on held-out rows is a measure", **about)
     if judged.independent < FEWEST or not rivals:
         return _verdict(lines, f"{judged.independent} independent rows and {len(rivals)} competitors show nothing", **about)
-    return _certified(float(fit.terms.mean()), square, gaps(fit, rivals, judged.labels), lines, about)
+    found = gaps(fit, rivals, judged.labels, judged.weight)
+    return _certified(judged.mean(fit.terms), square, found, lines, about)
+
+
+def _check_alone(result: Any, train: Any, groups: Any, competitors: Any) -> None:
+    """Refuse what goes with rows, where none are given."""
+    if groups is not None or train is not None or (competitors is not None and result.test is None):
+        raise OptionError(
+            "train=, groups= and competitors= go with rows that the fit has not seen: check(x_new, ...), or for competitors= "
+            "those of fit(test=...)"
+        )
 
 
 def _verdict(lines: tuple[Line, ...], cannot: str, **about: Any) -> Check:

@@ -1,4 +1,4 @@
-"""The energy nearest to a fitted score."""
+"""The energy nearest to a fitted score, and how much of the score is of no energy."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from ismcore.fitting.fit import fit
+from ismcore.judging.lines import antisymmetric_share
 from ismcore.models import MLP, Energy
 from ismcore.objectives import ExplicitScoreMatching
 from ismcore.samples.checks import as_samples
 from ismcore.training.warning import warn_now
 
-__all__ = ["nearest_energy"]
+__all__ = ["asymmetry", "nearest_energy"]
 
 MUCH = 0.1
 """Share of the score's square that is said to be lost."""
@@ -21,7 +22,7 @@ MUCH = 0.1
 
 def nearest_energy(result: Any, x: Any, model: Any = None, **options: Any) -> Any:
     """See `FitResult.as_energy`."""
-    points = as_samples(x, d=result.d)
+    points = as_samples(x, d=result.d, names=result.feature_names)
     energy = Energy(MLP((64, 64), "softplus")) if model is None else model
     given = {"backend": result.backend, "device": result.device, "dtype": result.dtype, "seed": result.seed, **options}
     found = fit(points, model=energy, objective=ExplicitScoreMatching(result.score), **given)
@@ -30,6 +31,14 @@ def nearest_energy(result: Any, x: Any, model: Any = None, **options: Any) -> An
     lost = float(np.mean(((found.score(points) - target) / size) ** 2) / np.mean((target / size) ** 2))
     text = f"the energy differs from the score that it was fitted to by {lost:.2g} of its square, which is lost"
     if lost <= MUCH:
-        return replace(found, objective=result.objective)
+        return replace(found, objective=result.objective, feature_names=result.feature_names, notes=(*found.notes, text))
     warn_now(text)
-    return replace(found, objective=result.objective, warnings=(*found.warnings, text))
+    return replace(found, objective=result.objective, feature_names=result.feature_names, warnings=(*found.warnings, text))
+
+
+def asymmetry(result: Any, x: Any) -> float:
+    """See `FitResult.asymmetry`."""
+    points = as_samples(x, d=result.d)
+    scale = points.std(axis=0)
+    scale[scale == 0.0] = 1.0
+    return antisymmetric_share(result.jacobian(points) * scale[:, None] * scale)

@@ -11,35 +11,10 @@ from ismcore.coordinates import Coordinates
 from ismcore.errors import OptionError
 from ismcore.samples.checks import as_groups, as_samples, check_spread
 from ismcore.samples.diagnosis import Diagnosis, diagnosis_of
-from ismcore.samples.neighbours import rows_within
-from ismcore.samples.splitting import HoldOut, held_out_rows
-from ismcore.samples.ties import row_groups
+from ismcore.samples.splitting import HoldOut, batch_labels, held_out_rows
+from ismcore.training.set_aside import SetAside
 
-__all__ = ["Judged", "dependent_rows"]
-
-TIMES, FEWEST_BLOCKS = 5, 10
-"""A block of a series is so many correlation times long, but there are at least so many blocks."""
-
-
-def dependent_rows(x: np.ndarray, how: HoldOut, groups: np.ndarray | None) -> np.ndarray:
-    """A label for each row, (m,), from 0: rows of one label may depend on each other, and of different ones do not.
-
-    Labels are the groups given; for a series, blocks of 5 correlation times, one after another (batch means); near-copies and
-    equal rows, where there are some; else a label a row.
-
-    Args:
-        x: Rows, (m, d), in the order in which they came.
-        how: What `ismcore.diagnose` found of their dependence.
-        groups: Labels, (m,), from 0.
-    """
-    m = len(x)
-    if groups is not None:
-        return np.unique(groups, return_inverse=True)[1].reshape(-1)
-    if how.by == "blocks":
-        return np.arange(m) // max(1, min(TIMES * how.time, m // FEWEST_BLOCKS))
-    if how.by == "near-copies":
-        return rows_within(x, how.radius)
-    return row_groups(x) if how.by == "equal rows" else np.arange(m)
+__all__ = ["Judged"]
 
 
 def _halves(x: np.ndarray, diagnosis: Diagnosis, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -59,6 +34,8 @@ class Judged:
         fitted: The rows that competitors are fitted to, (n, d), in [x].
         units: Coordinates in which each column of those has mean 0 and standard deviation 1.
         diagnosis: Of those rows, or where they are a part of the rows given, of all of these.
+        weight: Weights of x, (m,), of sum 1; None where all weigh alike.
+        fitted_weight: Weights of the rows that competitors are fitted to, likewise.
     """
 
     x: np.ndarray
@@ -66,31 +43,45 @@ class Judged:
     fitted: np.ndarray
     units: Coordinates
     diagnosis: Diagnosis
+    weight: np.ndarray | None = None
+    fitted_weight: np.ndarray | None = None
 
     @property
     def independent(self) -> int:
-        """How many labels there are."""
-        return len(np.unique(self.labels))
+        """How many labels there are, of rows that have weight."""
+        return len(np.unique(self.labels if self.weight is None else self.labels[self.weight > 0.0]))
+
+    def mean(self, values: np.ndarray) -> float:
+        """Weighted mean of values at x, (m,)."""
+        return float(np.mean(values) if self.weight is None else self.weight @ values)
 
     @classmethod
-    def of(cls, d: int, x: Any, train: Any, groups: Any) -> Judged:
+    def set_aside(cls, test: SetAside) -> Judged:
+        """The rows that a fit has set aside, with its own rows for competitors."""
+        units = Coordinates.standardizing(test.fitted, test.fitted_weight)
+        diagnosis = diagnosis_of(test.fitted, weight=test.fitted_weight)
+        return cls(test.x, test.labels, test.fitted, units, diagnosis, test.weight, test.fitted_weight)
+
+    @classmethod
+    def of(cls, result: Any, x: Any, train: Any, groups: Any) -> Judged:
         """The rows given, or half of them where there are no training rows to fit competitors to.
 
         Raises:
             SamplesError: They cannot be used.
             OptionError: Most rows of x are among the training rows.
         """
-        rows = as_samples(x, d=d)
+        d, names = result.d, result.feature_names
+        rows = as_samples(x, d=d, names=names)
         check_spread(rows)
         diagnosis = diagnosis_of(rows)
         given = None if groups is None else as_groups(groups, len(rows))
-        labels = dependent_rows(rows, diagnosis.holdout, given)
+        labels = batch_labels(rows, diagnosis.holdout, given)
         if train is None:
             fitting, judging = _halves(rows, diagnosis, given)
             fitted, rows, labels = rows[fitting], rows[judging], labels[judging]
             check_spread(fitted)
         else:
-            fitted = as_samples(train, d=d)
+            fitted = as_samples(train, d=d, names=names)
             check_spread(fitted)
             diagnosis = diagnosis_of(fitted)
             seen = {row.tobytes() for row in fitted}

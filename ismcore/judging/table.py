@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import html
 import math
 import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ismcore.samples import html
+
 __all__ = ["Check", "Line", "Verdict"]
 
 Verdict = Literal["fault found", "no fault found", "cannot tell"]
+KINDS: dict[Verdict, html.Kind] = {"fault found": "bad", "no fault found": "good", "cannot tell": "open"}
 NAME, NUMBER, MEANING = 26, 11, 70
 """Widths of the printed columns."""
 
@@ -42,7 +44,7 @@ class Check:
     has mean 0 and standard deviation 1; shares are of E|score|^2, estimated from the same rows.
 
     Attributes:
-        verdict: "fault found", where one of a tenth of E|score|^2 is likely and some is certain; "no fault found", where one of
+        verdict: "fault found", where one of 0.15 E|score|^2 is likely and some is certain; "no fault found", where one of
             a quarter of E|score|^2 would have been seen; or "cannot tell". No check can say that a fit is right.
         why: The verdict in a sentence.
         lines: All that was looked at.
@@ -77,13 +79,9 @@ class Check:
         return "\n".join([head, "", columns, *(_printed(line) for line in self.lines)])
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(line.name)}</td><td>{_number(line.statistic)}</td><td>{_number(line.limit)}</td>"
-            f"<td>{'fault' * line.fault}</td><td>{html.escape(line.meaning)}</td></tr>"
-            for line in self.lines
-        )
-        head = "<tr><th></th><th>statistic</th><th>limit</th><th></th><th>meaning</th></tr>"
-        return f"<p><b>{self.verdict}</b>: {html.escape(self.why)}</p><table>{head}{rows}</table>"
+        rows = [(line.name, line.statistic, line.limit, "fault" * line.fault, line.meaning) for line in self.lines]
+        head = ("", "statistic", "limit", "", "meaning")
+        return html.fragment(html.notice(KINDS[self.verdict], self.verdict, self.why), html.html_table(head, rows))
 
 
 def _number(value: float | None) -> str:

@@ -91,6 +91,10 @@ class ImplicitScoreMatching(Objective):
         if isinstance(self.divergence, Hutchinson) and penalised and self.divergence.n_probes < 2:
             raise OptionError("a curvature_weight with estimated divergence needs Hutchinson(n_probes=2) or more")
 
+    def __repr__(self) -> str:
+        where = "" if self.domain is None else f", domain={self.domain!r}"
+        return f"{type(self).__name__}(curvature_weight={self.curvature_weight!r}, divergence={self.divergence!r}{where})"
+
     @property
     def title(self) -> str:
         """See `Objective.title`."""

@@ -12,7 +12,7 @@ from ismcore.calculus import Calculus, ScoreFn
 from ismcore.errors import OptionError
 from ismcore.objectives.base import LossInputs, check_shape
 from ismcore.ops import Array
-from ismcore.samples.tables import memory
+from ismcore.samples.tables.opening import memory
 
 __all__ = ["Hutchinson", "probe_products"]
 

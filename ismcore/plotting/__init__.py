@@ -1,19 +1,28 @@
-"""Pictures of fits, if matplotlib is installed: see `ismcore.plotting.plots`."""
+"""Pictures of fits, if matplotlib is installed: `plot` chooses what to draw, and see `ismcore.plotting.plots`."""
 
-from ismcore.plotting.plots import (
-    animate_density,
-    animate_score,
-    plot_density,
-    plot_loss,
-    plot_sample,
-    plot_score,
-    plot_target_score,
-    to_png,
-)
+from ismcore.errors import PlottingMissing
+
+try:
+    from ismcore.plotting.overview import plot
+    from ismcore.plotting.plots import (
+        animate_density,
+        animate_score,
+        plot_density,
+        plot_loss,
+        plot_sample,
+        plot_score,
+        plot_target_score,
+        to_png,
+    )
+except ImportError as error:
+    raise PlottingMissing(
+        f"pictures need matplotlib and pillow, which cannot be imported ({error}): pip install 'ismcore[plot]'"
+    ) from error
 
 __all__ = [
     "animate_density",
     "animate_score",
+    "plot",
     "plot_density",
     "plot_loss",
     "plot_sample",

@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-__all__ = ["gif_bytes"]
+__all__ = ["Animation", "gif_bytes"]
 
 FRAME_MS, HOLD_MS = 60, 2500
 COLOURS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Animation:
+    """An animation, which Jupyter shows as the last line of a cell; where it cannot, the last frame.
+
+    Attributes:
+        gif: The GIF file.
+        last: The last frame as a PNG file.
+    """
+
+    gif: bytes = field(repr=False)
+    last: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, frames: Sequence[np.ndarray]) -> Animation:
+        """That of frames as in `gif_bytes`."""
+        stream = io.BytesIO()
+        Image.fromarray(frames[-1]).save(stream, format="PNG")
+        return cls(gif_bytes(frames), stream.getvalue())
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        """IPython's protocol: the GIF in HTML, which viewers of notebooks prefer, and the last frame."""
+        source = f"data:image/gif;base64,{base64.b64encode(self.gif).decode()}"
+        page = f'<img alt="animation of a fit" style="max-width: 100%" src="{source}">'
+        return {"text/html": page, "image/png": self.last, "text/plain": repr(self)}
 
 
 def gif_bytes(frames: Sequence[np.ndarray]) -> bytes:

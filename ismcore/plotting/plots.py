@@ -12,37 +12,32 @@ from os import PathLike
 from typing import Any, Protocol
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ismcore.coordinates import Coordinates
-from ismcore.density import density_from_score
-from ismcore.errors import DensityUnavailable, OptionError, PlottingMissing
+from ismcore.errors import DensityUnavailable, OptionError
 from ismcore.files.atomic import check_target, write_whole
-from ismcore.objectives import Objective
+from ismcore.objectives import ImplicitScoreMatching, Objective
 from ismcore.ops import Params
+from ismcore.plotting.gif import Animation
+from ismcore.plotting.scenes import (
+    DASHES,
+    FITTED,
+    HELD_OUT,
+    INK,
+    PICTURE_DPI,
+    TARGET,
+    FittedCurve,
+    Scene,
+    finish,
+    frames,
+    new_axes,
+    png,
+)
 from ismcore.samples.checks import as_samples
-
-try:
-    from matplotlib.axes import Axes
-
-    from ismcore.plotting.gif import gif_bytes
-    from ismcore.plotting.scenes import (
-        DASHES,
-        FITTED,
-        HELD_OUT,
-        PICTURE_DPI,
-        TARGET,
-        FittedCurve,
-        Scene,
-        finish,
-        frames,
-        new_axes,
-        png,
-    )
-except ImportError as error:
-    raise PlottingMissing(
-        f"pictures need matplotlib and pillow, which cannot be imported ({error}): pip install 'ismcore[plot]'"
-    ) from error
-
+from ismcore.targets.density import density_from_score
+from ismcore.training.baseline import Baseline
 
 __all__ = [
     "animate_density",
@@ -71,8 +66,15 @@ class Fit(Protocol):
     def snapshots(self) -> dict[int, Params]: ...
     @property
     def best_epoch(self) -> int: ...
-    def score(self, x: Any, *, epoch: int | None = None) -> np.ndarray: ...
+    @property
+    def baseline(self) -> Baseline | None: ...
+    @property
+    def candidates(self) -> tuple[dict[str, Any], ...]: ...
+    @property
+    def feature_names(self) -> tuple[str, ...] | None: ...
+    def score(self, x: Any, *, epoch: int | None = None, context: Any = None) -> np.ndarray: ...
     def density(self, x: Any, *, epoch: int | None = None) -> np.ndarray: ...
+    def log_density(self, x: Any, *, epoch: int | None = None) -> np.ndarray: ...
 
 
 DENSITY_LABEL = r"density  $p(x)$   $[1/x]$"
@@ -140,7 +142,7 @@ def plot_score(
     Raises:
         OptionError: The fit has more than one dimension, or nothing says where to draw.
     """
-    return _score_fit(result, target, sample, grid).draw(ax, epoch).ax
+    return score_fit(result, target, sample, grid).draw(ax, epoch).ax
 
 
 def plot_density(
@@ -167,14 +169,19 @@ def plot_density(
     Raises:
         OptionError: See `plot_score`.
     """
-    return _density_fit(result, target, sample, grid).draw(ax, epoch).ax
+    return density_fit(result, target, sample, grid).draw(ax, epoch).ax
 
 
 def plot_loss(result: Fit, *, ax: Axes | None = None, published: tuple[Sequence[int], Sequence[float]] | None = None) -> Axes:
     """The loss of every epoch, before its update, of a fit in any dimension, and the held-out loss, after it.
 
     A point marks `result.best_epoch` on the held-out curve, which joins the epochs at which it was computed. Both
-    losses are in learning units, those of the samples as trained on: standardised, or 1/[x]^2 with `standardize=False`.
+    losses are in learning units, those of the samples as trained on: standardised, or 1/[x]^2 with `standardize=False`. Of a
+    fit in folds both are those of its first candidate, summed over the folds.
+
+    A dotted line is the held-out loss of the normal law in closed form: the best one, less by how much the fit is better. Where
+    the objective or the units are not those of that comparison, see `ismcore.training.baseline.Baseline`, the legend has the
+    difference alone.
 
     Args:
         result: The fit.
@@ -199,24 +206,59 @@ def plot_loss(result: Fit, *, ax: Axes | None = None, published: tuple[Sequence[
     if best.any():
         label = f"best, {_number(validation[best][0])} at epoch {result.best_epoch}"
         ax.plot(epochs[best], validation[best], "o", color=HELD_OUT, markersize=8, clip_on=False, zorder=4, label=label)
+    heights += _draw_normal_law(ax, result, float(validation[best][0]) if best.any() else np.nan)
     if published is not None:
         heights.append(np.asarray(published[1]))
         ax.plot(*published, "o", color=TARGET, markersize=5, clip_on=False, zorder=3, label="published")
     ax.set_xlim(0, epochs[-1])
     standardised = not result.coordinates.is_identity
-    finish(ax, result.objective.title, "epoch", STANDARDISED_LOSS_LABEL if standardised else LOSS_LABEL, heights)
+    label = STANDARDISED_LOSS_LABEL if standardised else LOSS_LABEL
+    lead = result.candidates[1]["name"] if len(result.candidates) > 1 else ""
+    stamp = f"candidate {lead!r}, 1 of {len(result.candidates) - 1}" if lead else ""
+    finish(ax, result.objective.title, "epoch", label, heights, stamp=stamp)
     return ax
 
 
-def animate_score(result: Fit, path: str | PathLike[str], *, target: Any = None, sample: Any = None, grid: Any = None) -> None:
-    """Write how the fitted score came about as a GIF: a frame for every snapshot, on the same axes.
+def _draw_normal_law(ax: Axes, result: Fit, best: float) -> list[np.ndarray]:
+    """The level of the normal law beside the best held-out loss; returns the heights that the vertical axis must hold."""
+    found = result.baseline
+    if found is None:
+        return []
+    better, error = -found.difference, found.standard_error
+    same_units = type(result.objective) is ImplicitScoreMatching and result.objective.least_curvature_weight == 0.0
+    if result.candidates:  # in their coordinates, which may be whitened
+        better = -result.candidates[1].get("difference", np.nan)
+    else:
+        same_units = same_units and bool(np.isclose(found.fit_loss, best, rtol=1e-3))
+    if same_units and np.isfinite(better):
+        level = best + better
+        ax.axhline(level, color=INK, linewidth=1.4, linestyle=":", label=f"normal law, {_number(level)}")
+        return [np.array([level])]
+    how = "higher" if found.difference < 0.0 else "lower"
+    label = f"normal law: {how} by {abs(found.difference):.2g} \N{PLUS-MINUS SIGN} {error:.1g}"
+    ax.plot([], [], " ", label=label)
+    return []
+
+
+def animate_score(
+    result: Fit,
+    path: str | PathLike[str] | None = None,
+    *,
+    target: Any = None,
+    sample: Any = None,
+    grid: Any = None,
+) -> Animation:
+    """How the fitted score came about as a GIF: a frame for every snapshot, on the same axes.
 
     Args:
         result: A fit in one dimension with snapshots: `ismcore.fit(..., snapshots=101)`.
-        path: The file, written whole or not at all.
+        path: A file to write, whole or not at all; none if None.
         target: See `plot_score`.
         sample: See `plot_score`.
         grid: See `plot_score`.
+
+    Returns:
+        The animation, which Jupyter shows as the last line of a cell.
 
     Raises:
         OptionError: See `plot_score`; or there are fewer than two snapshots.
@@ -224,18 +266,18 @@ def animate_score(result: Fit, path: str | PathLike[str], *, target: Any = None,
 
     Cost: about a second for 101 frames.
     """
-    _animate(_score_fit(result, target, sample, grid), sorted(result.snapshots), path)
+    return _animate(score_fit(result, target, sample, grid), sorted(result.snapshots), path)
 
 
 def animate_density(
     result: Fit,
-    path: str | PathLike[str],
+    path: str | PathLike[str] | None = None,
     *,
     target: Any = None,
     sample: Any = None,
     grid: Any = None,
-) -> None:
-    """Write how the recovered density came about as a GIF; see `animate_score` and `plot_density`.
+) -> Animation:
+    """How the recovered density came about as a GIF; see `animate_score` and `plot_density`.
 
     Args:
         result: See `animate_score`.
@@ -244,15 +286,18 @@ def animate_density(
         sample: See `plot_density`.
         grid: See `plot_density`.
 
+    Returns:
+        See `animate_score`.
+
     Raises:
         OptionError: See `animate_score`.
     """
-    _animate(_density_fit(result, target, sample, grid), sorted(result.snapshots), path)
+    return _animate(density_fit(result, target, sample, grid), sorted(result.snapshots), path)
 
 
-def to_png(ax: Axes, *, dpi: int = PICTURE_DPI) -> bytes:
-    """The figure that holds the Axes, as the bytes of a PNG file."""
-    return png(ax, dpi)
+def to_png(picture: Axes | Figure, *, dpi: int = PICTURE_DPI) -> bytes:
+    """A figure, or that which holds the Axes, as the bytes of a PNG file."""
+    return png(picture.figure.canvas.figure, dpi)
 
 
 def _score_scene(title: str, grid: np.ndarray, sample: np.ndarray | None, target: Any) -> Scene:
@@ -265,17 +310,20 @@ def _density_scene(title: str, grid: np.ndarray, sample: np.ndarray | None, targ
     return Scene(title, DENSITY_LABEL, grid, sample, True, truth, "target density", 0.0)
 
 
-def _score_fit(result: Fit, target: Any, sample: Any, grid: Any) -> FittedCurve:
+def score_fit(result: Fit, target: Any, sample: Any, grid: Any, context: Any = None) -> FittedCurve:
+    """The fitted score in its scene; see `plot_score`."""
     points, column = _where(result, sample, grid)
     scene = _score_scene(result.objective.title, points, column, target)
 
     def curve(epoch: int | None) -> np.ndarray:
-        return result.score(points, epoch=epoch)[:, 0]
+        return result.score(points, epoch=epoch, context=context)[:, 0]
 
-    return FittedCurve(scene, curve, r"fitted score $\psi$", result.best_epoch, len(result.history["loss"]))
+    beside = f", noise scale {context:.3g}" if isinstance(context, float | int) else ""
+    return FittedCurve(scene, curve, r"fitted score $\psi$", best_stamp(result), beside)
 
 
-def _density_fit(result: Fit, target: Any, sample: Any, grid: Any) -> FittedCurve:
+def density_fit(result: Fit, target: Any, sample: Any, grid: Any) -> FittedCurve:
+    """The recovered density in its scene; see `plot_density`."""
     points, column = _where(result, sample, grid)
     scene = _density_scene(result.objective.title, points, column, target)
 
@@ -285,16 +333,33 @@ def _density_fit(result: Fit, target: Any, sample: Any, grid: Any) -> FittedCurv
         except DensityUnavailable:  # as of an early snapshot, which does not yet lead back to the samples
             return density_from_score(result.score(points, epoch=epoch)[:, 0], points)
 
-    return FittedCurve(scene, curve, "fitted density", result.best_epoch, len(result.history["loss"]))
+    return FittedCurve(scene, curve, "fitted density", best_stamp(result))
 
 
-def _animate(fit: FittedCurve, epochs: Sequence[int], path: str | PathLike[str]) -> None:
+def best_stamp(result: Fit) -> str:
+    """Which epoch the fit's own parameters are of, as a title says it; those of several candidates are of an epoch each."""
+    best, epochs = result.best_epoch, len(result.history["loss"])
+    if result.candidates:
+        used = [row for row in result.candidates[1:] if row["weight"] > 0.0]
+        if not used:
+            return "the normal law in closed form"
+        if len(used) > 1:
+            return f"each of {len(used)} candidates at its best epoch"
+        best, epochs = used[0]["best_epoch"], used[0]["epochs"]
+    return f"epoch {best}, best of {epochs}" if best < epochs else f"epoch {best}"
+
+
+def _animate(fit: FittedCurve, epochs: Sequence[int], path: str | PathLike[str] | None) -> Animation:
     if len(epochs) < 2:
         raise OptionError(
             f"an animation needs a fit with two snapshots or more, and this one kept {len(epochs)}: fit(..., snapshots=101)"
         )
-    check_target(path)
-    write_whole(path, gif_bytes(list(frames(fit, epochs))))
+    if path is not None:
+        check_target(path)
+    found = Animation.of(list(frames(fit, epochs)))
+    if path is not None:
+        write_whole(path, found.gif)
+    return found
 
 
 def _number(loss: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,16 +18,21 @@ from matplotlib.transforms import Bbox
 
 __all__ = [
     "DASHES",
+    "FAINT",
     "FITTED",
     "HELD_OUT",
+    "INK",
     "PICTURE_DPI",
+    "SAMPLE",
     "TARGET",
     "FittedCurve",
     "Scene",
     "finish",
     "frames",
     "new_axes",
+    "new_figure",
     "png",
+    "styled",
 ]
 
 # Okabe and Ito's palette: told apart with any colour vision and, by the dashes of one of two curves, in grey.
@@ -41,23 +46,35 @@ TITLE_SIZE, LEGEND_SIZE, SMALLEST = 12.0, 10.0, 6.0
 """Points; what does not fit into narrow Axes is written smaller, down to the smallest."""
 
 
-class Picture(Axes):
-    """Axes that Jupyter shows as the last line of a cell, or by `display(ax)`.
+class PictureFigure(Figure):
+    """A figure that Jupyter shows as the last line of a cell, or by `display(figure)`.
 
     IPython asks an object for `_repr_png_`. pyplot, which shows its own figures when a cell ends, knows nothing of ours: a
     picture comes once. The figure, of 200 dots to the inch, is shown at half its pixels, sharp on any screen.
     """
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        """The PNG file of the figure, and its width and height on the page in pixels."""
-        width, height = (round(FRAME_DPI * inches) for inches in self.figure.canvas.figure.get_size_inches())
-        return png(self), {"width": width, "height": height}
+        """The PNG file, and its width and height on the page in pixels."""
+        return _on_a_page(self)
 
 
-def png(ax: Axes, dpi: int = PICTURE_DPI) -> bytes:
-    """The figure that holds the Axes, as the bytes of a PNG file."""
+class Picture(Axes):
+    """Axes that Jupyter shows as the figure that holds them."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """See `PictureFigure`."""
+        return _on_a_page(self.figure.canvas.figure)
+
+
+def _on_a_page(figure: Figure) -> tuple[bytes, dict[str, int]]:
+    width, height = (round(FRAME_DPI * inches) for inches in figure.get_size_inches())
+    return png(figure), {"width": width, "height": height}
+
+
+def png(figure: Figure, dpi: int = PICTURE_DPI) -> bytes:
+    """A figure as the bytes of a PNG file."""
     stream = io.BytesIO()
-    ax.figure.canvas.print_figure(stream, format="png", dpi=dpi)
+    figure.canvas.print_figure(stream, format="png", dpi=dpi)
     return stream.getvalue()
 
 
@@ -125,15 +142,15 @@ class FittedCurve:
         scene: What else there is to see.
         curve: From the epoch of a snapshot, or None for the fit's own parameters, to the curve on the grid, (m,).
         label: Its name.
-        best_epoch: The epoch that the fit's own parameters are of.
-        epochs: How many epochs the fit took.
+        best: Which epoch the fit's own parameters are of, as the title says it.
+        beside: What the title says beside the epoch.
     """
 
     scene: Scene
     curve: Callable[[int | None], np.ndarray]
     label: str
-    best_epoch: int
-    epochs: int
+    best: str
+    beside: str = ""
 
     def draw(self, ax: Axes | None, epoch: int | None, epochs: Iterable[int] = ()) -> Drawn:
         """Draw the fit as it was after an epoch, on axes that also hold it as it was after the other epochs."""
@@ -145,13 +162,13 @@ class FittedCurve:
 
     def stamp(self, epoch: int | None) -> str:
         """The epoch whose parameters are drawn, as the title says it."""
-        if epoch is None and self.best_epoch < self.epochs:
-            return f"epoch {self.best_epoch}, best of {self.epochs}"
-        return f"epoch {self.best_epoch if epoch is None else epoch}"
+        return (self.best if epoch is None else f"epoch {epoch}") + self.beside
 
 
 def frames(fit: FittedCurve, epochs: Sequence[int]) -> Iterator[np.ndarray]:
     """The fit after each epoch, (height, width, 3) of uint8; what stays the same is drawn once."""
+    curves: dict[int | None, np.ndarray] = {epoch: fit.curve(epoch) for epoch in epochs}
+    fit = replace(fit, curve=curves.__getitem__)
     figure = new_figure(FRAME_DPI)
     canvas: Any = FigureCanvasAgg(figure)  # matplotlib's own annotations leave these methods untyped
     drawn = fit.draw(styled(figure.add_subplot()), epochs[0], epochs)
@@ -173,9 +190,9 @@ def new_axes() -> Axes:
     return styled(new_figure().add_subplot(axes_class=Picture))
 
 
-def new_figure(dpi: int = PICTURE_DPI) -> Figure:
-    """An empty figure of our size, which no global list knows of."""
-    figure = Figure(figsize=SIZE, dpi=dpi, layout="constrained")
+def new_figure(dpi: int = PICTURE_DPI, size: tuple[float, float] = SIZE) -> Figure:
+    """An empty figure, of our size unless said, which no global list knows of."""
+    figure = PictureFigure(figsize=size, dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -22,6 +22,7 @@ from ismcore.plugins.adoption import adopted, device_for, failures_named, no_mod
 from ismcore.plugins.lookup import choose, load_backend, widest_dtype
 from ismcore.plugins.probing import probe_network
 from ismcore.problem import Loss, Problem
+from ismcore.samples import html
 from ismcore.samples.checks import as_samples, as_weights
 from ismcore.seeds import stream
 
@@ -69,6 +70,14 @@ class Evaluation:
         """Trace of the score's Jacobian at each sample, (n,), in 1/[x]^2."""
         return np.asarray(self.jacobian_diagonal.sum(axis=1))
 
+    def _repr_html_(self) -> str:
+        shapes = [(name, str(part.shape), float(np.linalg.norm(part))) for name, part in self.gradient.items()]
+        return html.fragment(
+            html.facts([("loss", self.loss), ("computed by", f"{self.backend}, {self.dtype} on {self.device}")]),
+            html.html_table(("gradient of", "shape", "norm"), shapes),
+            html.paragraph("score, jacobian_diagonal, divergence and terms are computed when asked for"),
+        )
+
 
 def check_model(model: Any, objective: Any, *, allow_nonsmooth: bool = False) -> None:
     """Refuse what is no model or no objective, and a pair that cannot be trained.
@@ -100,6 +109,7 @@ def evaluate(
     sample_weight: Any = None,
     allow_nonsmooth: bool = False,
     context: Any = None,
+    feature_names: Sequence[str] | None = None,
 ) -> Evaluation:
     """Loss, gradient, score and Jacobian diagonal of a model at given parameters and samples.
 
@@ -120,6 +130,7 @@ def evaluate(
         context: What a conditional score depends on: one number, (n,), or (n, c); the noise scale of an
             `ismcore.NoiseConditional`, in the units of the samples that the inner network sees. Loss, score and Jacobian are
             those at it. `NoiseConditionalScoreMatching` draws its scales, and needs it for score and Jacobian alone.
+        feature_names: Names of the columns, (d,), such as `result.feature_names`: those of a frame are put in this order.
 
     Raises:
         ModelError: The model or the objective cannot be used so.
@@ -142,7 +153,7 @@ def evaluate(
     check_model(model, objective, allow_nonsmooth=allow_nonsmooth)
     name = choose(backend, model.backend).name
     dtype = given_dtype or widest_dtype(name)
-    samples = as_samples(x, dtype=dtype)
+    samples = as_samples(x, dtype=dtype, names=feature_names)
     if isinstance(model, Standardized) and model.coordinates.d == samples.shape[1]:
         model.coordinates.check_range(samples)
     given_params = model.initial_params(seed, samples.shape[1]) if params is None else params

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ismcore.errors import Diverged, OptionError
+from ismcore.backend.contract import Backend
+from ismcore.backend.programs import energy_program, score_program
+from ismcore.errors import Diverged, OptionError, PlottingMissing
 from ismcore.models import Energy
 from ismcore.objectives import NoiseConditionalScoreMatching
+from ismcore.plugins.lookup import load_backend
 from ismcore.results.reflection import Steps
+from ismcore.results.sampling import annealed_langevin
 from ismcore.samples.checks import as_samples
 from ismcore.seeds import stream
 
@@ -22,11 +26,18 @@ if TYPE_CHECKING:
 __all__ = ["Draws", "langevin"]
 
 CHAINS = 100
-"""Chains side by side, at most; of fewer draws each is a chain of its own."""
+"""Chains side by side, also for fewer draws, so that their agreement is known."""
+STEPS = 500
+"""Steps of the warm-up."""
+ANNEALED_STEPS, ANNEALED_STEP = 100, 0.1
+"""Steps at each noise scale s, and a / s^2."""
 TRIED = 20_000
 """Draws among which starts in a domain are looked for."""
 TARGET = 0.574
 """Acceptance at which Metropolis-adjusted Langevin dynamics moves farthest (Roberts & Rosenthal 1998)."""
+GRID = 2.0**24
+"""Chains stand on multiples of 1 / GRID of a standard deviation: between modes a step pulls neighbours apart, and two hundred
+steps would make 1e-6 of the last digit in which two backends differ; on a grid each step forgets it."""
 FARTHEST = 1e6
 """No sample of a law that a fit has seen lies so many standard deviations from its mean."""
 FEW = 0.1
@@ -43,22 +54,30 @@ class Draws:
 
     Attributes:
         x: (n, d), float64, in the units of the samples; the draws of a chain stand one after the other.
-        chains: Number of chains, C.
-        step_size: a, of a step z += a/2 psi(z) + sqrt(a) e, in the coordinates that the model was trained in.
-        acceptance: Share of the steps that were accepted.
+        each: Draws of each chain; the last chain may have fewer.
+        step_size: a, of a step z += a/2 psi(z) + sqrt(a) e, in the coordinates that the model was trained in; a / s^2 at noise
+            scale s where the noise was annealed.
+        acceptance: Share of the steps that were accepted; NaN where all are taken, as in annealed dynamics.
         r_hat: Of each column, (d,): root of the variance of all draws over that within chains, each cut into halves (Gelman et
-            al. 2013, section 11.4); near 1 where they agree. NaN where a chain has fewer than four draws.
-        effective: Effective number of draws of each column, (d,), from the autocorrelation within chains; at most n.
+            al. 2013, section 11.4), over the second half of the warm-up and the draws of all 100 chains; near 1 where they
+            agree. NaN where there are fewer than four of a chain, as in annealed dynamics.
+        effective: Effective number of draws of each column, (d,), from the autocorrelation within chains and the spread between
+            them; at most n.
         warnings: What makes them unreliable, in words.
     """
 
     x: np.ndarray
-    chains: int
+    each: int
     step_size: float
     acceptance: float
     r_hat: np.ndarray
     effective: np.ndarray
     warnings: tuple[str, ...] = ()
+
+    @property
+    def chains(self) -> int:
+        """Number of chains that the draws are of."""
+        return -(-len(self.x) // self.each)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.x, dtype=dtype, copy=True if copy is None else copy)
@@ -67,7 +86,7 @@ class Draws:
         return len(self.x)
 
     def __repr__(self) -> str:
-        how = f"{self.acceptance:.0%} accepted"
+        how = f"{self.acceptance:.0%} accepted" if math.isfinite(self.acceptance) else "annealed, all steps taken"
         lines = [
             f"Draws: {self.x.shape[0]} of d = {self.x.shape[1]} in {self.chains} chains, step size {self.step_size:.3g}, {how}",
             f"  R-hat      {_range(self.r_hat)}",
@@ -77,15 +96,20 @@ class Draws:
         return "\n".join(lines)
 
     def to_arviz(self) -> Any:
-        """The draws as an `arviz.InferenceData`, whose variable "x" has the dimensions chain, draw and column.
+        """The draws for ArviZ, a tree of xarray data sets whose posterior "x" has the dimensions chain, draw and column.
+
+        A last chain that has fewer draws than the others is left out. It needs the extra `ismcore[arviz]`.
 
         Raises:
-            ImportError: arviz is not installed.
+            PlottingMissing: arviz-base is not installed.
         """
-        import arviz  # type: ignore[import-not-found]
-
-        each = len(self.x) // self.chains
-        return arviz.from_dict(posterior={"x": self.x[: each * self.chains].reshape(self.chains, each, -1)})
+        try:
+            from arviz_base import from_dict
+        except ImportError as error:
+            raise PlottingMissing("to_arviz needs arviz-base: pip install 'ismcore[arviz]'") from error
+        whole = len(self.x) // self.each
+        x = self.x[: whole * self.each].reshape(whole, self.each, -1)
+        return from_dict({"posterior": {"x": x}}, dims={"x": ["column"]})
 
 
 def _range(values: np.ndarray) -> str:
@@ -93,46 +117,65 @@ def _range(values: np.ndarray) -> str:
 
 
 def langevin(
-    result: FitResult, n: int, start: Any, *, steps: int, thin: int, step_size: float | None, context: Any, seed: int
+    result: FitResult,
+    n: int,
+    start: Any,
+    *,
+    steps: int | None,
+    thin: int,
+    step_size: float | None,
+    context: Any,
+    seed: int,
 ) -> Draws:
     """See `FitResult.sample`."""
-    for name, value in (("n", n), ("steps", steps), ("thin", thin)):
+    for name, value in (("n", n), ("steps", 1 if steps is None else steps), ("thin", thin)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise OptionError(f"{name} must be a whole number from 1, not {value!r}")
     if step_size is not None and not 0.0 < step_size < math.inf:
         raise OptionError(f"step_size must be a positive number, not {step_size!r}")
     if isinstance(result.objective, NoiseConditionalScoreMatching) and context is None:
-        raise OptionError(
-            "a noise-conditional fit has a score for each noise scale: pass context=, or ismcore.annealed_langevin"
-        )
-    score, energy = _functions(result, context)
-    rng, chains = stream(seed, "langevin"), min(n, CHAINS)
-    steps_inside = Steps(result._domain_there, result.d)
-    z = _start(result, start, chains, rng, steps_inside)
-    walk = _Walk(score, energy, z, rng, steps_inside)
-    walk.tune(steps, step_size)
-    each = -(-n // chains)
-    kept = np.empty((each, chains, result.d))
-    for k in range(each):
-        for _ in range(thin):
-            walk.step()
-        kept[k] = walk.z
-    r_hat, effective = _agreement(kept)
-    said = _in_words(walk.acceptance, r_hat)
-    x = result.coordinates.inverse(kept.transpose(1, 0, 2).reshape(-1, result.d))[:n]
-    return Draws(x, chains, walk.step_size, walk.acceptance, r_hat, np.minimum(effective, n), said)
+        return _annealed(result, n, start, steps, step_size, seed)
+    rng = stream(seed, "langevin")
+    engine = load_backend(result.backend)(dtype=result.dtype, device=result.device)
+    with engine.scope():
+        score, energy = _functions(engine, result, context)
+        inside = Steps(result._domain_there, result.d)
+        walk = _Walk(score, energy, _start(result, start, CHAINS, rng, inside), rng, inside)
+        warm = walk.tune(STEPS if steps is None else steps, step_size, thin)
+        each = -(-n // CHAINS)
+        kept = np.empty((each, CHAINS, result.d))
+        for k in range(each):
+            for _ in range(thin):
+                walk.step()
+            kept[k] = walk.z
+    r_hat, times = _agreement(np.concatenate([warm, kept]))
+    x = result.coordinates.inverse(kept.transpose(1, 0, 2).reshape(-1, result.d)[:n])
+    return Draws(x, each, walk.step_size, walk.acceptance, r_hat, n / times, _in_words(walk.acceptance, r_hat))
 
 
-def _functions(result: FitResult, context: Any) -> tuple[Derivative, Derivative | None]:
-    """Score (m, d) and, where there is one, energy (m,) of points in the coordinates of training."""
-    model, _ = result._as_trained()
+def _annealed(result: FitResult, n: int, start: Any, steps: int | None, step_size: float | None, seed: int) -> Draws:
+    """Draws by annealed dynamics down the ladder of the fit: each is the end of a chain of its own."""
+    if start is not None:
+        raise OptionError("chains of a noise-conditional fit start from noise at its largest scale: leave start= away")
+    size = ANNEALED_STEP if step_size is None else step_size
+    x = annealed_langevin(result, n, steps=ANNEALED_STEPS if steps is None else steps, step_size=size, seed=seed)
+    return Draws(x, 1, size, math.nan, np.full(result.d, np.nan), np.full(result.d, float(n)))
+
+
+def _functions(engine: Backend, result: FitResult, context: Any) -> tuple[Derivative, Derivative | None]:
+    """Score (m, d) and, where there is one, energy (m,), of points in the coordinates of training, on the backend."""
+    model, params = result._as_trained()
+    at, program = engine.asarrays(params), score_program(engine, model)
+    given = result._context(context, CHAINS)
+    context_there = () if given is None else (engine.asarray(given),)
 
     def score(z: np.ndarray) -> np.ndarray:
-        return result._score_at(z, context=context).astype(np.float64)
+        return engine.to_numpy(program(at, engine.asarray(z), *context_there)).astype(np.float64)
 
     if not isinstance(model, Energy) or context is not None:
         return score, None
-    return score, lambda z: result._energy_at(z).astype(np.float64)
+    of_energy = energy_program(engine, model)
+    return score, lambda z: engine.to_numpy(of_energy(at, engine.asarray(z))).astype(np.float64)
 
 
 def _start(result: FitResult, start: Any, chains: int, rng: np.random.Generator, inside: Steps) -> np.ndarray:
@@ -143,7 +186,7 @@ def _start(result: FitResult, start: Any, chains: int, rng: np.random.Generator,
         OptionError: No draw of the wide normal law lies inside.
     """
     if start is not None:
-        rows = as_samples(start, d=result.d)
+        rows = as_samples(start, d=result.d, names=result.feature_names)
         if result.domain is not None:
             result.domain.check(rows)
         rows = result.coordinates(rows)
@@ -177,23 +220,30 @@ class _Walk:
         """Share of the steps since the warm-up that were accepted."""
         return self._accepted / max(1, self._steps)
 
-    def tune(self, steps: int, step_size: float | None) -> None:
-        """Warm up: a step size that is not given follows the acceptance, from one that is stable by the curvature."""
-        self.step_size = self._stable() if step_size is None else step_size
+    def tune(self, steps: int, step_size: float | None, thin: int) -> np.ndarray:
+        """Warm up: a step size that is not given follows the acceptance, from one that is stable by the curvature.
+
+        Returns:
+            Where the chains were in the second half, after every `thin` steps, (draws, C, d).
+        """
+        self.step_size, seen = self._stable() if step_size is None else step_size, []
         for k in range(steps):
             before = self._accepted
             self.step()
             if step_size is None:
                 size = self.step_size * math.exp((self._accepted - before - TARGET) / (1.0 + k) ** 0.6)
                 self.step_size = min(size, self._inside.largest)
+            if 2 * k >= steps and (steps - 1 - k) % thin == 0:
+                seen.append(self.z)
         self._steps, self._accepted = 0, 0.0
+        return np.array(seen).reshape(-1, *self.z.shape)
 
     def _stable(self) -> float:
         """The inverse of the largest curvature at most starts, from differences of the score along itself."""
         along = self._psi + self._rng.standard_normal(self.z.shape)
         along *= 1e-3 / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-300)
         change = np.linalg.norm(self._score(self.z + along) - self._psi, axis=1) / 1e-3
-        return float(1.0 / max(np.quantile(change, 0.9), 1e-3))
+        return float(f"{1.0 / max(np.quantile(change, 0.9), 1e-3):.3g}")
 
     def step(self) -> None:
         """One step of all chains.
@@ -204,7 +254,7 @@ class _Walk:
         a, self._steps = self.step_size, self._steps + 1
         noise, uniform = self._rng.standard_normal(self.z.shape), self._rng.random(len(self.z))
         mean = self.z + 0.5 * a * self._psi
-        new = self._inside.reflected(mean + math.sqrt(a) * noise)
+        new = self._inside.reflected(np.round((mean + math.sqrt(a) * noise) * GRID) / GRID)
         reach = float(np.abs(new).max())
         if not reach <= FARTHEST:
             raise Diverged(
@@ -228,10 +278,10 @@ class _Walk:
 
 
 def _agreement(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """R-hat and effective number of draws of each column, both (d,), of (draws, chains, d)."""
-    each, chains, d = kept.shape
+    """R-hat of each column, and how many draws tell as much as one independent draw, both (d,), of (draws, chains, d)."""
+    each, _, d = kept.shape
     if each < 4:
-        return np.full(d, np.nan), np.full(d, float(each * chains))
+        return np.full(d, np.nan), np.ones(d)
     half = each // 2
     parts = np.concatenate([kept[:half], kept[half : 2 * half]], axis=1)
     within = parts.var(axis=0, ddof=1).mean(axis=0)
@@ -245,7 +295,7 @@ def _agreement(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     pairs = rho[1 : 2 * count + 1 : 2] + rho[2 : 2 * count + 2 : 2]
     positive = np.cumprod(pairs > 0.0, axis=0)  # Geyer's initial positive sequence
     time = 1.0 + 2.0 * np.sum(pairs * positive, axis=0)
-    return np.sqrt(total / within), each * chains / np.maximum(time, 1.0)
+    return np.sqrt(total / within), np.maximum(time, 1.0)
 
 
 def _in_words(acceptance: float, r_hat: np.ndarray) -> tuple[str, ...]:
@@ -256,10 +306,10 @@ def _in_words(acceptance: float, r_hat: np.ndarray) -> tuple[str, ...]:
             f"{acceptance:.0%} of the steps were accepted, too few to move: use a smaller step_size; or the fitted score does "
             "not lead back to the samples, and is that of no law"
         )
-    if np.isfinite(r_hat).all() and r_hat.max() > AGREE:
+    elif np.isfinite(r_hat).all() and r_hat.max() > AGREE:
         said.append(
             f"the chains disagree (R-hat up to {r_hat.max():.3g}): the law has parts between which they do not move, and the "
             "share of each is that of where the chains began; take more steps, start at the samples (start=x), or fit "
-            "ismcore.NoiseConditional and use ismcore.annealed_langevin"
+            "ismcore.NoiseConditional, whose chains anneal"
         )
     return tuple(said)

@@ -24,7 +24,7 @@ CONVERGED, TOLERATED = 1e-6, 1e-3
 WIDER = 1.3
 """Factor on the covariances of the proposal, so that its tails lie above those of the law."""
 DRAWS = 20_000
-FEWEST = 200.0
+FEWEST = 500.0
 """Effective draws below which the constant is not known."""
 BLOCK = 2**14
 """So many energies are found at once."""
@@ -108,7 +108,7 @@ def by_importance(energy: Energy, draws: np.ndarray, seed: int) -> Normaliser:
         seed: Of the draws of q.
 
     Raises:
-        DensityUnavailable: Fewer than 200 of 20,000 draws are effective.
+        DensityUnavailable: Fewer than 500 of 20,000 draws are effective.
 
     Cost: 20,000 energies, and the mixture.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from ismcore.backend.contract import Backend, Dtype
 from ismcore.backend.programs import energy_on, jacobian_diagonal, jacobian_on, score_on
 from ismcore.calculus import NumpyCalculus
 from ismcore.coordinates import Coordinates
-from ismcore.density import integrate_score
 from ismcore.domains import Columns, Domain, Halfspaces
 from ismcore.errors import DensityUnavailable, IsmWarning, OptionError
 from ismcore.files import results as files
@@ -28,22 +27,24 @@ from ismcore.results.evaluate import context_for, evaluate
 from ismcore.results.langevin import Draws, langevin
 from ismcore.results.native import native
 from ismcore.results.normaliser import Normaliser, by_importance, by_quadrature
+from ismcore.results.shown import Shown
 from ismcore.samples.checks import as_samples
+from ismcore.samples.tables.frames import frame_like
+from ismcore.targets.density import integrate_score
 from ismcore.training.baseline import Baseline
 from ismcore.training.resample import Resample
 from ismcore.training.run_state import RunState, Status
+from ismcore.training.set_aside import SetAside
 from ismcore.training.settings import Settings
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from ismcore.judging.table import Check
 
 __all__ = ["FitResult", "load", "versions"]
 
 
-@dataclass(frozen=True, eq=False)
-class FitResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class FitResult(Shown):
     """A fitted score function. `score` and all that follows from it are in the units [x] of the samples.
 
     Attributes:
@@ -71,6 +72,7 @@ class FitResult:
             `ismcore.baseline.compare_with_normal` says.
         restarts: What became of each start, where there were several: "start", "status", "epochs", "loss", "validation_loss".
         resamples: Fits of bootstrap resamples of the rows, if `ismcore.bootstrap` made the result; see `standard_error`.
+        test: Rows that were set aside before the fit, where `fit(test=...)` asked for some; `check()` judges by them.
         candidates: What a fit in folds was made of, the normal law first: "name", "weight" in the sum, "status", "epochs",
             "best_epoch", "seconds", and "difference" of its out-of-fold loss from the normal law's with "standard_error".
         warnings: What makes the result unreliable, and the cure, in words.
@@ -99,6 +101,7 @@ class FitResult:
     baseline: Baseline | None = None
     restarts: tuple[dict[str, Any], ...] = ()
     resamples: tuple[Resample, ...] = ()
+    test: SetAside | None = None
     candidates: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -163,7 +166,16 @@ class FitResult:
         """The domain in the coordinates that the model was trained in."""
         return None if self.domain is None else self.domain.in_coordinates(self.coordinates)
 
-    def score(self, x: Any, *, epoch: int | None = None, context: Any = None) -> np.ndarray:
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """What the columns of the score are called where they have names, (d,): "score_" and the column's name or number."""
+        return tuple(f"score_{name}" for name in self.feature_names or range(self.d))
+
+    @overload
+    def score(self, x: Any, *, epoch: int | None = None, context: Any = None) -> np.ndarray: ...
+    @overload
+    def score(self, x: Any, *, epoch: int | None = None, context: Any = None, as_frame: bool) -> Any: ...
+    def score(self, x: Any, *, epoch: int | None = None, context: Any = None, as_frame: bool = False) -> Any:
         """Fitted score psi(x) at points x of shape (n, d) or (n,): (n, d), float64, in 1/[x].
 
         Shift and scale are applied in float64, the model runs in the result's dtype.
@@ -173,20 +185,23 @@ class FitResult:
             epoch: Use the snapshot kept after this many epochs, not the final parameters.
             context: What a conditional score depends on: one number for all points, one for each, (n,), or (n, c); the noise
                 scale of an `ismcore.NoiseConditional`, in the units of its objective's `noise_scales`.
+            as_frame: Give a frame of the library that x is a frame of, with the columns `score_names` and the index of x.
 
         Raises:
-            OptionError: No snapshot was kept then; the context has another shape, is not finite, or is a noise scale that is
-                not positive.
+            SamplesError: x is a frame with other columns than the samples had; in another order they are put right.
+            OptionError: `as_frame`, and x is no frame; no snapshot was kept then; the context has another shape, is not
+                finite, or is a noise scale that is not positive.
         """
-        points = as_samples(x, d=self.d)
-        return self.coordinates.score(points, self._score_at(self._standardised(points), epoch, context))
+        points = as_samples(x, d=self.d, names=self.feature_names)
+        found = self.coordinates.score(points, self._score_at(self._standardised(points), epoch, context))
+        return frame_like(x, found, self.score_names) if as_frame else found
 
     def jacobian_diagonal(self, x: Any, *, context: Any = None) -> np.ndarray:
         """D psi_i / d x_i of the fitted score at points x, (n, d), float64, in 1/[x_i]^2, by the backend's differentiation.
 
         Of a conditional score at the context, see `score`. Cost: about 3 d scores.
         """
-        points, coordinates = as_samples(x, d=self.d), self.coordinates.before_matrix
+        points, coordinates = as_samples(x, d=self.d, names=self.feature_names), self.coordinates.before_matrix
         model, params = self._as_trained()
         y = as_samples(coordinates(points), dtype=self.dtype)
         if self.coordinates.matrix is not None:
@@ -208,9 +223,30 @@ class FitResult:
             >>> bool(np.allclose(result.jacobian(x[:1])[0], result.params["weight"]))
             True
         """
-        engine, points = load_backend(self.backend)(dtype="float64", device=self.device), as_samples(x, d=self.d)
+        engine = load_backend(self.backend)(dtype="float64", device=self.device)
+        points = as_samples(x, d=self.d, names=self.feature_names)
         self.coordinates.check_range(points)
         return np.asarray(jacobian_on(engine, self.model, self.params, points), dtype=np.float64)
+
+    def asymmetry(self, x: Any) -> float:
+        """How much of the fitted score's Jacobian no gradient has: E|J - J^T|^2 / 2 E|J|^2 over points x, without a unit.
+
+        0 for an `Energy` and in one dimension, as for every true score, and 2 where J = -J^T. Where it is large, `as_energy`
+        loses much. Columns count in units of their standard deviations over x.
+
+        Args:
+            x: Where, (n, d), in [x]; a few hundred points will do.
+
+        Cost: see `jacobian`.
+
+        Example:
+            >>> x = np.random.default_rng(0).normal(size=(200, 2))
+            >>> ismcore.fit(x, model=ismcore.Affine(), backend="autograd", epochs=2).asymmetry(x) < 1e-3
+            True
+        """
+        from ismcore.judging.energy import asymmetry
+
+        return asymmetry(self, x)
 
     def check(
         self, x: Any = None, *, train: Any = None, groups: Any = None, competitors: Mapping[str, FitResult] | None = None
@@ -228,8 +264,9 @@ class FitResult:
 
         Args:
             x: Rows of the same law that the fit has not seen, (m, d) or (m,), in [x], in the order in which they came; all
-                count alike. Without any, what the result knows of itself: its held-out rows have chosen its epoch, so they
-                give no bound.
+                count alike. Without any, those that `fit(test=...)` has set aside, with their weights, and competitors fitted
+                to the rows of the fit. Without these too, what the result knows of itself: its held-out rows have chosen its
+                epoch, so they give no bound.
             train: The rows of the fit, (n, d), to fit the competitors to, so that all of x judges. Without them, x is parted in
                 two: competitors are fitted to one half, and the other half judges.
             groups: Label of each row of x, (m,): rows of one label may depend on each other. Where x is a series, standard
@@ -269,7 +306,7 @@ class FitResult:
         """
         if len(self.resamples) < 2:
             raise OptionError("standard errors are over bootstrap fits, and this result has none: ismcore.bootstrap(x, ...)")
-        points = as_samples(x, d=self.d)
+        points = as_samples(x, d=self.d, names=self.feature_names)
         scores = [self._score_of(member, points) for member in self.resamples]
         return np.asarray(np.std(scores, axis=0, ddof=1))
 
@@ -332,8 +369,8 @@ class FitResult:
         """The log-density log p(x) at any points x, (n,): its slope is the fitted score.
 
         It is normalised by the fit, whatever the points are: in one dimension by quadrature of the score of any model, see
-        `ismcore.density.integrate_score`; in more, of an `Energy`, by `log_normaliser`. Where modes lie far apart, their shares
-        are what the network has made of a region without samples, and are not to be relied on.
+        `ismcore.targets.density.integrate_score`; in more, of an `Energy`, by `log_normaliser`. Where modes lie far apart,
+        their shares are what the network has made of a region without samples, and are not to be relied on.
 
         Args:
             x: Where, (n, d), or (n,) and one number for d = 1, in [x].
@@ -352,7 +389,7 @@ class FitResult:
         def in_units(points: np.ndarray) -> np.ndarray:
             return self.coordinates.log_density(points, log_p(self._standardised(points)[:, 0]))
 
-        return self._inside(np.atleast_1d(np.asarray(x)), in_units, -np.inf)
+        return self._inside(x if np.ndim(x) else np.reshape(x, 1), in_units, -np.inf)
 
     def log_normaliser(self, *, epoch: int | None = None, seed: int = 0) -> Normaliser:
         """Log Z = log int exp(-U(x)) dx of the fitted energy U(x) of `energy`, in log [x]^d: log p(x) = -U(x) - log Z.
@@ -368,7 +405,7 @@ class FitResult:
             log Z with its standard error, and the effective number of draws.
 
         Raises:
-            DensityUnavailable: d > 1 and the model is no energy; the fitted law does not fall off; or fewer than 200 of 20,000
+            DensityUnavailable: d > 1 and the model is no energy; the fitted law does not fall off; or fewer than 500 of 20,000
                 draws are effective.
 
         Cost: at most 2^20 energies for d = 2; for d > 2 those of 2,000 draws, a mixture, and 20,000 energies.
@@ -391,7 +428,7 @@ class FitResult:
             found = by_quadrature(energy, *self._ends())
         else:
             at = self if epoch is None else replace(self, params=self._at(epoch))
-            draws = langevin(at, 2000, None, steps=500, thin=10, step_size=None, context=None, seed=seed)
+            draws = langevin(at, 2000, None, steps=None, thin=10, step_size=None, context=None, seed=seed)
             found = by_importance(energy, self.coordinates(draws.x), seed)
         return replace(found, value=found.value - unit)
 
@@ -414,7 +451,7 @@ class FitResult:
         n: int,
         *,
         start: Any = None,
-        steps: int = 500,
+        steps: int | None = None,
         thin: int = 10,
         step_size: float | None = None,
         context: Any = None,
@@ -422,34 +459,46 @@ class FitResult:
     ) -> Draws:
         """Draw samples of the fitted law by Langevin dynamics, on the backend: z += a/2 psi(z) + sqrt(a) e, e standard normal.
 
-        Up to a hundred chains run side by side in the coordinates that the model was trained in. Steps are accepted by the
-        ratio of densities: of an `Energy` it is known, and the draws are exact in the limit; of a free score it is the integral
-        along the step, right as far as the score is a gradient. In a domain steps are reflected at the ends of columns, and not
-        taken over the faces of a polytope; the draws stay exact. Equal seeds give equal draws on every backend, up to rounding.
+        A hundred chains run side by side in the coordinates that the model was trained in. Steps are accepted by the ratio of
+        densities: of an `Energy` it is known, and the draws are exact in the limit; of a free score it is the integral along
+        the step, right as far as the score is a gradient. In a domain steps are reflected at the ends of columns, and not taken
+        over the faces of a polytope; the draws stay exact. Of a noise-conditional fit each draw is the end of a chain of its
+        own, by `ismcore.annealed_langevin` down the ladder of the fit. Equal seeds give equal draws on every backend, up to
+        rounding.
 
         Args:
             n: How many.
             start: Samples to begin at, (m, d), in [x], such as those that were fitted: chains do not move between parts of a
-                law that lie far apart, so that these parts keep the shares of the start. A wide normal law if None.
-            steps: Steps of each chain before the first draw. The step size is tuned in them, to 57 % of accepted steps.
+                law that lie far apart, so that these parts keep the shares of the start. A wide normal law if None, as a result
+                keeps no rows; annealed chains start from noise.
+            steps: Steps of each chain before the first draw, 500 if None. The step size is tuned in them, to 57 % of accepted
+                steps. Of a noise-conditional fit, steps at each noise scale, 100 if None.
             thin: Steps from a draw of a chain to the next.
-            step_size: a, in the coordinates of training, if it is not to be tuned.
-            context: See `score`.
+            step_size: a, in the coordinates of training, if it is not to be tuned; of a noise-conditional fit a / s^2 at noise
+                scale s, 0.1 if None.
+            context: See `score`; the law at this noise scale, of a noise-conditional fit.
             seed: Source of the draws.
 
         Returns:
             The draws, with R-hat and effective number; `numpy.asarray` of them is (n, d), float64, in [x].
 
         Raises:
-            OptionError: An option is none of the above; or the score depends on a noise scale, and no context is given.
+            OptionError: An option is none of the above.
             Diverged: A step left the finite numbers, or all reason.
 
         Warns:
-            IsmWarning: The chains disagree.
+            IsmWarning: The chains disagree, or keep the shares of their start.
 
-        Cost: two scores, or a score and an energy, of 100 points for each of steps + thin n / 100 steps.
+        Cost: two scores, or a score and an energy, of 100 points for each of steps + thin n / 100 steps; annealed, a score of n
+            points for each of steps times noise scales.
 
-        Source: Roberts & Tweedie (1996), Bernoulli 2:341-363.
+        Source: Roberts & Tweedie (1996), Bernoulli 2:341-363; Song & Ermon (2019) for annealed dynamics.
+
+        Example:
+            >>> x = np.random.default_rng(0).normal(size=(500, 1))
+            >>> result = ismcore.fit(x, model=ismcore.Affine(), backend="autograd", epochs=300)
+            >>> result.sample(1000, start=x).x.shape
+            (1000, 1)
         """
         found = langevin(self, n, start, steps=steps, thin=thin, step_size=step_size, context=context, seed=seed)
         for text in found.warnings:
@@ -460,8 +509,8 @@ class FitResult:
         """The energy nearest to the fitted score, which then has a density, a normaliser and exact draws.
 
         A network is fitted to the score itself, by explicit score matching, 1/2 E |psi(x) + grad U(x)|^2 over the rows of x. Of
-        a free network this is the part that is a gradient; how much is lost is in `result.warnings` where it is more than a
-        tenth of the score's square.
+        a free network this is the part that is a gradient; how much of the score's square is lost is in `result.notes`, or in
+        `result.warnings` where it is more than a tenth. See `asymmetry` for how much of the Jacobian is of no energy.
 
         Args:
             x: Rows to fit at, (n, d), in [x], such as the samples.
@@ -501,70 +550,6 @@ class FitResult:
         """Write the result as one safetensors file, whole or not at all; read it back with `ismcore.load`."""
         files.save(self, path)
 
-    def plot_score(
-        self,
-        *,
-        ax: Axes | None = None,
-        target: Any = None,
-        sample: Any = None,
-        epoch: int | None = None,
-        grid: Any = None,
-    ) -> Axes:
-        """Draw the fitted score in one dimension, in 1/[x]; Jupyter shows it as a cell's last line.
-
-        Args:
-            ax: Where to draw; a new figure if None.
-            target: Has `score`, in 1/[x], to compare with.
-            sample: Samples to show at the foot, as a histogram that has no scale, (n,) or (n, 1), in [x].
-            epoch: Draw the snapshot kept after this many epochs, not the parameters of `best_epoch`.
-            grid: Points of the horizontal axis, (m,), increasing, in [x].
-
-        Raises:
-            OptionError: d > 1, or nothing says where to draw; see `ismcore.plotting.plot_score`.
-        """
-        from ismcore import plotting
-
-        return plotting.plot_score(self, ax=ax, target=target, sample=sample, epoch=epoch, grid=grid)
-
-    def plot_density(
-        self,
-        *,
-        ax: Axes | None = None,
-        target: Any = None,
-        sample: Any = None,
-        epoch: int | None = None,
-        grid: Any = None,
-    ) -> Axes:
-        """Draw the density recovered from the fitted score in one dimension, in 1/[x]; Jupyter shows it as a cell's last line.
-
-        Args:
-            ax: Where to draw; a new figure if None.
-            target: Has `pdf`, in 1/[x], to compare with.
-            sample: Samples to show as a histogram on the density's own scale, (n,) or (n, 1), in [x].
-            epoch: See `plot_score`.
-            grid: Points of the horizontal axis, (m,), increasing, in [x].
-
-        Raises:
-            OptionError: d > 1, or nothing says where to draw; see `ismcore.plotting.plot_density`.
-        """
-        from ismcore import plotting
-
-        return plotting.plot_density(self, ax=ax, target=target, sample=sample, epoch=epoch, grid=grid)
-
-    def plot_loss(self, *, ax: Axes | None = None, published: tuple[Sequence[int], Sequence[float]] | None = None) -> Axes:
-        """Draw training and held-out loss by epoch, in any dimension; Jupyter shows it as a cell's last line.
-
-        Args:
-            ax: Where to draw; a new figure if None.
-            published: Epochs and losses to compare with, drawn as points.
-
-        Raises:
-            OptionError: No epoch was finished; see `ismcore.plotting.plot_loss`.
-        """
-        from ismcore import plotting
-
-        return plotting.plot_loss(self, ax=ax, published=published)
-
     def _score_at(self, z: np.ndarray, epoch: int | None = None, context: Any = None) -> np.ndarray:
         """The score of points as trained on, both (n, d), in the result's dtype."""
         model, params = self._as_trained(epoch)
@@ -600,7 +585,7 @@ class FitResult:
 
     def _inside(self, x: Any, f: Callable[[np.ndarray], np.ndarray], beyond: float) -> np.ndarray:
         """F of the points x, (n,), that lie in the domain and in the range of the transform; `beyond` of the others."""
-        points = as_samples(x, d=self.d)
+        points = as_samples(x, d=self.d, names=self.feature_names)
         inside, found = self.coordinates.contains(points), np.full(len(points), beyond)
         if self.domain is not None:
             inside &= self.domain.contains(points)
@@ -623,7 +608,7 @@ class FitResult:
 
     def _standardised(self, x: Any) -> np.ndarray:
         """Points as trained on, z, (n, d), float64, which the dtype of the result can hold."""
-        return as_samples(self.coordinates(as_samples(x, d=self.d)), dtype=self.dtype)
+        return as_samples(self.coordinates(as_samples(x, d=self.d, names=self.feature_names)), dtype=self.dtype)
 
     def _context(self, context: Any, n: int) -> np.ndarray | None:
         """A context for n points, (n, c), noise scales in the units of the samples as trained on; see `score`."""
@@ -636,21 +621,6 @@ class FitResult:
 
     def _engine(self) -> Backend:
         return load_backend(self.backend)(dtype=self.dtype, device=self.device)
-
-    def __repr__(self) -> str:
-        loss = f"{self.history['loss'][-1]:.6g}" if len(self.history["loss"]) else "-"
-        losses = self.history.get("validation_loss", np.empty(0))
-        best = f", held-out loss {np.nanmin(losses):.6g} after {self.best_epoch}" if np.isfinite(losses).any() else ""
-        lines = [
-            f"FitResult: {self.status} after {len(self.history['loss'])} epochs, loss {loss}{best}",
-            f"  model      {self.model!r}, d = {self.d}",
-            f"  objective  {self.objective!r}",
-            f"  backend    {self.backend} ({self.backend_reason}), {self.dtype} on {self.device}",
-            *([] if self.baseline is None else [f"  baseline   {self.baseline}"]),
-            *(f"  warning    {text}" for text in self.warnings),
-            *(f"  note       {text}" for text in self.notes),
-        ]
-        return "\n".join(lines)
 
 
 def _in_numpy(dtype: str, params: Params, z: np.ndarray) -> tuple[NumpyCalculus, Params, np.ndarray]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ismcore.errors import Diverged, OptionError
-from ismcore.objectives import NoiseConditionalScoreMatching
+from ismcore.objectives import NoiseConditionalScoreMatching, Objective
 from ismcore.objectives.base import check_positive
 from ismcore.ops import Array, Params
 from ismcore.plugins.lookup import load_backend
-from ismcore.results.result import FitResult
 from ismcore.seeds import stream
+
+if TYPE_CHECKING:
+    from ismcore.results.result import FitResult
 
 __all__ = ["annealed_langevin"]
 
@@ -24,7 +27,7 @@ FARTHEST = 1e6
 def annealed_langevin(
     result: FitResult,
     n: int,
-    noise_scales: Sequence[float],
+    noise_scales: Sequence[float] | None = None,
     *,
     steps: int = 100,
     step_size: float = 0.1,
@@ -45,7 +48,7 @@ def annealed_langevin(
         result: A fit of `ismcore.NoiseConditional` by `ismcore.NoiseConditionalScoreMatching`.
         n: How many samples.
         noise_scales: The ladder that the fit was trained on, or a finer one within its range, in the units of its objective;
-            from largest to smallest.
+            from largest to smallest. That of the fit if None.
         steps: Steps at each scale.
         step_size: a / s^2. The algorithm's epsilon is step_size times the square of the smallest scale.
         denoise: Take the last step.
@@ -64,6 +67,8 @@ def annealed_langevin(
     objective = result.objective
     coordinates = result.coordinates
     unit = objective.unit(coordinates) if isinstance(objective, NoiseConditionalScoreMatching) else 1.0
+    if noise_scales is None:
+        noise_scales = _ladder(objective)
     scales = [float(s) for s in noise_scales]
     for value in (*scales, step_size):
         check_positive("noise scales and step_size", value)
@@ -101,6 +106,13 @@ def annealed_langevin(
         if not _reach(found) <= limit:
             raise _blown_up(len(scales) * steps + 1, steps + 1, s * unit, step_size)
     return coordinates.inverse(found)
+
+
+def _ladder(objective: Objective) -> list[float]:
+    """The noise scales of a fit, from the largest to the smallest."""
+    if not isinstance(objective, NoiseConditionalScoreMatching):
+        raise OptionError(f"a fit by {objective!r} has no ladder of noise scales: pass noise_scales=")
+    return sorted(set(objective.noise_scales), reverse=True)
 
 
 def _reach(z: np.ndarray) -> float:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
 
 from ismcore.errors import SamplesError
+from ismcore.samples.tables.frames import array_of, in_order, names_of, numbers_of
 
-__all__ = ["as_groups", "as_samples", "as_weights", "check_spread"]
+__all__ = ["as_groups", "as_samples", "as_weights", "check_spread", "label", "label_all"]
 
 ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
 """A column that spreads by less than this share of its mean takes a few thousand values at most: it is rounding noise."""
@@ -18,7 +21,9 @@ FEWEST_EFFECTIVE = 1.5
 
 
 @np.errstate(all="ignore")  # whatever the caller's own setting: what overflows is reported, with its rows
-def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None, copy: bool = True) -> np.ndarray:
+def as_samples(
+    x: Any, *, dtype: str = "float64", d: int | None = None, names: Sequence[str] | None = None, copy: bool = True
+) -> np.ndarray:
     """Samples as a float64 array (n, d) of its own.
 
     Takes anything that NumPy can make an array of: lists, data frames, tensors on the CPU, memory maps; one-dimensional
@@ -28,10 +33,12 @@ def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None, copy: bo
         x: The samples, (n, d) or (n,), in the user's units [x].
         dtype: The dtype that the computation will run in; the samples must be finite there too.
         d: The dimension that they must have, where it is already known.
+        names: Names of the columns, (d,), where they are already known: those of a frame are put in this order.
         copy: Whether to copy what is such an array already; not where nobody else holds it.
 
     Raises:
-        SamplesError: Not numbers, complex, masked, wrong rank or dimension, no rows, or a value that is NaN or infinite.
+        SamplesError: Not numbers, complex, masked, wrong rank or dimension, other names of columns, no rows, or a value that is
+            NaN or infinite.
 
     Example:
         >>> as_samples([1, 2, 3]).shape
@@ -42,25 +49,49 @@ def as_samples(x: Any, *, dtype: str = "float64", d: int | None = None, copy: bo
         raise SamplesError(f"samples must be real; got {array.dtype}: pass x.real, or real and imaginary part as columns")
     if array.dtype.kind not in "fiub":
         raise SamplesError(f"samples must be numbers; got {array.dtype} such as {array.ravel()[:1].tolist()}")
-    given = array
+    given, found = array, names_of(x)
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2:
         raise SamplesError(f"samples must have shape (n, d) or (n,); got {array.shape}: reshape to one row a sample")
     if 0 in array.shape:
         raise SamplesError(f"samples must have at least one row and one column; got shape {array.shape}")
+    order = in_order(found, names)
+    if order is not None:
+        array, found = array[:, order], tuple(names or ())
     if d is not None and array.shape[1] != d:
         raise SamplesError(f"samples must have {d} columns, as the model has; got shape {given.shape}{_one_point(given, d)}")
     # Narrowing to float32 may overflow, as may that of a long double to float64.
     finite = np.isfinite(array.astype(np.float64, copy=False).astype(dtype, copy=False)).all(axis=1)
     if not finite.all():
-        rows = np.flatnonzero(~finite)
-        what = "NaN or infinite values" if not np.isfinite(array).all() else f"values beyond the range of {dtype}"
-        raise SamplesError(
-            f"samples hold {what} in {len(rows)} of {len(array)} rows, the first at {rows[:5].tolist()}: "
-            "drop or mend these rows, for example x[numpy.isfinite(x).all(axis=1)]"
-        )
+        raise SamplesError(_about_not_finite(x, array, finite, dtype, found))
     return np.array(array, dtype=np.float64, order="C", copy=True if copy else None)
+
+
+def _about_not_finite(x: Any, array: np.ndarray, finite: np.ndarray, dtype: str, names: Sequence[str] | None) -> str:
+    """What to say of rows that are not finite, (n,), and what to do, in the words of the library that the samples came from."""
+    rows, good = np.flatnonzero(~finite), np.isfinite(array)
+    what = "NaN or infinite values" if not good.all() else f"values beyond the range of {dtype}"
+    columns = np.flatnonzero(~good.all(axis=0)).tolist()
+    where = f", in column{'s' * (len(columns) > 1)} {label_all(columns, names)}" if columns and array.shape[1] > 1 else ""
+    drop = next((f"x.{name}()" for name in ("dropna", "drop_nulls", "drop_null") if hasattr(x, name)), "")
+    if not drop or not np.isnan(array).any():
+        drop = "x[numpy.isfinite(x).all(axis=1)]"
+    return (
+        f"samples hold {what} in {len(rows)} of {len(array)} rows, the first at {rows[:5].tolist()}{where}: "
+        f"drop or mend these rows, for example {drop}"
+    )
+
+
+def label(column: int, names: Sequence[str] | None) -> str:
+    """A column in words: its name, quoted, or its number where it has none."""
+    return repr(names[column]) if names is not None and column < len(names) else str(column)
+
+
+def label_all(columns: Sequence[int], names: Sequence[str] | None, most: int = 12) -> str:
+    """Columns in words, the first of them."""
+    more = f" and {len(columns) - most} more" if len(columns) > most else ""
+    return ", ".join(label(column, names) for column in columns[:most]) + more
 
 
 def _one_point(given: np.ndarray, d: int) -> str:
@@ -79,7 +110,7 @@ def as_weights(weights: Any, n: int) -> np.ndarray:
         SamplesError: Not n finite numbers from 0 with a positive sum.
     """
     array = _as_array(weights, "sample_weight")
-    wanted = f"sample_weight must be {n} finite numbers from 0, not all 0"
+    wanted = f"sample_weight must be {n} finite numbers from 0, not all zero"
     if array.dtype.kind not in "fiub":
         raise SamplesError(f"{wanted}; got {array.dtype}")
     if array.shape != (n,):
@@ -87,7 +118,7 @@ def as_weights(weights: Any, n: int) -> np.ndarray:
     array = array.astype(np.float64)
     bad = np.flatnonzero(~(np.isfinite(array) & (array >= 0.0)))
     if len(bad) or not array.any():
-        raise SamplesError(f"{wanted}; got {array[bad[0]]} in row {bad[0]}" if len(bad) else f"{wanted}; all are 0")
+        raise SamplesError(f"{wanted}; got {array[bad[0]]} in row {bad[0]}" if len(bad) else f"{wanted}; all are zero")
     if not np.isfinite(array.sum()):
         array = array / array.max()
     return np.asarray(array / array.sum())
@@ -118,19 +149,45 @@ def _as_array(x: Any, what: str) -> np.ndarray:
     Raises:
         SamplesError: NumPy cannot make one, or what it makes would hide that these are no numbers.
     """
+    if isinstance(x, str | PathLike):
+        raise SamplesError(
+            f"{what} must be an array of numbers, and {str(x)[:200]!r} is a path: ismcore.read_table({str(x)[:200]!r}) reads "
+            "the file, with the names of its columns, and gives what can be passed here"
+        )
+    if hasattr(x, "collect_schema") and not hasattr(x, "to_numpy"):
+        raise SamplesError(f"{what} must be an array of numbers, and a {type(x).__name__} holds none yet: pass x.collect()")
+    given, x = x, array_of(x)
+    if isinstance(x, Mapping):
+        raise SamplesError(f"{what} must be an array of numbers, and a {type(x).__name__} is none: pass a frame made of it")
     masked = int(np.ma.getmaskarray(x).sum()) if isinstance(x, np.ma.MaskedArray) else 0
     if masked:
         raise SamplesError(f"{what} must not be masked; {masked} values are: drop their rows, or fill them")
     try:
         # A torch tensor that requires a gradient refuses to become an array.
         array = np.asarray(x.detach() if hasattr(x, "detach") else x)
+        names = names_of(given) if array.dtype == object and array.ndim == 2 else None
+        if names is not None:
+            return _columns_of(array, names)
         if array.dtype == object:
             _refuse_text(array)
         # Numbers that NumPy itself does not know, such as bfloat16, are of kind "V", as are records, which are no numbers.
         known = array.dtype != object and (array.dtype.kind != "V" or array.dtype.type is np.void)
         return array if known else array.astype(np.float64)
+    except SamplesError:
+        raise
     except Exception as error:  # making itself an array, an object of the caller's may raise anything
         raise SamplesError(f"{what} must be an array of numbers; got {type(x).__name__}: {error}") from error
+
+
+def _columns_of(array: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """The numbers in a frame, (n, d), some of whose columns are of other things, or have missing values."""
+    found = np.empty(array.shape)
+    for column in range(array.shape[1]):
+        try:
+            found[:, column] = numbers_of(array[:, column])
+        except SamplesError as error:
+            raise SamplesError(f"column {label(column, names)} {error}: leave it out, or convert it first") from error
+    return found
 
 
 def _refuse_text(array: np.ndarray) -> None:
@@ -139,12 +196,13 @@ def _refuse_text(array: np.ndarray) -> None:
         raise TypeError(f"{text[:40]!r} is text; convert it first")
 
 
-def check_spread(x: np.ndarray, weight: np.ndarray | None = None) -> None:
+def check_spread(x: np.ndarray, weight: np.ndarray | None = None, names: Sequence[str] | None = None) -> None:
     """Refuse what no score can be fitted to: a single row, a column that never changes, or by the rounding of its mean alone.
 
     Args:
         x: Samples, (n, d).
         weight: Row weights, (n,), of sum 1: rows of weight 0 do not count.
+        names: Names of the columns, (d,), to tell of them by.
 
     Raises:
         SamplesError: See above.
@@ -162,7 +220,10 @@ def check_spread(x: np.ndarray, weight: np.ndarray | None = None) -> None:
         among = f" in the {len(x)} rows that have sample_weight" if not weight.all() else ""
     constant = np.flatnonzero(x.max(axis=0) == x.min(axis=0))
     if len(constant):
-        numbers, values = ", ".join(map(str, constant)), ", ".join(f"{value:g}" for value in x[0, constant])
+        numbers, values = (
+            label_all(constant.tolist(), names, len(constant)),
+            ", ".join(f"{value:g}" for value in x[0, constant]),
+        )
         what = (
             f"column {numbers} of the samples is constant{among}"
             if len(constant) == 1
@@ -176,7 +237,9 @@ def check_spread(x: np.ndarray, weight: np.ndarray | None = None) -> None:
         mean, spread = np.abs(x.mean(axis=0)), x.std(axis=0)
     rounding = np.flatnonzero((spread < ROUNDING * mean) & (spread > 0.0))  # a spread of 0 is one whose squares underflow
     if len(rounding):
-        named = ", ".join(f"{k} (mean {mean[k]:.6g}, standard deviation {spread[k]:.1g})" for k in rounding[:10])
+        named = ", ".join(
+            f"{label(k, names)} (mean {mean[k]:.6g}, standard deviation {spread[k]:.1g})" for k in rounding[:10].tolist()
+        )
         more = f" and {len(rounding) - 10} more" if len(rounding) > 10 else ""
         raise SamplesError(
             f"columns of the samples are constant but for the rounding of their mean: {named}{more}; drop them, or subtract "

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.samples import findings
+from ismcore.domains import Domain
+from ismcore.samples import findings, html
 from ismcore.samples.checks import as_samples, as_weights, check_spread
 from ismcore.samples.dependence import Dependence, dependence
 from ismcore.samples.edges import Edge, edges
@@ -18,6 +19,7 @@ from ismcore.samples.neighbours import Copies, Neighbours, neighbours, rows_with
 from ismcore.samples.series import Series, series
 from ismcore.samples.splitting import HoldOut
 from ismcore.samples.stairs import Stairs, is_coarse, stairs
+from ismcore.samples.tables.frames import names_of
 from ismcore.samples.tails import Tail, tails
 from ismcore.samples.ties import row_groups, ties
 
@@ -34,6 +36,9 @@ FEWEST_APART = 20
 
 FEWEST_COUNTED = 20
 """A column counts rows only where there are so many."""
+
+FINDING = ("name", "what", "evidence", "effect", "cure")
+"""What is shown of a `Finding`."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Diagnosis:
         counters: Columns that count the rows.
         coarse: Discrete columns whose step is wider than their spread.
         stairs: Columns that are constant on cells wider than their spread.
+        names: Names of the columns, (d,), where they have some: findings call them so.
     """
 
     n: int
@@ -75,6 +81,7 @@ class Diagnosis:
     counters: tuple[int, ...] = ()
     coarse: tuple[int, ...] = ()
     stairs: tuple[Stairs, ...] = ()
+    names: tuple[str, ...] | None = None
 
     @property
     def has_atoms(self) -> bool:
@@ -146,6 +153,7 @@ class Diagnosis:
         bounded_by_recipe: bool = False,
         parted: bool = False,
         drawn_in: bool = False,
+        domain: Domain | None = None,
         without_edges: str = "",
     ) -> tuple[Finding, ...]:
         """All that was found, with the cures that a fit has applied already told as applied.
@@ -158,50 +166,63 @@ class Diagnosis:
             parted: Whether arguments of the fit, `groups` or `validation`, part the rows that depend on each other from those
                 that judge them.
             drawn_in: Whether an argument of the fit, `transform`, draws the tails in.
+            domain: That of the fit's objective.
             without_edges: How an argument of the fit takes the edges away, in words.
         """
-        cure = findings.bounding(curvature_weight, bounded_by_recipe, self.coarse)
+        cure = findings.bounding(curvature_weight, bounded_by_recipe, self.coarse, self.names)
         bounded = curvature_weight > 0.0 and not bounded_by_recipe
         found: list[Finding] = []
         # In one column repeated rows are ties, and told of as atoms or as a discrete column.
         if self.d > 1 and self.repeated >= max(2.0, REPEATED_SHARE * self.n):
             found.append(findings.about_repeats(self.repeated, self.n, cure, bounded))
         if self.atoms:
-            found.append(findings.about_atoms(self.atoms, cure, bounded))
+            found.append(findings.about_atoms(self.atoms, cure, bounded, names=self.names))
         if self.steps:
-            found.append(findings.about_steps(self.steps, cure, bounded))
+            found.append(findings.about_steps(self.steps, cure, bounded, names=self.names))
         if self.dependence is not None:
-            found.append(findings.about_dependence(self.dependence))
+            found.append(findings.about_dependence(self.dependence, names=self.names))
         if self.dimension is not None:
             found.append(findings.about_dimension(self.dimension, self.d))
         if self.series is not None:
-            found.append(findings.about_series(self.series, self.n, held_out, parted))
+            found.append(findings.about_series(self.series, self.n, held_out, parted, names=self.names))
         if self.copies is not None:
             found.append(findings.about_copies(self.copies, held_out, parted))
-        if self.edges:
-            found.append(findings.about_edges(self.edges, without_edges))
+        covered = [domain is not None and domain.covers(e.column, e.value, lower=e.lower) for e in self.edges]
+        for of, kept in ((domain, True), (None, False)):
+            told = [edge for edge, is_covered in zip(self.edges, covered, strict=True) if is_covered is kept]
+            if told:
+                found.append(findings.about_edges(told, of, without_edges, names=self.names))
         if self.tails:
-            found.append(findings.about_tails(self.tails, scaled, drawn_in))
+            found.append(findings.about_tails(self.tails, scaled, drawn_in, names=self.names))
         if self.stairs:
-            found.append(findings.about_stairs(self.stairs))
+            found.append(findings.about_stairs(self.stairs, names=self.names))
         if self.effective is not None:
             found.append(findings.about_weights(self.effective, self.n))
         if self.n < self.d:
             found.append(findings.about_shape(self.n, self.d))
         if self.counters:
-            found.append(findings.about_counters(self.counters))
+            found.append(findings.about_counters(self.counters, names=self.names))
         if self.gap is not None:
-            found.append(findings.about_modes(self.gap))
+            found.append(findings.about_modes(self.gap, names=self.names))
         return tuple(found)
+
+    @property
+    def _head(self) -> str:
+        count = len(self.findings)
+        return f"{self.n} rows, {self.d} columns: {count or 'no'} finding{'s' * (count != 1)}"
+
+    def _repr_html_(self) -> str:
+        rows = [[getattr(finding, name) for name in FINDING] for finding in self.findings]
+        table = html.html_table(FINDING, rows) if rows else ""
+        return html.fragment(html.notice("bad" if rows else "note", self._head), table)
 
     def __str__(self) -> str:
         found = self.findings
-        head = f"{self.n} rows, {self.d} columns: {len(found) or 'no'} finding{'s' * (len(found) != 1)}"
-        lines = [head]
+        lines = [self._head]
         for finding in found:
             lines.append("")
             lines.append(finding.name)
-            for label in ("what", "evidence", "effect", "cure"):
+            for label in FINDING[1:]:
                 lines += textwrap.wrap(
                     getattr(finding, label), 118, initial_indent=f"  {label:<10}", subsequent_indent=" " * 12
                 )
@@ -233,14 +254,16 @@ def diagnose(x: Any, *, sample_weight: Any = None) -> Diagnosis:
         >>> [finding.name for finding in ismcore.diagnose(np.c_[steps, steps.sum(axis=1)]).findings]
         ['dependent columns']
     """
-    array = as_samples(x)
+    array, names = as_samples(x), names_of(x)
     weight = None if sample_weight is None else as_weights(sample_weight, len(array))
-    check_spread(array, weight)
-    return diagnosis_of(array, weight=weight)
+    check_spread(array, weight, names)
+    return diagnosis_of(array, weight=weight, names=names)
 
 
-def diagnosis_of(x: np.ndarray, dtype: str = "float64", weight: np.ndarray | None = None) -> Diagnosis:
-    """The diagnosis of a sample, (n, d), with weights (n,) of sum 1, that a fit in the dtype would be given.
+def diagnosis_of(
+    x: np.ndarray, dtype: str = "float64", weight: np.ndarray | None = None, names: tuple[str, ...] | None = None
+) -> Diagnosis:
+    """The diagnosis of a sample, (n, d), with weights (n,) of sum 1 and names (d,), that a fit in the dtype would be given.
 
     Cost: a few operations a number for repeated rows; the rest on at most 20,000 rows, drawn by a fixed seed.
 
@@ -285,6 +308,7 @@ def diagnosis_of(x: np.ndarray, dtype: str = "float64", weight: np.ndarray | Non
         counters,
         tuple(j for j, step in tied.steps if is_coarse(step, float(x[:, j].std()))),
         stairs(x, smooth),
+        names,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ismcore.domains import Domain
+from ismcore.samples.checks import label, label_all
 from ismcore.samples.dependence import Dependence
 from ismcore.samples.edges import Edge
 from ismcore.samples.gaps import Gap
@@ -14,6 +16,8 @@ from ismcore.samples.stairs import Stairs
 from ismcore.samples.tails import Tail
 
 __all__ = ["ON_ATOMS", "Finding"]
+
+Names = Sequence[str] | None
 
 ON_ATOMS = 0.1
 """The curvature weight, of standardised samples, where values repeat and none is given or can be chosen; measured in
@@ -49,17 +53,22 @@ def _listed(items: Sequence[str], most: int) -> str:
     return ", ".join(items[:most]) + more
 
 
-def bounding(curvature_weight: float, by_recipe: bool, coarse: Sequence[int] = ()) -> str:
+def _column(found: Edge | Tail | Stairs, names: Names) -> str:
+    return f"column {label(found.column, names)}"
+
+
+def bounding(curvature_weight: float, by_recipe: bool, coarse: Sequence[int] = (), names: Names = None) -> str:
     """What to do where the loss falls without bound; what has been done already is told as done.
 
     Args:
         curvature_weight: That of the fit's objective.
         by_recipe: Whether the recipe gave it that.
         coarse: Discrete columns that uniform noise leaves stairs of.
+        names: Names of all columns, (d,), as in the functions below.
     """
     dequantise = "dequantise: add noise as wide as the rounding"
     if coarse:
-        columns = _listed([str(column) for column in coarse], 12)
+        columns = label_all(coarse, names)
         dequantise += (
             f", but normal noise of half a step to column {columns}, whose step is wider than its spread: uniform noise "
             "would leave stairs, with a score of 0 between jumps"
@@ -82,31 +91,31 @@ def about_repeats(repeated: int, n: int, cure: str, cured: bool = False) -> Find
     )
 
 
-def about_atoms(atoms: Sequence[tuple[int, float, float]], cure: str, cured: bool = False) -> Finding:
+def about_atoms(atoms: Sequence[tuple[int, float, float]], cure: str, cured: bool = False, *, names: Names = None) -> Finding:
     return Finding(
         "atoms",
         "the samples have atoms, values that repeat",
-        _listed([f"{value:g} in column {j} ({share:.0%} of the rows)" for j, value, share in atoms], 5),
+        _listed([f"{value:g} in column {label(j, names)} ({share:.0%} of the rows)" for j, value, share in atoms], 5),
         "the plain loss, held-out too, falls without bound there",
         cure,
         cured,
     )
 
 
-def about_steps(steps: Sequence[tuple[int, float]], cure: str, cured: bool = False) -> Finding:
+def about_steps(steps: Sequence[tuple[int, float]], cure: str, cured: bool = False, *, names: Names = None) -> Finding:
     return Finding(
         "discrete columns",
         "discrete columns, whose few values repeat (atoms)",
-        _listed([f"{j} (step {step:g})" if step else f"{j} (uneven steps)" for j, step in steps], 12),
+        _listed([f"{label(j, names)} ({f'step {step:g}' if step else 'uneven steps'})" for j, step in steps], 12),
         "the plain loss, held-out too, falls without bound there",
         cure,
         cured,
     )
 
 
-def about_dependence(found: Dependence) -> Finding:
+def about_dependence(found: Dependence, *, names: Names = None) -> Finding:
     many = f", in {found.directions} directions" if found.directions > 1 else ""
-    columns = _listed([str(column) for column in found.columns], 12)
+    columns = label_all(found.columns, names)
     return Finding(
         "dependent columns",
         f"columns {columns} are linearly dependent up to rounding{many}",
@@ -127,22 +136,22 @@ def about_dimension(dimension: float, d: int) -> Finding:
     )
 
 
-def about_modes(gap: Gap) -> Finding:
+def about_modes(gap: Gap, *, names: Names = None) -> Finding:
     return Finding(
         "modes far apart",
-        f"along {gap.direction} the samples fall into clusters",
+        f"along {gap.direction if gap.column is None else f'column {label(gap.column, names)}'} the samples fall into clusters",
         f"{gap.share:.0%} and {1.0 - gap.share:.0%} of the rows with {gap.rows} rows between {gap.low:.3g} and {gap.high:.3g}",
         "score matching cannot see the weights of modes so far apart",
         "trust the score within each and take their weights from counts",
     )
 
 
-def about_series(found: Series, n: int, held_out: str, cured: bool = False) -> Finding:
+def about_series(found: Series, n: int, held_out: str, cured: bool = False, *, names: Names = None) -> Finding:
     return Finding(
         "dependent rows",
         "rows depend on their neighbours in the order given, as in a chain or a series",
-        f"the ranks of column {found.column} have autocorrelation {found.correlation:.2f} at lag {found.lag}, and the "
-        f"correlation time is {found.time} rows of {n}",
+        f"the ranks of column {label(found.column, names)} have autocorrelation {found.correlation:.2f} at lag {found.lag}, "
+        f"and the correlation time is {found.time} rows of {n}",
         "the rows tell less than as many independent ones, and one held out at random beside its neighbours judges nothing",
         held_out or "fit holds out short blocks, spread over the rows; or pass validation=, rows of another chain",
         cured,
@@ -160,11 +169,13 @@ def about_copies(found: Copies, held_out: str, cured: bool = False) -> Finding:
     )
 
 
-def about_edges(edges: Sequence[Edge], applied: str) -> Finding:
+def about_edges(edges: Sequence[Edge], domain: Domain | None = None, applied: str = "", *, names: Names = None) -> Finding:
+    if domain is not None:
+        applied = f"domain={domain!r} has its edges there, and the objective a weight that vanishes at them"
     return Finding(
         "hard edges",
         "the density of columns ends at an edge without falling to 0 (positive or bounded values, or an angle that is cut)",
-        _listed([f"column {e.column} {'from' if e.lower else 'to'} {e.value:.3g}" for e in edges], 6),
+        _listed([f"{_column(e, names)} {'from' if e.lower else 'to'} {e.value:.3g}" for e in edges], 6),
         "implicit score matching integrates by parts and has a term left at the edge: the score is wrong there and inside, and "
         "the held-out loss does not show it",
         applied
@@ -175,22 +186,26 @@ def about_edges(edges: Sequence[Edge], applied: str) -> Finding:
     )
 
 
-def about_tails(tails: Sequence[Tail], scaled: str, cured: bool = False) -> Finding:
+def about_tails(tails: Sequence[Tail], scaled: str, cured: bool = False, *, names: Names = None) -> Finding:
     return Finding(
         "heavy tails",
         "columns have such heavy tails that a few rows set the standard deviation",
-        _listed([f"column {t.column}: {t.deviation:.3g}, and {t.quartiles:.3g} by the quartiles" for t in tails], 6),
+        _listed(
+            [f"column {label(t.column, names)}: {t.deviation:.3g}, and {t.quartiles:.3g} by the quartiles" for t in tails], 6
+        ),
         "in this unit the other rows have hardly any spread, and their score is not learned",
         scaled or 'fit(transform="asinh") trains behind asinh((x - median) / (interquartile range / 1.349))',
         cured,
     )
 
 
-def about_stairs(found: Sequence[Stairs]) -> Finding:
+def about_stairs(found: Sequence[Stairs], *, names: Names = None) -> Finding:
     return Finding(
         "noise wider than the samples",
         "columns are stairs, as rounded values are to which uniform noise was added, of steps wider than their spread",
-        _listed([f"column {s.column}: step {s.step:.3g}, standard deviation {s.deviation:.3g}" for s in found], 6),
+        _listed(
+            [f"column {label(s.column, names)}: step {s.step:.3g}, standard deviation {s.deviation:.3g}" for s in found], 6
+        ),
         "the score of the stairs is learned, which is 0 on each and a jump between them, and not that of what was rounded",
         "add normal noise of half a step instead, which smooths them and adds its variance to the law, or measure finer",
     )
@@ -216,11 +231,11 @@ def about_shape(n: int, d: int) -> Finding:
     )
 
 
-def about_counters(columns: Sequence[int]) -> Finding:
+def about_counters(columns: Sequence[int], *, names: Names = None) -> Finding:
     return Finding(
         "row numbers",
         "columns that look like a row number or an index: they count the rows",
-        "column " + _listed([str(column) for column in columns], 6),
+        "column " + label_all(columns, names, 6),
         "such a column tells nothing of the law that the rows are drawn from",
         "leave it out",
     )

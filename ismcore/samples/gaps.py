@@ -42,6 +42,7 @@ class Gap:
         high: Where it ends.
         rows: Rows in it.
         share: Part of the rows below it.
+        column: The column that it is along, if it is along one.
     """
 
     direction: str
@@ -49,6 +50,7 @@ class Gap:
     high: float
     rows: int
     share: float
+    column: int | None = None
 
 
 NARROW = 10.0
@@ -84,8 +86,8 @@ def emptiest_gap(x: np.ndarray, columns: np.ndarray, dtype: str = "float64") -> 
         view = x[:, columns] @ axis - origin
         inside = int(np.count_nonzero((view >= low) & (view < high)))
         if inside <= BLIND:
-            known = name if name.startswith("principal") else f"column {columns[int(name)]}"
-            return Gap(known, low, high, inside, share)
+            column = None if name.startswith("principal") else int(columns[int(name)])
+            return Gap(name if column is None else f"column {column}", low, high, inside, share, column)
     return None
 
 

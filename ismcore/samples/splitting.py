@@ -10,12 +10,14 @@ from ismcore.samples.neighbours import rows_within
 from ismcore.samples.ties import row_groups
 from ismcore.seeds import stream
 
-__all__ = ["HoldOut", "Split", "dependent_rows", "fold_rows", "held_out_rows"]
+__all__ = ["HoldOut", "Split", "batch_labels", "dependent_rows", "fold_rows", "held_out_rows"]
 
 BLOCKS = 20
 """So many blocks of a series are held out in each fold, or as many as there are rows to hold out."""
 GAPS = 0.3
 """At most this part of the rows of a series lies between blocks held out and rows trained on."""
+TIMES, FEWEST_BLOCKS = 5, 10
+"""A block of a series is so many correlation times long, but there are at least so many blocks."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,27 @@ def dependent_rows(x: np.ndarray, how: HoldOut, groups: np.ndarray | None = None
     if how.by == "blocks":
         return np.arange(len(x)) // max(1, how.time, len(x) // (BLOCKS * BLOCKS))
     return _groups(x, how, groups)
+
+
+def batch_labels(x: np.ndarray, how: HoldOut, groups: np.ndarray | None = None) -> np.ndarray:
+    """A label for each row, (m,), from 0: rows of one label may depend on each other, and of different ones do not.
+
+    Labels are the groups given; for a series, blocks of 5 correlation times, one after another (batch means); near-copies and
+    equal rows, where there are some; else a label a row.
+
+    Args:
+        x: Rows, (m, d), in the order in which they came.
+        how: What `ismcore.diagnose` found of their dependence.
+        groups: Labels, (m,), from 0.
+    """
+    m = len(x)
+    if groups is not None:
+        return np.unique(groups, return_inverse=True)[1].reshape(-1)
+    if how.by == "blocks":
+        return np.arange(m) // max(1, min(TIMES * how.time, m // FEWEST_BLOCKS))
+    if how.by == "near-copies":
+        return rows_within(x, how.radius)
+    return row_groups(x) if how.by == "equal rows" else np.arange(m)
 
 
 def _groups(x: np.ndarray, how: HoldOut, groups: np.ndarray | None) -> np.ndarray:

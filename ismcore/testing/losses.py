@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ismcore.domains import Halfspaces
 from ismcore.objectives import (
     DenoisingScoreMatching,
     ExplicitScoreMatching,
@@ -63,7 +65,11 @@ def affine_slopes(
     """
     weight, bias = params["weight"], params["bias"]
     w = np.full((len(x), 1), 1.0 / len(x)) if row_weight is None else row_weight[:, None]
-    if isinstance(objective, ImplicitScoreMatching) and not isinstance(objective.divergence, Hutchinson):
+    if (
+        isinstance(objective, ImplicitScoreMatching)
+        and not isinstance(objective.divergence, Hutchinson)
+        and objective.domain is None
+    ):
         psi_bar = w * (x @ weight.T + bias)
         slope = 1.0 + 2.0 * np.asarray(objective.curvature_weight) * np.diag(weight)
         return {"weight": psi_bar.T @ x + w.sum() * np.diag(slope), "bias": psi_bar.sum(axis=0)}
@@ -95,7 +101,10 @@ def _probes(given: Any, draws: LossInputs) -> np.ndarray:
 
 
 def _implicit(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: LossInputs) -> np.ndarray:
-    """1/2 |psi|^2 + tr J + sum_i lambda_i J_ii^2, or with estimates of J_ii and of its square."""
+    """1/2 |psi|^2 + tr J + sum_i lambda_i J_ii^2, or with estimates of J_ii and of its square.
+
+    On a domain h_i times each output's term, and psi_i d_i h_i more.
+    """
     psi, jacobian = formula(params, x)
     diagonal = np.einsum("nii->ni", jacobian)
     squares = diagonal * diagonal
@@ -106,7 +115,30 @@ def _implicit(objective: Any, formula: Formula, params: Params, x: np.ndarray, d
         diagonal = estimates.mean(axis=0)
         pairs = [estimates[one] * estimates[other] for one, other in permutations(range(len(v)), 2)]
         squares = sum(pairs) / max(1, len(pairs))
-    return np.asarray((0.5 * psi * psi + diagonal + np.asarray(objective.curvature_weight) * squares).sum(axis=1))
+    terms = 0.5 * psi * psi + diagonal + np.asarray(objective.curvature_weight) * squares
+    if objective.domain is not None:
+        h, slope = _edges(objective.domain, x)
+        terms = h * terms + slope * psi
+    return np.asarray(terms.sum(axis=1))
+
+
+def _edges(domain: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """h_i = min(distances / width, 1) at each row and its derivative in x_i, both (n, d), number by number."""
+    h, slope = np.ones_like(x), np.zeros_like(x)
+    for n, i in np.ndindex(*x.shape):
+        if isinstance(domain, Halfspaces):
+            sizes = [math.hypot(*(a * w for a, w in zip(row, domain.width, strict=True))) for row in domain.A]  # type: ignore[arg-type]
+            ends = [
+                ((b - float(np.dot(row, x[n]))) / size, -row[i] / size)
+                for row, b, size in zip(domain.A, domain.b, sizes, strict=True)
+            ]
+        else:
+            (low,), (high,) = ([end[i]] for end in (domain.lower, domain.upper))
+            width = domain.width[i]
+            ends = [] if low is None else [((x[n, i] - low) / width, 1.0 / width)]
+            ends += [] if high is None else [((high - x[n, i]) / width, -1.0 / width)]
+        h[n, i], slope[n, i] = min([*ends, (1.0, 0.0)])
+    return h, slope
 
 
 def _sliced(objective: Any, formula: Formula, params: Params, x: np.ndarray, draws: LossInputs) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from ismcore.coordinates import Coordinates
+from ismcore.domains import Box, Halfspaces
 from ismcore.errors import PluginError
 from ismcore.models import MLP, Affine, Energy, Model, NoiseConditional, ResidualMLP
 from ismcore.objectives import (
@@ -235,6 +236,9 @@ def target(x: np.ndarray) -> np.ndarray:
 
 
 WEIGHTS = np.array([0.5, 0.0, 0.125, 0.375])
+BOX = Box((-1.75, None, -2.0), (1.625, 1.75, None), (0.9, 2.3, 1.7))
+POLYTOPE = Halfspaces(((1.0, 1.0, 0.5), (-1.0, 0.25, 0.0), (0.0, -1.0, -1.0)), (4.0, 2.0, 3.25), (1.1, 0.7, 2.9))
+"""Domains that hold all samples, eighths from -1.5 to 1.5: some lie near an edge, and some further away than a width."""
 
 VARIANTS: tuple[tuple[str, str, Objective, dict[str, Any]], ...] = (
     ("affine3", "row-weight", _penalised(0.75), {"row_weight": WEIGHTS}),
@@ -242,6 +246,10 @@ VARIANTS: tuple[tuple[str, str, Objective, dict[str, Any]], ...] = (
     ("affine3", "estimated", ImplicitScoreMatching(divergence=Hutchinson(probes=_probes(2, 4, 3))), {"session": False}),
     # on an energy: only of a symmetric Jacobian are J v and v^T J one estimate
     ("e5_tanh-ism", "estimated-penalty", ImplicitScoreMatching(0.5, Hutchinson(probes=_probes(3, 3, 5))), {"session": False}),
+    ("affine3", "on-a-box", ImplicitScoreMatching(domain=BOX), {}),
+    ("mlp3-gelu", "on-a-box", ImplicitScoreMatching(0.5, domain=BOX), {"row_weight": WEIGHTS}),
+    ("waves", "on-a-polytope", ImplicitScoreMatching(0.5, domain=POLYTOPE), {"session": False}),
+    ("mlp3-sigmoid-deep", "on-a-polytope", ImplicitScoreMatching(domain=POLYTOPE), {}),
     ("mlp3-gelu", "curvature-by-dimension", ImplicitScoreMatching((0.5, 0.0, 2.0)), {"row_weight": WEIGHTS}),
 )
 """Other objectives at the model, the parameters and the samples of a scenario: its id, the suffix, and what else changes."""
@@ -457,6 +465,8 @@ def weighted_cases() -> tuple[TrainingCase, ...]:
         "mlp2-by-column": (MLP((2, 3), "tanh"), by_column),
         "mlp3": (MLP((2, 3, 3), "tanh"), PLAIN),
         "mlp3-penalised": (MLP((3, 3, 3), "tanh"), _penalised(0.5)),
+        "mlp-on-a-box": (MLP((4,), "silu"), ImplicitScoreMatching((0.5, 0.0, 2.0), domain=BOX)),
+        "mlp2-on-a-polytope": (MLP((3, 2), "tanh"), ImplicitScoreMatching(domain=POLYTOPE)),
         "energy": (Energy(MLP((4,), "tanh")), PLAIN),
         "energy2-by-column": (Energy(MLP((3, 2), "tanh")), by_column),
     }

@@ -257,10 +257,21 @@ class Training:
         self._subject = subject
         self._engine = subject.engine()
         self._case, self._step = case, state.step
-        self.problem = case.problem(compile)
+        self.prepare(case.problem(compile), state)
+
+    def prepare(self, problem: Problem, state: TrainState) -> None:
+        """A session of a problem from a state, in the place of the one before."""
+        self.problem = problem
         with self._engine.scope():
-            self._session = self._engine.prepare(self.problem, state)
+            self._session = self._engine.prepare(problem, state)
             self._engine.synchronize()
+
+    def follow(self, problem: Problem) -> bool:
+        """Whether the session goes on with a problem's samples; see `Session.follow`."""
+        with self._engine.scope():
+            follows = self._session.follow(problem)
+        self.problem = problem
+        return follows
 
     def run(self, rates: Any) -> np.ndarray:
         """Take one step a rate, each with its own rows, draws and decay; the losses, float64, one a step."""

@@ -20,6 +20,7 @@ from ismcore.problem import Compile, Loss, Problem
 from ismcore.samples.checks import as_samples
 from ismcore.samples.splitting import HoldOut, Split, held_out_rows
 from ismcore.training.run_state import Plan
+from ismcore.training.set_aside import SetAside
 
 __all__ = ["Candidate", "Data", "Samples", "Settings", "check_names", "share_of"]
 
@@ -54,6 +55,7 @@ class Settings:
         candidates: What such a fit is made of.
         notes: What was chosen before training, in words.
         bounded_by_recipe: Whether the recipe gave the objective its curvature weight, because values repeat.
+        test: Share of the rows that was set aside before all others; 0 for none, or where the caller gave rows for it.
 
     The others are as in `fit`.
     """
@@ -83,6 +85,7 @@ class Settings:
     feature_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     bounded_by_recipe: bool = False
+    test: float = 0.0
 
     def __post_init__(self) -> None:
         check_options(self.standardize, self.transform)
@@ -97,8 +100,9 @@ class Settings:
             )
         if self.ensemble < 0 or bool(self.ensemble) != bool(self.candidates):
             raise OptionError(f"a fit in {self.ensemble} folds cannot have {len(self.candidates)} candidates")
-        if not 0.0 <= self.validation < 1.0:
-            raise OptionError(f"validation must be a share in [0, 1), not {self.validation!r}")
+        for name, share in {"validation": self.validation, "test": self.test}.items():
+            if not 0.0 <= share < 1.0:
+                raise OptionError(f"{name} must be a share in [0, 1), not {share!r}")
         if self.batch_size is not None and self.batch_size < 1:
             raise OptionError(f"batch_size must be a whole number from 1, not {self.batch_size!r}")
         if self.clip_norm is not None and not self.clip_norm > 0.0:
@@ -122,16 +126,28 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What the caller gave: samples (n, d), row weights (n,) of sum 1, validation samples (m, d), and groups (n,), from 0."""
+    """What the caller gave: samples (n, d), row weights (n,) of sum 1, validation samples (m, d), groups (n,), names (d,).
+
+    Rows that were set aside are in `test` alone.
+    """
 
     x: np.ndarray
     weight: np.ndarray | None = None
     validation_x: np.ndarray | None = None
     groups: np.ndarray | None = None
+    names: tuple[str, ...] | None = None
+    test: SetAside | None = None
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """All rows: those of the fit, (n, d), those given to validate, and those set aside."""
+        test = None if self.test is None else self.test.x
+        return tuple(x for x in (self.x, self.validation_x, test) if x is not None)
 
     def fingerprints(self) -> dict[str, str]:
         """A hash of every bit of each argument, by which data that changed are noticed; "" for one that was not given."""
         given = {"x": self.x, "sample_weight": self.weight, "validation": self.validation_x, "groups": self.groups}
+        given["test"] = None if self.test is None else self.test.x
         return {name: "" if array is None else _hash(array) for name, array in given.items()}
 
 

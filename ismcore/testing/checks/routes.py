@@ -16,7 +16,7 @@ from ismcore.objectives import ImplicitScoreMatching
 from ismcore.objectives.implicit import Divergence
 from ismcore.optimizers.rules import SGD
 from ismcore.testing.kit import check
-from ismcore.testing.scenarios import WEIGHTS, Scenario, drawn, formula_of, scenario, variant
+from ismcore.testing.scenarios import BOX, POLYTOPE, WEIGHTS, Scenario, drawn, formula_of, scenario, variant
 from ismcore.testing.subject import CheckFailed, Subject, Tolerances, run_at
 
 ROUTES = (("e2_softplus-reg0.75", 0.75), ("e5_tanh-ism", 0.0), ("s2_tanh-reg0.75", 0.0), ("mlp3-sigmoid-deep", 0.0))
@@ -79,18 +79,25 @@ CURVATURE_WEIGHTS: dict[str, Any] = {"plain": 0.0, "by-column": (0.5, 0.0, 2.0)}
 
 @cache
 def weighted_routes() -> Sequence[Scenario]:
-    """Every closed formula with row weights, one of them 0: no penalty, one weight a column, and for energies one for all."""
+    """Every closed formula with row weights, one of them 0: no penalty, one weight a column, and for energies one for all.
+
+    And on domains: with a weight of each column's own, and with one a row.
+    """
     cases = [(f"{net}-{kind}", model, weight) for net, model in NETS.items() for kind, weight in CURVATURE_WEIGHTS.items()]
     cases += [(f"{net}-penalised", model, 0.5) for net, model in BENT.items()]
     cases += [("mlp3-flat-plain", MLP((4, 4, 4), "silu"), 0.0)]  # in two dimensions tangents cost less than units
+    objectives = [(id, model, ImplicitScoreMatching(weight)) for id, model, weight in cases]
+    objectives += [(f"{net}-box", model, ImplicitScoreMatching(domain=BOX)) for net, model in NETS.items()]
+    objectives += [(f"{net}-polytope", model, ImplicitScoreMatching(domain=POLYTOPE)) for net, model in NETS.items()]
+    objectives += [(f"{net}-box-penalised", NETS[net], ImplicitScoreMatching(0.5, domain=BOX)) for net in ("mlp", "energy2")]
     return [
         variant(
             drawn(id, model, formula_of(model), 4, 2 if "flat" in id else 3),
             "weighted",
-            objective=ImplicitScoreMatching(weight),
+            objective=objective,
             row_weight=WEIGHTS,
         )
-        for id, model, weight in cases
+        for id, model, objective in objectives
     ]
 
 

@@ -166,6 +166,25 @@ def check_chunks(subject: Subject, case: TrainingCase) -> float:
     return 0.0
 
 
+@check()
+def check_session_follows(subject: Subject) -> float:
+    """A session that says it follows samples that moved takes the steps of one prepared for them, to the bits."""
+    case = next(case for case in training_cases() if case.batch_size is None)
+    rates = [case.optimizer.learning_rate] * 3
+    run = Training(subject, case)
+    run.run(rates)
+    state, problem = run.state(), run.problem
+    weight = np.arange(1.0, problem.n + 1.0)
+    moved = replace(problem, x=0.5 * problem.x, row_weight=weight / weight.sum())
+    if not run.follow(moved):
+        return 0.0
+    prepared = Training(subject, case, state)
+    prepared.prepare(moved, state)
+    one, other = run.run(rates), prepared.run(rates)
+    identical({"losses": one, **run.state().arrays()}, {"losses": other, **prepared.state().arrays()}, "followed and prepared")
+    return 0.0
+
+
 @check(training_cases)
 def check_run_goes_on_from_elsewhere(subject: Subject, case: TrainingCase) -> float:
     """A run begun elsewhere goes on here: three steps in NumPy, then seventeen in the backend."""

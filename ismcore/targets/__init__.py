@@ -125,7 +125,7 @@ class GaussianMixture:
         return np.asarray(self.means[component] + np.einsum("nij,nj->ni", self._factor[component], noise))
 
 
-def fit_mixture(x: np.ndarray, fewest: int = 2) -> GaussianMixture | None:
+def fit_mixture(x: np.ndarray, fewest: int = 2, weight: np.ndarray | None = None) -> GaussianMixture | None:
     """The mixture of k normal laws with the lowest BIC; None where the rows are too few for the fewest of them.
 
     BIC = p log n - 2 log L with the p = k (d + 1)(d + 2) / 2 - 1 free parameters and the maximum L of the likelihood, which
@@ -135,6 +135,7 @@ def fit_mixture(x: np.ndarray, fewest: int = 2) -> GaussianMixture | None:
     Args:
         x: Samples, (n, d), of some spread in each direction.
         fewest: The least k, so that a competitor of a normal law is another law.
+        weight: Row weights w, (n,), of sum 1, for L = prod_i p(x_i)^(n w_i), n = 1 / sum_i w_i^2; 1/n if None.
 
     Source: Dempster, Laird and Rubin (1977), JRSS B 39:1-38; Schwarz (1978), Ann. Stat. 6:461-464; Arthur and Vassilvitskii
         (2007), SODA, for the centres.
@@ -147,10 +148,12 @@ def fit_mixture(x: np.ndarray, fewest: int = 2) -> GaussianMixture | None:
         2
     """
     draws = stream(0, "mixture")
+    shares = np.full(len(x), 1.0 / len(x)) if weight is None else weight
     if len(x) > ROWS:
-        x = x[draws.choice(len(x), ROWS, replace=False)]
-    n, d = x.shape
-    mean, root = x.mean(axis=0), np.linalg.cholesky(np.atleast_2d(np.cov(x.T)))
+        some = draws.choice(len(x), ROWS, replace=False)
+        x, shares = x[some], shares[some] / shares[some].sum()
+    n, d = 1.0 / float(shares @ shares), x.shape[1]
+    mean, root = shares @ x, np.linalg.cholesky(np.atleast_2d(np.cov(x.T, aweights=shares)))
     z = np.linalg.solve(root, (x - mean).T).T
     found = []
     for k in COMPONENTS if d <= 2 else FEW_COMPONENTS:
@@ -159,7 +162,7 @@ def fit_mixture(x: np.ndarray, fewest: int = 2) -> GaussianMixture | None:
         if k * d * (d + 3) / 2 > n:
             break
         free = k * (d + 1) * (d + 2) / 2 - 1
-        starts = (_maximised(z, k, draws) for _ in range(STARTS))
+        starts = (_maximised(z, n * shares, k, draws) for _ in range(STARTS))
         found += [(free * np.log(n) - 2.0 * log_likelihood, parts) for parts, log_likelihood in starts]
     if not found:
         return None
@@ -172,10 +175,10 @@ Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Weights (k,), means (k, d) and covariances (k, d, d)."""
 
 
-def _maximised(z: np.ndarray, k: int, draws: np.random.Generator) -> tuple[Parts, float]:
-    """A local maximum of the likelihood of whitened samples z, (n, d), and its logarithm."""
-    n, d = z.shape
-    share = np.eye(k)[_square_distances(z, _centres(z, k, draws)).argmin(axis=1)]
+def _maximised(z: np.ndarray, counts: np.ndarray, k: int, draws: np.random.Generator) -> tuple[Parts, float]:
+    """A local maximum of the likelihood of whitened samples z, (n, d), that count so often, (n,), and its logarithm."""
+    n, d = counts.sum(), z.shape[1]
+    share = counts[:, None] * np.eye(k)[_square_distances(z, _centres(z, counts, k, draws)).argmin(axis=1)]
     before = -np.inf
     for _ in range(ROUNDS):
         mass = share.sum(axis=0) + 1e-9
@@ -185,18 +188,18 @@ def _maximised(z: np.ndarray, k: int, draws: np.random.Generator) -> tuple[Parts
         covariances += RIDGE * np.eye(d)
         joint = _log_joint(away, mass / mass.sum(), covariances)
         total = np.logaddexp.reduce(joint, axis=1)
-        share, log_likelihood = np.exp(joint - total[:, None]), float(total.sum())
+        share, log_likelihood = counts[:, None] * np.exp(joint - total[:, None]), float(counts @ total)
         if log_likelihood - before < GAIN * n:
             break
         before = log_likelihood
     return (mass / mass.sum(), means, covariances), log_likelihood
 
 
-def _centres(z: np.ndarray, k: int, draws: np.random.Generator) -> np.ndarray:
-    """K rows, each further one drawn with odds of its squared distance from those before."""
+def _centres(z: np.ndarray, counts: np.ndarray, k: int, draws: np.random.Generator) -> np.ndarray:
+    """K rows, each further one drawn with odds of its squared distance from those before, times how often it counts."""
     centres = z[[draws.integers(len(z))]]
     while len(centres) < k:
-        odds = _square_distances(z, centres).min(axis=1)
+        odds = counts * _square_distances(z, centres).min(axis=1)
         centres = np.vstack([centres, z[[draws.choice(len(z), p=odds / odds.sum())]]])
     return centres
 

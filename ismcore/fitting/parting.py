@@ -1,0 +1,100 @@
+"""What the caller gave as arrays, checked, and the rows of it that are set aside before anything is fitted or chosen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ismcore.errors import OptionError
+from ismcore.samples.checks import as_groups, as_samples, as_weights, check_spread
+from ismcore.samples.diagnosis import diagnosis_of
+from ismcore.samples.splitting import HoldOut, batch_labels, held_out_rows
+from ismcore.samples.tables.frames import names_of
+from ismcore.seeds import stream
+from ismcore.training.set_aside import SetAside
+from ismcore.training.settings import Samples, share_of
+
+__all__ = ["parted", "samples_of", "share_to_set_aside"]
+
+MOST_FITTED = 10_000
+"""Rows of the fit that are kept beside those set aside: more than a competitor is fitted to do not help it."""
+
+
+def samples_of(x: Any, sample_weight: Any, validation: Any, groups: Any, names: tuple[str, ...] | None) -> Samples:
+    """The arrays as they came, checked, their columns in the order of the names, where the fit begins with some."""
+    array = as_samples(x, names=names)
+    names = names or names_of(x)
+    weight = None if sample_weight is None else as_weights(sample_weight, len(array))
+    check_spread(array, weight, names)
+    validation_x = None
+    if validation is not None and np.ndim(validation):
+        validation_x = as_samples(validation, d=array.shape[1], names=names)
+    return Samples(array, weight, validation_x, None if groups is None else as_groups(groups, len(array)), names)
+
+
+def share_to_set_aside(test: Any, n: int) -> float:
+    """The share of n rows that `test` asks for, a share in (0, 1) or a count; 0 where it is None, or rows itself.
+
+    A count is half a row less, so that rounding does not make it one more.
+
+    Raises:
+        OptionError: It is none of these.
+    """
+    if test is None or np.ndim(test) > 0 or hasattr(test, "__len__"):
+        return 0.0
+    count = isinstance(test, int | np.integer) and not isinstance(test, bool)
+    if count and 1 <= test < n:
+        return (float(test) - 0.5) / n
+    if isinstance(test, float | np.floating) and 0.0 < test < 1.0:
+        return float(test)
+    raise OptionError(
+        f"test must be a share of the rows in (0, 1), a number of rows from 1 to {n - 1}, or rows of shape (m, d), not {test!r}"
+    )
+
+
+def parted(samples: Samples, test: Any, share: float, seed: int, dtype: Any) -> Samples:
+    """The samples without those set aside, which stand beside them.
+
+    Rows of one group, near-copies and equal rows are never parted. Of a series short blocks are set aside, and rows within a
+    correlation time of them are left out.
+
+    Args:
+        samples: What the caller gave.
+        test: As given to `fit`, for the rows where it is some.
+        share: See `share_to_set_aside`.
+        seed: Source of the choice.
+        dtype: That of the fit, in which rows can be equal.
+
+    Raises:
+        SamplesError: What is left, or what is set aside, cannot be used.
+    """
+    if not share:
+        return samples if test is None else _beside(samples, test, seed)
+    x, weight, groups = samples.x, samples.weight, samples.groups
+    diagnosis = diagnosis_of(x, dtype, weight)
+    how = diagnosis.holdout if groups is None else HoldOut("groups", by_weight=diagnosis.effective is not None)
+    split = held_out_rows(x, share, seed, how, weight=weight, groups=groups)
+    kept, aside = np.flatnonzero(split.trained), np.flatnonzero(split.held_out)
+    weights = [share_of(weight, rows, what) for rows, what in ((kept, "left to fit"), (aside, "set aside"))]
+    check_spread(x[kept], weights[0], samples.names)
+    of_groups = None if groups is None else _relabelled(groups[kept])
+    left = replace(samples, x=x[kept], weight=weights[0], groups=of_groups)
+    return replace(left, test=_set_aside(x[aside], batch_labels(x, how, groups)[aside], weights[1], left, seed))
+
+
+def _beside(samples: Samples, test: Any, seed: int) -> Samples:
+    rows = as_samples(test, d=samples.x.shape[1], names=samples.names)
+    return replace(samples, test=_set_aside(rows, batch_labels(rows, diagnosis_of(rows).holdout), None, samples, seed))
+
+
+def _set_aside(x: np.ndarray, labels: np.ndarray, weight: np.ndarray | None, left: Samples, seed: int) -> SetAside:
+    some = np.arange(len(left.x))
+    if len(some) > MOST_FITTED:
+        some = np.sort(stream(seed, "set aside").choice(len(some), MOST_FITTED, replace=False))
+    return SetAside(x, _relabelled(labels), weight, left.x[some], share_of(left.weight, some, "left to fit"))
+
+
+def _relabelled(labels: np.ndarray) -> np.ndarray:
+    return np.asarray(np.unique(labels, return_inverse=True)[1].reshape(-1), dtype=np.int64)

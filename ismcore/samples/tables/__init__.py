@@ -1,0 +1,1 @@
+"""Samples from files, and the names that their columns have there or in a frame."""
