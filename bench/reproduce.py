@@ -254,31 +254,34 @@ def distance_of_densities(x, law, rng, m=20_000):
 @part(
     "The Landau equation, d = 3 and 5 (test/landau.jl of GradientFlows.jl, Ilin)",
     "2000 particles, 100 time steps of 0.01, a network of 2 x 100, 25 steps of Adam(4e-4) a time step by `ismcore.Refit` "
-    "after a fit to the exact first score, as in that benchmark; its bars are those of its test. The exact solution is known.",
+    "after a fit to the exact first score, as in that benchmark; its bars are those of its test. Theirs is of E X itself, "
+    "which is 0.04 and 0.05 in the mean for 2000 draws without any flow; ours is of what the flow adds.",
 )
 def landau(backend):
     for d in (3, 5):
         rng, t, h = np.random.default_rng(d), Maxwellian.start(d), 0.01
         law = Maxwellian(d, t)
-        x = law.sample(2000, rng)
+        x = first = law.sample(2000, rng)
         options = {"model": ismcore.MLP((100, 100), "tanh"), "backend": backend}
         exact, smooth = ismcore.ExplicitScoreMatching(law.score), ismcore.ImplicitScoreMatching(0.05)
         plain = {"recipe": "reference", "standardize": True, "epochs": 1500, "optimizer": ismcore.Adam(2e-3), "progress": False}
         begun = ismcore.fit(x, objective=exact, schedule="cosine", **options, **plain)
         refit = ismcore.Refit(x, initial_params=begun, objective=smooth, optimizer=ismcore.Adam(4e-4), **options)
-        worst = 0.0
+        errors = []
         for k in range(100):
             x = x + h * collisions(x, refit.score(x))
             refit.update(x, steps=25)
             found, right = refit.score(x), Maxwellian(d, t + h * (k + 1)).score(x)
-            worst = max(worst, ((found - right) ** 2).sum() / (right**2).sum())
+            errors.append(((found - right) ** 2).sum() / (right**2).sum())
         law = Maxwellian(d, t + 1.0)
         covariance = np.cov(x.T)
         yield below(f"d = {d}: L2 distance of densities", 0.05, distance_of_densities(x, law, rng))
-        yield below(f"d = {d}: |E X|", 0.05, float(np.linalg.norm(x.mean(axis=0))))
-        yield below(f"d = {d}: |trace of the covariance - d|", 0.5, float(abs(np.trace(covariance) - d)))
-        yield below(f"d = {d}: |covariance - I|, Frobenius", 0.5, float(np.linalg.norm(covariance - np.eye(d))))
-        yield f"d = {d}: relative square error of the score at the particles, the worst of 100", "-", f"{worst:.3g}", "-", None
+        drift = float(np.linalg.norm(x.mean(axis=0) - first.mean(axis=0)))
+        yield below(f"d = {d}: \\|E X\\|, drift from the first particles'", 0.05, drift)
+        yield below(f"d = {d}: trace of the covariance, less d", 0.5, float(abs(np.trace(covariance) - d)))
+        yield below(f"d = {d}: covariance less I, Frobenius", 0.5, float(np.linalg.norm(covariance - np.eye(d))))
+        said = f"d = {d}: relative square error of the score at the particles, the worst and the last of 100"
+        yield said, "-", f"{max(errors):.3g}, {errors[-1]:.3g}", "-", None
 
 
 def additive_noise_model(d, n, rng):
@@ -327,15 +330,13 @@ def wrong_edges(order, edges):
     "Causal order by the Jacobian's diagonal (SCORE: Rolland et al. 2022)",
     "Their protocol: 10 variables, Erdos-Renyi graphs with 10 edges in the mean, Gaussian-process mechanisms, 1000 rows, 5 "
     "graphs. Edges against the order found, beside their own estimator of the diagonal, written out here; a random order has "
-    "half of all edges wrong.",
+    "half of all edges wrong. Curvature weight and epochs were chosen on three other graphs.",
 )
 def causal_order(backend):
-    options = {"recipe": "single", "epochs": 60, "backend": backend, "progress": False}
-    objective = ismcore.ImplicitScoreMatching(0.05)
+    options = {"recipe": "single", "epochs": 200, "backend": backend, "progress": False}
+    objective = ismcore.ImplicitScoreMatching(0.1)
 
     def diagonal(x):
-        if x.shape[1] == 0:
-            return x
         return ismcore.fit(x, model=ismcore.MLP((64,)), objective=objective, **options).jacobian_diagonal(x)
 
     ours, stein, edges = [], [], []

@@ -38,6 +38,9 @@ TARGET = 0.574
 GRID = 2.0**24
 """Chains stand on multiples of 1 / GRID of a standard deviation: between modes a step pulls neighbours apart, and two hundred
 steps would make 1e-6 of the last digit in which two backends differ; on a grid each step forgets it."""
+SHORT = 0.1
+"""Part of the step size that every third step takes: where the law is narrow, as in tails that bend, chains would stand still
+at one that suits its bulk."""
 FARTHEST = 1e6
 """No sample of a law that a fit has seen lies so many standard deviations from its mean."""
 FEW = 0.1
@@ -109,7 +112,7 @@ class Draws:
             raise PlottingMissing("to_arviz needs arviz-base: pip install 'ismcore[arviz]'") from error
         whole = len(self.x) // self.each
         x = self.x[: whole * self.each].reshape(whole, self.each, -1)
-        return from_dict({"posterior": {"x": x}}, dims={"x": ["column"]})
+        return from_dict({"posterior": {"x": x}}, dims={"x": ["column"]}, check_conventions=False)  # chains may be many
 
 
 def _range(values: np.ndarray) -> str:
@@ -213,12 +216,13 @@ class _Walk:
         self._score, self._energy, self._rng, self._inside = score, energy, rng, steps
         self.z, self._psi = z, score(z)
         self._u = np.zeros(len(z)) if energy is None else energy(z)
-        self.step_size, self._steps, self._accepted = 0.0, 0, 0.0
+        self.step_size, self._tuned, self._steps = 0.0, False, 0
+        self._shares: list[float] = []
 
     @property
     def acceptance(self) -> float:
-        """Share of the steps since the warm-up that were accepted."""
-        return self._accepted / max(1, self._steps)
+        """Share of the full steps since the warm-up that were accepted."""
+        return float(np.mean(self._shares)) if self._shares else math.nan
 
     def tune(self, steps: int, step_size: float | None, thin: int) -> np.ndarray:
         """Warm up: a step size that is not given follows the acceptance, from one that is stable by the curvature.
@@ -226,16 +230,17 @@ class _Walk:
         Returns:
             Where the chains were in the second half, after every `thin` steps, (draws, C, d).
         """
-        self.step_size, seen = self._stable() if step_size is None else step_size, []
+        given = self._stable() if step_size is None else step_size
+        self.step_size, self._tuned, seen = min(given, self._inside.largest), step_size is None, []
         for k in range(steps):
-            before = self._accepted
+            known = len(self._shares)
             self.step()
-            if step_size is None:
-                size = self.step_size * math.exp((self._accepted - before - TARGET) / (1.0 + k) ** 0.6)
+            if self._tuned and len(self._shares) > known:
+                size = self.step_size * math.exp((self._shares[-1] - TARGET) / (1.0 + k) ** 0.6)
                 self.step_size = min(size, self._inside.largest)
             if 2 * k >= steps and (steps - 1 - k) % thin == 0:
                 seen.append(self.z)
-        self._steps, self._accepted = 0, 0.0
+        self._shares = []
         return np.array(seen).reshape(-1, *self.z.shape)
 
     def _stable(self) -> float:
@@ -246,12 +251,14 @@ class _Walk:
         return float(f"{1.0 / max(np.quantile(change, 0.9), 1e-3):.3g}")
 
     def step(self) -> None:
-        """One step of all chains.
+        """One step of all chains; where the step size is tuned, every third one is short.
 
         Raises:
             Diverged: It left the finite numbers, or all reason.
         """
-        a, self._steps = self.step_size, self._steps + 1
+        self._steps += 1
+        short = self._tuned and self._steps % 3 == 0
+        a = self.step_size * (SHORT if short else 1.0)
         noise, uniform = self._rng.standard_normal(self.z.shape), self._rng.random(len(self.z))
         mean = self.z + 0.5 * a * self._psi
         new = self._inside.reflected(np.round((mean + math.sqrt(a) * noise) * GRID) / GRID)
@@ -272,7 +279,8 @@ class _Walk:
         back = self._inside.log_density(self.z, new + 0.5 * a * psi, a)
         log_ratio = gain + back - self._inside.log_density(new, mean, a)
         taken = (np.log(uniform) < log_ratio) & self._inside.contains(new)
-        self._accepted += float(taken.mean())
+        if not short:
+            self._shares.append(float(taken.mean()))
         self.z, self._psi = np.where(taken[:, None], new, self.z), np.where(taken[:, None], psi, self._psi)
         self._u = np.where(taken, u, self._u)
 
@@ -308,8 +316,8 @@ def _in_words(acceptance: float, r_hat: np.ndarray) -> tuple[str, ...]:
         )
     elif np.isfinite(r_hat).all() and r_hat.max() > AGREE:
         said.append(
-            f"the chains disagree (R-hat up to {r_hat.max():.3g}): the law has parts between which they do not move, and the "
-            "share of each is that of where the chains began; take more steps, start at the samples (start=x), or fit "
-            "ismcore.NoiseConditional, whose chains anneal"
+            f"the chains disagree (R-hat up to {r_hat.max():.3g}): the law has parts between which they do not move, or "
+            "move slowly, and the share of each is still that of where the chains began; take more "
+            "steps, start at the samples (start=x), or fit ismcore.NoiseConditional, whose chains anneal"
         )
     return tuple(said)

@@ -527,7 +527,40 @@ class FitResult(Shown):
         found: FitResult = nearest_energy(self, x, model, **options)
         return found
 
-    def native(self, into: Any = None) -> Any:
+    def report(
+        self, path: str | PathLike[str], x: Any = None, *, test: Any = None, saved_as: str | PathLike[str] | None = None
+    ) -> None:
+        """Write one HTML page about the fit, that needs no other file and no network, whole or not at all.
+
+        It says what was fitted and how, what `ismcore.diagnose` finds in the samples, what `check` says; it has pictures of the
+        fit and of its losses, draws of the fitted law beside the samples, and how to load the fit again. A part that cannot be,
+        such as draws of a score that leads nowhere, is a sentence that says why.
+
+        Args:
+            path: The page.
+            x: Rows to diagnose and to draw, (n, d) or (n,), in [x], such as the samples, which a fit does not keep.
+            test: Rows that the fit has not seen, to check it by; competitors are fitted to x. May be x itself, if x is new:
+                then one half judges.
+            saved_as: Where the fit was saved to, to say how it is loaded.
+
+        Raises:
+            SamplesError: The rows cannot be used.
+            OptionError: Most rows of `test` are among those of x.
+            PlottingMissing: Matplotlib is not installed.
+            FileNotWritten: There is no such folder.
+
+        Cost: that of `check`, and of 2,000 draws of `sample`.
+
+        Example:
+            >>> x = np.random.default_rng(0).normal(size=(300, 2))
+            >>> result = ismcore.fit(x, backend="autograd", recipe="single", epochs=5, progress=False)
+            >>> result.report("fit.html", x)  # doctest: +SKIP
+        """
+        from ismcore.judging.report import write_report
+
+        write_report(self, path, x, test=test, saved_as=saved_as)
+
+    def native(self, into: Any = None, *, energy: bool = False) -> Any:
         """The fitted score in its framework: differentiable, on the result's device and in its dtype, in the samples' units.
 
         A network that was passed to `fit` comes back in kind: a `torch.nn.Module`, a bound Flax module or the pair (module,
@@ -540,11 +573,13 @@ class FitResult(Shown):
         Args:
             into: A torch or Flax NNX module of your own, like the one passed to `fit`, to write the parameters into; it is then
                 the one returned, or the inner one.
+            energy: Of an `Energy` of the library's own networks, the energy U as a function, (n, d) -> (n,), in the place of
+                the score: for samplers that ask for a log-density, which is -U up to a constant.
 
         Raises:
-            ModelError: `into` is not such a module.
+            ModelError: `into` is not such a module; or there is no energy to give.
         """
-        return native(self, into)
+        return native(self, into, energy=energy)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the result as one safetensors file, whole or not at all; read it back with `ismcore.load`."""
