@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -29,12 +30,12 @@ def plot_beside(x: np.ndarray, draws: np.ndarray, names: Sequence[str] | None = 
     d = x.shape[1]
     k = min(d, COLUMNS)
     figure = new_figure(size=(6.0, 3.8) if d == 1 else (9.0, 6.6))
-    rows: list[list[str]] = [[f"column {j}" for j in range(k)]]
+    rows: list[Any] = [[f"column {j}" for j in range(k)]]
     if d == 1:
         axes = figure.subplot_mosaic(rows)
     else:  # both planes share the width of all histograms
-        planes = [[name for name in ("sample", "draws") for _ in range(k)]]
-        axes = figure.subplot_mosaic([*planes, [name for name in rows[0] for _ in range(2)]], height_ratios=[1.9, 1.0])
+        rows = [[name for name in ("sample", "draws") for _ in range(k)], [name for name in rows[0] for _ in range(2)]]
+        axes = figure.subplot_mosaic(rows, height_ratios=[1.9, 1.0])
         _planes(axes["sample"], axes["draws"], x, draws)
     shown = names or [f"$x_{{{j + 1}}}$" for j in range(d)]
     for j in range(k):
