@@ -78,8 +78,12 @@ def add_fit(add_command: AddCommand) -> None:
     about_dtype = "of parameters and computation (default: %(default)s)"
     add("--dtype", choices=DTYPES, default=DEFAULTS["dtype"], help=about_dtype)
     add("--no-standardize", action="store_true", help="train on the samples as they are, not shifted and scaled by column")
-    add("--transform", choices=sorted(TRANSFORMS), help="train behind it: asinh for heavy tails")
-    about_domain = "where the samples end at an edge: positive; box:LOW,HIGH, or a JSON file with lower and upper, or A and b"
+    add(
+        "--transform",
+        choices=sorted(TRANSFORMS),
+        help="train behind it: log of positive columns, logit of those from 0 to 1, asinh for heavy tails",
+    )
+    about_domain = "ends of the samples: auto, positive, box:LOW,HIGH, or a JSON file with lower and upper, or A and b"
     add("--domain", type=_domain, metavar="D", help=about_domain)
     add("--checkpoint", type=Path, metavar="FILE", help="write the run there on the way, for 'ismcore resume'")
     _add_run(parser)
@@ -108,9 +112,11 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     loud.add_argument("--quiet", action="store_true", help="show no progress")
 
 
-def _domain(text: str) -> Domain:
-    """A domain: "positive"; "box:LOW,HIGH", an end left empty where there is no edge; or a file of what makes one."""
+def _domain(text: str) -> Domain | str:
+    """A domain: "auto"; "positive"; "box:LOW,HIGH", an end left empty where there is no edge; or a file of what makes one."""
     try:
+        if text == "auto":
+            return text
         if text == "positive":
             return Positive()
         if text.startswith("box:"):
@@ -120,7 +126,7 @@ def _domain(text: str) -> Domain:
         return Halfspaces(**given) if "A" in given else Box(**given)
     except (OSError, ValueError, TypeError) as error:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is neither 'positive', nor 'box:LOW,HIGH', nor a JSON file with lower and upper, or A and b: {error}"
+            f"{text!r} is neither 'auto', 'positive', 'box:LOW,HIGH' nor a JSON file with lower and upper, or A and b: {error}"
         ) from None
 
 

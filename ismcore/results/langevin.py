@@ -15,6 +15,7 @@ from ismcore.errors import Diverged, OptionError, PlottingMissing
 from ismcore.models import Energy
 from ismcore.objectives import NoiseConditionalScoreMatching
 from ismcore.plugins.lookup import load_backend
+from ismcore.results.reflection import Steps
 from ismcore.results.sampling import annealed_langevin
 from ismcore.samples.checks import as_samples
 from ismcore.seeds import stream
@@ -30,6 +31,8 @@ STEPS = 500
 """Steps of the warm-up."""
 ANNEALED_STEPS, ANNEALED_STEP = 100, 0.1
 """Steps at each noise scale s, and a / s^2."""
+TRIED = 20_000
+"""Draws among which starts in a domain are looked for."""
 TARGET = 0.574
 """Acceptance at which Metropolis-adjusted Langevin dynamics moves farthest (Roberts & Rosenthal 1998)."""
 GRID = 2.0**24
@@ -139,7 +142,8 @@ def langevin(
     engine = load_backend(result.backend)(dtype=result.dtype, device=result.device)
     with engine.scope():
         score, energy = _functions(engine, result, context)
-        walk = _Walk(score, energy, _start(result, start, CHAINS, rng), rng)
+        inside = Steps(result._domain_there, result.d)
+        walk = _Walk(score, energy, _start(result, start, CHAINS, rng, inside), rng, inside)
         warm = walk.tune(STEPS if steps is None else steps, step_size, thin)
         each = -(-n // CHAINS)
         kept = np.empty((each, CHAINS, result.d))
@@ -177,11 +181,25 @@ def _functions(engine: Backend, result: FitResult, context: Any) -> tuple[Deriva
     return score, lambda z: engine.to_numpy(of_energy(at, engine.asarray(z))).astype(np.float64)
 
 
-def _start(result: FitResult, start: Any, chains: int, rng: np.random.Generator) -> np.ndarray:
-    """Where chains begin, (C, d), in the coordinates of training: at rows of the samples, or at a wide normal law."""
-    if start is None:
+def _start(result: FitResult, start: Any, chains: int, rng: np.random.Generator, inside: Steps) -> np.ndarray:
+    """Where chains begin, (C, d), in the coordinates of training: at rows of the samples, or at a wide normal law.
+
+    Raises:
+        SamplesError: Rows lie outside of the domain.
+        OptionError: No draw of the wide normal law lies inside.
+    """
+    if start is not None:
+        rows = as_samples(start, d=result.d, names=result.feature_names)
+        if result.domain is not None:
+            result.domain.check(rows)
+        rows = result.coordinates(rows)
+    elif result.domain is None:
         return 1.5 * rng.standard_normal((chains, result.d))
-    rows = result.coordinates(as_samples(start, d=result.d, names=result.feature_names))
+    else:
+        rows = inside.reflected(1.5 * rng.standard_normal((TRIED, result.d)))
+        rows = rows[inside.contains(rows)]
+        if not len(rows):
+            raise OptionError(f"no start lies in {result.domain!r}: pass rows to start at, such as the samples (start=x)")
     return rows[rng.choice(len(rows), chains, replace=len(rows) < chains)]
 
 
@@ -192,8 +210,10 @@ class _Walk:
     by Simpson's rule, which is the difference of log-densities where the score is a gradient.
     """
 
-    def __init__(self, score: Derivative, energy: Derivative | None, z: np.ndarray, rng: np.random.Generator) -> None:
-        self._score, self._energy, self._rng = score, energy, rng
+    def __init__(
+        self, score: Derivative, energy: Derivative | None, z: np.ndarray, rng: np.random.Generator, steps: Steps
+    ) -> None:
+        self._score, self._energy, self._rng, self._inside = score, energy, rng, steps
         self.z, self._psi = z, score(z)
         self._u = np.zeros(len(z)) if energy is None else energy(z)
         self.step_size, self._tuned, self._steps = 0.0, False, 0
@@ -210,12 +230,14 @@ class _Walk:
         Returns:
             Where the chains were in the second half, after every `thin` steps, (draws, C, d).
         """
-        self.step_size, self._tuned, seen = self._stable() if step_size is None else step_size, step_size is None, []
+        given = self._stable() if step_size is None else step_size
+        self.step_size, self._tuned, seen = min(given, self._inside.largest), step_size is None, []
         for k in range(steps):
             known = len(self._shares)
             self.step()
             if self._tuned and len(self._shares) > known:
-                self.step_size *= math.exp((self._shares[-1] - TARGET) / (1.0 + k) ** 0.6)
+                size = self.step_size * math.exp((self._shares[-1] - TARGET) / (1.0 + k) ** 0.6)
+                self.step_size = min(size, self._inside.largest)
             if 2 * k >= steps and (steps - 1 - k) % thin == 0:
                 seen.append(self.z)
         self._shares = []
@@ -238,7 +260,8 @@ class _Walk:
         short = self._tuned and self._steps % 3 == 0
         a = self.step_size * (SHORT if short else 1.0)
         noise, uniform = self._rng.standard_normal(self.z.shape), self._rng.random(len(self.z))
-        new = np.round((self.z + 0.5 * a * self._psi + math.sqrt(a) * noise) * GRID) / GRID
+        mean = self.z + 0.5 * a * self._psi
+        new = self._inside.reflected(np.round((mean + math.sqrt(a) * noise) * GRID) / GRID)
         reach = float(np.abs(new).max())
         if not reach <= FARTHEST:
             raise Diverged(
@@ -253,9 +276,9 @@ class _Walk:
         else:
             u = self._energy(new)
             gain = self._u - u
-        back = self.z - new - 0.5 * a * psi
-        log_ratio = gain + 0.5 * np.sum(noise * noise, axis=1) - np.sum(back * back, axis=1) / (2.0 * a)
-        taken = np.log(uniform) < log_ratio
+        back = self._inside.log_density(self.z, new + 0.5 * a * psi, a)
+        log_ratio = gain + back - self._inside.log_density(new, mean, a)
+        taken = (np.log(uniform) < log_ratio) & self._inside.contains(new)
         if not short:
             self._shares.append(float(taken.mean()))
         self.z, self._psi = np.where(taken[:, None], new, self.z), np.where(taken[:, None], psi, self._psi)
