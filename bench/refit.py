@@ -2,10 +2,10 @@
 
     python bench/refit.py [--rounds N] [--threads N]
 
-A plain step is a hundredth of 100 steps of one prepared session, on samples that stay where they are. A call is an update of
-25 steps on samples that have moved; or that and the score at them, as a particle method makes it 500 times. All alternate in
-each round, and each number is of the lower quartiles of processor time, which others on the machine change least: overhead, in
-steps, is the call's time over that of a plain step, less 25.
+Plain steps are 25 in one call of a prepared session, on samples that stay where they are. A call is an update of 25 steps on
+samples that have moved; or that and the score at them, as a particle method makes it 500 times. All alternate in each round, and
+each number is of the lower quartiles of processor time, which others on the machine change least: overhead, in steps, is the
+call's time over that of the plain steps, times 25, less 25.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ CASES = (
 )
 BACKENDS = ("autograd", "torch", "jax")
 STEPS, CLAIM = 25, 2.0
-LONG = 4
 
 
 def alternating(calls, rounds):
@@ -53,7 +52,7 @@ def measured(backend, n, d, hidden, rounds):
     engine = load_backend(backend)(dtype="float32")
     with engine.scope():
         session = engine.prepare(refit._problem, refit._state)
-    rates = np.full(LONG * STEPS, 1e-3)
+    rates = np.full(STEPS, 1e-3)
 
     def steps():
         with engine.scope():
@@ -71,7 +70,7 @@ def measured(backend, n, d, hidden, rounds):
         "fit": lambda: ismcore.fit(next(moved), initial_params=begun, backend=backend, optimizer=ismcore.Adam(1e-3), **plain),
     }
     seconds = {name: float(np.quantile(times, 0.25)) for name, times in alternating(calls, rounds).items()}
-    step = seconds.pop("steps") / (LONG * STEPS)
+    step = seconds.pop("steps") / STEPS
     return {"step": step, **{name: took / step - STEPS for name, took in seconds.items()}}
 
 

@@ -67,7 +67,7 @@ def _sample(options: argparse.Namespace) -> int:
     names = result.feature_names or tuple(f"x_{j}" for j in range(result.d))
     write_whole(out, array_bytes(out, draws.x, names))
     r_hat, effective = _finite(draws.r_hat.max()), _finite(draws.effective.min())
-    found = {"draws": len(draws), "chains": draws.chains, "accepted": _finite(draws.acceptance), "r_hat": r_hat}
+    found: dict[str, Any] = {"draws": len(draws), "chains": draws.chains, "accepted": _finite(draws.acceptance), "r_hat": r_hat}
     found |= {"effective": effective, "warnings": list(draws.warnings)}
     agree = "" if r_hat is None else f", R-hat {r_hat:.3f}"
     worth = "" if effective is None else f", worth {effective:.0f} independent ones"
@@ -149,7 +149,7 @@ def _done(options: argparse.Namespace, result: FitResult, x: Table | None, out: 
     notes = [] if x is None else list(x.notes)
     about = {"d": result.d, "model": repr(result.model), "objective": repr(result.objective)}
     summary = {**({} if x is None else {"n": len(x)}), **about, **found, "notes": notes, "file": str(out)}
-    lines = f"fit      {result.model!r}, d = {result.d}, by {result.objective!r}\n"
+    lines = f"fit      {result.model!r}, d = {result.d}; {result.objective.title[0].lower()}{result.objective.title[1:]}\n"
     lines += "" if x is None else f"samples  n = {len(x)}\n"
     lines += words + "".join(f"note     {text}\n" for text in notes)
     say(options, summary, f"{lines}file     {out}\n", done=0)

@@ -112,7 +112,8 @@ def _draws(result: Any, x: np.ndarray | None, names: tuple[str, ...] | None) -> 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", IsmWarning)  # these are on the page
-            draws = result.sample(DRAWS, start=x)
+            annealed = isinstance(result.objective, NoiseConditionalScoreMatching)  # from noise, and from no rows
+            draws = result.sample(DRAWS, start=None if annealed else x)
     except (IsmError, Diverged) as error:
         yield html.notice("bad", "No draws", str(error))
         return
@@ -138,10 +139,10 @@ def _chains(draws: Any) -> list[tuple[str, object]]:
 def _moments(x: np.ndarray | None, draws: np.ndarray, names: tuple[str, ...]) -> str:
     """Mean and standard deviation of each column, of the samples and of the draws."""
     if x is None:
-        head, columns = ("", "mean", "standard deviation"), [draws.mean(axis=0), draws.std(axis=0)]
+        head, columns = ["", "mean", "standard deviation"], [draws.mean(axis=0), draws.std(axis=0)]
         order = np.arange(len(names))
     else:
-        head = ("", "mean of the samples", "of the draws", "standard deviation of the samples", "of the draws ")
+        head = ["", "mean of the samples", "of the draws", "standard deviation of the samples", "of the draws "]
         columns = [x.mean(axis=0), draws.mean(axis=0), x.std(axis=0), draws.std(axis=0)]
         spread = np.where(columns[2] > 0.0, columns[2], 1.0)
         order = np.argsort(-(np.abs(columns[1] - columns[0]) + np.abs(columns[3] - columns[2])) / spread, kind="stable")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -29,7 +30,7 @@ def plot_beside(x: np.ndarray, draws: np.ndarray, names: Sequence[str] | None = 
     d = x.shape[1]
     k = min(d, COLUMNS)
     figure = new_figure(size=(6.0, 3.8) if d == 1 else (9.0, 6.6))
-    rows: list[list[str]] = [[f"column {j}" for j in range(k)]]
+    rows: list[Any] = [[f"column {j}" for j in range(k)]]
     if d == 1:
         axes = figure.subplot_mosaic(rows)
     else:  # both planes share the width of all histograms

@@ -540,12 +540,12 @@ class FitResult(Shown):
             path: The page.
             x: Rows to diagnose and to draw, (n, d) or (n,), in [x], such as the samples, which a fit does not keep.
             test: Rows that the fit has not seen, to check it by; competitors are fitted to x. May be x itself, if x is new:
-                then one half judges.
+                then one half judges. Without any, those that `fit(test=...)` has set aside.
             saved_as: Where the fit was saved to, to say how it is loaded.
 
         Raises:
             SamplesError: The rows cannot be used.
-            OptionError: Most rows of `test` are among those of x.
+            OptionError: Most rows of `test` are among those of x; or it is given of a fit that `check` cannot judge.
             PlottingMissing: Matplotlib is not installed.
             FileNotWritten: There is no such folder.
 
