@@ -275,7 +275,7 @@ def domain_table() -> list[str]:
     for name, (draw, true) in EDGED.items():
         right = 0
         for k in range(EDGED_SAMPLES):
-            x = draw(EDGED_ROWS, np.random.default_rng([2029, k, *name.encode()]))
+            x = draw(EDGED_ROWS, np.random.default_rng([2031, k, *name.encode()]))
             right += same(domain_of(ismcore.diagnose(x).edges, x), true, x)
         pooled += right
         lines.append(f"| {name} | `{true}` | {wilson(right, EDGED_SAMPLES)} |")
@@ -416,7 +416,7 @@ def order_table(samples: int) -> list[str]:
     for name in ORDERS:
         errors: list[list[float]] = [[], []]
         for k in range(samples):
-            rng = np.random.default_rng([2029, k, *name.encode()])
+            rng = np.random.default_rng([2031, k, *name.encode()])
             x, at, score = in_order(name, rng)
             for found, rows in zip(errors, (x, rng.permutation(x)), strict=True):
                 found.append(fitted(rows, at, score)[0])
