@@ -287,10 +287,10 @@ assert found.verdict == "fault found" and found.at_least_share > 0.5
 ```
 
 With `train=`, the rows of the fit, all of `x_new` judges; without it, half of `x_new` fits the competitors and the other half
-judges. Rows of one group (`groups=`), of one block of a series, and near-copies count together. `fit(x, test=0.25)` sets rows aside
-before anything is fitted or chosen; `result.check()` judges by them, with competitors fitted to the rows of the fit. Without such
-rows it repeats what the result knows: its held-out rows have chosen its epoch, so they bound nothing, and the loss of the members of
-a fit in folds on rows that they have not seen is no bound for their mean, which can be twice as close to the score.
+judges. Rows of one group (`groups=`), of one block of a series, and near-copies count together. `fit(x, test=0.25)` sets rows
+aside before anything is fitted or chosen; `result.check()` judges by them, with competitors fitted to the rows of the fit.
+Without such rows it repeats what the result knows: its held-out rows have chosen its epoch, so they bound nothing, and the
+loss of the members of a fit in folds on rows that they have not seen is no bound for their mean, which can be twice as close.
 
 ## Fits of known error
 
@@ -317,8 +317,9 @@ smallest fault that would have been seen beyond a competitor's.
 
 `ismcore.bootstrap(x)` fits x, and ten resamples of its rows; `result.standard_error(points)` is the standard deviation of the
 score over those. Covered is the share of coordinates of the true score, at 100 fresh rows of each sample, within psi +- 2.26
-standard errors (Student's t with 9 degrees), which should be 95 %; fits are by the recipe named. It is less where the fit is too stiff for the law: its error
-is then no matter of chance, as the last column shows, the variance over the squared error, which is 1 without a bias.
+standard errors (Student's t with 9 degrees), which should be 95 %; fits are by the recipe named. It is less where the fit is
+too stiff for the law: its error is then no matter of chance, as the last column shows, the variance over the squared error,
+which is 1 without a bias.
 
 {coverage}
 

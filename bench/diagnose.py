@@ -20,6 +20,7 @@ import numpy as np
 from sklearn.datasets import load_iris
 
 import ismcore
+from ismcore.samples.edges import domain_of
 from ismcore.targets import GaussianMixture
 from ismcore.training.baseline import NormalLaw
 
@@ -221,6 +222,66 @@ def ruined_table() -> list[str]:
     return [*lines, "| **pooled** | | " + " | ".join(f"**{wilson(*pooled[n])}**" for n in sizes) + " |"]
 
 
+def cut(draw: Draw, lower: float = -math.inf, upper: float = math.inf) -> Draw:
+    """The rows of a law in one dimension that lie between two ends."""
+
+    def between(n: int, rng: np.random.Generator) -> np.ndarray:
+        x = draw(20 * n, rng)[:, 0]
+        return x[(x > lower) & (x < upper)][:n, None]
+
+    return between
+
+
+def orthant(n: int, rng: np.random.Generator) -> np.ndarray:
+    """N((.5, .5, .5), correlation -.3) where all columns are positive."""
+    x = 0.5 + rng.standard_normal((20 * n, 3)) @ np.linalg.cholesky(1.3 * np.eye(3) - 0.3).T
+    return x[(x > 0.0).all(axis=1)][:n]
+
+
+EDGED: dict[str, tuple[Draw, ismcore.domains.Domain]] = {
+    "normal in the positive orthant, d = 3": (orthant, ismcore.domains.Positive()),
+    "uniform from -1 to 3, d = 2": (lambda n, rng: rng.uniform(-1.0, 3.0, (n, 2)), ismcore.domains.Box((-1, -1), (3, 3))),
+    "Weibull of shape 0.8": (lambda n, rng: rng.weibull(0.8, (n, 1)), ismcore.domains.Positive()),
+    "beta(1, 2)": (lambda n, rng: rng.beta(1, 2, (n, 1)), ismcore.domains.Positive()),
+    "normal, cut at -1.5 and 0.5": (
+        cut(lambda n, rng: rng.standard_normal((n, 1)), -1.5, 0.5),
+        ismcore.domains.Box((-1.5,), (0.5,)),
+    ),
+    "gamma(3), cut at 4": (cut(lambda n, rng: rng.gamma(3, size=(n, 1)), upper=4.0), ismcore.domains.Box((None,), (4.0,))),
+    "normal, d = 5": (lambda n, rng: rng.standard_normal((n, 5)), ismcore.domains.Reals()),
+    "Student, 3 degrees of freedom, d = 2": (lambda n, rng: rng.standard_t(3, (n, 2)), ismcore.domains.Reals()),
+    "gamma(4)": (lambda n, rng: rng.gamma(4, size=(n, 1)), ismcore.domains.Reals()),
+    "beta(3, 3)": (lambda n, rng: rng.beta(3, 3, (n, 1)), ismcore.domains.Reals()),
+    "lognormal, sigma 0.5": (lambda n, rng: np.exp(0.5 * rng.standard_normal((n, 1))), ismcore.domains.Reals()),
+    "two modes at +-2, d = 2": (
+        lambda n, rng: rng.choice([-2.0, 2.0], (n, 1)) + rng.standard_normal((n, 2)),
+        ismcore.domains.Reals(),
+    ),
+}
+"""Laws and their domains, none of which a limit was chosen by."""
+EDGED_ROWS, EDGED_SAMPLES = 3000, 100
+
+
+def same(found: ismcore.domains.Domain, true: ismcore.domains.Domain, x: np.ndarray) -> bool:
+    """Whether a domain has the true ends, each to a hundredth of a standard deviation, and holds the rows."""
+    ends = zip(found.ends(x.shape[1]), true.ends(x.shape[1]), strict=True)
+    near = all(np.allclose(a / x.std(axis=0), b / x.std(axis=0), rtol=0.0, atol=0.01) for a, b in ends)
+    return near and bool(found.contains(x).all())
+
+
+def domain_table() -> list[str]:
+    lines = ["| law | domain | right |", "|---|---|---|"]
+    pooled = 0
+    for name, (draw, true) in EDGED.items():
+        right = 0
+        for k in range(EDGED_SAMPLES):
+            x = draw(EDGED_ROWS, np.random.default_rng([2029, k, *name.encode()]))
+            right += same(domain_of(ismcore.diagnose(x).edges, x), true, x)
+        pooled += right
+        lines.append(f"| {name} | `{true}` | {wilson(right, EDGED_SAMPLES)} |")
+    return [*lines, f"| **pooled** | | **{wilson(pooled, EDGED_SAMPLES * len(EDGED))}** |"]
+
+
 def seconds() -> str:
     x = np.random.default_rng(0).standard_normal((5000, 5))
     taken = []
@@ -257,9 +318,19 @@ At n = 200 hard edges and curved sets are not looked for: edges want 800 rows, a
 alike, and the intrinsic dimension wants 300. Noise wider than the samples is looked for in 4000 rows or more: in fewer it does
 less harm, and some smooth laws look like stairs. It is pooled at n = 5000 alone.
 
+## `domain="auto"`
+
+`fit(x, domain="auto")` takes the hard edges of columns for the ends of the domain, and says so. Right are the true ends, each
+to a hundredth of a standard deviation, and no other; {edged_samples} samples of n = {edged_rows} each. To be at least 95 %
+pooled, and 85 % for each law.
+
+{domains}
+
 ## What is not seen
 
 - An edge that is no edge of a column: a disc, a triangle, an edge of a combination of columns.
+- Whether a density that rises like a root of the distance from its end (Weibull of shape 1.5) has an edge: it is said of some
+  samples.
 - Copies whose jitter is as wide as the distance between the originals, which are no copies any more; groups of over 17 rows.
 - Intrinsic dimensions above 5 that are one below the number of columns; any in more than 10 columns.
 - Dependence of rows that do not stand near each other in the order given, such as a chain that was shuffled. Pass `groups=`.
@@ -407,9 +478,10 @@ def main() -> None:
         part = FITS.format(samples=samples, **{name: "\n".join(lines) for name, lines in fits.items()})
         PAGE.write_text(PAGE.read_text().partition(FITS_BEGIN)[0] + part)
         return
-    parts = {"clean": clean_table(), "expected": expected_table(), "ruined": ruined_table()}
+    parts = {"clean": clean_table(), "expected": expected_table(), "ruined": ruined_table(), "domains": domain_table()}
     tables = {name: "\n".join(lines) for name, lines in parts.items()}
-    page = TEXT.format(seconds=seconds(), samples=CLEAN_SAMPLES, few=RUINED_SAMPLES, **tables)
+    edged = {"edged_samples": EDGED_SAMPLES, "edged_rows": EDGED_ROWS}
+    page = TEXT.format(seconds=seconds(), samples=CLEAN_SAMPLES, few=RUINED_SAMPLES, **edged, **tables)
     PAGE.write_text(page + "".join(PAGE.read_text().partition(FITS_BEGIN)[1:]))
 
 

@@ -56,7 +56,7 @@ def coverages(samples: int, backend: str, recipe: str) -> Iterable[dict[str, Any
 
 def coverage_table(found: list[dict[str, Any]]) -> str:
     lines = [
-        "| law, rows | recipe | samples | covered, % | standard error of that | error of the fit | variance over squared error |",
+        "| law, rows | recipe | samples | covered, % | standard error of that | error of the fit | variance / squared error |",
         "|---|---|---|---|---|---|---|",
     ]
     for f in found:

@@ -67,13 +67,13 @@ def label(run: dict) -> str:
 def backends_table(runs: list[dict]) -> str:
     """The default on one sample of a few cells by each backend, in float64."""
     lines = [
-        "| law, rows | backend | error | weights | largest difference of the score | seconds |",
-        "|---|---|---|---|---|---|",
+        "| law, rows | backend | error | weights | largest difference of the score |",
+        "|---|---|---|---|---|",
     ]
     for run in runs:
         if run["part"] == "backends":
             weights = ", ".join(f"{name} {weight:.3f}" for name, weight in run["weights"].items())
-            numbers = f"{run['error']:.6f} | {weights} | {run['apart']:.0e} | {run['seconds']:.2g}"
+            numbers = f"{run['error']:.6f} | {weights} | {run['apart']:.0e}"
             lines.append(f"| {run['cell']} | {run['backend']} | {numbers} |")
     return "\n".join(lines) if len(lines) > 2 else ""
 
@@ -306,6 +306,15 @@ Digits, 64 pixels from 0 to 16, with noise of standard deviation 2; every fourth
 is 16 times the Fisher divergence from the score of the noisy law, and a constant; without a score it is 256.
 
 {digits}
+
+## Where it falls short
+
+- The left mass of the reference sample comes out too small: score matching sees the weights of modes far apart through the few rows
+  between them.
+- Off the rows: on ten principal components of the digits the default is better than the normal law on test rows, and at a
+  noise of 0.4 standard deviations much worse: no loss on rows sees what the score does away from them.
+- At a hard edge without `domain=` no estimate here holds; see docs/domains.md.
+- The flow, of the fixed size and steps of `bench/estimators.py`, is no rival on so few rows; it was given one sample of each cell.
 """
 
 

@@ -1,6 +1,6 @@
 """Normalisers, draws and nearest energies of fits, measured on laws that are known: the tables of docs/sampling.md.
 
-    python bench/sampling.py                 # all parts, about ten minutes on one core
+    python bench/sampling.py                 # all parts, half an hour on one core
     python bench/sampling.py normaliser      # one of: normaliser, errors, energies, free, nearest, annealed
 
 Each part prints a table and raises where a bound that docs/sampling.md states is not kept.
@@ -93,7 +93,7 @@ def normaliser() -> None:
 
 
 def errors(runs: int = 20) -> None:
-    """Errors of log Z over their reported standard errors, over seeds and laws: root mean square, 1 if they are what is said."""
+    """Errors of log Z over their reported standard errors, over seeds and laws: root mean square, 1 if they are right."""
     say("| d | runs | rms of error over reported | largest |\n|---|---|---|---|")
     for d in (5, 10):
         ratios = []
@@ -170,7 +170,7 @@ def free() -> None:
             )
             x, many = sample(2000, seed=seed), sample(100_000, seed=99)
             fitted = ismcore.fit(x, backend="torch", seed=seed, recipe="single")
-            draws = fitted.sample(5000, start=x, seed=seed)
+            draws = fitted.sample(20_000, start=x, seed=seed)
             ratio = draws.x.std(axis=0) / many.std(axis=0)
             found += list(np.abs(ratio - 1.0))
             say(f"| {name} | {fitted.model!r} | {seed} | {ratio[0]:.3f} {ratio[1]:.3f} | {draws.r_hat.max():.3f} |")

@@ -2,6 +2,7 @@
 
 from ismcore import datasets, domains, targets
 from ismcore.backend.contract import BackendInfo
+from ismcore.coordinates.transforms import Log, Logit, Transform
 from ismcore.errors import (
     ArgumentUnknown,
     BackendBroken,
@@ -98,6 +99,8 @@ __all__ = [
     "IsmError",
     "IsmWarning",
     "JsonLines",
+    "Log",
+    "Logit",
     "ModelError",
     "NoiseConditional",
     "NoiseConditionalScoreMatching",
@@ -115,6 +118,7 @@ __all__ = [
     "SlicedScoreMatching",
     "Solution",
     "Table",
+    "Transform",
     "UnknownBackend",
     "annealed_langevin",
     "backends",

@@ -240,14 +240,14 @@ def test_diagnose_of_samples_without_a_fault(capsys):
 
 def test_groups_come_from_a_column_or_a_file(capsys, folder):
     x, subject = chain(), np.array([f"s{k}" for k in np.arange(600) // 50])
-    Path("x.csv").write_text("who,a,b\n" + "".join(f"{s},{a},{b}\n" for s, (a, b) in zip(subject, x, strict=True)))
+    Path("x.csv").write_text("the.who,a,b\n" + "".join(f"{s},{a},{b}\n" for s, (a, b) in zip(subject, x, strict=True)))
     Path("labels.txt").write_text("subject\n" + "".join(f"{s}\n" for s in subject))
     np.save("labels.npy", subject)
-    table = ismcore.read_table("x.csv", drop=["who"])
+    table = ismcore.read_table("x.csv", drop=["the.who"])
     expected = ismcore.fit(table, groups=subject, backend="autograd", epochs=3)
     assert [text for text in expected.notes if "as groups= says" in text]
     for k, (words, columns) in enumerate(
-        (("0", []), ("who", []), ("labels.txt", ["--columns", "1-2"]), ("labels.npy", ["--columns", "1-2"]))
+        (("0", []), ("the.who", []), ("labels.txt", ["--columns", "1-2"]), ("labels.npy", ["--columns", "1-2"]))
     ):
         code, out, err = run(
             capsys, "fit", "x.csv", "--groups", words, *columns, "--epochs", 3, "--out", f"o{k}", "--checkpoint", f"c{k}"
@@ -267,8 +267,8 @@ def test_groups_come_from_a_column_or_a_file(capsys, folder):
         ("x.csv", "x.csv: labels must be one column, and line 1 has 2 cells"),
         ("long.txt", "long.txt: it has more than 21 lines"),
         ("ragged.csv", "ragged.csv: labels must be one column, and line 1 has 2 cells"),
-        ("labels.dat", "labels.dat: samples must be in a .npy, .npz, .csv, .tsv, .txt, .parquet, .feather, .arrow or .xlsx"),
-        ("bytes.txt", "bytes.txt: it is no text in UTF-8: "),
+        ("labels.dat", "x.csv: there is no column 'labels.dat': its 2 columns have no names"),
+        ("bytes.txt", "bytes.txt: it is no text in UTF-8, as which it is to be written anew, by iconv"),
     ],
 )
 def test_groups_that_are_none_are_a_mistake(capsys, groups, said):

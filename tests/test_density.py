@@ -152,3 +152,31 @@ def test_the_energy_nearest_to_a_score_has_its_gradient_part_and_can_be_saved(tm
     assert lost == pytest.approx([0.2], abs=0.03)  # 0.25 / 1.25
     found.save(tmp_path / "energy")
     np.testing.assert_array_equal(ismcore.load(tmp_path / "energy").density(x[:3]), found.density(x[:3]))
+
+
+def test_the_energy_of_a_librarys_network_comes_in_its_framework():
+    import torch
+
+    x = law(2).sample(100, seed=1) * [10.0, 0.01] + [5.0, 3.0]
+    model = ismcore.Energy(ismcore.MLP((4,), "softplus"))
+    result = ismcore.fit(x, model=model, backend="torch", epochs=2, dtype="float64")
+    points = torch.tensor(x, requires_grad=True)
+    energy = result.native(energy=True)(points)
+    np.testing.assert_allclose(energy.detach(), result.energy(x), rtol=1e-12)
+    slope = torch.autograd.grad(energy.sum(), points)[0]
+    np.testing.assert_allclose(-slope, result.score(x), rtol=1e-9)
+    free = ismcore.fit(x, model=ismcore.Affine(), backend="torch", epochs=2)
+    with pytest.raises(ismcore.ModelError, match="see as_energy"):
+        free.native(energy=True)
+
+
+def test_what_no_gradient_has_of_a_score_is_measured():
+    def swirling(ops, params, x):
+        return ops.stack([-x[:, 0] - params["w"] * x[:, 1], params["w"] * x[:, 0] - x[:, 1]], axis=1)
+
+    x = np.random.default_rng(0).normal(size=(100, 2))
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    score = ismcore.fit(x, model=ismcore.ScoreFunction(swirling, {"w": np.array(0.5)}), backend="autograd", **KEEP)
+    assert score.asymmetry(x) == pytest.approx(2.0 * 0.25 / 1.25)  # J = -I + w R
+    energy = ismcore.fit(x, model=ismcore.Energy(ismcore.MLP((4,), "softplus")), backend="autograd", **KEEP)
+    assert energy.asymmetry(x) < 1e-20

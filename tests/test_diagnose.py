@@ -458,7 +458,7 @@ def test_the_table_holds_every_finding_with_its_cure():
 @OTHERS
 def test_findings_are_the_warnings_of_a_fit():
     x = 2.0 + rng().exponential(size=(1000, 1))
-    with pytest.warns(ismcore.IsmWarning, match="pass domain="):
+    with pytest.warns(ismcore.IsmWarning, match=r'fit\(domain="auto"\)'):
         result = ismcore.fit(x, **QUICK)
     assert str(ismcore.diagnose(x).findings[0]) in result.warnings
 
@@ -515,10 +515,10 @@ def ring(n, seed):
     return 2.0 * np.c_[np.cos(angle), np.sin(angle)] + 0.3 * rng(seed + 1).normal(size=(n, 2))
 
 
-def moons(n, seed):
+def moons(n, seed, noise=0.2):
     angle, upper = rng(seed).uniform(0.0, np.pi, n), rng(seed + 1).random(n) < 0.5
     arc = np.where(upper, [np.cos(angle), np.sin(angle)], [1.0 - np.cos(angle), 0.5 - np.sin(angle)]).T
-    return arc + 0.2 * rng(seed + 2).normal(size=(n, 2))
+    return arc + noise * rng(seed + 2).normal(size=(n, 2))
 
 
 def mixture(n, seed):
@@ -540,6 +540,17 @@ def test_clean_samples_raise_nothing_where_warnings_are_errors(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error", ismcore.IsmWarning)
         assert not ismcore.fit(CLEAN[name](60), backend="autograd", progress=False).warnings
+
+
+@pytest.mark.slow
+def test_a_candidate_that_is_ended_for_a_better_one_says_nothing_of_its_losses():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ismcore.IsmWarning)
+        result = ismcore.fit(moons(1000, 2, noise=0.1), backend="autograd", progress=False)
+    network = next(row for row in result.candidates if row["name"] == "network")
+    assert network["status"] == "early_stopped"
+    assert network["best_epoch"] == network["epochs"] < 300
+    assert network["weight"] < 0.1
 
 
 RUIN = {

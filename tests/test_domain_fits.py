@@ -176,3 +176,19 @@ def test_what_is_no_domain_on_the_command_line_is_refused(text, capsys):
     with pytest.raises(SystemExit):
         main(["fit", "x.npy", "--domain", text])
     assert "box:LOW,HIGH" in capsys.readouterr().err
+
+
+def test_moving_samples_keep_to_the_domain_of_the_objective():
+    x = half_normal(300)
+    step = ismcore.Refit(
+        x,
+        model=ismcore.Affine(),
+        objective=ismcore.ImplicitScoreMatching(domain=Positive()),
+        backend="autograd",
+        dtype="float64",
+    )
+    step.update(steps=2)
+    step.update(1.1 * x, steps=2)
+    assert step.result().objective.domain.width is not None
+    with pytest.raises(ismcore.SamplesError, match="outside of the domain"):
+        step.update(x - 1.0, steps=1)

@@ -2,12 +2,11 @@
 
 import html.parser
 import re
-import shutil
-import subprocess
 import warnings
 
 import numpy as np
 import pytest
+from browser import BROWSER, widths
 
 import ismcore
 from ismcore.samples import html as pieces
@@ -118,23 +117,6 @@ def test_each_colour_is_of_the_palette_and_follows_light_and_dark(shown):
         style = value._repr_html_()
         assert "prefers-color-scheme: dark" in style
         assert set(re.findall(r"--(?:good|bad|open): (#\w+)", style)) <= palette
-
-
-BROWSER = next(filter(shutil.which, ("chromium", "chromium-browser", "google-chrome")), None)
-
-
-def widths(page, width, folder):
-    """Width of the content of a page, in pixels, in a window of the width given, and of the window: by Chromium."""
-    measure = (
-        "const d = f.contentDocument.documentElement, t = document.createElement('pre');"
-        "t.textContent = d.scrollWidth + ' ' + d.clientWidth; document.body.append(t)"
-    )
-    size = f"width: {width}px; height: 800px; border: 0"
-    frame = f'<iframe id="f" style="{size}" srcdoc="{html.escape(page)}" onload="{measure}"></iframe>'
-    folder.joinpath("page.html").write_text(f"<!DOCTYPE html><meta charset='utf-8'>{frame}", encoding="utf-8")
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}", "--dump-dom"]
-    done = subprocess.run([*command, f"file://{folder / 'page.html'}"], capture_output=True, text=True, check=True, timeout=120)
-    return [int(number) for number in re.search(r"<pre>(\d+) (\d+)</pre>", done.stdout).groups()]
 
 
 @pytest.mark.browser

@@ -1,7 +1,9 @@
 """Song & Ermon's system end to end: a noise-conditional fit, then annealed Langevin dynamics."""
 
+import sys
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -149,7 +151,7 @@ SHORT = {"epochs": 60, "dtype": "float64", "seed": 1}
 
 
 @pytest.mark.parametrize("model", [ismcore.Energy(ismcore.MLP((8,), "softplus")), ismcore.MLP((8,))], ids=["energy", "score"])
-def test_draws_are_the_same_on_every_backend(model):
+def test_draws_are_the_same_on_every_backend_after_two_hundred_steps(model):
     x = touching_modes(400)
     fitted = ismcore.fit(x, model=model, backend="autograd", **SHORT)
     found = []
@@ -159,6 +161,13 @@ def test_draws_are_the_same_on_every_backend(model):
         found.append(draws.x / x.std(axis=0))
     np.testing.assert_allclose(found[1], found[0], atol=1e-10)
     np.testing.assert_allclose(found[2], found[0], atol=1e-10)
+
+
+def test_chains_stand_on_a_grid_which_forgets_the_rounding_of_a_backend():
+    x = touching_modes(100)
+    fitted = ismcore.fit(x, model=ismcore.Affine(), backend="autograd", **SHORT)
+    steps = fitted.coordinates(fitted.sample(100).x) * 2.0**24
+    np.testing.assert_allclose(steps, np.round(steps), rtol=0.0, atol=1e-3)
 
 
 def test_draws_of_an_energy_are_those_of_the_fitted_law():
@@ -222,3 +231,60 @@ def test_a_score_that_is_of_no_law_is_told():
         away.sample(10, step_size=1.0)
     with pytest.raises(ismcore.Diverged, match="blew up in step 1 of"):
         away.sample(10, step_size=1e14)
+
+
+def test_a_noise_conditional_fit_needs_no_ladder_and_its_draws_come_down_its_own():
+    x = touching_modes(200)
+    fitted = ismcore.fit(x, model=ismcore.NoiseConditional(ismcore.MLP((8,))), backend="autograd", epochs=60, seed=1)
+    ladder = ismcore.noise_ladder(x)
+    assert fitted.objective.noise_scales == ladder
+    draws = fitted.sample(30, steps=10, seed=4)
+    np.testing.assert_array_equal(draws.x, ismcore.annealed_langevin(fitted, 30, ladder, steps=10, seed=4))
+    assert draws.chains == 30
+    assert "annealed" in repr(draws)
+    with pytest.raises(ismcore.OptionError, match="start from noise"):
+        fitted.sample(30, start=x)
+    free = ismcore.fit(x, model=ismcore.Affine(), backend="autograd", **SHORT)
+    with pytest.raises(ismcore.OptionError, match="no ladder"):
+        ismcore.annealed_langevin(free, 30)
+
+
+@pytest.mark.slow
+def test_chains_of_the_default_fit_stay_in_its_law():
+    x = touching_modes(400)
+    fitted = ismcore.fit(x, backend="autograd", epochs=20, dtype="float64")
+    assert isinstance(fitted.model.inner, ismcore.models.Combination)
+    draws = fitted.sample(3000, start=x, seed=1)
+    np.testing.assert_allclose(draws.x.std(axis=0) / x.std(axis=0), 1.0, atol=0.1)
+    assert draws.r_hat.max() < 1.1
+
+
+def test_the_agreement_of_chains_is_known_of_a_few_draws():
+    x = touching_modes(300)
+    fitted = ismcore.fit(x, model=ismcore.Affine(), backend="autograd", **SHORT)
+    few = fitted.sample(7, start=x)
+    assert len(few) == few.chains == 7
+    assert few.r_hat.max() < 1.1
+    apart = replace(fitted, params={**fitted.params, "weight": 1e-9 * fitted.params["weight"]})
+    with pytest.warns(ismcore.IsmWarning, match="still that of where the chains began"):
+        apart.sample(1, start=x, steps=100, step_size=1e-3)
+
+
+def test_draws_for_arviz_have_chains_draws_and_columns(monkeypatch):
+    fitted = ismcore.fit(touching_modes(60), model=ismcore.Affine(), backend="autograd", **SHORT)
+    draws = fitted.sample(250)
+    assert (draws.each, draws.chains) == (3, 84)  # the last has one
+    given = {}
+    stand_in = SimpleNamespace(from_dict=lambda groups, dims, **options: given.update(groups["posterior"], dims=dims))
+    monkeypatch.setitem(sys.modules, "arviz_base", stand_in)
+    draws.to_arviz()
+    np.testing.assert_array_equal(given["x"], draws.x[:249].reshape(83, 3, 3))
+    assert given["dims"] == {"x": ["column"]}
+    monkeypatch.setitem(sys.modules, "arviz_base", None)
+    with pytest.raises(ismcore.errors.PlottingMissing, match=r"ismcore\[arviz\]"):
+        draws.to_arviz()
+
+
+def test_draws_for_arviz_are_a_tree_of_data():
+    draws = ismcore.fit(touching_modes(60), model=ismcore.Affine(), backend="autograd", **SHORT).sample(200)
+    assert dict(draws.to_arviz()["posterior"].sizes) == {"chain": 100, "draw": 2, "column": 3}

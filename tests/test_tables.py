@@ -204,6 +204,7 @@ METHODS = {
     "check, train": lambda r, x: str(r.check(normal(seed=1), train=x)),
     "sample": lambda r, x: np.asarray(r.sample(3, start=x, steps=1, step_size=1e-3)),
     "as_energy": lambda r, x: r.as_energy(x, epochs=1).params,
+    "asymmetry": lambda r, x: r.asymmetry(x),
     "evaluate": lambda r, x: ismcore.evaluate(r.model, r.params, x, backend="autograd", feature_names=r.feature_names).loss,
     "fit from it": lambda r, x: ismcore.fit(x, initial_params=r, **{**QUIET, "epochs": 1}).params,
 }
@@ -307,6 +308,18 @@ def test_a_run_is_gone_on_with_by_the_names_of_its_columns():
         ismcore.resume("run", Frame(X, ("z", "b", "c")))
 
 
+def test_moving_samples_are_taken_by_the_names_of_the_first():
+    options = {"model": ismcore.Affine(), "backend": "autograd"}
+    runs = ismcore.Refit(Frame(X, NAMES), **options), ismcore.Refit(X, **options)
+    runs[0].update(Frame(X[::-1, ::-1], NAMES[::-1]), steps=3)
+    runs[1].update(X[::-1], steps=3)
+    np.testing.assert_array_equal(runs[0].score(Frame(X[:, ::-1], NAMES[::-1])), runs[1].score(X))
+    assert runs[0].result().feature_names == NAMES
+    for ask in (runs[0].score, runs[0].update):
+        with pytest.raises(SamplesError, match="missing 'a', extra 'z'"):
+            ask(Frame(X, ("z", "b", "c")))
+
+
 def test_validation_samples_stand_in_the_order_of_the_samples():
     options = {**QUIET, "validation": Frame(X[:20, ::-1], NAMES[::-1])}
     found = ismcore.fit(Frame(X[20:], NAMES), **options).history["validation_loss"]
@@ -319,6 +332,15 @@ def test_one_dimension_has_a_density_by_name():
     assert result.density(0.5).shape == (1,)
     with pytest.raises(SamplesError, match="missing 'a', extra 'b'"):
         result.density(Frame(X[:5, :1], ("b",)))
+
+
+def test_pictures_of_one_column_have_its_name_at_their_axis():
+    result = ismcore.fit(Frame(X[:, :1], ("price, $",)), **{**QUIET, "epochs": 200}, model=ismcore.Affine())
+    for draw in (result.plot_score, result.plot_density):
+        assert draw(sample=Frame(X[:, :1], ("price, $",))).get_xlabel() == r"price, \$"
+        with pytest.raises(SamplesError, match=r"missing 'price, \$', extra 'a'"):
+            draw(sample=Frame(X[:, :1], ("a",)))
+    assert ismcore.fit(X[:, 0], **QUIET).plot_score(sample=X[:, 0]).get_xlabel() == "$x$"
 
 
 @pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
@@ -427,6 +449,21 @@ def test_an_unnamed_first_column_that_counts_is_an_index(start):
     assert read_table("x.csv").x.shape == (60, 3)
     Path("x.csv").write_text(",a,b\n" + table.replace(f"\n{start + 5},", "\n77,", 1))
     assert read_table("x.csv").x.shape == (60, 3)
+
+
+def test_names_of_rows_that_r_writes_without_a_name_above_them():
+    Path("x.txt").write_text(
+        '"Sepal.Length" "Width"\n' + "".join(f'"{k + 1}" {a!r} {b!r}\n' for k, (a, b) in enumerate(X[:, :2].tolist()))
+    )
+    with pytest.warns(IsmWarning, match="numbers the rows 1, 2, "):
+        found = read_table("x.txt")
+    assert found.columns == ("Sepal.Length", "Width")
+    np.testing.assert_array_equal(found, X[:, :2])
+    Path("cars.txt").write_text("mpg\tcyl\nMazda RX4\t21.0\t6\nValiant\t18.1\t6\n")
+    with pytest.raises(SamplesError, match=r"line 2, column 0, .*'Mazda RX4'.*--drop 0"):
+        read_table("cars.txt")
+    found = read_table("cars.txt", beside=0)
+    assert (found.x.tolist(), found.beside[0].tolist()) == ([[21.0, 6.0], [18.1, 6.0]], ["Mazda RX4", "Valiant"])
 
 
 def test_an_index_is_one_also_where_rows_are_dropped():

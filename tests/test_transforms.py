@@ -131,7 +131,8 @@ def test_coordinates_relative_to_others_go_through_them(one, other):
         ((np.zeros((2, 1)), np.ones(2)), "mean of coordinates"),
         ((np.zeros(0), np.zeros(0)), "mean of coordinates"),
         ((np.array([np.inf]), np.ones(1)), "mean of coordinates"),
-        ((np.zeros(1), np.ones(1), "log"), "transform must be None or 'asinh', not 'log'"),
+        ((np.zeros(1), np.ones(1), "cosh"), "transform must be None, 'asinh', 'log', .*, not 'cosh'"),
+        ((np.zeros(2), np.ones(2), ("log",)), "transform must have one entry for each of the 2 columns, not 1"),
         ((np.zeros(1), np.ones(1), None, [0.0]), "shift of coordinates"),
         ((np.zeros(2), np.ones(2), None, None, np.zeros(2)), "no inverse"),
         ((np.zeros(2), np.ones(2), None, None, np.ones((2, 2))), "no inverse"),
@@ -305,7 +306,7 @@ def test_a_law_without_variance_is_learned(transform):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"transform": "cosh"}, "transform must be None or 'asinh', not 'cosh'"),
+        ({"transform": "cosh"}, "transform must be None, 'asinh', 'log', .*, not 'cosh'"),
         ({"standardize": "median"}, "standardize must be True, False, 'robust' or 'whiten', not 'median'"),
         ({"standardize": np.zeros(3)}, "standardize must be"),
     ],

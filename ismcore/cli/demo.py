@@ -38,9 +38,10 @@ Say = Callable[[str], None]
 def run_demo(backends: Sequence[str], out: str | PathLike[str], progress: bool = True) -> dict[str, Any]:
     """Run the reference system, plain and regularised, on every backend named, and leave pictures and a report in a folder.
 
-    The folder gets `sample.png`, `target_score.png`, `{plain,regularised}_{score,density,loss}.png`,
-    `{plain,regularised}_{score,density}.gif`, all of the first backend's fits, `report.json` and `report.html`, which holds
-    the pictures and needs no other file. Each is written whole or not at all, the reports last.
+    The first backend makes the library's default fit of the same samples too. The folder gets `sample.png`, `target_score.png`,
+    `{plain,regularised,default}_{score,density,loss}.png`, `{plain,regularised}_{score,density}.gif`, all of the first
+    backend's fits, `report.json` and `report.html`, which holds the pictures and needs no other file. Each is written whole or
+    not at all, the reports last.
 
     Args:
         backends: Names of backends; the pictures are of the first one's fits.
@@ -48,15 +49,15 @@ def run_demo(backends: Sequence[str], out: str | PathLike[str], progress: bool =
         progress: Say on standard error what is being done.
 
     Returns:
-        What `report.json` holds: "runs", a row for every backend and objective, and "published_losses_met_within_1e-6",
-        whether every plain run gave the 20 published losses.
+        What `report.json` holds: "runs", a row for every backend and objective and one of the default fit, and
+        "published_losses_met_within_1e-6", whether every plain run gave the 20 published losses.
 
     Raises:
         BackendUnavailable: A backend cannot be used; known before the first fit.
         OptionError: No backend is named, or the folder cannot be made or written to.
         PlottingMissing: Matplotlib is not installed; known before the first fit.
 
-    Cost: a second a fit and a GIF, beside starting and compiling the framework.
+    Cost: a second a fit and a GIF and some seconds the default fit, beside starting and compiling the framework.
     """
     from ismcore import plotting  # noqa: F401  (what is missing shall be missed now)
 
@@ -71,8 +72,10 @@ def run_demo(backends: Sequence[str], out: str | PathLike[str], progress: bool =
         for objective in OBJECTIVES:
             say(f"fitting: {objective} objective on {name}, {EPOCHS} epochs")
             fits[name, objective] = _fit(run, name, objective, progress)
+    say(f"fitting: the default fit on {names[0]}")
+    fits[names[0], "default"] = fit(run.sample, backend=names[0], dtype=DTYPE, progress=progress)
     pictures = {}
-    for file, draw in _pictures(run, {objective: fits[names[0], objective] for objective in OBJECTIVES}).items():
+    for file, draw in _pictures(run, {kind: fits[names[0], kind] for kind in (*OBJECTIVES, "default")}).items():
         say(f"drawing: {folder / file}")
         draw(folder / file)
         pictures[file] = (folder / file).read_bytes()
@@ -142,10 +145,11 @@ def _pictures(run: ReferenceRun, fits: dict[str, FitResult]) -> dict[str, Callab
     for name, result in fits.items():
         published = (run.epochs, run.losses) if name == "plain" else None
         pictures[f"{name}_score.png"] = png(plotting.plot_score, result, **shown)
-        pictures[f"{name}_score.gif"] = gif(plotting.animate_score, result)
         pictures[f"{name}_density.png"] = png(plotting.plot_density, result, **shown)
-        pictures[f"{name}_density.gif"] = gif(plotting.animate_density, result)
         pictures[f"{name}_loss.png"] = png(plotting.plot_loss, result, published=published)
+        if result.snapshots:
+            pictures[f"{name}_score.gif"] = gif(plotting.animate_score, result)
+            pictures[f"{name}_density.gif"] = gif(plotting.animate_density, result)
     return pictures
 
 
@@ -163,7 +167,11 @@ def _report(run: ReferenceRun, fits: dict[tuple[str, str], FitResult], files: li
             "losses": run.losses.tolist(),
             "ours": {result.backend: result.history["loss"][run.epochs - 1].tolist() for result in plain},
         },
-        "density_l1_error_of_the_true_score": _density_errors(run, truth),
+        "of_the_true_score": {
+            "density_l1_error": _density_errors(run, truth),
+            "left_mass": _left_mass(run.target.score),
+            "fisher_divergence_of_0": fisher_divergence(np.zeros_like, run.target, FINE_GRID),
+        },
         "system": {
             "target": "0.1 N(-3, 1) + 0.9 N(3, 1)",
             "samples": len(run.sample),
@@ -185,13 +193,14 @@ def _row(run: ReferenceRun, objective: str, result: FitResult) -> dict[str, Any]
         "device": result.device,
         "dtype": result.dtype,
         "objective": objective,
-        "curvature_weight": OBJECTIVES[objective].curvature_weight,
+        "curvature_weight": getattr(result.objective, "curvature_weight", 0.0),
         "published_loss": published,
         "loss": loss,
         "difference": None if published is None else loss - published,
         "largest_difference": None if published is None else _largest_difference(run, result),
         "fisher_divergence": fisher_divergence(result.score, run.target, FINE_GRID),
         "density_l1_error": _density_errors(run, result.score(GRID)[:, 0]),
+        "left_mass": _left_mass(result.score),
         "seconds": result.timings["total"],
     }
 
@@ -199,6 +208,13 @@ def _row(run: ReferenceRun, objective: str, result: FitResult) -> dict[str, Any]
 def _largest_difference(run: ReferenceRun, result: FitResult) -> float:
     """The largest distance from a published loss, over all that are published."""
     return float(np.abs(result.history["loss"][run.epochs - 1] - run.losses).max())
+
+
+def _left_mass(score: Callable[[np.ndarray], np.ndarray]) -> float:
+    """The mass left of 0 of the density that a score leads to."""
+    density = density_from_score(score(FINE_GRID)[:, 0], FINE_GRID)
+    left = FINE_GRID <= 0.0
+    return float(np.trapezoid(density[left], FINE_GRID[left]))
 
 
 def _density_errors(run: ReferenceRun, score: np.ndarray) -> dict[str, float]:

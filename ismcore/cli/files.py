@@ -25,7 +25,18 @@ from ismcore.samples.tables.opening import CODECS
 from ismcore.samples.tables.parsed import Column
 from ismcore.samples.tables.reading import Table, read_table
 
-__all__ = ["add_data", "add_diagnose", "add_inspect", "add_score", "is_stdin", "name_of", "read", "say"]
+__all__ = [
+    "add_data",
+    "add_diagnose",
+    "add_inspect",
+    "add_score",
+    "array_bytes",
+    "check_apart",
+    "is_stdin",
+    "name_of",
+    "read",
+    "say",
+]
 
 AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 """Adds a command of this name, run so, and about this, and gives its parser."""
@@ -65,26 +76,28 @@ def column(text: str) -> Column:
     return int(text) if re.fullmatch("[0-9]{1,6}", text) else text
 
 
-def add_data(parser: argparse.ArgumentParser, out: str = "") -> None:
+def add_data(parser: argparse.ArgumentParser, out: str = "", *, needed: bool = True, about: str = "samples") -> None:
     """Add the arguments of a command that reads samples: the file and its columns; where to write, what that holds, and how.
 
     Args:
         parser: The command's.
         out: What `--out` stands for; "" for a command that writes no file.
+        needed: Whether there must be such a file.
+        about: What the samples are.
     """
     add = parser.add_argument
     about_data = (
-        "one row a sample: .csv, .tsv or .txt, also as .gz, .bz2, .xz or .zip; .parquet, .feather, .xlsx; .npy, .npz (its "
-        "array 'x'); - for a text table on standard input"
+        f"{about}, one row each: .csv, .tsv or .txt, also as .gz, .bz2, .xz or .zip; .parquet, .feather, .xlsx; .npy, .npz "
+        "(its array 'x'); - for a text table on standard input"
     )
-    add("data", type=Path, metavar="DATA", help=about_data)
+    add("data", type=Path, metavar="DATA", nargs=None if needed else "?", help=about_data)
     about_columns = "columns to use, by name, or counted from 0 such as 0-10 or 0,2,5; all if not given"
     add("--columns", type=columns, metavar="LIST", help=about_columns)
     add("--drop", type=columns, metavar="LIST", action="extend", default=[], help="columns to leave out")
     add("--drop-missing", action="store_true", help="leave out rows in which a value is missing")
     add("--id", type=column, metavar="COLUMN", help="a column that names the rows: no sample, and kept beside their scores")
     if out:
-        add("--out", type=Path, metavar="FILE", help=out)
+        add("-o", "--out", type=Path, metavar="FILE", help=out)
     add("--json", action="store_true", help="print the summary as JSON")
 
 
@@ -157,11 +170,10 @@ def _score(options: argparse.Namespace) -> int:
     x = read(options)
     check_target(out)  # before the work, not after it
     for given in (options.data, options.file):
-        if out.exists() and given.exists() and out.samefile(given):
-            raise OptionError(f"--out {out} would overwrite {given}; name another file")
+        check_apart(out, given, str(given))
     with np.errstate(all="ignore"):  # which rows are not finite is said below
         score = result.score(x, epoch=options.epoch, context=options.noise_scale)
-    write_whole(out, _csv(score, result.score_names, x.beside) if out.suffix.lower() == ".csv" else _npy(score))
+    write_whole(out, array_bytes(out, score, result.score_names, x.beside))
     bad = int(np.sum(~np.isfinite(score).all(axis=1)))
     summary = {"n": len(x), "d": result.d, "dtype": str(score.dtype), "not_finite": bad, "file": str(out)}
     summary |= {"columns": list(result.feature_names or ()), "notes": list(x.notes)}
@@ -170,6 +182,21 @@ def _score(options: argparse.Namespace) -> int:
     notes = "".join(f"note     {text}\n" for text in x.notes)
     say(options, summary, f"samples  n = {len(x)}, d = {result.d}\n{notes}file     {out}\n", done=0)
     return 0
+
+
+def check_apart(out: Path, other: Path, what: str) -> None:
+    """Refuse to write a file over another that was given.
+
+    Raises:
+        OptionError: They are one file; the message says what the other one is.
+    """
+    if os.path.realpath(out) == os.path.realpath(other) or (out.exists() and other.exists() and out.samefile(other)):
+        raise OptionError(f"--out {out} would overwrite {what}; name another file")
+
+
+def array_bytes(out: Path, x: np.ndarray, names: Sequence[str], beside: Mapping[Column, np.ndarray] | None = None) -> bytes:
+    """What a .csv or .npy file of an array x, (n, d), holds; names, (d,), and what stands beside it are in a .csv alone."""
+    return _csv(x, names, beside or {}) if out.suffix.lower() == ".csv" else _npy(x)
 
 
 def _csv(score: np.ndarray, names: Sequence[str], beside: Mapping[Column, np.ndarray]) -> bytes:

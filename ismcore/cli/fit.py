@@ -9,7 +9,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from types import FrameType
@@ -18,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from ismcore.backend.contract import DTYPES
-from ismcore.cli.files import AddCommand, add_data, column, is_stdin, name_of, read, say
+from ismcore.cli.choices import add_choices, model_of, number_or, objective_of
+from ismcore.cli.files import AddCommand, add_data, check_apart, column, is_stdin, name_of, read, say
 from ismcore.coordinates.transforms import TRANSFORMS
 from ismcore.domains import Box, Domain, Halfspaces, Positive
 from ismcore.errors import Diverged, OptionError
@@ -26,13 +26,11 @@ from ismcore.files.atomic import check_target
 from ismcore.files.results import save
 from ismcore.fitting.fit import fit, resume
 from ismcore.fitting.options import RECIPES
-from ismcore.models.activations import ACTIVATIONS
-from ismcore.objectives import ImplicitScoreMatching
 from ismcore.optimizers.rules import Adam
 from ismcore.optimizers.schedules import SHAPES
 from ismcore.results.result import FitResult
 from ismcore.samples.tables.parsed import some
-from ismcore.samples.tables.reading import Table, read_labels
+from ismcore.samples.tables.reading import NUMPY, TEXT, Table, read_labels
 from ismcore.training.events import STOP, FitEvent, Listener
 
 __all__ = ["INTERRUPTED", "Terminated", "add_fit", "add_resume"]
@@ -69,11 +67,9 @@ def add_fit(add_command: AddCommand) -> None:
     add("--recipe", choices=sorted(RECIPES), default=DEFAULTS["recipe"], help=about_recipe)
     add("--ensemble", type=int, metavar="K", help="folds of a fit that starts at the normal law in closed form")
     add("--backend", default=DEFAULTS["backend"], help="a name that 'ismcore backends' shows, or 'auto' (default: %(default)s)")
-    add("--model-hidden", type=_widths, metavar="LIST", help="widths of the hidden layers, such as 64,64")
-    add("--activation", choices=sorted(ACTIVATIONS), help="of the hidden layers")
-    add("--curvature-weight", type=_number_or("auto", float), metavar="L", help="regularisation, from 0; 'auto' tries some")
+    add_choices(parser)
     add("--epochs", type=int, metavar="N", help="passes over the samples, at most")
-    add("--batch-size", type=_number_or("all", int), metavar="N", help="most rows of a step, or 'all'")
+    add("--batch-size", type=number_or("all", int), metavar="N", help="most rows of a step, or 'all'")
     add("--learning-rate", type=float, metavar="R", help="of Adam")
     add("--schedule", choices=SHAPES, help="how the learning rate changes")
     add("--validation", type=float, metavar="S", help="share of the rows to hold out for validation; 0 for none")
@@ -82,8 +78,12 @@ def add_fit(add_command: AddCommand) -> None:
     about_dtype = "of parameters and computation (default: %(default)s)"
     add("--dtype", choices=DTYPES, default=DEFAULTS["dtype"], help=about_dtype)
     add("--no-standardize", action="store_true", help="train on the samples as they are, not shifted and scaled by column")
-    add("--transform", choices=sorted(TRANSFORMS), help="train behind it: asinh for heavy tails")
-    about_domain = "where the samples end at an edge: positive; box:LOW,HIGH, or a JSON file with lower and upper, or A and b"
+    add(
+        "--transform",
+        choices=sorted(TRANSFORMS),
+        help="train behind it: log of positive columns, logit of those from 0 to 1, asinh for heavy tails",
+    )
+    about_domain = "ends of the samples: auto, positive, box:LOW,HIGH, or a JSON file with lower and upper, or A and b"
     add("--domain", type=_domain, metavar="D", help=about_domain)
     add("--checkpoint", type=Path, metavar="FILE", help="write the run there on the way, for 'ismcore resume'")
     _add_run(parser)
@@ -112,16 +112,11 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     loud.add_argument("--quiet", action="store_true", help="show no progress")
 
 
-def _widths(text: str) -> tuple[int, ...]:
+def _domain(text: str) -> Domain | str:
+    """A domain: "auto"; "positive"; "box:LOW,HIGH", an end left empty where there is no edge; or a file of what makes one."""
     try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of widths such as 64,64") from None
-
-
-def _domain(text: str) -> Domain:
-    """A domain: "positive"; "box:LOW,HIGH", an end left empty where there is no edge; or a file of what makes one."""
-    try:
+        if text == "auto":
+            return text
         if text == "positive":
             return Positive()
         if text.startswith("box:"):
@@ -131,18 +126,8 @@ def _domain(text: str) -> Domain:
         return Halfspaces(**given) if "A" in given else Box(**given)
     except (OSError, ValueError, TypeError) as error:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is neither 'positive', nor 'box:LOW,HIGH', nor a JSON file with lower and upper, or A and b: {error}"
+            f"{text!r} is neither 'auto', 'positive', 'box:LOW,HIGH' nor a JSON file with lower and upper, or A and b: {error}"
         ) from None
-
-
-def _number_or(word: str, number: Callable[[str], Any]) -> Callable[[str], Any]:
-    def parse(text: str) -> Any:
-        try:
-            return text if text == word else number(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {word!r}") from None
-
-    return parse
 
 
 def _read(options: argparse.Namespace) -> tuple[Table, np.ndarray | None]:
@@ -150,7 +135,7 @@ def _read(options: argparse.Namespace) -> tuple[Table, np.ndarray | None]:
     given: str | None = options.groups
     if given is None:
         return read(options), None
-    if Path(given).suffix or os.sep in given or os.path.exists(given):
+    if os.sep in given or os.path.exists(given) or Path(given).suffix.lower() in (*NUMPY, *TEXT):
         table = read(options)
         return table, read_labels(given, table.n_read)[table.rows]
     label = column(given)
@@ -162,7 +147,7 @@ def _fit(options: argparse.Namespace) -> int:
     x, groups = _read(options)
     out = _target(options)
     if options.checkpoint is not None:
-        _check_apart(out, options.checkpoint, "--checkpoint")
+        check_apart(out, options.checkpoint, "--checkpoint")
         if options.checkpoint.exists():
             raise OptionError(
                 f"{options.checkpoint} is there already: go on with it by 'ismcore resume {options.checkpoint} "
@@ -175,8 +160,8 @@ def _fit(options: argparse.Namespace) -> int:
             groups=groups,
             **_run_options(options, stop),
             **{name: getattr(options, name) for name in AS_GIVEN},
-            model=_model(options, x.x.shape[1]),
-            objective=None if options.curvature_weight is None else ImplicitScoreMatching(options.curvature_weight),
+            model=model_of(options, x.x.shape[1]),
+            objective=objective_of(options),
             optimizer=None if options.learning_rate is None else Adam(options.learning_rate),
             standardize=False if options.no_standardize else None,
             on_nonfinite="stop",
@@ -188,7 +173,7 @@ def _fit(options: argparse.Namespace) -> int:
 def _resume(options: argparse.Namespace) -> int:
     x, groups = _read(options)
     out = _target(options)
-    _check_apart(out, options.file, "the checkpoint")
+    check_apart(out, options.file, "the checkpoint")
 
     def work(stop: Listener) -> FitResult:
         more = _run_options(options, stop)
@@ -198,26 +183,13 @@ def _resume(options: argparse.Namespace) -> int:
     return _finish(work, x, out, options)
 
 
-def _model(options: argparse.Namespace, d: int) -> Any:
-    """The recipe's network with what was asked to be otherwise; None where nothing was."""
-    given = {"hidden": options.model_hidden, "activation": options.activation}
-    asked = {name: value for name, value in given.items() if value is not None}
-    recipe: Any = RECIPES[options.recipe].model(d)
-    return replace(recipe, **asked) if asked else None
-
-
 def _target(options: argparse.Namespace) -> Path:
     """Where the result goes, checked before the work and not after it."""
     out: Path = options.out or Path(f"{name_of(options)}.ismcore.safetensors")
     check_target(out)
     if not is_stdin(options):
-        _check_apart(out, options.data, "the data")
+        check_apart(out, options.data, "the data")
     return out
-
-
-def _check_apart(out: Path, other: Path, what: str) -> None:
-    if os.path.realpath(out) == os.path.realpath(other) or (out.exists() and other.exists() and out.samefile(other)):
-        raise OptionError(f"--out {out} would overwrite {what}; name another file")
 
 
 def _run_options(options: argparse.Namespace, stop: Listener) -> dict[str, Any]:
@@ -319,6 +291,8 @@ def _summary(x: Table, result: FitResult, out: Path) -> dict[str, Any]:
         "last_loss": float(losses[-1]) if len(losses) else None,
         "held_out": result.held_out,
         "best_epoch": result.best_epoch,
+        "baseline": None if result.baseline is None else str(result.baseline),
+        "candidates": [{"name": row["name"], "weight": row["weight"]} for row in result.candidates],
         "best_validation_loss": float(np.nanmin(validation)) if np.isfinite(validation).any() else None,
         "seconds": float(result.timings["total"]),
         "status": result.status,
@@ -332,13 +306,18 @@ def _summary(x: Table, result: FitResult, out: Path) -> dict[str, Any]:
 def _in_words(summary: dict[str, Any]) -> str:
     first, last, best = (summary[name] for name in ("first_loss", "last_loss", "best_validation_loss"))
     loss = "" if first is None else f"{first:.6g} -> {last:.6g} in "
+    made_of = ", ".join(f"{row['name']} {row['weight']:.2f}" for row in summary["candidates"])
     lines = [
         f"samples  n = {summary['n']}, d = {summary['d']}{': ' * bool(summary['columns'])}{some(summary['columns'])}",
         f"model    {summary['model']}",
+        *([f"made of  {made_of}"] if made_of else []),
+        f"by       {summary['objective']}",
         f"backend  {summary['backend']} ({summary['backend_reason']}), {summary['dtype']} on {summary['device']}",
         f"loss     {loss}{summary['epochs']} epochs, {summary['seconds']:.1f} s",
         *([] if best is None else [f"held out {best:.6g} by {summary['held_out']} rows, after {summary['best_epoch']} epochs"]),
+        *([] if summary["baseline"] is None else [f"baseline {summary['baseline']}"]),
         f"status   {summary['status'].replace('_', ' ')}",
+        *(f"warning  {text.partition(': ')[0]}" for text in summary["warnings"]),
         *(f"note     {text}" for text in summary["notes"]),
         f"file     {summary['file']}",
     ]

@@ -23,6 +23,7 @@ from ismcore.cli.benchmarks import add_bench
 from ismcore.cli.files import AddCommand, Unheard, add_diagnose, add_inspect, add_score, say
 from ismcore.cli.fit import INTERRUPTED, Terminated, add_fit, add_resume
 from ismcore.cli.new_backend import add_new_backend
+from ismcore.cli.saved import add_check, add_plot, add_report, add_sample
 from ismcore.errors import (
     BackendUnavailable,
     DeviceUnavailable,
@@ -43,7 +44,8 @@ OK, FAILED, BAD_INPUT, UNAVAILABLE, DIVERGED, FILE = range(6)
 EXIT_CODES = """\
 exit codes:
   0    all is well
-  1    the demo does not meet the published losses, the doctor finds something wrong, or a bug in ismcore
+  1    the check finds a fault, the demo does not meet the published losses, the doctor finds something wrong, or a bug in
+       ismcore, with a traceback
   2    a wrong option, or data that no score can be fitted to
   3    the backend, the device or the plotting library is not there
   4    the fit diverged
@@ -62,6 +64,8 @@ OPTIONS = {
         "--model-hidden": "hidden layers hidden-layer-sizes width",
         "--validation": "validation-split test-size",
         "--transform": "asinh",
+        "--out": "output file save",
+        "--json": "format",
     }.items()
     for word in words.split()
 }
@@ -94,7 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         _keep_compiled_programs()
     _open_closed_streams()
-    options = _parser().parse_args(arguments)
+    options, unknown = _parser().parse_known_args(arguments)
+    if unknown:  # said by the command's own parser, which knows its options
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if isinstance(sys.stdout, io.TextIOWrapper):  # the name of a file need not be text in the terminal's encoding, or in any
         sys.stdout.reconfigure(errors="backslashreplace")
     command: Callable[[argparse.Namespace], int] = options.command
@@ -219,16 +225,18 @@ def _message(error: Exception) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that says which command or option may be meant."""
+    """A parser that says which command, option or value of an option may be meant."""
 
     def error(self, message: str) -> NoReturn:
-        command = re.match(r"argument COMMAND: invalid choice: '(.*?)' \(choose from (.*)\)", message)
-        unknown = re.match(r"unrecognized arguments: --([a-z-]+)", message)
+        value = re.match(r"argument \S+: invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
         close: list[str] = []
-        if command is not None:
-            close = difflib.get_close_matches(command[1], re.findall(r"[a-z-]+", command[2]), 1)
+        if value is not None:
+            close = difflib.get_close_matches(value[1].lower(), re.findall(r"[\w-]+", value[2]), 1)
         elif unknown is not None:
-            close = [OPTIONS[unknown[1]]] if unknown[1] in OPTIONS else []
+            word = unknown[1].removeprefix("--").replace("_", "-")
+            known = [option for option in self._option_string_actions if option.startswith("--")]
+            close = [OPTIONS[word]] if word in OPTIONS else difflib.get_close_matches(unknown[1], known, 1)
         super().error(message + (f"; did you mean {close[0]!r}?" if close else ""))
 
 
@@ -243,15 +251,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_command = partial(_add_command, commands)
-    added = (_add_demo, add_diagnose, add_fit, add_resume, add_score, add_inspect, _add_reports, add_bench, add_new_backend)
-    for add in added:
+    first = (_add_demo, add_diagnose, add_fit, add_resume)
+    then = (add_check, add_plot, add_report, add_sample, add_score, add_inspect)
+    for add in (*first, *then, _add_reports, add_bench, add_new_backend):
         add(add_command)
     return parser
 
 
 def _add_command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
-    parser.set_defaults(command=run)
+    parser.set_defaults(command=run, parser=parser)
     # Not overwriting what stands before the command, hence no default.
     parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error")
     return parser

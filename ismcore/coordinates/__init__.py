@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from ismcore.calculus import Calculus, NumpyCalculus
-from ismcore.coordinates.transforms import TRANSFORMS, Transform
+from ismcore.coordinates.transforms import ByColumn, Transform, Transforms, check_transforms, find, in_words
 from ismcore.errors import IsmWarning, OptionError, SamplesError
 from ismcore.ops import Array
 
@@ -31,15 +31,17 @@ FLAT = 1e-10
 FAR = 1.2e5
 """A mean so many scales from 0 leaves points in float32 two digits of where they lie among the samples."""
 EPS = float(np.finfo(np.float32).eps)
+ENDS = (("lower", -np.inf), ("upper", np.inf))
+"""Ends of the range of a transform, by the name of its attribute, and those of the identity."""
 
 
 @dataclass(frozen=True, eq=False)
 class Coordinates:
     """Coordinates z of points x, both (n, d), and what they make of scores and densities.
 
-        z = A (t(x) - m),   t_i(x) = f((x_i - mean_i) / scale_i)
+        z = A (t(x) - m),   t_i(x) = f_i((x_i - mean_i) / scale_i)
 
-    with f the identity or a transform of `ismcore.coordinates.transforms`, A diagonal or a matrix, u = (x - mean) / scale and
+    with f_i the identity or a transform of `ismcore.coordinates.transforms`, A diagonal or a matrix, u = (x - mean) / scale and
     g = A^T psi(z). A score psi of z, with Jacobian J, is in the units of x
 
         score_i    = (f'(u_i) g_i + (log f')'(u_i)) / scale_i
@@ -51,7 +53,7 @@ class Coordinates:
     Attributes:
         mean: Shift of each column, (d,), in [x].
         scale: Scale of each column, (d,), in [x], positive.
-        transform: Name of f, or None for the identity.
+        transform: f for all columns, by name or itself, or a tuple of one for each; None for the identity.
         shift: m, (d,), without a unit; None for 0.
         matrix: A, (d,) where it is diagonal, or (d, d), without a unit; None for the identity.
 
@@ -67,9 +69,10 @@ class Coordinates:
 
     mean: np.ndarray
     scale: np.ndarray
-    transform: str | None = None
+    transform: Transforms = None
     shift: np.ndarray | None = None
     matrix: np.ndarray | None = None
+    _f: Transform | None = field(init=False, repr=False)
     _away: float = field(init=False, repr=False)
     _in_two: dict[str, tuple[np.ndarray, np.ndarray | None]] = field(init=False, repr=False)
     _beyond_float32: str | None = field(init=False, repr=False)
@@ -86,10 +89,11 @@ class Coordinates:
                 raise OptionError(f"{name} of coordinates must be finite, float64, of shape {wanted}, not {array!r:.80}")
         if not (self.scale > 0.0).all():
             raise OptionError(f"scale of coordinates must be positive, not {self.scale.min()}")
-        check_options(True, self.transform)
+        check_transforms(self.transform, d)
         if self.matrix is not None and not np.isfinite(self._inverse).all():
             raise OptionError("matrix of coordinates has no inverse")
         # in plain attributes, as compilers that trace `of` cannot branch on what an array holds
+        object.__setattr__(self, "_f", _function(self.transform))
         with np.errstate(over="ignore"):
             object.__setattr__(self, "_away", float((np.abs(self.mean) / self.scale).max()))
         object.__setattr__(self, "_in_two", {dtype: _in_two(self.mean, dtype) for dtype in ("float64", "float32")})
@@ -102,15 +106,15 @@ class Coordinates:
 
     @classmethod
     def by(
-        cls, standardize: Standardize, transform: str | None, x: np.ndarray, weight: np.ndarray | None = None
+        cls, standardize: Standardize, transform: Transforms, x: np.ndarray, weight: np.ndarray | None = None
     ) -> Coordinates:
         """Those that `ismcore.fit` trains in on samples x, (n, d), with row weights (n,) of sum 1, by the names of its options.
 
-        Behind a transform mean and scale are always robust, as it is there for rows far out; what comes behind it is then
-        standardised, or whitened. With `standardize=False` x is transformed as it is.
+        Behind asinh mean and scale are always robust, as it is there for rows far out; behind another transform they are 0 and
+        1; what comes behind it is then standardised, or whitened. With `standardize=False` x is transformed as it is.
 
         Raises:
-            SamplesError: See `standardizing`.
+            SamplesError: See `standardizing`; or rows lie outside of the range of a transform.
             OptionError: There is no such transform.
         """
         check_options(standardize, transform)
@@ -118,11 +122,21 @@ class Coordinates:
             return replace(cls.identity(x.shape[1]), transform=transform)
         if transform is None:
             return {"whiten": cls.whitening, "robust": cls.robust}.get(str(standardize), cls.standardizing)(x, weight)
-        behind = replace(cls.robust(x, weight), transform=transform)
+        behind = cls._before(transform, x, weight)
         if standardize == "whiten":
             return behind.whitened(x, weight)
         columns = cls.standardizing(behind(x), weight)
         return replace(behind, shift=columns.mean, matrix=1.0 / columns.scale)
+
+    @classmethod
+    def _before(cls, transform: Transforms, x: np.ndarray, weight: np.ndarray | None) -> Coordinates:
+        """Those of t(x) alone: mean and scale of each column as its transform has them."""
+        found = replace(cls.identity(x.shape[1]), transform=transform)
+        for j, f in enumerate(found.transforms):
+            if f is None or f.in_quartiles:
+                own = (cls.standardizing if f is None else cls.robust)(x[:, j : j + 1], weight)
+                found.mean[j], found.scale[j] = own.mean[0], own.scale[0]
+        return replace(found)
 
     @classmethod
     def standardizing(cls, x: np.ndarray, weight: np.ndarray | None = None) -> Coordinates:
@@ -183,7 +197,7 @@ class Coordinates:
             OptionError: Behind a transform there are none.
         """
         if self.transform is not None:
-            raise OptionError(f"coordinates behind {self.transform!r} cannot do without a shift")
+            raise OptionError(f"coordinates behind {in_words(self.transform)} cannot do without a shift")
         return replace(self, mean=np.zeros(self.d), shift=None)
 
     def __eq__(self, other: object) -> bool:
@@ -221,8 +235,10 @@ class Coordinates:
         return np.asarray(self.scale * (np.abs(back) if back.ndim == 1 else np.sqrt(np.sum(back * back, axis=1))))
 
     @property
-    def _f(self) -> Transform | None:
-        return None if self.transform is None else TRANSFORMS[self.transform]
+    def transforms(self) -> tuple[Transform | None, ...]:
+        """The function f of each column, (d,)."""
+        each = self.transform if isinstance(self.transform, tuple) else (self.transform,) * self.d
+        return tuple(None if f is None else find(f) for f in each)
 
     @cached_property
     def _inverse(self) -> np.ndarray:
@@ -240,8 +256,41 @@ class Coordinates:
     # Points.
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """The coordinates z of points x, both (n, d)."""
+        """The coordinates z of points x, both (n, d).
+
+        Raises:
+            SamplesError: A point lies outside of the range of a transform.
+        """
+        self.check_range(x)
         return np.asarray(self.of(NumpyCalculus(), x))
+
+    def contains(self, x: np.ndarray) -> np.ndarray:
+        """Whether each row of x, (n, d), lies in the ranges of all transforms, (n,)."""
+        return np.asarray(self._within(x).all(axis=1))
+
+    def _within(self, x: np.ndarray) -> np.ndarray:
+        """Whether each number of x, (n, d), lies in the range of its column's transform, (n, d)."""
+        each = self.transforms
+        lower, upper = (np.array([end if f is None else getattr(f, name) for f in each]) for name, end in ENDS)
+        u = (x - self.mean) / self.scale
+        return np.asarray((u > lower) & (u < upper))
+
+    def check_range(self, x: np.ndarray) -> None:
+        """Refuse points of which a transform is not.
+
+        Raises:
+            SamplesError: It names the first of the rows.
+        """
+        if self._f is None:
+            return
+        rows, columns = np.nonzero(~self._within(x))
+        if len(rows):
+            row, column, f = rows[0], columns[0], self.transforms[columns[0]]
+            raise SamplesError(
+                f"{len(set(rows))} of {len(x)} rows lie outside of the range of their transform, the first is row {row}, with "
+                f"{x[row, column]:g} in column {column}, and {f!r} is of numbers {_range_in_words(f)}: drop or mend them, or "
+                "give a transform whose range holds them, such as ismcore.Log(lower=...)"
+            )
 
     def of(self, calculus: Calculus, x: Array) -> Array:
         """The coordinates z of points x, both (n, d), arrays of the calculus."""
@@ -394,11 +443,23 @@ class Coordinates:
         """
         if self.transform is not None:
             raise OptionError(
-                f"parameters in the samples' units are none in coordinates behind transform={self.transform!r}: start from a "
-                "fit under it, or at parameters drawn from the seed"
+                f"parameters in the samples' units are none in coordinates behind transform={in_words(self.transform)}: start "
+                "from a fit under it, or at parameters drawn from the seed"
             )
         middle = self.mean if self.shift is None else self.mean + self.scale * self.shift
         return middle, self.scale, self._inverse
+
+
+def _function(transform: Transforms) -> Transform | None:
+    """The function f of a whole row."""
+    if isinstance(transform, tuple):
+        return ByColumn([find(f) for f in transform])
+    return None if transform is None else find(transform)
+
+
+def _range_in_words(f: Transform | None) -> str:
+    lower, upper = (-np.inf, np.inf) if f is None else (f.lower, f.upper)
+    return f"above {lower:g}" if upper == np.inf else f"below {upper:g}" if lower == -np.inf else f"from {lower:g} to {upper:g}"
 
 
 def _times(t: Array, matrix: np.ndarray, calculus: Calculus | None = None) -> Array:
@@ -459,5 +520,4 @@ def check_options(standardize: object, transform: object) -> None:
     """
     if not isinstance(standardize, bool) and not (isinstance(standardize, str) and standardize in SCALINGS):
         raise OptionError(f"standardize must be True, False, {' or '.join(map(repr, SCALINGS))}, not {standardize!r}")
-    if transform is not None and not (isinstance(transform, str) and transform in TRANSFORMS):
-        raise OptionError(f"transform must be None or {' or '.join(map(repr, TRANSFORMS))}, not {transform!r}")
+    check_transforms(transform)

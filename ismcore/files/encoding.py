@@ -16,6 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from ismcore.coordinates import Coordinates
+from ismcore.coordinates.transforms import Asinh, Log, Logit
 from ismcore.domains import Box, Halfspaces, Positive, Reals
 from ismcore.errors import FileInvalid, ModelError, ParameterError, printable
 from ismcore.models import MLP, Affine, Combination, Energy, Model, NoiseConditional, ResidualMLP, Standardized
@@ -48,8 +49,11 @@ OBJECTIVES = (
     Hutchinson,
 )
 DOMAINS = (Reals, Positive, Box, Halfspaces)
+TRANSFORMS = (Asinh, Log, Logit)
 RUNS = (Adam, SGD, Schedule, Plan, Settings, Candidate, HoldOut, SetAside)
-TYPES: dict[str, type] = {cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *DOMAINS, *RUNS, Baseline, Coordinates, Resample)}
+TYPES: dict[str, type] = {
+    cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *DOMAINS, *TRANSFORMS, *RUNS, Baseline, Coordinates, Resample)
+}
 """The specifications that a file can name: frozen dataclasses, stored field by field. A name out of this table is refused."""
 
 

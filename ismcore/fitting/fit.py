@@ -16,7 +16,7 @@ from ismcore.errors import CheckpointMismatch, Diverged, OptionError
 from ismcore.files.checkpoints import Checkpoint, Stored, as_checkpoint, is_there_already, read_checkpoint
 from ismcore.fitting.ensemble import EnsembleRun
 from ismcore.fitting.hints import names_checked
-from ismcore.fitting.options import RecipeName, Request, as_epochs, as_timeout, check_run, loss_of, settings_of
+from ismcore.fitting.options import RecipeName, Request, as_epochs, as_timeout, check_run, loss_of, resolved, settings_of
 from ismcore.fitting.parting import parted, samples_of, share_to_set_aside
 from ismcore.fitting.probing import probe
 from ismcore.fitting.run import Job, Run, best_of
@@ -58,8 +58,8 @@ def fit(
     device: object = "auto",
     initial_params: FitResult | Mapping[str, Any] | None = None,
     standardize: Standardize | None = None,
-    transform: str | None = None,
-    domain: Domain | None = None,
+    transform: Any = None,
+    domain: Domain | Literal["auto"] | None = None,
     validation: Any = None,
     patience: int | None = None,
     restarts: int = 1,
@@ -116,12 +116,15 @@ def fit(
             and interquartile range / 1.349; "whiten", to the covariance I; False, not at all. By default True, and "robust"
             where a few rows set a standard deviation (`ismcore.diagnose` finds heavy tails). Objective, history, held-out
             loss and curvature weight refer to the coordinates z that come of it; scores that come back do not.
-        transform: Name of an elementwise transform f to train behind, z = A (f((x - median) / (IQR / 1.349)) - m), with m and
-            A as `standardize` says: "asinh", for tails that no unit fits. Samples, `validation=` and everything that comes
-            back stay in the units of x. See docs/training.md.
+        transform: An elementwise transform f to train behind, z = A (f(x) - m), with m and A as `standardize` says: "log" or
+            `Log(lower)` for positive columns, "logit" or `Logit(lower, upper)` for columns between two ends, "asinh", of
+            (x - median) / (IQR / 1.349), for tails that no unit fits, or a `Transform` of your own; or a sequence of one or
+            None for each column, or a mapping of columns, by number or name, to them. Samples, `validation=` and everything
+            that comes back stay in the units of x. See docs/training.md.
         domain: Where the samples end at an edge: a `Positive`, `Box` or `Halfspaces` of `ismcore.domains`. Implicit score
             matching is then weighted by a function that vanishes at the edge, without which a density that does not makes it
-            wrong everywhere; columns are scaled and no edge is moved, but to 0. See docs/domains.md.
+            wrong everywhere; columns are scaled and no edge is moved, but to 0. "auto" takes the hard edges of columns that
+            `ismcore.diagnose` finds, and `result.notes` says which. See docs/domains.md.
         validation: Share of the rows to hold out, in (0, 1), or of their weight; 0 or False for none; or validation samples,
             (m, d). Identical rows and near-copies are never parted. Of rows that depend on their neighbours in the order given
             short blocks are held out, with gaps beside them; see `ismcore.diagnose`.
@@ -187,6 +190,7 @@ def fit(
     share = share_to_set_aside(test, len(samples.x))
     samples = parted(samples, test, share, seed, as_dtype(dtype))
     diagnosis = diagnosis_of(samples.x, as_dtype(dtype), samples.weight, samples.names)
+    request, chosen = resolved(request, samples, diagnosis)
     loss, start = loss_of(request, samples, diagnosis)
     choice = choose(backend, loss.model.backend)
     place = device_for(loss.model, device)
@@ -197,7 +201,7 @@ def fit(
     where, followers = _new_checkpoint(checkpoint), as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
         noticed = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
-        settings = replace(settings, warnings=(*settings.warnings, *noticed))
+        settings = replace(settings, warnings=(*settings.warnings, *noticed), notes=(*settings.notes, *chosen))
         settings = choose_curvature(engine, settings, samples, diagnosis, stop)
         job = Job(engine, settings, samples, diagnosis, stop, [report, notify_observers, *followers], where)
         if settings.ensemble:

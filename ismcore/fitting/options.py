@@ -11,7 +11,7 @@ import numpy as np
 
 from ismcore.backend.contract import Backend, Precision
 from ismcore.coordinates import Coordinates, Standardize
-from ismcore.domains import Domain, Reals
+from ismcore.coordinates.transforms import as_transforms
 from ismcore.errors import OptionError
 from ismcore.fitting.selection import StartingPoint
 from ismcore.models import MLP, Energy, Model, NoiseConditional, Standardized
@@ -23,6 +23,7 @@ from ismcore.objectives import (
     SlicedScoreMatching,
     noise_ladder,
 )
+from ismcore.objectives.base import on_domain
 from ismcore.optimizers.rules import Adam, Optimizer
 from ismcore.optimizers.schedules import Schedule, as_schedule
 from ismcore.plugins.adoption import adopted, users_own
@@ -30,6 +31,7 @@ from ismcore.problem import Loss
 from ismcore.results.evaluate import check_model
 from ismcore.results.result import FitResult
 from ismcore.samples.diagnosis import Diagnosis
+from ismcore.samples.edges import auto_domain
 from ismcore.samples.findings import ON_ATOMS
 from ismcore.samples.splitting import HoldOut
 from ismcore.training.baseline import MOST_COLUMNS
@@ -154,6 +156,19 @@ class Request:
     test: Any
 
 
+def resolved(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[Request, tuple[str, ...]]:
+    """The request with transforms by number of column, and with the domain that "auto" stands for; and what it took, in words.
+
+    Raises:
+        OptionError: There is no such transform or column.
+    """
+    d, domain, said = samples.x.shape[1], request.domain, tuple[str, ...]()
+    if isinstance(domain, str) and domain == "auto":
+        domain, text = auto_domain(diagnosis.edges, *samples.arrays)
+        said = (text,)
+    return replace(request, transform=as_transforms(request.transform, d, samples.names), domain=domain), said
+
+
 def loss_of(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[Loss, StartingPoint | None]:
     """What is to be minimised, and where to start, if not at parameters drawn from the seed.
 
@@ -166,7 +181,7 @@ def loss_of(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[L
     model = recipe.model(samples.x.shape[1]) if model is None else adopted(model, samples.x, request.objective)
     objective = _objective(recipe, model, request, samples, diagnosis) if request.objective is None else request.objective
     if isinstance(objective, Objective):
-        objective = _on_domain(objective, request.domain, samples)
+        objective = on_domain(objective, request.domain, *samples.arrays, weight=samples.weight)
     check_model(model, objective, allow_nonsmooth=request.allow_nonsmooth)
     if isinstance(start, FitResult):
         start = StartingPoint(start.model, start.params)
@@ -183,28 +198,6 @@ def _objective(recipe: Recipe, model: Any, request: Request, samples: Samples, d
         return request.initial_params.objective
     units = "x" if request.transform is None else "spread"
     return NoiseConditionalScoreMatching(noise_ladder(samples.x, units=units), units=units)
-
-
-def _on_domain(objective: Objective, domain: Any, samples: Samples) -> Objective:
-    """The objective on the domain that was asked for, whose weight is as wide as the samples say.
-
-    Raises:
-        OptionError: It is no domain, or not the objective's own, or the objective has no form on one.
-        SamplesError: Rows lie outside.
-    """
-    if domain is not None and not isinstance(domain, Domain):
-        raise OptionError(
-            f"domain must be one of ismcore.domains: Positive(), Box(lower, upper), Halfspaces(A, b), not {domain!r}"
-        )
-    if domain is not None and objective.domain not in (None, domain):
-        raise OptionError(f"domain={domain!r} is not that of the objective, {objective.domain!r}: leave one of the two away")
-    domain = objective.domain if domain is None else domain
-    if domain is None:
-        return objective
-    for x in (samples.x, samples.validation_x, None if samples.test is None else samples.test.x):
-        if x is not None:
-            domain.check(x)
-    return objective if isinstance(domain, Reals) else objective.on(domain.measured(samples.x, samples.weight))
 
 
 def settings_of(

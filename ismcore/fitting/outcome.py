@@ -122,9 +122,13 @@ def warnings_of(
     folds: Folds,
     found: Weighed,
 ) -> tuple[str, ...]:
-    """Warnings in words about the samples, and about a fit that is no better than the normal law where it should be."""
+    """Warnings in words about the samples, and about a fit that is no better than the normal law where it should be.
+
+    Of losses it is the candidate with the largest weight that is looked at; one that was ended early for others' sake says
+    nothing by its last ones.
+    """
     shapes = settings.candidates[0].model.shapes(folds.z.shape[1])
-    baseline, lead = _baseline(folds, found), found.begun[0][1]
+    baseline, lead = _baseline(folds, found), found.begun[int(np.argmax(found.shares[1:]))][1]
     said = warnings_for(
         folds.z,
         diagnosis=diagnosis,
@@ -132,7 +136,7 @@ def warnings_of(
         findings=findings,
         curvature_weight=settings.objective.least_curvature_weight,
         held_out=len(found.weight),
-        validation=list(lead.validation.values()) if found.stack.significant else (),
+        validation=list(lead.validation.values()) if found.stack.significant and lead.status == "completed" else (),
         training=lead.losses[max(0, (0 if lead.best is None else lead.best.epoch) - 1) :],
         standard_error=0.0 if baseline is None else baseline.standard_error,
     )

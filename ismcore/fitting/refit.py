@@ -30,6 +30,7 @@ from ismcore.results.evaluate import check_language
 from ismcore.results.result import FitResult, versions
 from ismcore.samples.checks import as_samples, as_weights
 from ismcore.samples.diagnosis import diagnosis_of
+from ismcore.samples.tables.frames import names_of
 from ismcore.training.run_state import RunState
 from ismcore.training.settings import Data, Samples
 
@@ -101,8 +102,10 @@ class Refit:
         allow_nonsmooth: bool = False,
     ) -> None:
         began = time.monotonic()
-        array = as_samples(x)
-        samples = Samples(array, None if sample_weight is None else as_weights(sample_weight, len(array)))
+        names = getattr(initial_params, "feature_names", None)
+        array = as_samples(x, names=names)
+        weight = None if sample_weight is None else as_weights(sample_weight, len(array))
+        samples = Samples(array, weight, names=names or names_of(x))
         diagnosis = diagnosis_of(array, as_dtype(dtype), samples.weight)
         request = _request(
             x=x,
@@ -195,7 +198,7 @@ class Refit:
             SamplesError: The points cannot be used.
         """
         if isinstance(x, np.ndarray) or not isinstance(x, self._array_type):
-            return self._score_in_numpy(as_samples(x, d=self._problem.coordinates.d))
+            return self._score_in_numpy(as_samples(x, d=self._problem.coordinates.d, names=self._settings.feature_names))
         with self._engine.scope():
             params = self._on_device()
             here = next(iter(params.values()))
@@ -247,7 +250,10 @@ class Refit:
     def _moved(self, x: Any, sample_weight: Any) -> Problem:
         """The problem of other samples, in the coordinates of the first."""
         problem, own = self._problem, not isinstance(x, np.ndarray) and isinstance(x, self._array_type)
-        array = as_samples(self._engine.to_numpy(x) if own else x, d=problem.coordinates.d)
+        given = self._engine.to_numpy(x) if own else x
+        array = as_samples(given, d=problem.coordinates.d, names=self._settings.feature_names)
+        if problem.objective.domain is not None:
+            problem.objective.domain.check(array)
         weight = None if sample_weight is None else as_weights(sample_weight, len(array))
         z = as_samples(problem.coordinates(array), dtype=self._settings.dtype)
         if self._pads and len(z) != self._rows:

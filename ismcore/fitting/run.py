@@ -12,6 +12,7 @@ import numpy as np
 
 from ismcore.backend.contract import Backend
 from ismcore.coordinates import Coordinates
+from ismcore.coordinates.transforms import in_words
 from ismcore.errors import CallbackFailed, Diverged
 from ismcore.files.checkpoints import Checkpoint, CheckpointWriter
 from ismcore.results.result import FitResult, versions
@@ -166,8 +167,9 @@ def findings_of(settings: Settings, samples: Samples, diagnosis: Diagnosis, coor
         _scaled_by(coordinates, settings),
         bounded_by_recipe=settings.bounded_by_recipe,
         parted=parted,
-        drawn_in=coordinates.transform is not None,
+        drawn_in=all(coordinates.transforms[tail.column] is not None for tail in diagnosis.tails),
         domain=settings.domain,
+        without_edges=_without_edges(diagnosis, coordinates),
     )
 
 
@@ -194,9 +196,17 @@ def _held_out_by(settings: Settings, samples: Samples, diagnosis: Diagnosis) -> 
 def _scaled_by(coordinates: Coordinates, settings: Settings) -> str:
     """How columns are scaled where tails are heavy, in words; "" by their standard deviations, or not."""
     if coordinates.transform is not None:
-        return f"transform={coordinates.transform!r} was applied, around the median, in units of the interquartile range"
+        return f"transform={in_words(coordinates.transform)} was applied"
     if settings.standardize == "robust":
         return 'the columns were scaled by their interquartile range; transform="asinh" would draw in the tails too'
+    return ""
+
+
+def _without_edges(diagnosis: Diagnosis, coordinates: Coordinates) -> str:
+    """How a transform takes away the edges that were found, in words; "" where it does not take all of them."""
+    ends = [(coordinates.transforms[edge.column], "lower" if edge.lower else "upper") for edge in diagnosis.edges]
+    if all(f is not None and np.isfinite(getattr(f, end)) for f, end in ends):
+        return f"transform={in_words(coordinates.transform)} was applied, behind which columns have no end"
     return ""
 
 

@@ -38,7 +38,7 @@ def nearest_energy(result: Any, x: Any, model: Any = None, **options: Any) -> An
 
 def asymmetry(result: Any, x: Any) -> float:
     """See `FitResult.asymmetry`."""
-    points = as_samples(x, d=result.d)
+    points = as_samples(x, d=result.d, names=result.feature_names)
     scale = points.std(axis=0)
     scale[scale == 0.0] = 1.0
     return antisymmetric_share(result.jacobian(points) * scale[:, None] * scale)

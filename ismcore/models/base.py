@@ -11,6 +11,7 @@ import numpy as np
 
 from ismcore.calculus import Calculus
 from ismcore.coordinates import Coordinates
+from ismcore.coordinates.transforms import in_words
 from ismcore.errors import ModelError, OptionError, ParameterError
 from ismcore.models.trees import as_array, check_name
 from ismcore.ops import Array, Params
@@ -180,7 +181,7 @@ class Standardized(Model):
         relative = coordinates.relative_to(self.coordinates)
         if relative is None:
             raise OptionError(
-                f"a score in coordinates behind {self.coordinates.transform!r} cannot be taken to others, behind "
-                f"{coordinates.transform!r}: start from a fit under the same transform, or pass no initial_params"
+                f"a score in coordinates behind {in_words(self.coordinates.transform)} cannot be taken to others, behind "
+                f"{in_words(coordinates.transform)}: start from a fit under the same transform, or pass no initial_params"
             )
         return self.inner.from_units(params, relative)

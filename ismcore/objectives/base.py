@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
 from ismcore.calculus import Calculus, ScoreFn
 from ismcore.coordinates import Coordinates
-from ismcore.domains import Domain
+from ismcore.domains import Domain, Reals
 from ismcore.errors import OptionError
 from ismcore.objectives.search import CurvatureSearch
 from ismcore.ops import Array
@@ -132,6 +132,27 @@ class Objective(ABC):
             x: Samples, (n, d).
             inputs: What `inputs` and `draws` gave, as arrays of the framework.
         """
+
+
+def on_domain(objective: Objective, domain: Any, *samples: np.ndarray, weight: np.ndarray | None = None) -> Objective:
+    """The objective on the domain that was asked for, or on its own; its width is by the first of the samples, (n, d) each.
+
+    Raises:
+        OptionError: It is no domain, or not the objective's own, or the objective has no form on one.
+        SamplesError: Rows lie outside.
+    """
+    if domain is not None and not isinstance(domain, Domain):
+        raise OptionError(
+            f"domain must be 'auto' or one of ismcore.domains: Positive(), Box(lower, upper), Halfspaces(A, b), not {domain!r}"
+        )
+    if domain is not None and objective.domain not in (None, domain):
+        raise OptionError(f"domain={domain!r} is not that of the objective, {objective.domain!r}: leave one of the two away")
+    domain = objective.domain if domain is None else domain
+    if domain is None:
+        return objective
+    for x in samples:
+        domain.check(x)
+    return objective if isinstance(domain, Reals) else objective.on(domain.measured(samples[0], weight))
 
 
 def check_shape(what: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ismcore.calculus import Calculus, ScoreFn
 from ismcore.coordinates import Coordinates
+from ismcore.coordinates.transforms import in_words
 from ismcore.errors import OptionError
 from ismcore.objectives.base import LossInputs, Objective, check_positive, check_shape
 from ismcore.objectives.ladder import advice_on_ladder
@@ -189,7 +190,8 @@ class NoiseConditionalScoreMatching(Objective):
         if self.units != "x":
             return 1.0
         if coordinates.transform is not None:
-            raise OptionError(f"noise scales in units='x' are none behind transform={coordinates.transform!r}; use 'spread'")
+            behind = in_words(coordinates.transform)
+            raise OptionError(f"noise scales in units='x' are none behind transform={behind}; use 'spread'")
         largest = float(coordinates.spread.max())
         scale = coordinates.spread / largest  # squares of 1e-200 would underflow
         return largest * float(np.sqrt(np.mean(scale * scale)))

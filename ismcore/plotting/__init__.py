@@ -3,6 +3,7 @@
 from ismcore.errors import PlottingMissing
 
 try:
+    from ismcore.plotting.beside import plot_beside
     from ismcore.plotting.overview import plot
     from ismcore.plotting.plots import (
         animate_density,
@@ -23,6 +24,7 @@ __all__ = [
     "animate_density",
     "animate_score",
     "plot",
+    "plot_beside",
     "plot_density",
     "plot_loss",
     "plot_sample",

@@ -8,6 +8,7 @@ are the last line of a cell, and by `display(ax)`; `ax.figure.savefig(path)` wri
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from typing import Any, Protocol
 
@@ -313,7 +314,7 @@ def _density_scene(title: str, grid: np.ndarray, sample: np.ndarray | None, targ
 def score_fit(result: Fit, target: Any, sample: Any, grid: Any, context: Any = None) -> FittedCurve:
     """The fitted score in its scene; see `plot_score`."""
     points, column = _where(result, sample, grid)
-    scene = _score_scene(result.objective.title, points, column, target)
+    scene = replace(_score_scene(result.objective.title, points, column, target), names=result.feature_names)
 
     def curve(epoch: int | None) -> np.ndarray:
         return result.score(points, epoch=epoch, context=context)[:, 0]
@@ -325,7 +326,7 @@ def score_fit(result: Fit, target: Any, sample: Any, grid: Any, context: Any = N
 def density_fit(result: Fit, target: Any, sample: Any, grid: Any) -> FittedCurve:
     """The recovered density in its scene; see `plot_density`."""
     points, column = _where(result, sample, grid)
-    scene = _density_scene(result.objective.title, points, column, target)
+    scene = replace(_density_scene(result.objective.title, points, column, target), names=result.feature_names)
 
     def curve(epoch: int | None) -> np.ndarray:
         try:
@@ -370,7 +371,7 @@ def _number(loss: float) -> str:
 def _where(result: Fit, sample: Any, grid: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """The horizontal axis of a fit's picture, (m,), and the sample, (n,), if there is one."""
     _check_one_dimension(result.d, "the fit has")
-    column = None if sample is None else _column(sample)
+    column = None if sample is None else _column(sample, result.feature_names)
     if grid is not None:
         return np.asarray(grid, dtype=np.float64), column
     if column is not None:
@@ -386,9 +387,9 @@ def _axis(sample: np.ndarray) -> np.ndarray:
     return np.linspace(low - margin, high + margin, 400)
 
 
-def _column(x: Any) -> np.ndarray:
-    """Samples of one dimension as (n,)."""
-    points = as_samples(x)
+def _column(x: Any, names: tuple[str, ...] | None = None) -> np.ndarray:
+    """Samples of one dimension as (n,), of the name of the fit's column where both have one."""
+    points = as_samples(x, names=names)
     _check_one_dimension(points.shape[1], "the samples have")
     return points[:, 0]
 

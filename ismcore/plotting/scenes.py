@@ -91,6 +91,7 @@ class Scene:
         truth: The known curve on the grid, (m,).
         truth_label: Its name.
         floor: Lower end of the vertical axis, where that is known.
+        names: The name of the column, (1,), where it has one.
     """
 
     title: str
@@ -101,6 +102,7 @@ class Scene:
     truth: np.ndarray | None
     truth_label: str
     floor: float | None
+    names: tuple[str, ...] | None = None
 
     def draw(self, ax: Axes | None) -> Axes:
         """The picture without a fit."""
@@ -122,7 +124,8 @@ class Scene:
     def finish(self, ax: Axes, heights: Iterable[np.ndarray], stamp: str = "") -> Text:
         """Titles, labels, limits and legend, once every curve is drawn; returns the title at the right, the stamp."""
         ax.set_xlim(self.grid[0], self.grid[-1])
-        return finish(ax, self.title, r"$x$", self.ylabel, heights, floor=self.floor, stamp=stamp)
+        xlabel = r"$x$" if self.names is None else self.names[0].replace("$", r"\$")
+        return finish(ax, self.title, xlabel, self.ylabel, heights, floor=self.floor, stamp=stamp)
 
 
 @dataclass(frozen=True, eq=False)

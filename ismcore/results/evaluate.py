@@ -154,6 +154,8 @@ def evaluate(
     name = choose(backend, model.backend).name
     dtype = given_dtype or widest_dtype(name)
     samples = as_samples(x, dtype=dtype, names=feature_names)
+    if isinstance(model, Standardized) and model.coordinates.d == samples.shape[1]:
+        model.coordinates.check_range(samples)
     given_params = model.initial_params(seed, samples.shape[1]) if params is None else params
     checked = check_params(model, given_params, samples.shape[1])
     model = model.canonical()

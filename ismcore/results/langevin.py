@@ -15,6 +15,7 @@ from ismcore.errors import Diverged, OptionError, PlottingMissing
 from ismcore.models import Energy
 from ismcore.objectives import NoiseConditionalScoreMatching
 from ismcore.plugins.lookup import load_backend
+from ismcore.results.reflection import Steps
 from ismcore.results.sampling import annealed_langevin
 from ismcore.samples.checks import as_samples
 from ismcore.seeds import stream
@@ -30,11 +31,16 @@ STEPS = 500
 """Steps of the warm-up."""
 ANNEALED_STEPS, ANNEALED_STEP = 100, 0.1
 """Steps at each noise scale s, and a / s^2."""
+TRIED = 20_000
+"""Draws among which starts in a domain are looked for."""
 TARGET = 0.574
 """Acceptance at which Metropolis-adjusted Langevin dynamics moves farthest (Roberts & Rosenthal 1998)."""
 GRID = 2.0**24
 """Chains stand on multiples of 1 / GRID of a standard deviation: between modes a step pulls neighbours apart, and two hundred
 steps would make 1e-6 of the last digit in which two backends differ; on a grid each step forgets it."""
+SHORT = 0.1
+"""Part of the step size that every third step takes: where the law is narrow, as in tails that bend, chains would stand still
+at one that suits its bulk."""
 FARTHEST = 1e6
 """No sample of a law that a fit has seen lies so many standard deviations from its mean."""
 FEW = 0.1
@@ -106,7 +112,7 @@ class Draws:
             raise PlottingMissing("to_arviz needs arviz-base: pip install 'ismcore[arviz]'") from error
         whole = len(self.x) // self.each
         x = self.x[: whole * self.each].reshape(whole, self.each, -1)
-        return from_dict({"posterior": {"x": x}}, dims={"x": ["column"]})
+        return from_dict({"posterior": {"x": x}}, dims={"x": ["column"]}, check_conventions=False)  # chains may be many
 
 
 def _range(values: np.ndarray) -> str:
@@ -136,7 +142,8 @@ def langevin(
     engine = load_backend(result.backend)(dtype=result.dtype, device=result.device)
     with engine.scope():
         score, energy = _functions(engine, result, context)
-        walk = _Walk(score, energy, _start(result, start, CHAINS, rng), rng)
+        inside = Steps(result._domain_there, result.d)
+        walk = _Walk(score, energy, _start(result, start, CHAINS, rng, inside), rng, inside)
         warm = walk.tune(STEPS if steps is None else steps, step_size, thin)
         each = -(-n // CHAINS)
         kept = np.empty((each, CHAINS, result.d))
@@ -174,11 +181,25 @@ def _functions(engine: Backend, result: FitResult, context: Any) -> tuple[Deriva
     return score, lambda z: engine.to_numpy(of_energy(at, engine.asarray(z))).astype(np.float64)
 
 
-def _start(result: FitResult, start: Any, chains: int, rng: np.random.Generator) -> np.ndarray:
-    """Where chains begin, (C, d), in the coordinates of training: at rows of the samples, or at a wide normal law."""
-    if start is None:
+def _start(result: FitResult, start: Any, chains: int, rng: np.random.Generator, inside: Steps) -> np.ndarray:
+    """Where chains begin, (C, d), in the coordinates of training: at rows of the samples, or at a wide normal law.
+
+    Raises:
+        SamplesError: Rows lie outside of the domain.
+        OptionError: No draw of the wide normal law lies inside.
+    """
+    if start is not None:
+        rows = as_samples(start, d=result.d, names=result.feature_names)
+        if result.domain is not None:
+            result.domain.check(rows)
+        rows = result.coordinates(rows)
+    elif result.domain is None:
         return 1.5 * rng.standard_normal((chains, result.d))
-    rows = result.coordinates(as_samples(start, d=result.d, names=result.feature_names))
+    else:
+        rows = inside.reflected(1.5 * rng.standard_normal((TRIED, result.d)))
+        rows = rows[inside.contains(rows)]
+        if not len(rows):
+            raise OptionError(f"no start lies in {result.domain!r}: pass rows to start at, such as the samples (start=x)")
     return rows[rng.choice(len(rows), chains, replace=len(rows) < chains)]
 
 
@@ -189,16 +210,19 @@ class _Walk:
     by Simpson's rule, which is the difference of log-densities where the score is a gradient.
     """
 
-    def __init__(self, score: Derivative, energy: Derivative | None, z: np.ndarray, rng: np.random.Generator) -> None:
-        self._score, self._energy, self._rng = score, energy, rng
+    def __init__(
+        self, score: Derivative, energy: Derivative | None, z: np.ndarray, rng: np.random.Generator, steps: Steps
+    ) -> None:
+        self._score, self._energy, self._rng, self._inside = score, energy, rng, steps
         self.z, self._psi = z, score(z)
         self._u = np.zeros(len(z)) if energy is None else energy(z)
-        self.step_size, self._steps, self._accepted = 0.0, 0, 0.0
+        self.step_size, self._tuned, self._steps = 0.0, False, 0
+        self._shares: list[float] = []
 
     @property
     def acceptance(self) -> float:
-        """Share of the steps since the warm-up that were accepted."""
-        return self._accepted / max(1, self._steps)
+        """Share of the full steps since the warm-up that were accepted."""
+        return float(np.mean(self._shares)) if self._shares else math.nan
 
     def tune(self, steps: int, step_size: float | None, thin: int) -> np.ndarray:
         """Warm up: a step size that is not given follows the acceptance, from one that is stable by the curvature.
@@ -206,15 +230,17 @@ class _Walk:
         Returns:
             Where the chains were in the second half, after every `thin` steps, (draws, C, d).
         """
-        self.step_size, seen = self._stable() if step_size is None else step_size, []
+        given = self._stable() if step_size is None else step_size
+        self.step_size, self._tuned, seen = min(given, self._inside.largest), step_size is None, []
         for k in range(steps):
-            before = self._accepted
+            known = len(self._shares)
             self.step()
-            if step_size is None:
-                self.step_size *= math.exp((self._accepted - before - TARGET) / (1.0 + k) ** 0.6)
+            if self._tuned and len(self._shares) > known:
+                size = self.step_size * math.exp((self._shares[-1] - TARGET) / (1.0 + k) ** 0.6)
+                self.step_size = min(size, self._inside.largest)
             if 2 * k >= steps and (steps - 1 - k) % thin == 0:
                 seen.append(self.z)
-        self._steps, self._accepted = 0, 0.0
+        self._shares = []
         return np.array(seen).reshape(-1, *self.z.shape)
 
     def _stable(self) -> float:
@@ -225,14 +251,17 @@ class _Walk:
         return float(f"{1.0 / max(np.quantile(change, 0.9), 1e-3):.3g}")
 
     def step(self) -> None:
-        """One step of all chains.
+        """One step of all chains; where the step size is tuned, every third one is short.
 
         Raises:
             Diverged: It left the finite numbers, or all reason.
         """
-        a, self._steps = self.step_size, self._steps + 1
+        self._steps += 1
+        short = self._tuned and self._steps % 3 == 0
+        a = self.step_size * (SHORT if short else 1.0)
         noise, uniform = self._rng.standard_normal(self.z.shape), self._rng.random(len(self.z))
-        new = np.round((self.z + 0.5 * a * self._psi + math.sqrt(a) * noise) * GRID) / GRID
+        mean = self.z + 0.5 * a * self._psi
+        new = self._inside.reflected(np.round((mean + math.sqrt(a) * noise) * GRID) / GRID)
         reach = float(np.abs(new).max())
         if not reach <= FARTHEST:
             raise Diverged(
@@ -247,10 +276,11 @@ class _Walk:
         else:
             u = self._energy(new)
             gain = self._u - u
-        back = self.z - new - 0.5 * a * psi
-        log_ratio = gain + 0.5 * np.sum(noise * noise, axis=1) - np.sum(back * back, axis=1) / (2.0 * a)
-        taken = np.log(uniform) < log_ratio
-        self._accepted += float(taken.mean())
+        back = self._inside.log_density(self.z, new + 0.5 * a * psi, a)
+        log_ratio = gain + back - self._inside.log_density(new, mean, a)
+        taken = (np.log(uniform) < log_ratio) & self._inside.contains(new)
+        if not short:
+            self._shares.append(float(taken.mean()))
         self.z, self._psi = np.where(taken[:, None], new, self.z), np.where(taken[:, None], psi, self._psi)
         self._u = np.where(taken, u, self._u)
 
@@ -286,8 +316,8 @@ def _in_words(acceptance: float, r_hat: np.ndarray) -> tuple[str, ...]:
         )
     elif np.isfinite(r_hat).all() and r_hat.max() > AGREE:
         said.append(
-            f"the chains disagree (R-hat up to {r_hat.max():.3g}): the law has parts between which they do not move, and the "
-            "share of each is that of where the chains began; take more steps, start at the samples (start=x), or fit "
-            "ismcore.NoiseConditional, whose chains anneal"
+            f"the chains disagree (R-hat up to {r_hat.max():.3g}): the law has parts between which they do not move, or "
+            "move slowly, and the share of each is still that of where the chains began; take more "
+            "steps, start at the samples (start=x), or fit ismcore.NoiseConditional, whose chains anneal"
         )
     return tuple(said)

@@ -45,8 +45,13 @@ class Normaliser:
     effective: float = math.inf
 
 
-def by_quadrature(energy: Energy) -> Normaliser:
+def by_quadrature(energy: Energy, lower: np.ndarray, upper: np.ndarray) -> Normaliser:
     """Log Z in two dimensions: z = sinh(t) in each, and equal steps of t, halved until log Z no longer changes.
+
+    Args:
+        energy: U.
+        lower: Where the law ends below, in each dimension, (2,); minus infinity where it has no edge.
+        upper: Where it ends above, (2,).
 
     Raises:
         DensityUnavailable: exp(-U) does not fall off, or is too narrow for the finest grid.
@@ -55,7 +60,7 @@ def by_quadrature(energy: Energy) -> Normaliser:
     """
     nodes, before = FIRST_NODES, math.nan
     while True:
-        value, edge = _on_grid(energy, nodes)
+        value, edge = _on_grid(energy, lower, upper, nodes)
         change = abs(value - before)
         if change < CONVERGED or nodes >= MOST_NODES:
             break
@@ -70,17 +75,19 @@ def by_quadrature(energy: Energy) -> Normaliser:
     return Normaliser(value, change)
 
 
-def _on_grid(energy: Energy, nodes: int) -> tuple[float, float]:
-    """Log Z by so many nodes in each of two dimensions, and the share of the mass on the edge."""
-    end = math.asinh(REACH)
-    t = (np.arange(nodes) + 0.5) * (2.0 * end / nodes) - end
-    z, log_weight = np.sinh(t), np.log(np.cosh(t)) + math.log(2.0 * end / nodes)
-    points = np.stack([np.repeat(z, nodes), np.tile(z, nodes)], axis=1)
-    log_mass = (log_weight[:, None] + log_weight).ravel() - _energies(energy, points)
+def _on_grid(energy: Energy, lower: np.ndarray, upper: np.ndarray, nodes: int) -> tuple[float, float]:
+    """Log Z by so many nodes in each of two dimensions, and the share of the mass far out, where there is no edge."""
+    first, last = (np.clip(np.arcsinh(end), -math.asinh(REACH), math.asinh(REACH)) for end in (lower, upper))
+    step = (last - first) / nodes
+    t = first + (np.arange(nodes) + 0.5)[:, None] * step
+    z, log_weight = np.sinh(t), np.log(np.cosh(t)) + np.log(step)
+    points = np.stack([np.repeat(z[:, 0], nodes), np.tile(z[:, 1], nodes)], axis=1)
+    log_mass = (log_weight[:, :1] + log_weight[:, 1]).ravel() - _energies(energy, points)
     top = log_mass.max()
     mass = np.exp(log_mass - top).reshape(nodes, nodes)
     total = mass.sum()
-    return float(top + np.log(total)), float(1.0 - mass[1:-1, 1:-1].sum() / total)
+    rows, columns = (slice(int(np.isinf(a)), -1 if np.isinf(b) else None) for a, b in zip(lower, upper, strict=True))
+    return float(top + np.log(total)), float(1.0 - mass[rows, columns].sum() / total)
 
 
 def _energies(energy: Energy, points: np.ndarray) -> np.ndarray:

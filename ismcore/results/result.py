@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, overload
@@ -15,6 +15,7 @@ from ismcore.backend.contract import Backend, Dtype
 from ismcore.backend.programs import energy_on, jacobian_diagonal, jacobian_on, score_on
 from ismcore.calculus import NumpyCalculus
 from ismcore.coordinates import Coordinates
+from ismcore.domains import Columns, Domain, Halfspaces
 from ismcore.errors import DensityUnavailable, IsmWarning, OptionError
 from ismcore.files import results as files
 from ismcore.models import Energy, Model, Standardized
@@ -156,6 +157,16 @@ class FitResult(Shown):
         return self.coordinates.d
 
     @property
+    def domain(self) -> Domain | None:
+        """Where the samples end at edges, in [x], as `fit(domain=...)` has it; None for nowhere."""
+        return self.objective.domain
+
+    @property
+    def _domain_there(self) -> Domain | None:
+        """The domain in the coordinates that the model was trained in."""
+        return None if self.domain is None else self.domain.in_coordinates(self.coordinates)
+
+    @property
     def score_names(self) -> tuple[str, ...]:
         """What the columns of the score are called where they have names, (d,): "score_" and the column's name or number."""
         return tuple(f"score_{name}" for name in self.feature_names or range(self.d))
@@ -213,9 +224,9 @@ class FitResult(Shown):
             True
         """
         engine = load_backend(self.backend)(dtype="float64", device=self.device)
-        return np.asarray(
-            jacobian_on(engine, self.model, self.params, as_samples(x, d=self.d, names=self.feature_names)), dtype=np.float64
-        )
+        points = as_samples(x, d=self.d, names=self.feature_names)
+        self.coordinates.check_range(points)
+        return np.asarray(jacobian_on(engine, self.model, self.params, points), dtype=np.float64)
 
     def asymmetry(self, x: Any) -> float:
         """How much of the fitted score's Jacobian no gradient has: E|J - J^T|^2 / 2 E|J|^2 over points x, without a unit.
@@ -328,7 +339,8 @@ class FitResult(Shown):
     def energy(self, x: Any, *, epoch: int | None = None) -> np.ndarray:
         """U(x) at points x, (n,), float64, without a unit: psi = -grad U, so that exp(-U) is the density up to a factor.
 
-        Of an `Energy`, its value, whose constant is arbitrary. Of any other model in one dimension, -`log_density`.
+        Of an `Energy`, its value, whose constant is arbitrary. Of any other model in one dimension, -`log_density`. Outside of
+        the domain, or of the range of a transform, it is infinite.
 
         Args:
             x: Where, (n, d) or (n,), in [x].
@@ -339,9 +351,13 @@ class FitResult(Shown):
         """
         model, _ = self._as_trained(epoch)
         if isinstance(model, Energy):
-            points = as_samples(x, d=self.d, names=self.feature_names)
-            found = self._energy_at(self._standardised(points), epoch).astype(np.float64)
-            return np.asarray(self.coordinates.energy_of(NumpyCalculus(), points, found))
+            return self._inside(
+                x,
+                lambda points: self.coordinates.energy_of(
+                    NumpyCalculus(), points, self._energy_at(self._standardised(points), epoch).astype(np.float64)
+                ),
+                np.inf,
+            )
         if self.d != 1:
             raise DensityUnavailable(
                 f"{model!r} in d = {self.d} dimensions is a free vector field, in general the gradient of nothing, so it has "
@@ -367,15 +383,19 @@ class FitResult(Shown):
         if self.d > 1:
             found = self.log_normaliser(epoch=epoch)
             return -self.energy(x, epoch=epoch) - found.value
-        points = as_samples(x if np.ndim(x) else np.reshape(x, 1), d=self.d, names=self.feature_names)
-        log_p = integrate_score(lambda z: self._score_at(z[:, None], epoch)[:, 0].astype(np.float64))
-        return self.coordinates.log_density(points, log_p(self._standardised(points)[:, 0]))
+        ends = (float(end[0]) for end in self._ends())
+        log_p = integrate_score(lambda z: self._score_at(z[:, None], epoch)[:, 0].astype(np.float64), *ends)
+
+        def in_units(points: np.ndarray) -> np.ndarray:
+            return self.coordinates.log_density(points, log_p(self._standardised(points)[:, 0]))
+
+        return self._inside(x if np.ndim(x) else np.reshape(x, 1), in_units, -np.inf)
 
     def log_normaliser(self, *, epoch: int | None = None, seed: int = 0) -> Normaliser:
         """Log Z = log int exp(-U(x)) dx of the fitted energy U(x) of `energy`, in log [x]^d: log p(x) = -U(x) - log Z.
 
-        In one and two dimensions by quadrature; in more by importance sampling from a Gaussian mixture that is fitted to draws
-        of the fitted law, see `sample`.
+        In one and two dimensions by quadrature; in more, and in a polytope, by importance sampling from a Gaussian mixture that
+        is fitted to draws of the fitted law, see `sample`. Over the domain, where the samples end at edges.
 
         Args:
             epoch: See `score`.
@@ -398,11 +418,14 @@ class FitResult(Shown):
             return Normaliser(float(-(self.log_density(points, epoch=epoch) + self.energy(points, epoch=epoch))[0]), 0.0)
         self.energy(points, epoch=epoch)  # or why there is none
 
-        def energy(z: np.ndarray) -> np.ndarray:
-            return self._energy_at(z.astype(self.dtype), epoch).astype(np.float64)
+        there = self._domain_there
 
-        if self.d == 2:
-            found = by_quadrature(energy)
+        def energy(z: np.ndarray) -> np.ndarray:
+            found = self._energy_at(z.astype(self.dtype), epoch).astype(np.float64)
+            return found if there is None else np.where(there.contains(z), found, np.inf)
+
+        if self.d == 2 and not isinstance(there, Halfspaces):
+            found = by_quadrature(energy, *self._ends())
         else:
             at = self if epoch is None else replace(self, params=self._at(epoch))
             draws = langevin(at, 2000, None, steps=None, thin=10, step_size=None, context=None, seed=seed)
@@ -438,7 +461,8 @@ class FitResult(Shown):
 
         A hundred chains run side by side in the coordinates that the model was trained in. Steps are accepted by the ratio of
         densities: of an `Energy` it is known, and the draws are exact in the limit; of a free score it is the integral along
-        the step, right as far as the score is a gradient. Of a noise-conditional fit each draw is the end of a chain of its
+        the step, right as far as the score is a gradient. In a domain steps are reflected at the ends of columns, and not taken
+        over the faces of a polytope; the draws stay exact. Of a noise-conditional fit each draw is the end of a chain of its
         own, by `ismcore.annealed_langevin` down the ladder of the fit. Equal seeds give equal draws on every backend, up to
         rounding.
 
@@ -503,7 +527,40 @@ class FitResult(Shown):
         found: FitResult = nearest_energy(self, x, model, **options)
         return found
 
-    def native(self, into: Any = None) -> Any:
+    def report(
+        self, path: str | PathLike[str], x: Any = None, *, test: Any = None, saved_as: str | PathLike[str] | None = None
+    ) -> None:
+        """Write one HTML page about the fit, that needs no other file and no network, whole or not at all.
+
+        It says what was fitted and how, what `ismcore.diagnose` finds in the samples, what `check` says; it has pictures of the
+        fit and of its losses, draws of the fitted law beside the samples, and how to load the fit again. A part that cannot be,
+        such as draws of a score that leads nowhere, is a sentence that says why.
+
+        Args:
+            path: The page.
+            x: Rows to diagnose and to draw, (n, d) or (n,), in [x], such as the samples, which a fit does not keep.
+            test: Rows that the fit has not seen, to check it by; competitors are fitted to x. May be x itself, if x is new:
+                then one half judges. Without any, those that `fit(test=...)` has set aside.
+            saved_as: Where the fit was saved to, to say how it is loaded.
+
+        Raises:
+            SamplesError: The rows cannot be used.
+            OptionError: Most rows of `test` are among those of x; or it is given of a fit that `check` cannot judge.
+            PlottingMissing: Matplotlib is not installed.
+            FileNotWritten: There is no such folder.
+
+        Cost: that of `check`, and of 2,000 draws of `sample`.
+
+        Example:
+            >>> x = np.random.default_rng(0).normal(size=(300, 2))
+            >>> result = ismcore.fit(x, backend="autograd", recipe="single", epochs=5, progress=False)
+            >>> result.report("fit.html", x)  # doctest: +SKIP
+        """
+        from ismcore.judging.report import write_report
+
+        write_report(self, path, x, test=test, saved_as=saved_as)
+
+    def native(self, into: Any = None, *, energy: bool = False) -> Any:
         """The fitted score in its framework: differentiable, on the result's device and in its dtype, in the samples' units.
 
         A network that was passed to `fit` comes back in kind: a `torch.nn.Module`, a bound Flax module or the pair (module,
@@ -516,11 +573,13 @@ class FitResult(Shown):
         Args:
             into: A torch or Flax NNX module of your own, like the one passed to `fit`, to write the parameters into; it is then
                 the one returned, or the inner one.
+            energy: Of an `Energy` of the library's own networks, the energy U as a function, (n, d) -> (n,), in the place of
+                the score: for samplers that ask for a log-density, which is -U up to a constant.
 
         Raises:
-            ModelError: `into` is not such a module.
+            ModelError: `into` is not such a module; or there is no energy to give.
         """
-        return native(self, into)
+        return native(self, into, energy=energy)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the result as one safetensors file, whole or not at all; read it back with `ismcore.load`."""
@@ -558,6 +617,29 @@ class FitResult(Shown):
         params = self._at(epoch)
         identity = self.coordinates.is_identity
         return (self.model, params) if identity else self.model.from_units(params, self.coordinates)
+
+    def _inside(self, x: Any, f: Callable[[np.ndarray], np.ndarray], beyond: float) -> np.ndarray:
+        """F of the points x, (n,), that lie in the domain and in the range of the transform; `beyond` of the others."""
+        points = as_samples(x, d=self.d, names=self.feature_names)
+        inside, found = self.coordinates.contains(points), np.full(len(points), beyond)
+        if self.domain is not None:
+            inside &= self.domain.contains(points)
+        if inside.any():
+            found[inside] = f(points[inside])
+        return found
+
+    def _ends(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of each column in the coordinates of training, (d,) each, infinite where there are none or a polytope's."""
+        there = self._domain_there
+        if isinstance(there, Columns):
+            return there.ends(self.d)
+        if not isinstance(there, Halfspaces) or self.d > 1:
+            return np.full(self.d, -np.inf), np.full(self.d, np.inf)
+        normals, b = np.array(there.A)[:, 0], np.array(there.b)
+        return (
+            np.max(b[normals < 0.0] / normals[normals < 0.0], initial=-np.inf, keepdims=True),
+            np.min(b[normals > 0.0] / normals[normals > 0.0], initial=np.inf, keepdims=True),
+        )
 
     def _standardised(self, x: Any) -> np.ndarray:
         """Points as trained on, z, (n, d), float64, which the dtype of the result can hold."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,16 +14,20 @@ from ismcore.backend.contract import Backend
 from ismcore.backend.programs import score_on
 from ismcore.calculus import Calculus
 from ismcore.coordinates import Coordinates
-from ismcore.errors import ModelError
+from ismcore.domains import Domain
+from ismcore.errors import IsmWarning, ModelError
 from ismcore.models import Affine, Model, Standardized
 from ismcore.models.base import refuse_context
-from ismcore.objectives import ImplicitScoreMatching, LossInputs, Objective
+from ismcore.objectives import ImplicitScoreMatching, LossInputs, Objective, SlicedScoreMatching
+from ismcore.objectives.base import on_domain
 from ismcore.ops import Array, Params
 from ismcore.plugins.adoption import adopted, device_for, sample_context
 from ismcore.plugins.lookup import choose, load_backend
 from ismcore.problem import Loss, take_rows
 from ismcore.results.evaluate import check_language, check_model
 from ismcore.samples.checks import as_samples, as_weights, check_spread
+from ismcore.samples.diagnosis import diagnosis_of
+from ismcore.samples.edges import Edge, auto_domain
 from ismcore.seeds import stream
 
 __all__ = ["Solution", "solve"]
@@ -49,6 +54,7 @@ class Solution:
         standard_errors: Of each parameter, in its shape: square roots of the covariance's diagonal.
         covariance: Of all parameters, flattened and in the order of their names, (p, p).
         model: The model: `evaluate(solution.model, solution.params, x)` works.
+        notes: What was chosen, in words: the domain, where it was asked for by "auto".
     """
 
     params: Params
@@ -56,6 +62,7 @@ class Solution:
     standard_errors: Params
     covariance: np.ndarray
     model: Model
+    notes: tuple[str, ...] = ()
 
 
 def solve(
@@ -63,6 +70,7 @@ def solve(
     x: Any,
     objective: Objective | None = None,
     *,
+    domain: Domain | Literal["auto"] | None = None,
     sample_weight: Any = None,
     backend: str = "auto",
     device: object = "auto",
@@ -87,13 +95,16 @@ def solve(
 
     The row gradients are one derivative in parameters that each row has of its own.
 
-    Like all of score matching without derivatives on a boundary, it takes the density to vanish at the edge of its support:
-    for samples that end at an edge (positive, bounded) the answer is wrong, whatever its standard errors.
+    Implicit score matching takes the density to vanish at the edge of its support. For samples that end at an edge (positive,
+    bounded) the answer is wrong without a `domain`, whatever its standard errors; with one, h of `ismcore.domains` weighs it:
+
+        H = mean_n sum_i h_i phi_i phi_i^T,   g = mean_n sum_i [ h_i d_i phi_i + phi_i d_i h_i ],   psi_i = theta . phi_i
 
     Args:
         model: The family.
         x: Samples, (n, d) or (n,).
         objective: What to minimise; plain implicit score matching if None.
+        domain: Where the samples end at edges, as for `ismcore.fit`; "auto" takes the hard edges that `ismcore.diagnose` finds.
         sample_weight: Weight of each row, (n,), from 0; divided by their sum.
         backend: As for `ismcore.evaluate`.
         device: As for `ismcore.evaluate`.
@@ -102,7 +113,11 @@ def solve(
 
     Raises:
         ModelError: The objective is not quadratic in this model's parameters, or does not determine them.
-        SamplesError: The samples cannot be used; of `Affine` also a column without spread.
+        SamplesError: The samples cannot be used, or lie outside of the domain; of `Affine` also a column without spread.
+        OptionError: The domain is none, or the objective has no form on one.
+
+    Warns:
+        IsmWarning: Columns end at a hard edge, and no domain says so; or which ends "auto" has taken.
 
     Cost: p + 2 evaluations of the loss and its gradient, p the number of parameters, and p^3; for `Affine` with an objective
     whose terms are sums over the outputs (`Objective.separable`) d + 3. The row gradients hold about n p numbers, for a
@@ -120,6 +135,7 @@ def solve(
     samples = as_samples(x)
     n, d = samples.shape
     weight = np.full(n, 1.0 / n) if sample_weight is None else as_weights(sample_weight, n)
+    objective, notes = _on_domain(objective, domain, samples, weight)
     engine = load_backend(choose(backend, model.backend).name)(dtype="float64", device=device_for(model, device))
     check_language(model, engine.name)
     shapes = model.shapes(d)
@@ -137,7 +153,28 @@ def solve(
     spread = inverse @ rows.T
     covariance = family.to_units @ (spread @ spread.T) @ family.to_units.T
     errors = np.sqrt(np.maximum(covariance.diagonal(), 0.0))
-    return Solution(_named(family.to_units @ theta, shapes), value, _named(errors, shapes), covariance, model)
+    return Solution(_named(family.to_units @ theta, shapes), value, _named(errors, shapes), covariance, model, notes)
+
+
+def _on_domain(objective: Objective, domain: Any, x: np.ndarray, weight: np.ndarray) -> tuple[Objective, tuple[str, ...]]:
+    """The objective on the domain, or as it is where there is none, and what was chosen, in words; see `solve`."""
+    notes = tuple[str, ...]()
+    if isinstance(domain, str) and domain == "auto":
+        domain, said = auto_domain(diagnosis_of(x, weight=weight).edges, x)
+        notes = (said,)
+    elif domain is objective.domain is None and isinstance(objective, ImplicitScoreMatching | SlicedScoreMatching):
+        for edge in diagnosis_of(x, weight=weight).edges[:1]:
+            warnings.warn(IsmWarning(_unsaid(edge)), stacklevel=3)
+    return on_domain(objective, domain, x, weight=weight), notes
+
+
+def _unsaid(edge: Edge) -> str:
+    side = "below" if edge.lower else "above"
+    return (
+        f"column {edge.column} ends at a hard edge {side}, at {edge.value:.3g}: implicit score matching integrates by parts, "
+        "and the parameters are wrong by a term of that edge, whatever their standard errors; pass domain='auto', or one of "
+        "ismcore.domains, such as Positive() or Box(lower, upper)"
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -154,6 +154,7 @@ class Diagnosis:
         parted: bool = False,
         drawn_in: bool = False,
         domain: Domain | None = None,
+        without_edges: str = "",
     ) -> tuple[Finding, ...]:
         """All that was found, with the cures that a fit has applied already told as applied.
 
@@ -166,6 +167,7 @@ class Diagnosis:
                 that judge them.
             drawn_in: Whether an argument of the fit, `transform`, draws the tails in.
             domain: That of the fit's objective.
+            without_edges: How an argument of the fit takes the edges away, in words.
         """
         cure = findings.bounding(curvature_weight, bounded_by_recipe, self.coarse, self.names)
         bounded = curvature_weight > 0.0 and not bounded_by_recipe
@@ -189,7 +191,7 @@ class Diagnosis:
         for of, kept in ((domain, True), (None, False)):
             told = [edge for edge, is_covered in zip(self.edges, covered, strict=True) if is_covered is kept]
             if told:
-                found.append(findings.about_edges(told, of, names=self.names))
+                found.append(findings.about_edges(told, of, without_edges, names=self.names))
         if self.tails:
             found.append(findings.about_tails(self.tails, scaled, drawn_in, names=self.names))
         if self.stairs:

@@ -169,17 +169,20 @@ def about_copies(found: Copies, held_out: str, cured: bool = False) -> Finding:
     )
 
 
-def about_edges(edges: Sequence[Edge], domain: Domain | None = None, *, names: Names = None) -> Finding:
+def about_edges(edges: Sequence[Edge], domain: Domain | None = None, applied: str = "", *, names: Names = None) -> Finding:
+    if domain is not None:
+        applied = f"domain={domain!r} has its edges there, and the objective a weight that vanishes at them"
     return Finding(
         "hard edges",
         "the density of columns ends at an edge without falling to 0 (positive or bounded values, or an angle that is cut)",
         _listed([f"{_column(e, names)} {'from' if e.lower else 'to'} {e.value:.3g}" for e in edges], 6),
         "implicit score matching integrates by parts and has a term left at the edge: the score is wrong there and inside, and "
         "the held-out loss does not show it",
-        "pass domain=, one of ismcore.domains, whose edges are these; cut an angle where it is rare"
-        if domain is None
-        else f"domain={domain!r} has its edges there, and the objective a weight that vanishes at them",
-        domain is not None,
+        applied
+        or 'fit(domain="auto"), or one of ismcore.domains, weighs the objective to 0 at the edge; fit(transform="log") trains '
+        "behind log x of what is positive, ismcore.Logit(lower, upper) behind logit of what is bounded; cut an angle where it "
+        "is rare",
+        bool(applied),
     )
 
 

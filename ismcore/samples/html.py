@@ -14,7 +14,20 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Literal
 
-__all__ = ["Kind", "details", "facts", "fragment", "heading", "html_table", "notice", "page", "paragraph", "picture"]
+__all__ = [
+    "Kind",
+    "code",
+    "columns",
+    "details",
+    "facts",
+    "fragment",
+    "heading",
+    "html_table",
+    "notice",
+    "page",
+    "paragraph",
+    "picture",
+]
 
 Kind = Literal["good", "bad", "open", "note"]
 """What a notice says: all is well, something is wrong, nobody knows, or for information."""
@@ -59,6 +72,10 @@ PAGE_STYLE = """
 :root { color-scheme: light dark; }
 body { font-family: system-ui, sans-serif; color: #222; background: #fff; margin: 0 auto; padding: 1rem; max-width: 62rem; }
 body .ismcore { font-size: 16px; }
+h1 { font-size: 1.7em; line-height: 1.2; } h2 { font-size: 1.25em; margin: 1.6em 0 .4em; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; padding: .6em .8em; background: rgba(128, 128, 128, .15); }
+.columns { display: grid; gap: 0 1.2rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); }
+.columns > * { min-width: 0; }
 a { color: #0072B2; }
 @media (prefers-color-scheme: dark) { body { color: #e4e4e4; background: #16181c; } a { color: #56B4E9; } }
 """
@@ -130,6 +147,16 @@ def facts(rows: Iterable[tuple[str, object]], caption: str = "") -> str:
 def details(summary: str, *parts: str, is_open: bool = False) -> str:
     """Pieces that a click on the summary shows."""
     return f"<details{' open' * is_open}><summary>{escape(summary)}</summary>\n{''.join(parts)}</details>\n"
+
+
+def code(text: str) -> str:
+    """Lines of a program."""
+    return f"<pre><code>{escape(text)}</code></pre>\n"
+
+
+def columns(*parts: str) -> str:
+    """Pieces side by side on a wide page, one below the other on a narrow one."""
+    return f'<div class="columns">{"".join(f"<div>{part}</div>" for part in parts)}</div>\n'
 
 
 def picture(data: bytes, caption: str) -> str:

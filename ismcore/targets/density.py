@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ CONVERGED, TOLERATED = 1e-7, 1e-3
 what is tolerated on the finest grid."""
 OUTSIDE = 1e-3
 """Most mass that the ends of the line may hold."""
+ROUNDING = 1e-6
+"""How far beyond an end a point may lie by rounding, in steps of the grid."""
 
 
 def density_from_score(score: Any, grid: Any, *, method: str = "trapezoid") -> np.ndarray:
@@ -81,17 +84,20 @@ class LogDensity:
     slope: np.ndarray
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
-        """The log-density at z, (n,), by cubic Hermite interpolation between the nodes; minus infinity beyond them."""
+        """The log-density at z, (n,), by cubic Hermite interpolation between the nodes; minus infinity beyond them.
+
+        An end is met up to rounding.
+        """
         t, h = np.arcsinh(z), self.t[1] - self.t[0]
         k = np.clip(np.searchsorted(self.t, t, side="right") - 1, 0, len(self.t) - 2)
         u = (t - self.t[k]) / h
         left, right = self.log_p[k], self.log_p[k + 1]
         slopes = u * (1.0 - u) ** 2 * h * self.slope[k] - u**2 * (1.0 - u) * h * self.slope[k + 1]
         inside = left + (3.0 - 2.0 * u) * u**2 * (right - left) + slopes
-        return np.where((u >= 0.0) & (u <= 1.0), inside, -np.inf)
+        return np.where((u >= -ROUNDING) & (u <= 1.0 + ROUNDING), inside, -np.inf)
 
 
-def integrate_score(score: Callable[[np.ndarray], np.ndarray]) -> LogDensity:
+def integrate_score(score: Callable[[np.ndarray], np.ndarray], lower: float = -math.inf, upper: float = math.inf) -> LogDensity:
     """The normalised density on the real line whose score is given as a function, in standardised coordinates.
 
         log p(z) = int_0^z s(u) du - log Z,   z = sinh(t), so that t in equal steps resolves the middle and reaches the tails
@@ -100,6 +106,8 @@ def integrate_score(score: Callable[[np.ndarray], np.ndarray]) -> LogDensity:
 
     Args:
         score: s = (log p)', (m,) -> (m,), of a law of about unit scale around 0.
+        lower: Where the law ends below, in the units of z; it need not fall to 0 there.
+        upper: Where it ends above.
 
     Raises:
         DensityUnavailable: The density does not fall off towards +-2^20; or a million nodes do not resolve it.
@@ -111,17 +119,19 @@ def integrate_score(score: Callable[[np.ndarray], np.ndarray]) -> LogDensity:
         >>> round(float(np.exp(p(np.array([0.0]))[0]) * np.sqrt(2.0 * np.pi)), 9)
         1.0
     """
-    coarse, nodes = _on_grid(score, FIRST_NODES), FIRST_NODES
+    farthest, ends = math.asinh(FARTHEST), np.array([lower, upper])
+    reach = (max(math.asinh(lower), -farthest), min(math.asinh(upper), farthest))
+    coarse, nodes = _on_grid(score, reach, FIRST_NODES), FIRST_NODES
     while True:
         nodes *= 2
-        fine = _on_grid(score, nodes)
+        fine = _on_grid(score, reach, nodes)
         mode = np.exp(-fine.log_p.max())
         change = float(np.abs(np.exp(fine.log_p[::2]) - np.exp(coarse.log_p)).max() * mode)
         if change < CONVERGED or nodes >= MOST_NODES:
             break
         coarse = fine
-    ends = np.exp(fine.log_p[[0, -1]]) * FARTHEST
-    if not np.isfinite(fine.log_p).all() or not ends.max() < OUTSIDE:
+    beyond = np.where(np.isinf(ends), np.exp(fine.log_p[[0, -1]]) * FARTHEST, 0.0)
+    if not np.isfinite(fine.log_p).all() or not beyond.max() < OUTSIDE:
         raise DensityUnavailable(
             "the fitted score does not lead back to the samples from far away, so no constant normalises its density: fit with "
             "more rows or epochs, or use ismcore.density_from_score(result.score(grid)[:, 0], grid), which normalises on a grid"
@@ -134,14 +144,15 @@ def integrate_score(score: Callable[[np.ndarray], np.ndarray]) -> LogDensity:
     return fine
 
 
-def _on_grid(score: Callable[[np.ndarray], np.ndarray], intervals: int) -> LogDensity:
+def _on_grid(score: Callable[[np.ndarray], np.ndarray], reach: tuple[float, float], intervals: int) -> LogDensity:
     """The density on this many equal steps of t, each with its midpoint for Simpson's rule."""
-    end = np.arcsinh(FARTHEST)
-    t = np.linspace(-end, end, 2 * intervals + 1)
+    t = np.linspace(*reach, 2 * intervals + 1)
     slope = score(np.sinh(t)) * np.cosh(t)
     h = t[2] - t[0]
     steps = (slope[:-1:2] + 4.0 * slope[1::2] + slope[2::2]) * (h / 6.0)
-    middle = intervals // 2  # from where the sums begin: from an end they would carry the rounding of the farthest tail along
+    middle = int(
+        np.argmin(np.abs(t[::2]))
+    )  # from where the sums begin: from an end they would carry the rounding of the farthest tail along
     log_p = np.concatenate([-np.cumsum(steps[:middle][::-1])[::-1], [0.0], np.cumsum(steps[middle:])])
     log_p -= log_p.max()
     nodes, slope = t[::2], slope[::2]

@@ -10,6 +10,7 @@ import numpy as np
 
 from ismcore.backend.contract import Dtype, Precision
 from ismcore.coordinates import Coordinates, Standardize, check_options
+from ismcore.coordinates.transforms import Transforms
 from ismcore.domains import Domain
 from ismcore.errors import OptionError, SamplesError
 from ismcore.models import Model
@@ -78,7 +79,7 @@ class Settings:
     warnings: tuple[str, ...] = ()
     ensemble: int = 0
     candidates: tuple[Candidate, ...] = ()
-    transform: str | None = None
+    transform: Transforms = None
     coordinates: Coordinates | None = None
     run_id: str = ""
     feature_names: tuple[str, ...] | None = None
@@ -136,6 +137,12 @@ class Samples:
     groups: np.ndarray | None = None
     names: tuple[str, ...] | None = None
     test: SetAside | None = None
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """All rows: those of the fit, (n, d), those given to validate, and those set aside."""
+        test = None if self.test is None else self.test.x
+        return tuple(x for x in (self.x, self.validation_x, test) if x is not None)
 
     def fingerprints(self) -> dict[str, str]:
         """A hash of every bit of each argument, by which data that changed are noticed; "" for one that was not given."""

@@ -61,6 +61,8 @@ LEFT_OUT = {
     "objectives/denoising.py:NoiseConditionalScoreMatching.standardized": NO_BACKEND,
     "objectives/explicit.py:ExplicitScoreMatching.standardized": NO_BACKEND,
     "objectives/explicit.py:ExplicitScoreMatching.standardized.target_score": NO_BACKEND,
+    "objectives/implicit.py:ImplicitScoreMatching.__repr__": WORDS,
+    "objectives/implicit.py:ImplicitScoreMatching.standardized": NO_BACKEND,
     "objectives/implicit.py:ImplicitScoreMatching.title": WORDS,
     "objectives/implicit.py:ImplicitScoreMatching.separable": SOLVED,
     "objectives/ladder.py:_ratio": NO_BACKEND,

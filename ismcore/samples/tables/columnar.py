@@ -170,7 +170,7 @@ def _parsed(
         try:
             x[:, k] = numbers_of(column_of(column), text=text)
         except SamplesError as error:
-            name = names[column] if names else str(column)
+            name = names[column] if names else column
             raise SamplesError(
                 f"{column_name(column, names)}, counted from 0, {error}; leave it out, as by drop=[{name!r}] (--drop {name})"
             ) from error

@@ -27,6 +27,8 @@ OTHER_SEPARATORS = ":/&^~!$%*"
 LOOK = 2**14
 """So many rows are read until it is looked whether they still fit into memory."""
 
+NO_TEXT = "it is no text in UTF-8, as which it is to be written anew, by iconv -f latin1 -t utf-8 or an editor"
+
 AN_OBJECT = 64
 """Bytes that a short text takes, and its place in a list."""
 
@@ -44,7 +46,7 @@ def read_text(source: str | BinaryIO, choice: Choice) -> Parsed:
         with lines_of(source) as lines:
             return _parse(_rows(lines), choice)
     except UnicodeDecodeError as error:
-        raise SamplesError(f"it is no text in UTF-8: {error}") from error
+        raise SamplesError(f"{NO_TEXT}: {error}") from error
 
 
 def first_cells(source: str, most: int) -> list[str]:
@@ -64,7 +66,7 @@ def first_cells(source: str, most: int) -> list[str]:
                 found.append(cells[0].strip())
             return found
     except UnicodeDecodeError as error:
-        raise SamplesError(f"it is no text in UTF-8: {error}") from error
+        raise SamplesError(f"{NO_TEXT}: {error}") from error
 
 
 def _rows(stream: Iterator[str]) -> Iterator[_Row]:
@@ -81,10 +83,17 @@ def _rows(stream: Iterator[str]) -> Iterator[_Row]:
             yield line
 
     try:
-        for cells in map(str.split, lines()) if delimiter is None else csv.reader(lines(), delimiter=delimiter, strict=True):
+        for cells in map(_spaced, lines()) if delimiter is None else csv.reader(lines(), delimiter=delimiter, strict=True):
             yield at, cells
     except csv.Error as error:
         raise SamplesError(f"line {at} is no row of a table: {error}") from error
+
+
+def _spaced(line: str) -> list[str]:
+    """Cells that white space separates, those in quotes apart."""
+    if '"' not in line:
+        return line.split()
+    return [quoted or bare for quoted, bare in re.findall(r'"([^"]*)"|(\S+)', line)]
 
 
 def _delimiter(line: str) -> str | None:
@@ -112,10 +121,14 @@ def _parse(rows: Iterator[_Row], choice: Choice) -> Parsed:
     names = tuple(first) if has_names else ()
     if not first:
         raise SamplesError("it has no rows")
+    if names:  # R writes names of rows without a name above them
+        top = next(rows, (0, []))
+        if len(top[1]) == len(first) + 1:
+            first, names = ["", *first], ("", *names)
     kept, beside = choice.numbers(len(first), names)
     cells_beside: list[list[str]] = [[] for _ in beside]
     reading, values, n, most, size = _Cells(names), array("d"), 0, room(), 0
-    for line, cells in rows if names else chain([top], rows):
+    for line, cells in chain([top] if top[1] else [], rows):
         if len(cells) != len(first):
             raise SamplesError(f"line {line} has {len(cells)} cells, and the first line has {len(first)}")
         values.extend([reading.number(cells[column], line, column) for column in kept])
@@ -207,7 +220,7 @@ def _fault(place: str, cell: str, column: int, names: Sequence[str]) -> SamplesE
         point = "; write numbers with a decimal point, and thousands without a mark"
     elif is_like_a_number(cell) and math.isfinite(float(cell.replace(",", ".", 1))):
         point = "; write numbers with the digits 0 to 9 alone, and no smaller ones than float64 has"
-    name = names[column] if names and names[column] else str(column)
+    name = column if not names else names[column] or column
     return SamplesError(
         f"{place}, columns counted from 0: {cell[:40]!r} is no finite number{point}; mend it, drop such rows, or leave the "
         f"column out, as by drop=[{name!r}] (--drop {name})"

@@ -12,6 +12,7 @@ import numpy as np
 
 import ismcore
 from ismcore import objectives
+from ismcore.domains import Box
 from ismcore.models import MLP, Affine, Combination, Energy, Model, NoiseConditional, ResidualMLP, ScoreFunction
 from ismcore.models.base import Standardized
 from ismcore.models.combination import parted
@@ -145,6 +146,7 @@ def _by_objective() -> Iterator[Fit]:
         "by-column": implicit(np.array([0.5, 0.0])),
         "penalised": implicit(np.array(0.125)),
         "analytic": implicit(divergence="analytic"),
+        "box": implicit(0.125, domain=Box((-8.0, None), (None, 8.0), (6.0, 11.0))),
     }
     drawing = {
         "estimated": (PLAIN, implicit(0.125, objectives.Hutchinson(3))),
@@ -156,6 +158,7 @@ def _by_objective() -> Iterator[Fit]:
     }
     yield from (Fit(id, tanh, {**PLAIN, **_started(SMALL), "objective": each}) for id, each in started.items())
     yield from (Fit(id, tanh, {**how, "model": SMALL, "objective": each}) for id, (how, each) in drawing.items())
+    yield Fit("domain", tanh, {**SCALED, "model": SMALL, "domain": Box(-8.0, (None, 8.0))})
     explicit = {"objective": objectives.ExplicitScoreMatching(_target), "transform": "asinh"}
     yield Fit("asinh-explicit", tanh, {**SCALED, "model": SMALL, **explicit})
     yield Fit("search", tanh, {"compile": "off", "model": SMALL, "objective": implicit("auto"), "validation": 0.25}, n=24)
