@@ -34,8 +34,8 @@ def plot_beside(x: np.ndarray, draws: np.ndarray, names: Sequence[str] | None = 
     if d == 1:
         axes = figure.subplot_mosaic(rows)
     else:  # both planes share the width of all histograms
-        planes = [[name for name in ("sample", "draws") for _ in range(k)]]
-        axes = figure.subplot_mosaic([*planes, [name for name in rows[0] for _ in range(2)]], height_ratios=[1.9, 1.0])
+        rows = [[name for name in ("sample", "draws") for _ in range(k)], [name for name in rows[0] for _ in range(2)]]
+        axes = figure.subplot_mosaic(rows, height_ratios=[1.9, 1.0])
         _planes(axes["sample"], axes["draws"], x, draws)
     shown = names or [f"$x_{{{j + 1}}}$" for j in range(d)]
     for j in range(k):
