@@ -314,10 +314,9 @@ is 16 times the Fisher divergence from the score of the noisy law, and a constan
 - Off the rows: on ten principal components of the digits the default is better than the normal law on test rows, and at a
   noise of 0.4 standard deviations much worse: no loss on rows sees what the score does away from them.
 - At a hard edge without `domain=` no estimate here holds; see docs/domains.md.
-- Time of a million rows: 20 epochs of the default, which has one fold then, took 6 times the processor time of `single`: each look
-  at the held-out loss goes through all rows, and epochs through those held out, too.
-- The flow, of the fixed size and steps of `bench/estimators.py`, is no rival on so few rows; it was given one sample of
-  each
+- Time of a million rows: 20 epochs of the default, which has one fold then, took 6 times the processor time of `single`: each
+  look at the held-out loss goes through all rows, and epochs through those held out, too.
+- The flow, of the fixed size and steps of `bench/estimators.py`, is no rival on so few rows; it was given one sample of each
   cell.
 """
 
