@@ -275,7 +275,7 @@ def domain_table() -> list[str]:
     for name, (draw, true) in EDGED.items():
         right = 0
         for k in range(EDGED_SAMPLES):
-            x = draw(EDGED_ROWS, np.random.default_rng([2029, k, *name.encode()]))
+            x = draw(EDGED_ROWS, np.random.default_rng([2031, k, *name.encode()]))
             right += same(domain_of(ismcore.diagnose(x).edges, x), true, x)
         pooled += right
         lines.append(f"| {name} | `{true}` | {wilson(right, EDGED_SAMPLES)} |")

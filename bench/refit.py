@@ -3,9 +3,9 @@
     python bench/refit.py [--rounds N] [--threads N]
 
 Plain steps are 25 in one call of a prepared session, on samples that stay where they are. A call is an update of 25 steps on
-samples that have moved; or that and the score at them, as a particle method makes it 500 times. All alternate in each round,
-and each number is of the lower quartiles of processor time, which others on the machine change least: overhead, in steps, is
-the call's time over that of the plain steps, times 25, less 25.
+samples that have moved; or that and the score at them, as a particle method makes it 500 times. All alternate in a round, and
+each number is of the lower quartiles of processor time, which others on the machine change least: overhead, in steps, is the
+call's time over that of the plain steps, times 25, less 25.
 """
 
 from __future__ import annotations

@@ -265,6 +265,16 @@ def test_a_run_that_stopped_goes_on_to_the_same_bits(stop_in: int, epoch: int, t
     assert all(np.array_equal(value, last.params[name]) for name, value in whole.params.items())
 
 
+def test_a_run_that_stopped_while_the_normal_law_was_the_best_goes_on(tmp_path) -> None:
+    x = np.random.default_rng(5).normal(size=(150, 8))
+    options = {"epochs": 9, "backend": "autograd", "progress": False}
+    whole = ismcore.fit(x, **options)
+    first = ismcore.fit(x, **options, checkpoint=tmp_path / "run", callbacks=[lambda e: ismcore.STOP if e.epoch >= 2 else None])
+    assert first.candidates[1]["best_epoch"] == 0
+    again = ismcore.resume(tmp_path / "run", x, progress=False)
+    assert all(np.array_equal(value, again.params[name]) for name, value in whole.params.items())
+
+
 def test_more_epochs_are_given_to_every_candidate(tmp_path) -> None:
     x = bent(100)
     fit(x, epochs=4, checkpoint=tmp_path / "run")

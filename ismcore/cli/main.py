@@ -44,8 +44,7 @@ OK, FAILED, BAD_INPUT, UNAVAILABLE, DIVERGED, FILE = range(6)
 EXIT_CODES = """\
 exit codes:
   0    all is well
-  1    the check finds a fault, the demo does not meet the published losses, the doctor finds something wrong, or a bug in
-       ismcore, with a traceback
+  1    the check finds a fault, the demo misses the published losses, the doctor finds something wrong, or a bug in ismcore
   2    a wrong option, or data that no score can be fitted to
   3    the backend, the device or the plotting library is not there
   4    the fit diverged

@@ -142,7 +142,7 @@ def _moments(x: np.ndarray | None, draws: np.ndarray, names: tuple[str, ...]) ->
         head, columns = ["", "mean", "standard deviation"], [draws.mean(axis=0), draws.std(axis=0)]
         order = np.arange(len(names))
     else:
-        head = ["", "mean of the samples", "of the draws", "standard deviation of the samples", "of the draws "]
+        head = ["", "mean, samples", "mean, draws", "standard deviation, samples", "standard deviation, draws"]
         columns = [x.mean(axis=0), draws.mean(axis=0), x.std(axis=0), draws.std(axis=0)]
         spread = np.where(columns[2] > 0.0, columns[2], 1.0)
         order = np.argsort(-(np.abs(columns[1] - columns[0]) + np.abs(columns[3] - columns[2])) / spread, kind="stable")

@@ -178,7 +178,8 @@ class RunState:
         epochs = list(self.validation)
         if epochs != sorted(set(epochs)) or not all(1 <= epoch <= done for epoch in epochs):
             raise OptionError("its validated epochs are not in order, or not done")
-        if self.best is not None and self.validation.get(self.best.epoch) != self.best.loss:
+        # Members of a fit in folds begin at the normal law, which is their best until they are better, and is in no history.
+        if self.best is not None and self.best.epoch and self.validation.get(self.best.epoch) != self.best.loss:
             raise OptionError(f"its best epoch, {self.best.epoch}, was not validated with that loss")
         if not all(0 <= epoch <= done for epoch in self.snapshots):
             raise OptionError("it holds a snapshot after an epoch that is not done")
