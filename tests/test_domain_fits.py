@@ -35,7 +35,7 @@ def test_half_normal_has_its_score_up_to_the_edge(recipe):
 
 
 def test_without_a_domain_the_edge_is_a_warning():
-    with pytest.warns(ismcore.IsmWarning, match="pass domain="):
+    with pytest.warns(ismcore.IsmWarning, match=r"fit\(domain=.auto.\)"):
         ismcore.fit(half_normal(2000), recipe="single", epochs=2, **QUICK)
 
 
