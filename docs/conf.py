@@ -8,7 +8,7 @@ import ismcore
 
 project = "ismcore"
 author = "the authors of ismcore"
-copyright = f"{date.today().year}, {author}"  # noqa: A001  (Sphinx's own name)
+copyright = f"{date.today().year}, {author}"
 release = version = ismcore.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
