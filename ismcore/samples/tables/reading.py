@@ -219,20 +219,21 @@ def _without_index(parsed: Parsed, choice: Choice) -> tuple[Parsed, str]:
 
 
 def _table(parsed: Parsed, choice: Choice, drop_missing: bool) -> Table:
-    x, kept, notes = parsed.x, parsed.kept, parsed.notes
-    rows = np.arange(len(x))
-    missing = np.isnan(x)
-    if missing.any():
-        some_missing = missing.any(axis=1)
+    x, kept, notes, n = parsed.x, parsed.kept, parsed.notes, len(parsed.x)
+    rows = None if not (missing := np.isnan(x)).any() else np.flatnonzero(~missing.any(axis=1))
+    if rows is not None:
         if not drop_missing:
             raise SamplesError(_about_missing(parsed, missing))
-        rows, x = rows[~some_missing], x[~some_missing]
-        notes = (*notes, f"{some_missing.sum()} of {len(missing)} rows have missing values and were dropped")
+        x = x[rows]
+        notes = (*notes, f"{n - len(rows)} of {n} rows have missing values and were dropped")
         if not len(x):
             raise SamplesError("in every row a value is missing")
+    del missing  # of a narrow table it and the numbers of the rows are as large as the samples: not all at once
     names = tuple(parsed.names[column] or f"column {column}" for column in kept) if parsed.names else ()
+    x = as_samples(x, copy=False)
+    rows = np.arange(n) if rows is None else rows
     beside = {asked: cells[rows] for asked, cells in zip(choice.beside, parsed.beside, strict=True)}
-    return Table(as_samples(x, copy=False), names, rows, beside, notes, len(missing))
+    return Table(x, names, rows, beside, notes, n)
 
 
 def _about_missing(parsed: Parsed, missing: np.ndarray) -> str:
