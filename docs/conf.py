@@ -26,7 +26,7 @@ autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_google_docstring = True
 napoleon_use_rtype = False
-suppress_warnings = ["myst.xref_missing", "misc.highlighting_failure", "ref.python"]
+suppress_warnings = ["misc.highlighting_failure", "ref.python"]
 
 
 def escaped(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
