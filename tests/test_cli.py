@@ -527,9 +527,12 @@ def started(*words, hangup=signal.SIG_DFL):
     environment = {**os.environ, "ISMCORE_EVENTS": "events"}
     command = [sys.executable, "-m", "ismcore", "fit", str(WINE), *ENDLESS, *words]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    # The tests may themselves run under nohup, whose children never hear of a hangup.
-    heard = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, hangup)}
-    with subprocess.Popen(command, **streams, **heard, env=environment) as process:
+    before = signal.signal(signal.SIGHUP, hangup)  # the tests may themselves run under nohup, whose children never hear of one
+    try:
+        child = subprocess.Popen(command, **streams, env=environment)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with child as process:
         try:
             deadline = time.monotonic() + 60.0
             while not (os.path.exists("events") and '"validation"' in Path("events").read_text()):

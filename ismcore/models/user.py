@@ -63,8 +63,7 @@ class UserModel(Model):
 
     def explained(self, error: BaseException) -> str:
         """What an error that its code raised says of it: type and first line, unless the framework's plugin knows better."""
-        text = str(error).strip().split("\n")[0][:300]
-        return f"{type(error).__name__}: {text}"
+        return f"{type(error).__name__}: {str(error).strip().split(chr(10))[0][:300]}"
 
     def __repr__(self) -> str:
         sizes = [math.prod(shape) for shape in self.shapes(0).values()]

@@ -190,8 +190,9 @@ class NoiseConditionalScoreMatching(Objective):
         if self.units != "x":
             return 1.0
         if coordinates.transform is not None:
-            behind = in_words(coordinates.transform)
-            raise OptionError(f"noise scales in units='x' are none behind transform={behind}; use 'spread'")
+            raise OptionError(
+                f"noise scales in units='x' are none behind transform={in_words(coordinates.transform)}; use 'spread'"
+            )
         largest = float(coordinates.spread.max())
         scale = coordinates.spread / largest  # squares of 1e-200 would underflow
         return largest * float(np.sqrt(np.mean(scale * scale)))
