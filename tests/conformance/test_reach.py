@@ -60,7 +60,6 @@ LEFT_OUT = {
     "objectives/base.py:Objective.with_curvature_weight": SOLVED,
     "objectives/base.py:Objective.standardized": NO_BACKEND,
     "objectives/denoising.py:NoiseConditionalScoreMatching.standardized": NO_BACKEND,
-    "objectives/denoising.py:NoiseConditionalScoreMatching.unit": NO_BACKEND,
     "objectives/explicit.py:ExplicitScoreMatching.standardized": NO_BACKEND,
     "objectives/explicit.py:ExplicitScoreMatching.standardized.target_score": NO_BACKEND,
     "objectives/implicit.py:ImplicitScoreMatching.__repr__": WORDS,
