@@ -97,6 +97,7 @@ def test_raise_says_what_and_where_and_loses_nothing(backend, where):
     np.testing.assert_array_equal(caught.value.result.history["loss"], stopped.history["loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", PLANTED)
 def test_a_failure_in_the_middle_of_an_epoch_keeps_the_steps_before_it(backend, where):
     options = {"batch_size": 5, "average_decay": 0.9, "optimizer": ismcore.Adam(0.025)}

@@ -234,6 +234,7 @@ def test_a_distribution_without_metadata_hurts_nobody(shelf):
     assert check_others_work()["odd"].status == "broken"
 
 
+@pytest.mark.slow
 def test_naming_a_bundled_backend_never_imports_a_plugin(shelf):
     shelf.put("slow", "import time\ntime.sleep(60)")
     ismcore.fit(X, backend="autograd", epochs=1)

@@ -175,6 +175,7 @@ def names_of(module, path):
     return names | ({"import_module"} if module == "importlib" and "import_module" in text else set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "allowed"), [("importlib", IMPORTLIB), ("subprocess", SUBPROCESSES)])
 def test_imports_by_a_name_and_processes_are_where_they_are_argued_for_and_nowhere_else(module, allowed):
     found = {name_of(path): names for path in SOURCES if (names := names_of(module, path))}
@@ -212,6 +213,7 @@ def test_the_look_finds_what_it_is_for(text):
     assert list(violations(ast.parse(text)))
 
 
+@pytest.mark.slow
 def test_every_module_of_the_packages_is_looked_at():
     program = "import ismcore.cli, ismcore_autograd.backend, ismcore_torch.backend, ismcore_jax.backend, sys, json\n"
     program += "print(json.dumps([getattr(m, '__file__', '') for n, m in sys.modules.items() if n.startswith('ismcore')]))"

@@ -29,6 +29,7 @@ def expected_failures(estimator):
     return {"check_sample_weight_equivalence_on_dense_data": BY_ROWS} if takes_weights else {}
 
 
+@pytest.mark.slow
 @parametrize_with_checks([NET, ScoreOutlierDetector(ENERGY)], expected_failed_checks=expected_failures)
 def test_scikit_learns_contract(estimator, check):
     check(estimator)
