@@ -161,6 +161,11 @@ class Problem:
         return -(-self.n // self.batches)
 
     @property
+    def batches_are_alike(self) -> bool:
+        """Whether all rows of all batches have the weight 1 / batch_rows."""
+        return self.row_weight is None and self.n % self.batches == 0
+
+    @property
     def row_axes(self) -> dict[str, int]:
         """See `Loss.row_axes`."""
         return self.loss.row_axes
@@ -223,8 +228,7 @@ class Problem:
         if self.batch_size is None:
             return Steps(rates, draws, average_decay=decays)
         rows, weight = self.rows(step, count)
-        alike = self.row_weight is None and self.n % self.batches == 0
-        return Steps(rates, draws, rows, None if alike else weight, decays)
+        return Steps(rates, draws, rows, None if self.batches_are_alike else weight, decays)
 
     @cached_property
     def _drawn_bytes(self) -> dict[str, int]:
