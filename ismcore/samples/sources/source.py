@@ -28,7 +28,7 @@ class Layout:
     """How n rows are cut into blocks: by their number alone, so that what they are stored in changes nothing.
 
     There are B = 16 ceil(n / (16 block_rows)) blocks; block k holds the rows from floor(k n / B) to before
-    floor((k + 1) n / B), so that sizes differ by one at most. A window is 16 blocks, one after another in the order of an epoch.
+    floor((k + 1) n / B), so that sizes differ by one at most. A window is 16 blocks, one after another in an epoch's order.
 
     Attributes:
         rows: n.
@@ -107,7 +107,7 @@ class Source(ABC):
             seed: Source of the order.
             rank: Number of this process, from 0.
             world: Processes, each of which gets other blocks.
-            start: So many blocks of the epoch, of all processes, are left out at its beginning: a run that goes on has seen them.
+            start: So many blocks of the epoch, of all processes, are left out at its beginning, where a run goes on.
 
         Raises:
             SamplesError: A block cannot be used; the message names it.
