@@ -118,7 +118,7 @@ class EnsembleRun:
             listeners=self._job.followers,
             stop=self._job.stop,
             save=self._save,
-            prepare=_sessions_of(members, problem),
+            prepare=_sessions_of(members, problem, self._job.settings.plan.epochs),
         )
 
     def _start(self, candidate: Candidate, loss: Any) -> RunState:
@@ -170,7 +170,7 @@ class EnsembleRun:
         return replace(result, test=job.samples.test)
 
 
-def _sessions_of(members: Sequence[Member], problem: Problem) -> Prepare:
+def _sessions_of(members: Sequence[Member], problem: Problem, epochs: int) -> Prepare:
     """What makes the session of all members; of a source that of the one that there is, for a window of rows at a time."""
     if not isinstance(problem, StreamedProblem):
         return lambda backend, state: MemberSession(backend, members, state)
@@ -179,6 +179,6 @@ def _sessions_of(members: Sequence[Member], problem: Problem) -> Prepare:
         def begin(window: Problem, state: TrainState) -> Session:
             return MemberSession(backend, [replace(members[0], problem=window)], state)
 
-        return StreamedSession(problem, state, begin)
+        return StreamedSession(problem, state, epochs, begin)
 
     return session

@@ -100,7 +100,8 @@ def fit(
     once the work is done; what it chose is in `result.notes`.
 
     Args:
-        x: Samples, (n, d) or (n,), in any units [x]; anything that NumPy can make an array of.
+        x: Samples, (n, d) or (n,), in any units [x]; anything that NumPy can make an array of. Or a source of
+            `ismcore.sources`, whose rows are read block by block: see docs/training.md.
         backend: "jax", "torch", "autograd", or a plugin's; "auto" takes the model's own, `ISMCORE_BACKEND`, or the first of
             the three that is ready. The reason for the choice is in the result.
         model: The family of score functions; or a network of your own: a `torch.nn.Module`, a Flax module, alone or as a pair
@@ -271,7 +272,7 @@ def resume(
     Args:
         path: As given to `fit(checkpoint=...)`. Where the newest file is damaged, the one before it is taken, and
             `result.warnings` says so. The run goes on writing there.
-        x: The same samples.
+        x: The same samples, or the same source, which is read once to see whether its rows are the same.
         backend: Another backend than before.
         device: As for `fit`.
         model: The model, where a file cannot hold it, as with a `ScoreFunction`.

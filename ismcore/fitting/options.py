@@ -175,6 +175,10 @@ def resolved(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[
     """
     d, domain, said = samples.x.shape[1], request.domain, tuple[str, ...]()
     if isinstance(domain, str) and domain == "auto":
+        if samples.survey is not None:
+            raise OptionError(
+                "domain='auto' takes its edges from all rows, and those of a source are not in memory: name a domain"
+            )
         domain, text = auto_domain(diagnosis.edges, *samples.arrays)
         said = (text,)
     return replace(request, transform=as_transforms(request.transform, d, samples.names), domain=domain), said

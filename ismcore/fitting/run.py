@@ -77,7 +77,7 @@ class Run:
         self.data = Data.of(job.settings, job.samples)
         self._problem, self._prepare = self.data.problem, None
         if job.samples.survey is not None:
-            self._problem, self._prepare = _streamed(self.data.problem, job.samples.survey)
+            self._problem, self._prepare = _streamed(self.data.problem, job.samples.survey, job.settings.plan.epochs)
         coordinates = self.data.problem.coordinates
         self._findings = findings_of(job.settings, job.samples, job.diagnosis, coordinates)
         self._save = job.writer(coordinates, self.data.held_out_rows)
@@ -206,10 +206,10 @@ def _held_out_by(settings: Settings, samples: Samples, diagnosis: Diagnosis) -> 
     }.get(settings.holdout.by, ""), False
 
 
-def _streamed(problem: Problem, survey: Survey) -> tuple[Problem, Prepare]:
+def _streamed(problem: Problem, survey: Survey, epochs: int) -> tuple[Problem, Prepare]:
     """The problem of all rows of a source that are trained on, and what makes its session, which sees a window at a time."""
     streamed = StreamedProblem.of(problem, survey)
-    return streamed, lambda backend, state: StreamedSession(streamed, state, backend.prepare)
+    return streamed, lambda backend, state: StreamedSession(streamed, state, epochs, backend.prepare)
 
 
 def _scaled_by(coordinates: Coordinates, settings: Settings) -> str:

@@ -148,18 +148,18 @@ class StreamedProblem(Problem):
         first = window % self._rows.source.layout.windows * LANES
         return np.flatnonzero((first + np.arange(LANES)) % self.world == self.rank)
 
-    def windows(self, window: int) -> Iterator[np.ndarray]:
-        """The rows of this process of each window from the given one on, as the model sees them, (l w, d).
+    def windows(self, window: int, epochs: int) -> Iterator[np.ndarray]:
+        """The rows of each window from the given one to the last of the epochs, those of this process: z, (l w, d).
 
         Raises:
             SamplesError: A block cannot be used; the message names it.
         """
         source = self._rows.source
         layout, domain = source.layout, self.objective.domain
-        while True:
-            epoch, place = divmod(window, layout.windows)
+        for epoch in range(window // layout.windows, epochs):
+            place = max(0, window - epoch * layout.windows)
             blocks = source.blocks(epoch, self.seed, self.rank, self.world, start=place * LANES)
-            for number in range(window, (epoch + 1) * layout.windows):
+            for number in range(epoch * layout.windows + place, (epoch + 1) * layout.windows):
                 x = np.zeros((self._lanes * layout.width, source.shape[1]))
                 for k in range(len(self._own(number))):
                     block = next(blocks, None)
@@ -169,9 +169,8 @@ class StreamedProblem(Problem):
                         domain.check(block)
                     x[k * layout.width : k * layout.width + len(block)] = self.coordinates(block)
                 yield x
-            for _ in blocks:  # a source may have more to say at its end
+            if next(blocks, None) is not None:
                 raise SamplesError(f"the source gave more than its {layout.blocks} blocks in epoch {epoch}")
-            window = (epoch + 1) * layout.windows
 
     def on(self, x: np.ndarray) -> StreamedProblem:
         """The same with the rows of another window, as `windows` gives them."""
@@ -185,16 +184,17 @@ class StreamedSession(Session):
     Args:
         problem: What is trained on.
         state: Where to go on from.
+        epochs: How many the run has at most, after which nothing is read ahead.
         begin: Makes the backend's session.
     """
 
-    def __init__(self, problem: StreamedProblem, state: TrainState, begin: Begin) -> None:
+    def __init__(self, problem: StreamedProblem, state: TrainState, epochs: int, begin: Begin) -> None:
         self._problem, self._begin, self._state = problem, begin, state
         self._step, self._window = state.step, -1
         self._session: Session | None = None
-        self._windows = problem.windows(state.step // problem.batches_a_window)
+        self._windows = problem.windows(state.step // problem.batches_a_window, epochs)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="ismcore-rows")
-        self._next: Future[np.ndarray] = self._reader.submit(next, self._windows)
+        self._next: Future[np.ndarray | None] = self._reader.submit(next, self._windows, None)
 
     def run(self, steps: Steps) -> np.ndarray:
         """See `Session.run`."""
@@ -210,8 +210,10 @@ class StreamedSession(Session):
         return np.concatenate(losses)
 
     def _enter(self, window: int) -> None:
-        problem = self._problem.on(self._next.result())
-        self._next = self._reader.submit(next, self._windows)
+        x = self._next.result()
+        assert x is not None  # noqa: S101  (no step is asked for after the last)
+        problem = self._problem.on(x)
+        self._next = self._reader.submit(next, self._windows, None)
         if self._session is None or not self._session.follow(problem):
             self._session = self._begin(problem, self.state())
         self._window = window

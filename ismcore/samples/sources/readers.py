@@ -184,6 +184,8 @@ class _Iterable(Source):
                 f"a {type(blocks).__name__} can be iterated once only, and a fit reads its rows again each epoch: pass a list, "
                 "a DataLoader, or a function of the epoch that gives a new one"
             )
+        if isinstance(blocks, np.ndarray):
+            raise OptionError("an array is no iterable of blocks: pass ismcore.sources.array(x)")
         if not callable(blocks) and not isinstance(blocks, Iterable) and not hasattr(blocks, "__getitem__"):
             raise OptionError(f"blocks must be something to iterate over, or a function that gives it, not {blocks!r:.80}")
         self._blocks = blocks
