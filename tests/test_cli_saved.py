@@ -199,6 +199,10 @@ def test_the_summary_names_the_candidates_and_each_warning(capsys):
         (["fit", "x", "--activation", "ReLU"], "relu"),
         (["fit", "x", "--random-state", "0"], "--seed"),
         (["fit", "x", "--random_state", "0"], "--seed"),
+        (["fit", "x", "--step-size", "0.1"], "--learning-rate"),
+        (["fit", "x", "--hidden-layer-sizes", "8"], "--model-hidden"),
+        (["fit", "x", "--early-stopping", "8"], "--patience"),
+        (["fit", "x", "--save", "y"], "--out"),
         (["sample", "x", "--star", "y", "--sede", "1"], "--seed"),
     ],
 )
