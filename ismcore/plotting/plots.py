@@ -128,7 +128,7 @@ def plot_score(
     epoch: int | None = None,
     grid: Any = None,
 ) -> Axes:
-    """The fitted score psi(x) of a fit in one dimension, against the target's where it is known.
+    """The fitted score psi(x) of a fit in one dimension, in 1/[x], against the target's where it is known.
 
     Args:
         result: The fit.
@@ -155,7 +155,7 @@ def plot_density(
     epoch: int | None = None,
     grid: Any = None,
 ) -> Axes:
-    """The density recovered from the fitted score in one dimension, against the target's where it is known.
+    """The density recovered from the fitted score in one dimension, in 1/[x], against the target's where it is known.
 
     It is `FitResult.density`; where no constant normalises that over the real line, it is normalised over the picture's axis.
 
