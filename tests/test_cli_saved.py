@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run
 from PIL import Image
 
 import ismcore
-from ismcore.cli.main import main
 
 TRAIN, NEW = (np.random.default_rng(seed).normal(size=(300, 2)) @ [[1.0, 0.6], [0.0, 0.8]] + [5.0, -3.0] for seed in (0, 1))
 
@@ -43,16 +43,6 @@ def folder(made, tmp_path, monkeypatch):
 
 
 GOOD, WRONG = "good.ismcore.safetensors", "wrong.ismcore.safetensors"
-
-
-def run(capsys, *words):
-    capsys.readouterr()
-    try:
-        code = main([str(word) for word in words])
-    except SystemExit as end:
-        code = end.code
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.mark.parametrize("words", [["--loss"], ["train.csv", "-o", "p.png"]])
