@@ -560,6 +560,7 @@ def test_signals_in_quick_succession_lose_nothing(folder):
     np.testing.assert_array_equal(ismcore.load("c").score(X), ismcore.load("r").score(X))
 
 
+@pytest.mark.slow
 def test_a_hangup_that_is_ignored_stays_so(folder):
     with started(hangup=signal.SIG_IGN) as process:  # as nohup has it
         process.send_signal(signal.SIGHUP)
@@ -581,7 +582,7 @@ def test_streams_that_are_closed_or_full_change_no_exit_code_of_what_is_saved(fo
     assert ismcore.load("r").d == X.shape[1]
 
 
-@pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("streams", ["2>&-", pytest.param("2>/dev/full", marks=pytest.mark.slow)])
 def test_an_error_that_nobody_can_read_has_its_exit_code(folder, streams):
     line = f"{sys.executable} -m ismcore inspect nothing {streams}"
     assert subprocess.run(["/bin/sh", "-c", line], capture_output=True, check=False).returncode == 5
@@ -746,7 +747,11 @@ def ismcore_version():
 
 
 @pytest.mark.parametrize(
-    "start", [[Path(sys.executable).parent / "ismcore"], [sys.executable, "-m", "ismcore"]], ids=["script", "module"]
+    "start",
+    [
+        pytest.param([Path(sys.executable).parent / "ismcore"], id="script", marks=pytest.mark.slow),
+        pytest.param([sys.executable, "-m", "ismcore"], id="module"),
+    ],
 )
 def test_the_command_is_installed(start, folder):
     np.save("x.npy", X[:50])
