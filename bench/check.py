@@ -404,7 +404,9 @@ def main() -> None:
         "fits": lambda: all_fits(cells, options.samples, options.recipes, options.backend),
         "level": lambda: so_far(level_of(name, d, law, draws, pool) for name, (d, law) in (LEVELS | TAILS).items()),
         "power": lambda: so_far(power_of(name, n, max(1, draws // 5), pool // 2) for name, n in powered),
-        "coverage": lambda: coverages(options.samples, options.backend, options.recipes[0], figures_so_far().get("coverage", ())),
+        "coverage": lambda: coverages(
+            options.samples, options.backend, options.recipes[0], figures_so_far().get("coverage", ())
+        ),
     }
     for part in options.parts:
         for figures in measured[part]():

@@ -41,9 +41,7 @@ def coverage_of(name: str, n: int, sample: int, backend: str, recipe: str) -> di
     }
 
 
-def coverages(
-    samples: int, backend: str, recipe: str, known: Sequence[dict[str, Any]] = ()
-) -> Iterable[list[dict[str, Any]]]:
+def coverages(samples: int, backend: str, recipe: str, known: Sequence[dict[str, Any]] = ()) -> Iterable[list[dict[str, Any]]]:
     """What is known and one sample of one cell more, again and again: first a sample of every cell, then the next."""
     found = list(known)
     there = {(f["law"], f["n"], f["sample"], f["recipe"]) for f in found}
