@@ -281,8 +281,8 @@ the default in float64, on one sample of six cells.
 ### Rows that depend on each other
 
 Chains of a normal law, n = 5000, d = 2 and 5, correlation of successive rows 0.9 and 0.99, and rows that are eight copies of
-others but for a jitter: the default has 1.0 times the error of the normal law in the median of 20 samples of each, and warns of all;
-the table is in [diagnose.md](diagnose.md#fits-of-such-samples).
+others but for a jitter: the default has 1.0 times the error of the normal law in the median of 20 samples of each, and warns of
+all; the table is in [diagnose.md](diagnose.md#fits-of-such-samples).
 
 ## The reference sample
 
