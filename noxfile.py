@@ -1,8 +1,7 @@
 """The suite on other versions of Python, and with the lowest versions of what ismcore needs: `nox -l` lists the sessions.
 
-torch is what pip finds, on Linux with gigabytes of CUDA; with `PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu`, or
-`UV_EXTRA_INDEX_URL` for `lowest`, it is the build for processors alone. `ISMCORE_NOX_TORCH` is a requirement to install in its
-place, such as `torch==2.13.0`, or `none`: then what needs torch is skipped, and named as such.
+On Linux torch is gigabytes of CUDA, unless `UV_TORCH_BACKEND=cpu` asks for the build for processors alone. `ISMCORE_NOX_TORCH` is a
+requirement in its place, such as `torch==2.13.0`, or `none`: then what needs torch is skipped, and named as such.
 """
 
 import os
@@ -14,23 +13,23 @@ nox.options.sessions = ["tests-3.12", "tests-3.13", "lowest"]
 TORCH = os.environ.get("ISMCORE_NOX_TORCH", "torch")
 
 
-def suite(session: nox.Session, *install: str) -> None:
-    """Installs ismcore by the command, says what was found, and runs the suite."""
+def suite(session: nox.Session, *options: str) -> None:
+    """Installs ismcore by these options of uv, says what was found, and runs the suite."""
+    session.install("uv")
     needed = [".[jax,plot,test]"] if TORCH == "none" else [".[all,test]", TORCH]
-    session.run(*install, "-e", *needed)
-    session.run("python", "-m", "pip", "list")
+    session.run_install("uv", "pip", "install", *options, "-e", *needed)
+    session.run("uv", "pip", "list")
     session.run("python", "-m", "pytest", *session.posargs, env={"ISMCORE_TESTS_WITHOUT": "torch"} if TORCH == "none" else {})
 
 
 @nox.session(python=["3.12", "3.13"])
 def tests(session: nox.Session) -> None:
     """The suite with the newest of everything."""
-    suite(session, "python", "-m", "pip", "install")
+    suite(session)
 
 
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
     """The suite with the lowest versions of what `pyproject.toml` names."""
-    session.install("uv")
     # matplotlib below 3.10.7 calls pyparsing by names of which its 3.3 warns
-    suite(session, "uv", "pip", "install", "--resolution", "lowest-direct", "pyparsing>=3.2,<3.3")
+    suite(session, "--resolution", "lowest-direct", "pyparsing>=3.2,<3.3")
