@@ -410,8 +410,14 @@ def main() -> None:
         for figures in measured[part]():
             found = json.loads(FOUND.read_text()) if FOUND.exists() else {}  # another part may have been added meanwhile
             found[f"fits, {options.set} set" if part == "fits" else part] = figures
-            FOUND.write_text(json.dumps(found, indent=1) + "\n")
+            FOUND.write_text(one_line_each(found))
             PAGE.write_text(page(found))
+
+
+def one_line_each(found: dict[str, list[dict]]) -> str:
+    """JSON with a line for each fit, law or cell."""
+    parts = (f'"{part}": [\n ' + ",\n ".join(map(json.dumps, rows)) + "\n]" for part, rows in found.items())
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def so_far(figures):

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 from saved_results import OWN, RESULTS
@@ -22,22 +23,15 @@ from ismcore.cli.main import _is_own_folder, _prune, main
 from ismcore.coordinates import Coordinates
 from ismcore.files.tensorfile import pack
 
-pytestmark = pytest.mark.filterwarnings(
+WARNED = (
     *("ignore:.* rows repeat:ismcore.IsmWarning", "ignore:the samples have atoms:ismcore.IsmWarning"),
     "ignore:discrete columns:ismcore.IsmWarning",
 )
+pytestmark = [pytest.mark.usefixtures("interrupts_are_heard"), pytest.mark.filterwarnings(*WARNED)]
 
 WINE = Path(__file__).parent / "data" / "winequality-red.csv"
 MEASURED = range(11)
 X = np.loadtxt(WINE, delimiter=",", usecols=MEASURED)
-
-
-@pytest.fixture(autouse=True)
-def interrupts_are_heard():
-    """A shell starts what it runs in the background with SIGINT ignored, and so would be what these tests start."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)
@@ -50,12 +44,7 @@ def folder(tmp_path, monkeypatch):
 
 def run(capsys, *words):
     """Exit code, standard output, and standard error but for warnings, of `ismcore WORDS`."""
-    capsys.readouterr()
-    try:
-        code = main([str(word) for word in words])
-    except SystemExit as end:
-        code = end.code
-    out, err = capsys.readouterr()
+    code, out, err = commands.run(capsys, *words)
     return code, out, without_warnings(err)
 
 

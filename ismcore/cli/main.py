@@ -34,6 +34,7 @@ from ismcore.errors import (
     PlottingMissing,
     printable,
 )
+from ismcore.fitting.hints import ADAM, HINTS, MODEL, OBJECTIVE
 from ismcore.plugins.lookup import BackendStatus, backends, choose
 from ismcore.plugins.printed import stdout_to_stderr
 
@@ -53,22 +54,12 @@ exit codes:
   143  terminated, likewise; 129 by a hangup, 152 as the processor time was used up
 """
 
+OF_A_PART = {ADAM: "--learning-rate", MODEL: "--model-hidden", OBJECTIVE: "--objective"}
 OPTIONS = {
-    word: option
-    for option, words in {
-        "--learning-rate": "lr eta step-size",
-        "--seed": "random-state random-seed rng",
-        "--progress": "verbose",
-        "--epochs": "max-iter n-epochs num-epochs max-epochs iterations steps",
-        "--model-hidden": "hidden layers hidden-layer-sizes width",
-        "--validation": "validation-split test-size",
-        "--transform": "asinh",
-        "--out": "output file save",
-        "--json": "format",
-    }.items()
-    for word in words.split()
+    **{word.replace("_", "-"): OF_A_PART.get(here) or "--" + here.strip("=").replace("_", "-") for word, here in HINTS.items()},
+    **{"asinh": "--transform", "output": "--out", "file": "--out", "save": "--out", "format": "--json"},
 }
-"""Options of `fit` by the words of other programs."""
+"""Options, of which a command has some, by the words of other programs: those of the arguments of `fit`, and of files."""
 
 CACHE_BYTES = 2**30
 """Size of the folder of compiled programs."""
@@ -235,7 +226,7 @@ class _Parser(argparse.ArgumentParser):
         elif unknown is not None:
             word = unknown[1].removeprefix("--").replace("_", "-")
             known = [option for option in self._option_string_actions if option.startswith("--")]
-            close = [OPTIONS[word]] if word in OPTIONS else difflib.get_close_matches(unknown[1], known, 1)
+            close = [OPTIONS[word]] if OPTIONS.get(word) in known else difflib.get_close_matches(unknown[1], known, 1)
         super().error(message + (f"; did you mean {close[0]!r}?" if close else ""))
 
 
