@@ -1,7 +1,7 @@
 """The suite on other versions of Python, and with the lowest versions of what ismcore needs: `nox -l` lists the sessions.
 
-On Linux torch is gigabytes of CUDA, unless `UV_TORCH_BACKEND=cpu` asks for the build for processors alone. `ISMCORE_NOX_TORCH` is a
-requirement in its place, such as `torch==2.13.0`, or `none`: then what needs torch is skipped, and named as such.
+On Linux torch is gigabytes of CUDA, unless `UV_TORCH_BACKEND=cpu` asks for the build for processors alone. `ISMCORE_NOX_TORCH`
+is a requirement in its place, such as `torch==2.13.0`, or `none`: then what needs torch is skipped, and named as such.
 """
 
 import os
