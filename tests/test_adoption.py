@@ -18,7 +18,8 @@ import pytest
 import torch
 from autograd import elementwise_grad
 from flax import nnx
-from networks import FUNCTIONS, NETWORKS, Linen, Nnx
+from jax_modules import Linen, Nnx
+from networks import FUNCTIONS, NETWORKS
 from truth import SMALL_SAMPLE, correlated, golden, marked, relative_error
 
 import ismcore
