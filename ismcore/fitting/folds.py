@@ -107,12 +107,11 @@ class Folds:
 
     def _on_its_rows(self, member: Member) -> Member:
         """The member on the rows that have a weight in what it is trained on, and judged by those that have one there."""
-        problems = []
-        for problem in (member.problem, member.held_out):
-            weight = problem.inputs()["row_weight"]
-            own = problem.take(np.flatnonzero(weight))
-            problems.append(own if self.weight is not None else replace(own, row_weight=None, fixed_inputs=_alike(own)))
-        return Member(*problems, member.share)
+        return Member(self._own(member.problem), self._own(member.held_out), member.share)
+
+    def _own(self, problem: Problem) -> Problem:
+        own = problem.take(np.flatnonzero(problem.inputs()["row_weight"]))
+        return own if self.weight is not None else replace(own, row_weight=None, fixed_inputs=_alike(own))
 
     def _member(self, settings: Settings, candidate: Candidate, fold: Fold) -> Member:
         loss = Loss(candidate.model.canonical(), candidate.objective)
