@@ -40,7 +40,6 @@ from ismcore.problem import Compile
 from ismcore.results.evaluate import check_language
 from ismcore.results.result import FitResult
 from ismcore.samples.diagnosis import diagnosis_of
-from ismcore.samples.sources import Source
 from ismcore.training.events import as_listeners
 from ismcore.training.progress import Progress, reporter
 from ismcore.training.run_state import OnNonfinite, Plan, RunState
@@ -199,11 +198,9 @@ def fit(
     request = Request(**locals())
     stop = StopRequest(as_timeout(timeout))
     names = getattr(initial_params, "feature_names", None)
-    held_out = share_held_out(request, x.shape[0]) if isinstance(x, Source) else 0.0
-    samples = samples_of(x, sample_weight, validation, groups, names, share=held_out, seed=seed)
+    samples = samples_of(x, sample_weight, validation, groups, names, share=share_held_out(request), seed=seed)
     share = share_to_set_aside(test, samples.n)
-    if not isinstance(x, Source) or not share:
-        samples = parted(samples, test, share, seed, as_dtype(dtype))
+    samples = parted(samples, test, share, seed, as_dtype(dtype))
     diagnosis = diagnosis_of(samples.x, as_dtype(dtype), samples.weight, samples.names)
     samples = apart(samples, diagnosis)
     request, chosen = resolved(request, samples, diagnosis)

@@ -33,6 +33,7 @@ from ismcore.results.result import FitResult
 from ismcore.samples.diagnosis import Diagnosis
 from ismcore.samples.edges import auto_domain
 from ismcore.samples.findings import ON_ATOMS
+from ismcore.samples.sources import Source
 from ismcore.samples.splitting import HoldOut
 from ismcore.training.baseline import MOST_COLUMNS
 from ismcore.training.run_state import Plan
@@ -233,14 +234,13 @@ def settings_of(
     n, d = samples.n, samples.x.shape[1]
     candidates = _candidates(request, loss, ensemble, d)
     validation = 0.0 if samples.judges_given else _validation(request.validation, recipe, n)
-    judged = bool(validation or ensemble or samples.validation_x is not None)
     epochs = as_epochs(_epochs(recipe, ensemble, n, d) if request.epochs is None else request.epochs)
     plan = Plan(
         epochs=epochs,
         schedule=recipe.schedule if request.schedule is None else as_schedule(request.schedule, epochs),
         average_decay=_share("average_decay", request.average_decay, recipe.average_decay),
         on_nonfinite=request.on_nonfinite,
-        patience=_patience(request.patience, recipe, epochs) if judged else 0,
+        patience=_patience(request.patience, recipe, epochs) if validation or ensemble or samples.judges_given else 0,
         judge_every=max(1, epochs // (LOOKS if ensemble else VALIDATIONS)),
         snapshot_epochs=_snapshot_epochs(request.snapshots, epochs),
     )
@@ -263,7 +263,7 @@ def settings_of(
         feature_names=samples.names,
         validation=recipe.validation if ensemble == 1 and not validation and not samples.judges_given else validation,
         holdout=diagnosis.holdout if samples.groups is None else HoldOut("groups", by_weight=diagnosis.effective is not None),
-        batch_size=_batch_size(request.batch_size, recipe, round(n * (1.0 - (0.0 if ensemble else validation)))),
+        batch_size=_batch_size(request.batch_size, recipe, round(n * (1.0 - (0.0 if ensemble > 1 else validation)))),
         clip_norm=_positive("clip_norm", recipe.clip_norm if request.clip_norm is None else request.clip_norm),
         ensemble=ensemble,
         candidates=candidates,
@@ -378,14 +378,16 @@ def _validation(validation: Any, recipe: Recipe, n: int) -> float:
     return float(validation)
 
 
-def share_held_out(request: Request, n: int) -> float:
-    """The share of n rows that is held out, where the fit itself chooses them; 0 for none.
+def share_held_out(request: Request) -> float:
+    """The share of the rows of a source that the fit holds out; 0 for none, or of samples in memory, which are looked at first.
 
     Raises:
         OptionError: There is no such recipe, or the share is none.
     """
     given = request.validation is not None and np.ndim(request.validation) > 0
-    return 0.0 if given else _validation(request.validation, _recipe(request), n)
+    if given or not isinstance(request.x, Source):
+        return 0.0
+    return _validation(request.validation, _recipe(request), request.x.shape[0])
 
 
 def _patience(patience: Any, recipe: Recipe, epochs: int) -> int:

@@ -79,15 +79,15 @@ def parted(samples: Samples, test: Any, share: float, seed: int, dtype: Any) -> 
     Args:
         samples: What the caller gave.
         test: As given to `fit`, for the rows where it is some.
-        share: See `share_to_set_aside`.
+        share: See `share_to_set_aside`; of a source none can be set aside, which `check_source` says.
         seed: Source of the choice.
         dtype: That of the fit, in which rows can be equal.
 
     Raises:
         SamplesError: What is left, or what is set aside, cannot be used.
     """
-    if not share:
-        return samples if test is None else _beside(samples, test, seed)
+    if not share or samples.survey is not None:
+        return samples if share or test is None else _beside(samples, test, seed)
     x, weight, groups = samples.x, samples.weight, samples.groups
     diagnosis = diagnosis_of(x, dtype, weight)
     how = diagnosis.holdout if groups is None else HoldOut("groups", by_weight=diagnosis.effective is not None)
