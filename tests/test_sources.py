@@ -298,6 +298,12 @@ def test_what_needs_all_rows_at_once_is_refused_in_words(name):
         ismcore.fit(sources.array(X, block_rows=ROWS), **{**plain, name: value}, backend="autograd")
 
 
+def test_all_rows_at_a_step_are_the_step_from_memory_where_one_window_holds_them():
+    plain = {"recipe": "reference", "backend": "autograd", "epochs": 4, "dtype": "float64", "progress": False}
+    memory = ismcore.fit(X, **plain)
+    np.testing.assert_allclose(flat(ismcore.fit(sources.array(X), **plain)), flat(memory), rtol=0.0, atol=1e-12)
+
+
 def test_small_batches_and_few_rows_are_refused():
     with pytest.raises(OptionError, match="batch_size must be at least that, not 8"):
         ismcore.fit(sources.array(X, block_rows=ROWS), **{**PLAIN, "batch_size": 8}, backend="autograd")
