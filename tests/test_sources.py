@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+from importlib import import_module
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -39,7 +41,7 @@ def as_npy(folder):
 
 
 def as_parquet(folder):
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pa, pq = import_module("pyarrow"), import_module("pyarrow.parquet")
     (folder / "parts").mkdir()
     for number, part in enumerate(sizes_of(len(X), 700)):
         pq.write_table(
@@ -262,7 +264,7 @@ def test_blocks_of_another_number_of_columns_or_rows_are_named():
 
 
 def test_a_function_of_the_epoch_and_a_loader_of_torch_are_iterables():
-    torch = pytest.importorskip("torch")
+    torch = import_module("torch")
     epochs = []
     plain = {**PLAIN, "backend": "autograd"}
 
@@ -325,6 +327,21 @@ def test_what_cannot_be_a_source_says_so(tmp_path):
         ismcore.diagnose(sources.array(X))
     with pytest.raises(SamplesError, match=r"sources\.npy\('big\.npy'\)\) reads it block by block"):
         ismcore.fit("big.npy")
+
+
+def test_zarr_opens_its_arrays_itself(monkeypatch, tmp_path):
+    opened = []
+
+    def open_array(path, mode):
+        opened.append((path, mode))
+        return X
+
+    monkeypatch.setitem(sys.modules, "zarr", SimpleNamespace(open_array=open_array))
+    np.testing.assert_array_equal(np.concatenate(list(sources.zarr("x.zarr").blocks(None, 0))), X)
+    assert opened == [("x.zarr", "r")]
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(OptionError, match="read by zarr, which is not installed: pip install zarr"):
+        sources.zarr("x.zarr")
 
 
 def test_rows_that_judge_can_be_given_beside_a_source():
