@@ -176,11 +176,12 @@ def test_an_epoch_deals_each_row_that_is_trained_on_once_and_none_that_is_held_o
             assert problem.batch_rows <= 64
         orders.append(dealt)
         held = problem.survey.held_out[:, 0]
-        near = {row + away for row in held for away in range(-gap, gap + 1)}
-        if gap == 0:
-            assert sorted(dealt) == sorted(set(x[:, 0]) - set(held))
-        assert not set(dealt) & set(held)
-        assert set(x[:, 0]) - set(dealt) <= near
+        beside = set()
+        for number in range(problem.survey.source.layout.blocks):
+            block = x[slice(*problem.survey.source.layout.bounds(number)), 0]
+            beside |= {row for row in block for away in range(1, gap + 1) if {row - away, row + away} & set(held) & set(block)}
+        assert bool(beside) == (gap > 0)
+        assert set(dealt) == set(x[:, 0]) - set(held) - beside
         assert len(dealt) == len(set(dealt)) == problem.n
     assert orders[0] != orders[1]
     assert len(held) == round(share * len(x))
@@ -212,6 +213,19 @@ def test_the_layout_is_a_function_of_the_number_of_rows():
     assert {stop - start for start, stop in bounds} <= {6, 7}
     assert sources.array(np.zeros((10**6, 8))).layout.width <= 2**16
     assert sources.array(np.zeros((10**5, 784), dtype=bool)).layout.width <= 2**10
+
+
+def test_blocks_come_in_a_new_order_each_epoch_and_those_of_an_iterable_in_their_own():
+    source = sources.array(X, block_rows=ROWS)
+    orders = [source.order(*about).tolist() for about in ((0, 1), (1, 1), (0, 2))]
+    assert all(sorted(order) == list(range(80)) for order in orders)
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+    assert source.order(0, 1).tolist() == orders[0]
+    given = sources.iterable([X], block_rows=ROWS)
+    assert given.order(0, 1).tolist() == given.order(1, 1).tolist() == list(range(80))
+    first, *rest = source.blocks(1, 1, start=77)
+    np.testing.assert_array_equal(first, X[slice(*source.layout.bounds(orders[1][77]))])
+    assert len(rest) == 2
 
 
 def test_no_more_than_a_block_is_read_at_once_and_all_moments_are_those_of_all_rows():
