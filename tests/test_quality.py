@@ -109,6 +109,33 @@ def test_places_tie_within_two_per_cent_and_single_is_a_rival(bench):
     assert "1.02 of the error of `single`" in bench["page"].pairs(errors, bench["laws"].CELLS)
 
 
+def test_estimates_are_compared_on_the_samples_that_both_have(bench):
+    page = bench["page"]
+    errors = page.Errors(runs({"normal law": [0.1, 9.0, 9.0], "single, jax": [0.5, 0.7], "default, jax": [0.2], "flow": [0.3]}))
+    assert errors.is_worse("banana/200", "default, jax")
+    assert errors.place("banana/200", "default, jax") == 2
+    assert errors.medians("banana/200", "single, jax", "normal law") == [0.6, 4.55]
+    assert "0.40 of the error of `single`" in page.pairs(errors, bench["laws"].CELLS)
+    assert errors.medians("banana/200", "Stein", "flow") is None
+
+
+def test_single_on_another_backend_is_no_rival(bench):
+    found = {"normal law": [0.2], "single, torch": [0.01], "single, jax": [0.3], "default, jax": [0.1]}
+    assert bench["page"].Errors(runs(found)).place("banana/200", "default, jax") == 1
+
+
+def test_backends_are_shown_beside_the_first(bench):
+    page, about = bench["page"], {"part": "backends", "cell": "banana/200", "error": 0.1}
+    weights = {"normal law": 0.1, "network": 0.9}
+    found = [
+        {**about, "backend": "autograd", "weights": weights, "apart": 0.0},
+        {**about, "backend": "torch", "weights": {**weights, "network": 0.9 + 1e-9}, "apart": 2e-15},
+        {**about, "backend": "jax", "weights": {**weights, "network": 0.8}, "apart": 0.1},
+    ]
+    assert page.backends_table(found).splitlines()[2].endswith("| normal law 0.100, network 0.900 | yes | 2e-15 | no | 1e-01 |")
+    assert page.backends_table([]) == ""
+
+
 def test_cells_with_a_hard_edge_are_shown_and_not_counted(bench):
     page, cells = bench["page"], bench["laws"].CELLS
     edged = runs({"normal law": [2.0], "default, jax": [9.0]}, "exponential/1000")
