@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from truth import BACKENDS, marked
 
 import ismcore
 from ismcore.backend.contract import Backend
@@ -20,8 +21,6 @@ from ismcore.problem import Loss
 from ismcore.samples.splitting import HoldOut, dependent_rows
 from ismcore.training.baseline import NormalLaw, mean_and_error
 from ismcore.training.members import pooled_loss
-
-BACKENDS = ("autograd", "torch", "jax")
 
 
 def bent(n: int, seed: int = 0) -> np.ndarray:
@@ -91,7 +90,7 @@ def test_a_base_moves_with_the_noise_of_denoising() -> None:
     assert abs(float(value) - expected) < 1e-12 * abs(expected)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", marked(BACKENDS))
 def test_weight_0_is_the_same_as_to_be_left_out(name: str) -> None:
     rng, d = np.random.default_rng(3), 2
     x, trained = rng.normal(size=(20, d)), np.arange(20) % 5 != 0
@@ -224,6 +223,7 @@ def test_the_result_is_a_result_like_any_other(bent_fit: ismcore.FitResult, tmp_
     assert isinstance(further.model, ismcore.models.Standardized)
 
 
+@pytest.mark.slow
 def test_backends_choose_alike_and_end_at_the_same_score() -> None:
     x = bent(120)
     found = {name: fit(x, backend=name, epochs=10, device="cpu") for name in BACKENDS}
