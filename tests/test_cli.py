@@ -137,7 +137,7 @@ def test_every_option_of_fit_arrives(capsys, folder):
     assert {name: said[name] for name in ("n", "d", "backend", "dtype", "device", "epochs", "file", "status")} == {
         "n": 1599,
         "d": 11,
-        "backend": "torch",
+        "backend": READY[-2],
         "dtype": "float64",
         "device": "cpu",
         "epochs": 5,
