@@ -1,4 +1,4 @@
-"""The pictures of the gallery, `python docs/gallery/draw.py [NAME ...]`: a page is executed, and its `figure` saved beside it."""
+"""The pictures of the gallery, `python docs/gallery/draw.py [NAME ...]`: a page is executed, its `figure` saved beside it."""
 
 import re
 import sys
