@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import pytest
 import safetensors.numpy
+from damage import put
 from saved_results import DATA, FILES
 from saved_results import OWN as OWN_SAVED
 from saved_results import path as golden
@@ -446,17 +447,6 @@ def forged(tmp_path, monkeypatch, change):
 
     monkeypatch.setattr("ismcore.files.tensorfile.pack", forge)
     save(made(MLP((4,)), snapshots={1: made(MLP((4,))).params}), tmp_path / "forged")
-
-
-def put(path, value):
-    *parents, last = path.split("/")
-
-    def change(content, tensors):
-        for parent in parents:
-            content = content[parent]
-        content[last] = value
-
-    return change
 
 
 def put_matrix(matrix):

@@ -37,8 +37,8 @@ class TrainState:
 
     @property
     def finite(self) -> bool:
-        """Whether every number is."""
-        return all(bool(np.isfinite(value).all()) for value in self.arrays().values())
+        """Whether every number is; asked of all arrays at once, as each question takes microseconds."""
+        return bool(np.isfinite(np.concatenate([np.ravel(value) for value in self.arrays().values()])).all())
 
     @property
     def evaluation_params(self) -> Params:
