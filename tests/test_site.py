@@ -88,3 +88,17 @@ def test_the_tables_of_the_comparison_are_those_of_the_reports(comparison):
     assert comparison.page_of(page, quality, found) != page
     with pytest.raises(ValueError, match="lacks the marks"):
         comparison.page_of(page.replace("<!-- end of quality -->", ""), quality, found)
+
+
+def test_the_changelog_names_this_version_and_tells_of_each_change_in_one_line():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert titles[0] == "[Unreleased]"
+    assert titles[1].startswith(f"[{ismcore.__version__}] - ")
+    assert f"\nversion: {ismcore.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    released = text.partition(f"## {titles[1]}")[2]
+    groups = re.findall(r"^### (.*)$", released, re.MULTILINE)
+    assert [group for group in groups if group not in ("Added", "Changed", "Fixed", "Removed")] == []
+    lines = [line for line in released.splitlines() if line and not line.startswith("#")]
+    assert [line for line in lines if not line.startswith("- ") and not re.fullmatch(r"[A-Z][^.]*:", line)] == []
+    assert [line for line in lines if len(line) > 250] == []
