@@ -51,7 +51,7 @@ class StreamedProblem(Problem):
     @classmethod
     def of(cls, problem: Problem, survey: Survey, rank: int = 0, world: int = 1) -> StreamedProblem:
         """A problem of some rows of a source as the problem of all that are trained on, or of the share of one process."""
-        given = {f.name: getattr(problem, f.name) for f in fields(Problem)}
+        given = {f.name: getattr(problem, f.name) for f in fields(Problem) if f.init}
         given |= {"row_weight": None, "batch_size": problem.batch_size or LANES * survey.source.layout.width}
         return cls(**given, survey=survey, rank=rank, world=world)
 
