@@ -19,7 +19,7 @@ import ismcore
 from ismcore.files import tensorfile
 
 X = np.random.default_rng(3).normal(size=(40, 2))
-APART = np.random.default_rng(4).normal(size=(230, 2)) + 30.0 * (np.arange(230) % 2)[:, None]
+APART = np.random.default_rng(4).normal(size=(230, 2)) + 30.0 * np.random.default_rng(5).integers(0, 2, (230, 1))
 WEIRD = (
     *(
         None,
