@@ -17,21 +17,28 @@ from ismcore.targets.density import LogDensity, integrate_score
 if TYPE_CHECKING:
     from ismcore.results.result import FitResult
 
-__all__ = ["log_density", "log_normaliser"]
+__all__ = ["log_density", "log_normaliser", "with_constant"]
 
 
 def log_density(result: FitResult, x: np.ndarray, epoch: int | None) -> np.ndarray:
     """See `FitResult.log_density`; of points x, (n, d), in the domain, (n,)."""
-    if result.d == 1:
-        line = _line(result, epoch)
-        found = result.coordinates.log_density(x, line(result._standardised(x)[:, 0]))
-        masses = _log_masses(result, line)
-    else:
-        constant = result.log_normaliser(epoch=epoch)
-        found, masses = -result.energy(x, epoch=epoch), np.array(constant.parts or (constant.value,))
+    if result.d > 1:
+        return with_constant(result, x, result.log_normaliser(epoch=epoch), epoch)
+    line = _line(result, epoch)
+    found = result.coordinates.log_density(x, line(result._standardised(x)[:, 0]))
+    return _of_modes(result, x, found, _log_masses(result, line))
+
+
+def with_constant(result: FitResult, x: np.ndarray, constant: Normaliser, epoch: int | None = None) -> np.ndarray:
+    """The log-density of an energy at points x, (n, d), by a constant that is known, (n,)."""
+    return _of_modes(result, x, -result.energy(x, epoch=epoch), np.array(constant.parts or (constant.value,)))
+
+
+def _of_modes(result: FitResult, x: np.ndarray, log_p: np.ndarray, masses: np.ndarray) -> np.ndarray:
+    """Log p at x, (n,), less the logarithm of what it adds up to in the mode of x, and plus that of the mode's share."""
     if result.modes is None:
-        return np.asarray(found - masses[0])
-    return np.asarray(found + (np.log(result.modes.shares) - masses)[result.modes.number(x)])
+        return np.asarray(log_p - masses[0])
+    return np.asarray(log_p + (np.log(result.modes.shares) - masses)[result.modes.number(x)])
 
 
 def log_normaliser(result: FitResult, epoch: int | None, seed: int) -> Normaliser:

@@ -528,7 +528,7 @@ class FitResult(Shown):
 
         Args:
             path: The page.
-            x: Rows to diagnose and to draw, (n, d) or (n,), in [x], such as the samples, which a fit does not keep.
+            x: Rows to diagnose and to draw, (n, d) or (n,), in [x], such as the samples.
             test: Rows that the fit has not seen, to check it by; competitors are fitted to x. May be x itself, if x is new:
                 then one half judges. Without any, those that `fit(test=...)` has set aside.
             saved_as: Where the fit was saved to, to say how it is loaded.

@@ -58,8 +58,8 @@ class Shown:
         """Draw the fit in one figure, whatever its number of columns d; Jupyter shows it as a cell's last line.
 
         d = 1: score and density. d = 2: the field and, of an energy, contours of the density. d > 2: pairs of columns, the two
-        strongest components, and the score along each column. A fit keeps no samples: without rows x those are missing, and for
-        d > 2 there is only the score along each column, through the centre.
+        strongest components, and the score along each column. Without rows x the samples are missing, and for d > 2 there is
+        only the score along each column, through the centre.
 
         Args:
             x: Rows to draw it over, (n, d) or (n,), in [x], such as the samples.
