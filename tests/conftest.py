@@ -1,3 +1,5 @@
+import signal
+
 import pytest
 from truth import BACKENDS, DTYPES, marked
 
@@ -11,3 +13,11 @@ def backend(request):
 @pytest.fixture(params=DTYPES)
 def dtype(request):
     return request.param
+
+
+@pytest.fixture
+def interrupts_are_heard():
+    """A shell starts what it runs in the background with SIGINT ignored, and so would be what tests start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run
 from PIL import Image
 
 import ismcore
-from ismcore.cli.main import main
 
 TRAIN, NEW = (np.random.default_rng(seed).normal(size=(300, 2)) @ [[1.0, 0.6], [0.0, 0.8]] + [5.0, -3.0] for seed in (0, 1))
 
@@ -43,16 +43,6 @@ def folder(made, tmp_path, monkeypatch):
 
 
 GOOD, WRONG = "good.ismcore.safetensors", "wrong.ismcore.safetensors"
-
-
-def run(capsys, *words):
-    capsys.readouterr()
-    try:
-        code = main([str(word) for word in words])
-    except SystemExit as end:
-        code = end.code
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.mark.parametrize("words", [["--loss"], ["train.csv", "-o", "p.png"]])
@@ -199,6 +189,10 @@ def test_the_summary_names_the_candidates_and_each_warning(capsys):
         (["fit", "x", "--activation", "ReLU"], "relu"),
         (["fit", "x", "--random-state", "0"], "--seed"),
         (["fit", "x", "--random_state", "0"], "--seed"),
+        (["fit", "x", "--step-size", "0.1"], "--learning-rate"),
+        (["fit", "x", "--hidden-layer-sizes", "8"], "--model-hidden"),
+        (["fit", "x", "--early-stopping", "8"], "--patience"),
+        (["fit", "x", "--save", "y"], "--out"),
         (["sample", "x", "--star", "y", "--sede", "1"], "--seed"),
     ],
 )
@@ -206,6 +200,11 @@ def test_typing_errors_get_a_suggestion(capsys, words, meant):
     code, _, err = run(capsys, *words)
     assert code == 2
     assert err.endswith(f"; did you mean {meant!r}?\n")
+
+
+def test_no_option_is_suggested_that_the_command_has_not(capsys):
+    code, _, err = run(capsys, "inspect", GOOD, "--hidden-layer-sizes", "3")
+    assert (code, "did you mean" in err) == (2, False)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from own import own_score
 
 import ismcore
 from ismcore.targets.density import integrate_score
@@ -106,20 +107,6 @@ def test_beyond_what_float64_holds_an_error_says_so(x, words):
         ismcore.fit(x, model=MODELS["mlp"], backend="autograd", **PLAIN)
 
 
-def _own(backend):
-    """A network or function of the framework's own."""
-    if backend == "torch":
-        import torch
-
-        torch.manual_seed(0)
-        return torch.nn.Sequential(torch.nn.Linear(D, 8), torch.nn.Tanh(), torch.nn.Linear(8, D))
-    if backend == "jax":
-        import jax.numpy as jnp
-
-        return ismcore.ScoreFunction(lambda params, x: jnp.tanh(x @ params["w"]), {"w": -np.eye(D)}, backend="jax")
-    return ismcore.ScoreFunction(lambda ops, params, x: ops.tanh(x @ params["w"]), {"w": -np.eye(D)})
-
-
 def _native_score(backend, result, x):
     """The score that `native()` gives for x, float32 or float64, as NumPy."""
     found = result.native()
@@ -142,7 +129,7 @@ def _native_score(backend, result, x):
 def test_native_keeps_the_digits_of_float64_points(backend, own, options, offset, scale):
     scale = np.array(scale)
     x, at = Z * scale + offset * scale, AT * scale + offset * scale
-    result = ismcore.fit(x, model=_own(backend) if own else MODELS["mlp"], backend=backend, **PLAIN, **options)
+    result = ismcore.fit(x, model=own_score(backend, D) if own else MODELS["mlp"], backend=backend, **PLAIN, **options)
     found = _native_score(backend, result, at)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found * scale, result.score(at) * scale, rtol=2e-5, atol=2e-5)
@@ -153,7 +140,7 @@ def test_native_keeps_the_digits_of_float64_points(backend, own, options, offset
 def test_native_loses_no_digit_that_float32_points_have(backend, own, offset):
     points = (AT + offset).astype(np.float32)
     z = Z / Z.std(axis=0)
-    result = ismcore.fit(z + offset, model=_own(backend) if own else MODELS["mlp"], backend=backend, **PLAIN)
+    result = ismcore.fit(z + offset, model=own_score(backend, D) if own else MODELS["mlp"], backend=backend, **PLAIN)
     found = _native_score(backend, result, points)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, result.score(points.astype(float)), rtol=2e-5, atol=2e-5)
@@ -161,7 +148,7 @@ def test_native_loses_no_digit_that_float32_points_have(backend, own, offset):
 
 @pytest.mark.parametrize("own", [False, True], ids=["library", "own"])
 def test_native_says_where_float32_points_are_too_coarse_or_none(backend, own):
-    model = _own(backend) if own else MODELS["mlp"]
+    model = own_score(backend, D) if own else MODELS["mlp"]
     far = ismcore.fit(Z + 2.0**21, model=model, backend=backend, **PLAIN)
     with pytest.warns(ismcore.IsmWarning, match="points in float32 are too coarse: a column has its mean 2.*e.06 times"):
         _native_score(backend, far, (AT + 2.0**21).astype(np.float32))
@@ -176,7 +163,9 @@ def test_native_says_where_float32_points_are_too_coarse_or_none(backend, own):
 def test_a_native_torch_score_compiles_in_one_graph(own, options):
     import torch
 
-    score = ismcore.fit(Z + 5.0, model=_own("torch") if own else MODELS["mlp"], backend="torch", **PLAIN, **options).native()
+    score = ismcore.fit(
+        Z + 5.0, model=own_score("torch", D) if own else MODELS["mlp"], backend="torch", **PLAIN, **options
+    ).native()
     at = torch.tensor(AT + 5.0, dtype=torch.float32)
     compiled = torch.compile(score, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(at), score(at))

@@ -16,7 +16,7 @@ from truth import PLAIN, SMALL_SAMPLE, correlated
 import ismcore
 from ismcore.training import loop as training
 
-pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE)
+pytestmark = [pytest.mark.usefixtures("interrupts_are_heard"), pytest.mark.filterwarnings(*SMALL_SAMPLE)]
 
 X = correlated(n=40)
 LONG = {"model": ismcore.MLP((4,), "tanh"), "backend": "autograd", "epochs": 10**7}
@@ -102,13 +102,6 @@ def test_a_timeout_ends_the_other_backends_too(backend):
 def test_an_unusable_timeout_is_refused(timeout):
     with pytest.raises(ismcore.OptionError, match="timeout must be a positive finite number"):
         ismcore.fit(X, **SHORT, timeout=timeout)
-
-
-@pytest.fixture(autouse=True)
-def python_s_own_handler():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from own import own_score
 
 import ismcore
 from ismcore.coordinates import Coordinates
@@ -138,23 +139,10 @@ def test_derivatives_of_a_fit_with_a_transform_for_each_column(model, standardiz
     assert again.score(AT).tobytes() == result.score(AT).tobytes()
 
 
-def own_network(backend):
-    if backend == "torch":
-        import torch
-
-        torch.manual_seed(0)
-        return torch.nn.Sequential(torch.nn.Linear(D, 8), torch.nn.Tanh(), torch.nn.Linear(8, D))
-    if backend == "jax":
-        import jax.numpy as jnp
-
-        return ismcore.ScoreFunction(lambda params, x: jnp.tanh(x @ params["w"]), {"w": -np.eye(D)}, backend="jax")
-    return ismcore.ScoreFunction(lambda ops, params, x: ops.tanh(x @ params["w"]), {"w": -np.eye(D)})
-
-
 @pytest.mark.parametrize("own", [False, True], ids=["library", "own"])
 def test_a_native_score_is_behind_the_transforms_too(backend, own):
     options = {**QUICK, "backend": backend, "dtype": "float32"}
-    result = ismcore.fit(X, transform=MIXED, model=own_network(backend) if own else MODELS["mlp"], **options)
+    result = ismcore.fit(X, transform=MIXED, model=own_score(backend, D) if own else MODELS["mlp"], **options)
     found = result.native()
     score = (lambda points: found[0](found[1], points)) if isinstance(found, tuple) else found
     if backend == "torch":

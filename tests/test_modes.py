@@ -207,8 +207,9 @@ def test_chains_start_at_the_rows_kept_then_at_the_centres_then_at_a_wide_normal
         np.testing.assert_allclose(draws.x[draws.x > -7.0].std(), 3.0, rtol=0.1)
     older = replace(result, kept=None, modes=None)
     assert "a wide normal law, as the result keeps no rows" in older.sample(50, steps=20).began
+    start = np.concatenate([x[x < -7.0][:100], x[x > -7.0][:100]])
     with pytest.warns(ismcore.IsmWarning, match=rf"{KEPT}.* 0\.5, 0\.5"):
-        assert result.sample(50, start=np.concatenate([x[x < -7.0][:100], x[x > -7.0][:100]]), steps=20).began == "the rows given"
+        assert result.sample(50, start=start, steps=20).began == "the rows given"
 
 
 def test_a_file_without_rows_holds_none(tmp_path):

@@ -185,7 +185,8 @@ def test_columns_are_chosen_by_name_or_number():
 
 
 def test_columns_of_a_table_are_taken_by_their_names():
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     law = Normal(2, feature_names=("a", "b"))
     x = law.rows(200)
     in_order, turned = (

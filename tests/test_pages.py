@@ -1,6 +1,7 @@
 """How the examples of pages run: in any process, in any order, and one alone. How many threads a process of the tests has."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,29 @@ def test_examples_of_a_page_find_those_above_wherever_they_run(tmp_path):
 def test_an_example_that_is_wrong_fails_wherever_it_runs(tmp_path):
     assert "1 failed, 3 passed" in run(tmp_path, "page.md", third=4)
     assert "1 failed, 3 deselected" in run(tmp_path, "page.md", "-k", "line:15", third=4)
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def missing_files(text):
+    """Names in code quotes of no file or folder of the repository, of ismcore/, or of a place that the line names before."""
+    missing = []
+    for line in text.splitlines():
+        folders = [ROOT, ROOT / "ismcore"]
+        for name in re.findall(r"`([\w.*/]*(?:/[\w.*]*|\.py|\.md|\.toml))`", line):
+            found = [path for folder in folders for path in folder.glob(name)]
+            folders += [each for path in found for each in (path, path.parent)]
+            missing += [] if found else [name]
+    return missing
+
+
+def test_the_walk_names_files_that_are_there():
+    assert missing_files((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")) == []
+    assert missing_files("`fitting/fit.py`, `hints.py`, `reprobe.py`, `backends/ismcore_*/`, `shelf/`") == [
+        "reprobe.py",
+        "shelf/",
+    ]
 
 
 def test_the_tests_compute_on_one_thread_a_process_unless_told_otherwise():

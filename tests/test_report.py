@@ -126,7 +126,8 @@ def test_a_fit_that_cannot_be_drawn_from_says_why(tmp_path, monkeypatch):
 
 
 def test_texts_of_the_samples_are_text(tmp_path):
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     x = pandas.DataFrame(np.round(normal(2), 0), columns=[ATTACK, "$\\frac{"])
     result = fit(x)
     assert any(ATTACK in text for text in result.warnings)

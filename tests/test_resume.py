@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from damage import put
 from saved_checkpoints import CHECKPOINTS
 from saved_checkpoints import path as golden
 from truth import SMALL_SAMPLE, correlated
@@ -435,18 +436,6 @@ def test_a_forged_checkpoint_is_refused_by_name(stopped, change):
         ismcore.resume(stopped, X, sample_weight=WEIGHT)
     with pytest.raises(ismcore.FileInvalid, match="run cannot be loaded"):
         ismcore.load(stopped)
-
-
-def put(path, value):
-    """A change of the content at a path of keys."""
-    *parents, last = path.split("/")
-
-    def change(content, tensors):
-        for parent in parents:
-            content = content[parent]
-        content[last] = value
-
-    return change
 
 
 def array(name, f):

@@ -108,7 +108,8 @@ def test_dirichlet_is_that_of_its_law_by_quadrature(exact):
 
 def dirichlet_nodes(alpha, count=12):
     """Nodes x, (m, 3), and weights of Gauss and Jacobi by breaking a stick: exact for polynomials of degree 23."""
-    roots_jacobi = pytest.importorskip("scipy.special").roots_jacobi
+    from scipy.special import roots_jacobi
+
     sticks = []
     for k in range(3):
         a, b = alpha[k], alpha[k + 1 :].sum()

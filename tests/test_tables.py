@@ -10,15 +10,16 @@ import types
 import warnings
 import zipfile
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run
 from sklearn.datasets import load_breast_cancer, load_digits, load_linnerud, make_moons
 
 import ismcore
 from ismcore import IsmWarning, SamplesError, read_table
-from ismcore.cli.main import main
 from ismcore.samples.tables import opening
 
 NAMES = ("a", "b", "c")
@@ -129,18 +130,14 @@ READ = {
     "feather": ("x.feather", None, {}, (60, 3)),
     "a workbook": ("x.xlsx", lambda: workbook([NAMES, *X.tolist()]), {}, (60, 3)),
 }
-LIBRARY = {"parquet": "polars", "feather": "polars", "a workbook": "fastexcel"}
 
 
 @pytest.mark.filterwarnings("ignore:index.csv. its first column:ismcore.IsmWarning")
 @pytest.mark.parametrize("which", READ)
 def test_of_16_files_14_are_read(which):
     name, content, options, shape = READ[which]
-    if which in LIBRARY:
-        pytest.importorskip(LIBRARY[which])
     if content is None:
-        polars = pytest.importorskip("polars")
-        frame = polars.DataFrame(X, schema=list(NAMES))
+        frame = import_module("polars").DataFrame(X, schema=list(NAMES))
         frame.write_parquet(name) if name.endswith("parquet") else frame.write_ipc(name)
     else:
         data = content()
@@ -180,15 +177,15 @@ def fitted():
 def frames():
     """A frame of X by library, and the names of its class."""
     yield "ismcore", lambda x, names: Frame(x, names)
-    yield "pandas", lambda x, names: pytest.importorskip("pandas").DataFrame(x, columns=list(names))
-    yield "polars", lambda x, names: pytest.importorskip("polars").DataFrame(x, schema=list(names))
+    yield "pandas", lambda x, names: import_module("pandas").DataFrame(x, columns=list(names))
+    yield "polars", lambda x, names: import_module("polars").DataFrame(x, schema=list(names))
     yield (
         "arrow",
-        lambda x, names: pytest.importorskip("pyarrow").table({name: x[:, k] for k, name in enumerate(names)}),
+        lambda x, names: import_module("pyarrow").table({name: x[:, k] for k, name in enumerate(names)}),
     )
     yield (
         "xarray",
-        lambda x, names: pytest.importorskip("xarray").DataArray(x, dims=("row", "what"), coords={"what": list(names)}),
+        lambda x, names: import_module("xarray").DataArray(x, dims=("row", "what"), coords={"what": list(names)}),
     )
 
 
@@ -240,7 +237,8 @@ def test_frames_of_any_library_keep_their_names_and_order(name, make):
 
 
 def test_variables_of_a_dataset_are_columns():
-    xarray = pytest.importorskip("xarray")
+    import xarray
+
     rows = {"time": np.arange(60)}
     data = xarray.Dataset({name: ("time", X[:, k]) for k, name in enumerate(NAMES)}, coords=rows)
     result = ismcore.fit(data, **QUIET)
@@ -265,8 +263,8 @@ class Stream:
 
 @pytest.mark.parametrize("library", ["polars", "pyarrow"])
 def test_a_bare_stream_of_arrow_is_read_through_either_library(monkeypatch, library):
-    pyarrow = pytest.importorskip("pyarrow")
-    pytest.importorskip(library)
+    import pyarrow
+
     if library == "pyarrow":
         monkeypatch.setitem(sys.modules, "polars", None)
     table = pyarrow.table({name: X[:, k] for k, name in enumerate(NAMES)})
@@ -277,7 +275,8 @@ def test_a_bare_stream_of_arrow_is_read_through_either_library(monkeypatch, libr
 
 
 def test_scores_in_a_pandas_frame_have_its_index():
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     frame = pandas.DataFrame(X, columns=list(NAMES), index=[f"r{k}" for k in range(60)])
     scores = ismcore.fit(frame, **QUIET).score(frame[10:20], as_frame=True)
     assert list(scores.index) == [f"r{k}" for k in range(10, 20)]
@@ -527,7 +526,7 @@ def test_an_archive_of_anything_but_one_table_is_refused():
 def test_a_compressed_table_that_inflates_beyond_memory_is_refused_on_the_way(monkeypatch, suffix):
     monkeypatch.setattr(opening, "memory", lambda: 2_000_000)
     text = b"#" * 999 + b"\n"  # not a number among them
-    bomb = zipped({"t.csv": text * 20_000}) if suffix == ".zip" else PACKERS[suffix](text * 20_000)
+    bomb = zipped({"t.csv": text * 4_000}) if suffix == ".zip" else PACKERS[suffix](text * 4_000)
     assert len(bomb) < 60_000
     Path(f"x.csv{suffix}").write_bytes(bomb)
     with pytest.raises(SamplesError, match="its text is longer than the 1000000 bytes that fit into half of the memory"):
@@ -619,7 +618,6 @@ def test_a_pyarrow_that_runs_what_a_file_says_is_not_asked(monkeypatch):
 
 
 def test_a_workbook_that_inflates_beyond_memory_is_refused_whatever_it_says_of_its_size(monkeypatch):
-    pytest.importorskip("fastexcel")
     honest = workbook([NAMES, *X.tolist()] + [["x" * 1000]] * 2000)
     true_size = len(zipfile.ZipFile(io.BytesIO(honest)).read("xl/worksheets/sheet1.xml"))
     lying = honest.replace(true_size.to_bytes(4, "little"), (5).to_bytes(4, "little"))
@@ -634,15 +632,15 @@ def test_a_workbook_that_inflates_beyond_memory_is_refused_whatever_it_says_of_i
 @pytest.mark.parametrize("library", ["polars", "pyarrow"])
 @pytest.mark.parametrize("suffix", ["parquet", "feather"])
 def test_more_rows_than_fit_into_memory_are_refused_before_they_are_read(monkeypatch, library, suffix):
-    module = pytest.importorskip(library)
+    module = import_module(library)
     rows = 200_000
     if library == "polars":
         frame = module.DataFrame({"a": np.zeros(rows)})
         frame.write_parquet("x.parquet") if suffix == "parquet" else frame.write_ipc("x.feather", compression="zstd")
     else:
         monkeypatch.setitem(sys.modules, "polars", None)
-        pytest.importorskip("pyarrow.parquet").write_table(module.table({"a": np.zeros(rows)}), "x.parquet")
-        pytest.importorskip("pyarrow.feather").write_feather(module.table({"a": np.zeros(rows)}), "x.feather")
+        import_module("pyarrow.parquet").write_table(module.table({"a": np.zeros(rows)}), "x.parquet")
+        import_module("pyarrow.feather").write_feather(module.table({"a": np.zeros(rows)}), "x.feather")
     assert Path(f"x.{suffix}").stat().st_size < 8 * rows // 4
     monkeypatch.setattr(opening, "memory", lambda: 2_000_000)
     with pytest.raises(SamplesError, match=r"its \d+ rows of 1 columns do not fit"):
@@ -660,12 +658,13 @@ def test_a_terabyte_that_takes_no_room_is_not_read(suffix):
 @pytest.mark.parametrize("library", ["polars", "pandas"])
 @pytest.mark.parametrize("suffix", ["parquet", "feather", "xlsx"])
 def test_tables_of_other_programs_are_the_same_through_each_library(monkeypatch, library, suffix):
-    polars, pandas = pytest.importorskip("polars"), pytest.importorskip("pandas")
+    import pandas
+    import polars
+
     kinds = ["red", None, "white", "red", "white"]
     columns = {"a": [1.5, 2.0, None, 4.0, 5.0], "n": [1, 2, 3, 4, 5], "kind": kinds}
     frame = polars.DataFrame(columns)
     if suffix == "xlsx":
-        pytest.importorskip("openpyxl"), pytest.importorskip("fastexcel")
         pandas.DataFrame(columns).to_excel("x.xlsx", index=False)
     else:
         frame.write_parquet("x.parquet") if suffix == "parquet" else frame.write_ipc("x.feather")
@@ -687,7 +686,6 @@ def test_tables_of_other_programs_are_the_same_through_each_library(monkeypatch,
 
 
 def test_a_workbook_without_names_loses_no_row():
-    pytest.importorskip("fastexcel")
     Path("x.xlsx").write_bytes(workbook(X.tolist()))
     found = read_table("x.xlsx")
     np.testing.assert_array_equal(found, X)
@@ -695,12 +693,6 @@ def test_a_workbook_without_names_loses_no_row():
 
 
 # The command
-
-
-def run(capsys, *words):
-    code = main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 FAST = ["--backend", "autograd", "--recipe", "single", "--epochs", 2]
@@ -811,9 +803,8 @@ def test_a_second_argument_without_a_name_is_no_label():
     ],
 )
 def test_commands_and_options_that_are_meant_are_named(capsys, words, said):
-    with pytest.raises(SystemExit):
-        main(words)
-    assert said in capsys.readouterr().err
+    code, _, err = run(capsys, *words)
+    assert (code, said in err) == (2, True)
 
 
 def test_rows_of_a_table_keep_names_and_what_stands_beside():

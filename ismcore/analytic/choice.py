@@ -6,7 +6,8 @@ from itertools import pairwise
 
 from ismcore.analytic.energies import DeepEnergy, ShallowEnergy
 from ismcore.analytic.routes import Route
-from ismcore.analytic.scores import OneHidden, PrecomputedTrace, Tangents, TwoHiddenDiagonal, TwoHiddenTrace
+from ismcore.analytic.scores import OneHidden, TwoHiddenDiagonal, TwoHiddenTrace
+from ismcore.analytic.tangents import PrecomputedTrace, Tangents
 from ismcore.models import MLP, Energy, Model
 
 __all__ = ["find_route"]

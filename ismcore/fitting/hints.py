@@ -10,18 +10,19 @@ from typing import ParamSpec, TypeVar
 
 from ismcore.errors import ArgumentUnknown
 
-__all__ = ["HINTS", "names_checked"]
+__all__ = ["ADAM", "HINTS", "MODEL", "OBJECTIVE", "names_checked"]
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
+ADAM = "optimizer=ismcore.Adam(learning_rate)"
 MODEL = "model=ismcore.MLP(hidden, activation)"
 OBJECTIVE = "objective=ismcore.ImplicitScoreMatching(curvature_weight)"
 
 HINTS = {
     word: here
     for here, words in {
-        "optimizer=ismcore.Adam(learning_rate)": "lr learning_rate learning_rate_init eta step_size eta0 momentum betas",
+        ADAM: "lr learning_rate learning_rate_init eta step_size eta0 momentum betas",
         "seed=": "random_state rng key prng_key random_seed generator rng_key",
         "progress=": "verbose verbosity disp show_progress progress_bar show_progress_bar",
         "epochs=": "n_epochs num_epochs max_epochs max_iter max_iterations n_iter num_iter iterations steps n_steps nb_epoch",

@@ -1,13 +1,12 @@
-"""Pictures of fits, if matplotlib is installed: `plot` chooses what to draw, and see `ismcore.plotting.plots`."""
+"""Pictures of fits, if matplotlib is installed: `plot` chooses what to draw; see `ismcore.plotting.plots` and `animations`."""
 
 from ismcore.errors import PlottingMissing
 
 try:
+    from ismcore.plotting.animations import animate_density, animate_score
     from ismcore.plotting.beside import plot_beside
     from ismcore.plotting.overview import plot
     from ismcore.plotting.plots import (
-        animate_density,
-        animate_score,
         plot_density,
         plot_loss,
         plot_sample,

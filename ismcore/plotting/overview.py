@@ -41,7 +41,7 @@ def plot(
     epoch: int | None = None,
     context: Any = None,
 ) -> Figure:
-    """A fit in one figure; what is in it depends on the number of columns d.
+    """A fit in one figure, whatever its number of columns d; Jupyter shows it as a cell's last line.
 
     - d = 1: the score and the density, each over the histogram of the rows.
     - d = 2: the score as a field of arrows over the rows, and contours that hold 50, 80 and 95 % of the fitted law where it has
@@ -67,6 +67,11 @@ def plot(
         SamplesError: The rows cannot be used.
 
     Source: Vincent (2011), Neural Comput. 23:1661-1674, for the conditional mean of a score.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(300, 2))
+        >>> result = ismcore.fit(x, backend="autograd", recipe="single", epochs=5, progress=False)
+        >>> result.plot(x).savefig("fit.png")  # doctest: +SKIP
     """
     if context is None and isinstance(result.objective, NoiseConditionalScoreMatching):
         context = min(result.objective.noise_scales)

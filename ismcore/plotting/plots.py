@@ -1,4 +1,4 @@
-"""Pictures of samples, targets and fits in one dimension, and of how fits came about.
+"""Pictures of samples, targets and fits in one dimension, and of losses.
 
 Figures are made on the Agg canvas, never through pyplot: no display is needed, and no global list keeps them alive. Every
 `plot_*` draws into the Axes given, or into a new figure, and returns the Axes. In Jupyter a new figure is shown where its Axes
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from os import PathLike
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,10 +17,8 @@ from matplotlib.figure import Figure
 
 from ismcore.coordinates import Coordinates
 from ismcore.errors import DensityUnavailable, OptionError
-from ismcore.files.atomic import check_target, write_whole
 from ismcore.objectives import ImplicitScoreMatching, Objective
 from ismcore.ops import Params
-from ismcore.plotting.gif import Animation
 from ismcore.plotting.scenes import (
     DASHES,
     FITTED,
@@ -32,7 +29,6 @@ from ismcore.plotting.scenes import (
     FittedCurve,
     Scene,
     finish,
-    frames,
     new_axes,
     png,
 )
@@ -41,8 +37,6 @@ from ismcore.targets.density import density_from_score
 from ismcore.training.baseline import Baseline
 
 __all__ = [
-    "animate_density",
-    "animate_score",
     "plot_density",
     "plot_loss",
     "plot_sample",
@@ -128,7 +122,7 @@ def plot_score(
     epoch: int | None = None,
     grid: Any = None,
 ) -> Axes:
-    """The fitted score psi(x) of a fit in one dimension, against the target's where it is known.
+    """The fitted score psi(x) of a fit in one dimension, in 1/[x], against the target's where it is known.
 
     Args:
         result: The fit.
@@ -155,7 +149,7 @@ def plot_density(
     epoch: int | None = None,
     grid: Any = None,
 ) -> Axes:
-    """The density recovered from the fitted score in one dimension, against the target's where it is known.
+    """The density recovered from the fitted score in one dimension, in 1/[x], against the target's where it is known.
 
     It is `FitResult.density`; where no constant normalises that over the real line, it is normalised over the picture's axis.
 
@@ -241,61 +235,6 @@ def _draw_normal_law(ax: Axes, result: Fit, best: float) -> list[np.ndarray]:
     return []
 
 
-def animate_score(
-    result: Fit,
-    path: str | PathLike[str] | None = None,
-    *,
-    target: Any = None,
-    sample: Any = None,
-    grid: Any = None,
-) -> Animation:
-    """How the fitted score came about as a GIF: a frame for every snapshot, on the same axes.
-
-    Args:
-        result: A fit in one dimension with snapshots: `ismcore.fit(..., snapshots=101)`.
-        path: A file to write, whole or not at all; none if None.
-        target: See `plot_score`.
-        sample: See `plot_score`.
-        grid: See `plot_score`.
-
-    Returns:
-        The animation, which Jupyter shows as the last line of a cell.
-
-    Raises:
-        OptionError: See `plot_score`; or there are fewer than two snapshots.
-        OSError: The file cannot be written; known before the first frame is drawn.
-
-    Cost: about a second for 101 frames.
-    """
-    return _animate(score_fit(result, target, sample, grid), sorted(result.snapshots), path)
-
-
-def animate_density(
-    result: Fit,
-    path: str | PathLike[str] | None = None,
-    *,
-    target: Any = None,
-    sample: Any = None,
-    grid: Any = None,
-) -> Animation:
-    """How the recovered density came about as a GIF; see `animate_score` and `plot_density`.
-
-    Args:
-        result: See `animate_score`.
-        path: See `animate_score`.
-        target: See `plot_density`.
-        sample: See `plot_density`.
-        grid: See `plot_density`.
-
-    Returns:
-        See `animate_score`.
-
-    Raises:
-        OptionError: See `animate_score`.
-    """
-    return _animate(density_fit(result, target, sample, grid), sorted(result.snapshots), path)
-
-
 def to_png(picture: Axes | Figure, *, dpi: int = PICTURE_DPI) -> bytes:
     """A figure, or that which holds the Axes, as the bytes of a PNG file."""
     return png(picture.figure.canvas.figure, dpi)
@@ -348,19 +287,6 @@ def best_stamp(result: Fit) -> str:
             return f"each of {len(used)} candidates at its best epoch"
         best, epochs = used[0]["best_epoch"], used[0]["epochs"]
     return f"epoch {best}, best of {epochs}" if best < epochs else f"epoch {best}"
-
-
-def _animate(fit: FittedCurve, epochs: Sequence[int], path: str | PathLike[str] | None) -> Animation:
-    if len(epochs) < 2:
-        raise OptionError(
-            f"an animation needs a fit with two snapshots or more, and this one kept {len(epochs)}: fit(..., snapshots=101)"
-        )
-    if path is not None:
-        check_target(path)
-    found = Animation.of(list(frames(fit, epochs)))
-    if path is not None:
-        write_whole(path, found.gif)
-    return found
 
 
 def _number(loss: float) -> str:

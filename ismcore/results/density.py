@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ismcore.calculus import NumpyCalculus
-from ismcore.domains import Columns, Halfspaces
+from ismcore.domains import Halfspaces
+from ismcore.domains.columns import Columns
 from ismcore.models import Energy
 from ismcore.results.langevin import langevin, numbers_of
 from ismcore.results.normaliser import Normaliser, by_importance, by_quadrature

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from types import MethodType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from ismcore.backend.contract import Dtype
-from ismcore.coordinates import Coordinates
-from ismcore.models import Model
-from ismcore.objectives import Objective
+from ismcore.errors import PlottingMissing
 from ismcore.samples import html
 from ismcore.samples.tables.parsed import some
-from ismcore.training.baseline import Baseline
-from ismcore.training.run_state import Status
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from ismcore.plotting.plots import Fit
+    from ismcore import plotting
+    from ismcore.results.result import FitResult
 
 __all__ = ["Shown"]
 
@@ -28,123 +24,40 @@ CANDIDATE = ("name", "weight", "status", "epochs", "best_epoch", "difference", "
 """Columns of the table of candidates, see `ismcore.FitResult.candidates`."""
 
 
+class Picture:
+    """A method that is the function of its name in `ismcore.plotting`, where its arguments are described.
+
+    Matplotlib is loaded when it is first looked at, and where there is none, what is found says so once it is called.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, result: object, owner: type) -> Callable[..., Any]:
+        function: Callable[..., Any]
+        try:
+            function = getattr(import_module("ismcore.plotting"), self.name)
+        except PlottingMissing as error:
+            function = partial(_refuse, error)
+        return function if result is None else MethodType(function, result)
+
+
+def _refuse(error: PlottingMissing, *_: object, **__: object) -> NoReturn:
+    raise error
+
+
 class Shown:
-    """What `ismcore.FitResult` is shown by; its attributes are described there."""
+    """What `ismcore.FitResult`, the one class that derives from it, is shown by."""
 
-    model: Model
-    history: dict[str, np.ndarray]
-    status: Status
-    objective: Objective
-    backend: str
-    backend_reason: str
-    device: str
-    dtype: Dtype
-    coordinates: Coordinates
-    best_epoch: int
-    baseline: Baseline | None
-    candidates: tuple[dict[str, Any], ...]
-    feature_names: tuple[str, ...] | None
-    warnings: tuple[str, ...]
-    notes: tuple[str, ...]
+    if TYPE_CHECKING:
+        plot = plotting.plot
+        plot_score = plotting.plot_score
+        plot_density = plotting.plot_density
+        plot_loss = plotting.plot_loss
+    else:
+        plot, plot_score, plot_density, plot_loss = Picture(), Picture(), Picture(), Picture()
 
-    def plot(
-        self: Fit,
-        x: Any = None,
-        *,
-        columns: Sequence[int | str] | None = None,
-        epoch: int | None = None,
-        context: Any = None,
-    ) -> Figure:
-        """Draw the fit in one figure, whatever its number of columns d; Jupyter shows it as a cell's last line.
-
-        d = 1: score and density. d = 2: the field and, of an energy, contours of the density. d > 2: pairs of columns, the two
-        strongest components, and the score along each column. Without rows x the samples are missing, and for d > 2 there is
-        only the score along each column, through the centre.
-
-        Args:
-            x: Rows to draw it over, (n, d) or (n,), in [x], such as the samples.
-            columns: Numbers or names of two to six columns to draw, for d > 2; the first five if None.
-            epoch: Draw the snapshot kept after this many epochs, not the fit's own parameters.
-            context: What a conditional score depends on, see `score`; of a noise-conditional fit the smallest noise scale if
-                None.
-
-        Raises:
-            OptionError: See `ismcore.plotting.plot`.
-
-        Example:
-            >>> x = np.random.default_rng(0).normal(size=(300, 2))
-            >>> result = ismcore.fit(x, backend="autograd", recipe="single", epochs=5, progress=False)
-            >>> result.plot(x).savefig("fit.png")  # doctest: +SKIP
-        """
-        from ismcore import plotting
-
-        return plotting.plot(self, x, columns=columns, epoch=epoch, context=context)
-
-    def plot_score(
-        self: Fit,
-        *,
-        ax: Axes | None = None,
-        target: Any = None,
-        sample: Any = None,
-        epoch: int | None = None,
-        grid: Any = None,
-    ) -> Axes:
-        """Draw the fitted score in one dimension, in 1/[x]; Jupyter shows it as a cell's last line.
-
-        Args:
-            ax: Where to draw; a new figure if None.
-            target: Has `score`, in 1/[x], to compare with.
-            sample: Samples to show at the foot, as a histogram that has no scale, (n,) or (n, 1), in [x].
-            epoch: Draw the snapshot kept after this many epochs, not the parameters of `best_epoch`.
-            grid: Points of the horizontal axis, (m,), increasing, in [x].
-
-        Raises:
-            OptionError: d > 1, or nothing says where to draw; see `ismcore.plotting.plot_score`.
-        """
-        from ismcore import plotting
-
-        return plotting.plot_score(self, ax=ax, target=target, sample=sample, epoch=epoch, grid=grid)
-
-    def plot_density(
-        self: Fit,
-        *,
-        ax: Axes | None = None,
-        target: Any = None,
-        sample: Any = None,
-        epoch: int | None = None,
-        grid: Any = None,
-    ) -> Axes:
-        """Draw the density recovered from the fitted score in one dimension, in 1/[x]; Jupyter shows it as a cell's last line.
-
-        Args:
-            ax: Where to draw; a new figure if None.
-            target: Has `pdf`, in 1/[x], to compare with.
-            sample: Samples to show as a histogram on the density's own scale, (n,) or (n, 1), in [x].
-            epoch: See `plot_score`.
-            grid: Points of the horizontal axis, (m,), increasing, in [x].
-
-        Raises:
-            OptionError: d > 1, or nothing says where to draw; see `ismcore.plotting.plot_density`.
-        """
-        from ismcore import plotting
-
-        return plotting.plot_density(self, ax=ax, target=target, sample=sample, epoch=epoch, grid=grid)
-
-    def plot_loss(self: Fit, *, ax: Axes | None = None, published: tuple[Sequence[int], Sequence[float]] | None = None) -> Axes:
-        """Draw training and held-out loss by epoch, in any dimension; Jupyter shows it as a cell's last line.
-
-        Args:
-            ax: Where to draw; a new figure if None.
-            published: Epochs and losses to compare with, drawn as points.
-
-        Raises:
-            OptionError: No epoch was finished; see `ismcore.plotting.plot_loss`.
-        """
-        from ismcore import plotting
-
-        return plotting.plot_loss(self, ax=ax, published=published)
-
-    def __repr__(self) -> str:
+    def __repr__(self: FitResult) -> str:  # type: ignore[misc]  # it is one
         loss, held_out = self._losses()
         lines = [
             f"FitResult: {self.status} after {len(self.history['loss'])} epochs, loss {loss}{', ' * bool(held_out)}{held_out}",
@@ -158,7 +71,7 @@ class Shown:
         ]
         return "\n".join(lines)
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self: FitResult) -> str:  # type: ignore[misc]  # it is one
         loss, held_out = self._losses()
         rows: list[tuple[str, object]] = [
             ("model", f"{self.model!r}, d = {self.coordinates.d}"),
@@ -179,7 +92,7 @@ class Shown:
             html.details(f"{len(self.notes)} notes", notes) if notes else "",
         )
 
-    def _losses(self) -> tuple[str, str]:
+    def _losses(self: FitResult) -> tuple[str, str]:  # type: ignore[misc]  # it is one
         """The last loss, and the lowest held-out one with its epoch, "" where there is none, in words."""
         loss = f"{self.history['loss'][-1]:.6g}" if len(self.history["loss"]) else "-"
         losses = self.history.get("validation_loss", np.empty(0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -11,21 +10,19 @@ from typing import Any, Literal
 import numpy as np
 
 from ismcore.backend.contract import Backend
-from ismcore.backend.programs import score_on
-from ismcore.calculus import Calculus
 from ismcore.coordinates import Coordinates
 from ismcore.domains import Domain
 from ismcore.errors import IsmWarning, ModelError
 from ismcore.models import Affine, Model, Standardized
-from ismcore.models.base import refuse_context
 from ismcore.objectives import ImplicitScoreMatching, LossInputs, Objective, SlicedScoreMatching
 from ismcore.objectives.base import on_domain
-from ismcore.ops import Array, Params
-from ismcore.plugins.adoption import adopted, device_for, sample_context
+from ismcore.ops import Params
+from ismcore.plugins.adoption import adopted, device_for
 from ismcore.plugins.lookup import choose, load_backend
 from ismcore.problem import Loss, take_rows
 from ismcore.results.evaluate import check_language, check_model
-from ismcore.samples.checks import as_samples, as_weights, check_spread
+from ismcore.results.families import Family, affine, in_scaled_parameters, named
+from ismcore.samples.checks import as_samples, as_weights
 from ismcore.samples.diagnosis import diagnosis_of
 from ismcore.samples.edges import Edge, auto_domain
 from ismcore.seeds import stream
@@ -34,8 +31,6 @@ __all__ = ["Solution", "solve"]
 
 QUADRATIC = 1e-7
 """A quadratic's gradient vanishes at the solution up to about this, relative to its size at zero."""
-LINEAR = 1e-9
-"""psi(a) + psi(b) - psi(0) is psi(a + b) up to about this share, of a score that is linear in its parameters."""
 SINGULAR = 1e-13
 """Least eigenvalue of a Hessian with unit diagonal, relative to the largest, that still determines the parameters."""
 BLOCK = 2**20
@@ -140,9 +135,9 @@ def solve(
     check_language(model, engine.name)
     shapes = model.shapes(d)
     if isinstance(model, Affine):
-        family = _affine(samples, weight, objective.separable)
+        family = affine(samples, weight, objective.separable)
     else:
-        family = _in_scaled_parameters(engine, model, samples, objective, shapes)
+        family = in_scaled_parameters(engine, model, samples, objective, shapes)
     loss = Loss(family.model, objective)
     inputs = loss.inputs(samples, Coordinates.identity(d), weight) | objective.draws(stream(seed, "draws", 0), n, d)
 
@@ -153,7 +148,7 @@ def solve(
     spread = inverse @ rows.T
     covariance = family.to_units @ (spread @ spread.T) @ family.to_units.T
     errors = np.sqrt(np.maximum(covariance.diagonal(), 0.0))
-    return Solution(_named(family.to_units @ theta, shapes), value, _named(errors, shapes), covariance, model, notes)
+    return Solution(named(family.to_units @ theta, shapes), value, named(errors, shapes), covariance, model, notes)
 
 
 def _on_domain(objective: Objective, domain: Any, x: np.ndarray, weight: np.ndarray) -> tuple[Objective, tuple[str, ...]]:
@@ -177,127 +172,13 @@ def _unsaid(edge: Edge) -> str:
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Family:
-    """A family that is linear in p parameters u, in coordinates in which they are of one size.
-
-    Attributes:
-        model: Takes x in the user's units, and `step` times u as its parameters.
-        step: Unit of each parameter, (p,).
-        output: Where the objective is separable the output psi_i that a parameter enters, (p,); else all 0.
-        column: Parameters of different outputs and of one column are differentiated together, (p,).
-        to_units: The parameters in the user's units are to_units u, (p, p).
-        by_row: From u the family with parameters for each row, and these, the same for each row, by name, rows first.
-    """
-
-    model: Model
-    step: np.ndarray
-    output: np.ndarray
-    column: np.ndarray
-    to_units: np.ndarray
-    by_row: Callable[[np.ndarray], tuple[Model, Params]]
-
-
-def _affine(x: np.ndarray, weight: np.ndarray, separable: bool) -> _Family:
-    """`Affine` of z = (x - mean) / scale: u are the weight (d, d) and bias (d,) of the score of z."""
-    check_spread(x[weight > 0.0])
-    n, d = x.shape
-    units = Coordinates.standardizing(x, weight)
-    shapes = Affine().shapes(d)
-    folded = [Affine().in_units(_named(unit, shapes), units)[1] for unit in np.eye(d * d + d)]
-    output, column = np.repeat(np.arange(d), d), np.tile(np.arange(d), d)
-    output, column = np.concatenate([output, np.arange(d)]), np.concatenate([column, np.full(d, d)])
-
-    def by_row(theta: np.ndarray) -> tuple[Model, Params]:
-        params = {name: np.broadcast_to(value, (n, *value.shape)) for name, value in _named(theta, shapes).items()}
-        return Standardized(_AffineByRow(), units), params
-
-    return _Family(
-        Standardized(Affine(), units),
-        np.ones(len(output)),
-        output if separable else np.zeros_like(output),
-        column if separable else np.arange(len(output)),
-        np.stack([_flat(each) for each in folded], axis=1),
-        by_row,
-    )
-
-
-def _in_scaled_parameters(
-    engine: Backend, model: Model, x: np.ndarray, objective: Objective, shapes: dict[str, tuple[int, ...]]
-) -> _Family:
-    """A family in the user's units: parameter k counts in units of 1 / rms(s_i phi_ki), phi_k = psi(e_k) - psi(0).
-
-    Raises:
-        ModelError: The score is not linear in the parameters.
-    """
-    n, p = len(x), sum(int(np.prod(shape)) for shape in shapes.values())
-    context = sample_context(objective, *x.shape)
-
-    def score(theta: np.ndarray) -> np.ndarray:
-        return score_on(engine, model, _named(theta, shapes), x, context)
-
-    zero = score(np.zeros(p))
-    one, other = np.random.default_rng(0).normal(size=(2, p))
-    parts = score(one), score(other), zero
-    gap = np.abs(parts[0] + parts[1] - zero - score(one + other)).max()
-    if not gap <= LINEAR * max(np.abs(part).max() for part in parts):
-        raise ModelError(
-            f"the objective is not quadratic in the parameters of {model!r}, whose score is not linear in them: "
-            f"psi(a) + psi(b) - psi(0) and psi(a + b) differ by {gap:.1e}; use ismcore.fit"
-        )
-    deviation = x.std(axis=0)
-    deviation = np.where(deviation > 0.0, deviation, 1.0)
-    step = np.empty(p)
-    for k, unit in enumerate(np.eye(p)):
-        size = np.sqrt(np.mean(np.sum(((score(unit) - zero) * deviation) ** 2, axis=1)))
-        step[k] = 1.0 / size if 0.0 < size < np.inf else 1.0
-
-    def by_row(theta: np.ndarray) -> tuple[Model, Params]:
-        return _ByRow(model, step, shapes), {"theta": np.broadcast_to(theta, (n, p))}
-
-    return _Family(model, step, np.zeros(p, dtype=int), np.arange(p), np.diag(step), by_row)
-
-
-class _AffineByRow(Affine):
-    """`Affine` whose rows have parameters of their own: weight (n, d, d), bias (n, d)."""
-
-    def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
-        refuse_context(self, context)
-        return calculus.ops.sum(params["weight"] * x[:, None, :], axis=2) + params["bias"]
-
-
-@dataclass(frozen=True, eq=False)
-class _ByRow(Model):
-    """A linear family whose rows have parameters of their own: psi_n(0) + sum_k theta_nk (psi_n(step_k e_k) - psi_n(0))."""
-
-    model: Model
-    step: np.ndarray
-    named_shapes: dict[str, tuple[int, ...]]
-
-    def shapes(self, d: int) -> dict[str, tuple[int, ...]]:
-        return {"theta": (len(self.step),)}
-
-    def initial_params(self, seed: int, d: int) -> Params:
-        return {"theta": np.zeros(len(self.step))}
-
-    def score(self, calculus: Calculus, params: Params, x: Array, context: Array | None = None) -> Array:
-        def at(theta: np.ndarray) -> Array:
-            return self.model.score(calculus, calculus.asarrays(_named(theta, self.named_shapes)), x, context)
-
-        zero = at(np.zeros(len(self.step)))
-        psi = zero
-        for k, unit in enumerate(np.diag(self.step)):
-            psi = psi + params["theta"][:, k : k + 1] * (at(unit) - zero)
-        return psi
-
-
 def _quadratic(
     engine: Backend,
     loss: Loss,
     x: np.ndarray,
     inputs: LossInputs,
     shapes: dict[str, tuple[int, ...]],
-    family: _Family,
+    family: Family,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gradient g, (p,), and Hessian H, (p, p), at u = 0: H u = gradient(u) - g for each column's u, one gradient a column.
 
@@ -309,7 +190,7 @@ def _quadratic(
         points, given = engine.asarray(x), engine.asarrays(inputs)
 
         def gradient(u: np.ndarray) -> np.ndarray:
-            slopes = program(engine.asarrays(_named(family.step * u, shapes)), points, given)[1]
+            slopes = program(engine.asarrays(named(family.step * u, shapes)), points, given)[1]
             return np.asarray(family.step * np.concatenate([np.ravel(engine.to_numpy(slopes[name])) for name in shapes]))
 
         start = gradient(np.zeros(len(family.step)))
@@ -319,7 +200,7 @@ def _quadratic(
 
 
 def _solved(
-    model: Model, hessian: np.ndarray, gradient: np.ndarray, family: _Family, x: np.ndarray
+    model: Model, hessian: np.ndarray, gradient: np.ndarray, family: Family, x: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The solution u = -H^-1 g, (p,), and H^-1, (p, p), output by output, so that none rounds in the units of another."""
     inverse = np.zeros_like(hessian)
@@ -402,13 +283,3 @@ def _check_residual(
                 f"the objective is not quadratic in the parameters of {model!r}: after the linear solve its gradient is still "
                 f"{residual:.1e} of its size; use ismcore.fit"
             )
-
-
-def _named(theta: np.ndarray, shapes: dict[str, tuple[int, ...]]) -> Params:
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])
-    parts = np.split(theta, ends[:-1])
-    return {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
-
-
-def _flat(tree: Params) -> np.ndarray:
-    return np.concatenate([np.ravel(value) for value in tree.values()])

@@ -4,11 +4,12 @@
 `BackendConformance`, or decorate a test of your own with `parametrize_with_checks`; nothing else here needs pytest.
 """
 
+from ismcore.testing.cases import TrainingCase, training_cases
 from ismcore.testing.catalogue import all_checks, all_items
 from ismcore.testing.conformance import BackendConformance, parametrize_with_checks
 from ismcore.testing.kit import Check, Item
 from ismcore.testing.report import Report, Row, check_backend
-from ismcore.testing.scenarios import Answer, Scenario, TrainingCase, all_scenarios, scenario, training_cases
+from ismcore.testing.scenarios import Answer, Scenario, all_scenarios, scenario
 from ismcore.testing.subject import TOLERANCES, CheckFailed, Subject, Tolerances
 
 __all__ = [

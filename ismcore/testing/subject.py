@@ -18,7 +18,8 @@ from ismcore.optimizers.rules import SGD
 from ismcore.optimizers.state import TrainState
 from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Compile, Problem
-from ismcore.testing.scenarios import Scenario, TrainingCase
+from ismcore.testing.cases import TrainingCase
+from ismcore.testing.scenarios import Scenario
 
 __all__ = [
     "TOLERANCES",

@@ -27,11 +27,12 @@ from ismcore.testing import (
     parametrize_with_checks,
 )
 from ismcore.testing.__main__ import main
+from ismcore.testing.cases import batch_cases, clip_cases, drawing_cases, training_cases
 from ismcore.testing.checks import routes
 from ismcore.testing.conformance import BoundCheck
 from ismcore.testing.functions import Conditional
 from ismcore.testing.report import SHOWN, Report, Row
-from ismcore.testing.scenarios import batch_cases, clip_cases, drawing_cases, scored_scenarios, training_cases
+from ismcore.testing.scenarios import scored_scenarios
 
 CONCRETE = ("Affine", "Energy", "MLP", "NoiseConditional", "ResidualMLP", "ScoreFunction")
 ONLY = ["check_jacobian_diagonal", "check_vjp"]

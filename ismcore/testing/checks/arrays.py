@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ismcore.testing.cases import TrainingCase, training_cases
 from ismcore.testing.kit import check
-from ismcore.testing.scenarios import Scenario, TrainingCase, scenario, training_cases
+from ismcore.testing.scenarios import Scenario, scenario
 from ismcore.testing.subject import CheckFailed, Subject, Training, identical
 
 

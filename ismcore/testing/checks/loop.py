@@ -12,17 +12,10 @@ from ismcore.errors import CallbackFailed
 from ismcore.models import MLP, ScoreFunction
 from ismcore.objectives import ImplicitScoreMatching
 from ismcore.ops import Array, Ops, Params
+from ismcore.testing.cases import OPTIMIZERS, TrainingCase
 from ismcore.testing.checks.training import compare_states
 from ismcore.testing.kit import check
-from ismcore.testing.scenarios import (
-    OPTIMIZERS,
-    WEIGHTS,
-    Scenario,
-    TrainingCase,
-    drawn,
-    formula_of,
-    scenario,
-)
+from ismcore.testing.scenarios import WEIGHTS, Scenario, drawn, formula_of, scenario
 from ismcore.testing.subject import CheckFailed, Subject, Training
 from ismcore.training.events import STOP, FitEvent
 from ismcore.training.loop import Loop, train, validation_loss

@@ -18,9 +18,10 @@ import ismcore
 from ismcore.backend.contract import DTYPES, Backend
 from ismcore.errors import DeviceUnavailable, OptionError
 from ismcore.plugins.lookup import registry
+from ismcore.testing.cases import OPTIMIZERS, TrainingCase, training_cases
 from ismcore.testing.globals import INHERITED, differences, snapshot
 from ismcore.testing.kit import check
-from ismcore.testing.scenarios import OPTIMIZERS, TrainingCase, scenario, training_cases
+from ismcore.testing.scenarios import scenario
 from ismcore.testing.subject import CheckFailed, NotDeclared, Subject, Training
 
 

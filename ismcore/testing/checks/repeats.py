@@ -16,9 +16,10 @@ from ismcore.ops import Array, Ops, Params
 from ismcore.optimizers.rules import SGD
 from ismcore.problem import Compile
 from ismcore.testing import functions
+from ismcore.testing.cases import OPTIMIZERS, TrainingCase
 from ismcore.testing.checks.derivatives import PRODUCTS, V, W, X
 from ismcore.testing.kit import check
-from ismcore.testing.scenarios import OPTIMIZERS, Scenario, TrainingCase, scenario
+from ismcore.testing.scenarios import Scenario, scenario
 from ismcore.testing.subject import CheckFailed, Subject, Training, identical, run_at
 
 CALLS, SETTLED, TRACED = 200, 50, 20

@@ -14,21 +14,10 @@ from ismcore.ops import Array
 from ismcore.optimizers.rules import SGD, Adam
 from ismcore.optimizers.state import TrainState
 from ismcore.testing import oracle
+from ismcore.testing.cases import OPTIMIZERS, RAGGED_WEIGHTS, TrainingCase, ragged
 from ismcore.testing.checks.training import compare_states, follow
 from ismcore.testing.kit import check
-from ismcore.testing.scenarios import (
-    OPTIMIZERS,
-    RAGGED_WEIGHTS,
-    WEIGHTS,
-    Scenario,
-    TrainingCase,
-    drawn,
-    formula_of,
-    ragged,
-    scenario,
-    target,
-    variant,
-)
+from ismcore.testing.scenarios import WEIGHTS, Scenario, drawn, formula_of, scenario, target, variant
 from ismcore.testing.subject import Subject, Training, run_at
 
 MANY_ROWS = 5000

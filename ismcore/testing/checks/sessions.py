@@ -11,9 +11,10 @@ import numpy as np
 from ismcore.models import MLP, ScoreFunction
 from ismcore.objectives import ImplicitScoreMatching, SlicedScoreMatching
 from ismcore.testing import functions, oracle
+from ismcore.testing.cases import LARGE_EPS, OPTIMIZERS, TrainingCase
 from ismcore.testing.checks.training import compare_states, expected, follow
 from ismcore.testing.kit import check
-from ismcore.testing.scenarios import LARGE_EPS, OPTIMIZERS, WEIGHTS, TrainingCase, scenario
+from ismcore.testing.scenarios import WEIGHTS, scenario
 from ismcore.testing.subject import Subject, Training
 
 RATES = [0.05, 0.05, 0.05]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ismcore.testing.cases import TrainingCase, average_cases, batch_cases, clip_cases, weighted_cases
 from ismcore.testing.checks.training import follow
 from ismcore.testing.kit import check
-from ismcore.testing.scenarios import TrainingCase, average_cases, batch_cases, clip_cases, weighted_cases
 from ismcore.testing.subject import Subject
 
 RATES = (0.05, 0.04, 0.03, 0.05, 0.04, 0.03, 0.02)

@@ -12,17 +12,9 @@ from ismcore.objectives import ImplicitScoreMatching
 from ismcore.optimizers.rules import SGD, Optimizer
 from ismcore.optimizers.state import TrainState
 from ismcore.testing import oracle
+from ismcore.testing.cases import LARGE_EPS, OPTIMIZERS, TrainingCase, drawing_cases, training_cases
 from ismcore.testing.kit import check
-from ismcore.testing.scenarios import (
-    LARGE_EPS,
-    OPTIMIZERS,
-    Scenario,
-    TrainingCase,
-    all_scenarios,
-    drawing_cases,
-    scenario,
-    training_cases,
-)
+from ismcore.testing.scenarios import Scenario, all_scenarios, scenario
 from ismcore.testing.subject import CheckFailed, Subject, Training, identical
 
 
