@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ismcore.errors import OptionError
+from ismcore.models import Affine, Standardized
 from ismcore.objectives import NoiseConditionalScoreMatching
 from ismcore.results.result import FitResult
 from ismcore.samples.checks import as_groups, as_samples, as_weights, check_spread
@@ -108,8 +109,10 @@ def _relabelled(labels: np.ndarray) -> np.ndarray:
 def kept_of(result: FitResult, samples: Samples, diagnosis: Diagnosis, seed: int) -> FitResult:
     """The result with what it keeps of the samples: rows set aside, rows of the fit, and modes far apart with their shares."""
     rows = _drawn(samples, diagnosis.modes, seed)
-    conditional = isinstance(result.objective, NoiseConditionalScoreMatching)  # whose modes meet at its large noise scales
-    return with_modes(replace(result, test=samples.test, kept=rows), None if conditional else diagnosis.modes)
+    inner = result.model.inner if isinstance(result.model, Standardized) else result.model
+    # A linear score is of a normal law, of one mode; a noise-conditional one has large noise scales, at which modes meet.
+    one = isinstance(inner, Affine) or isinstance(result.objective, NoiseConditionalScoreMatching)
+    return with_modes(replace(result, test=samples.test, kept=rows), None if one else diagnosis.modes)
 
 
 def with_modes(result: FitResult, modes: Modes | None) -> FitResult:
