@@ -1,6 +1,10 @@
 """Examples in Markdown run as tests; those in docstrings are run by pytest's own doctest option. One thread a process."""
 
 import os
+import re
+from collections.abc import Generator
+from importlib.util import find_spec
+from typing import TypeVar
 
 # Processes that run side by side need no threads besides, which would wait for each other's. Read when a library is loaded,
 # here, or in the workers of pytest-xdist, which inherit it.
@@ -29,6 +33,41 @@ class Page(Document):
                 above.evaluate()
         self.begun.add(example.start)
         super().evaluate(example, evaluator)
+
+
+WITHOUT = tuple(filter(None, os.environ.get("ISMCORE_TESTS_WITHOUT", "").split(",")))
+"""Frameworks that this run does without, as it says itself: what needs one is skipped. Without a word, a missing one fails."""
+AnyReport = TypeVar("AnyReport", pytest.CollectReport, pytest.TestReport)
+
+
+def pytest_configure() -> None:
+    """A framework that is here is not done without."""
+    here = [name for name in WITHOUT if find_spec(name) is not None]
+    if here:
+        raise pytest.UsageError(
+            f"ISMCORE_TESTS_WITHOUT names {', '.join(here)}, which is installed: nothing would be skipped for it"
+        )
+
+
+def _skipped_without(report: AnyReport) -> AnyReport:
+    """The report, as skipped where it failed for a framework that `WITHOUT` names."""
+    for name in WITHOUT if report.failed else ():
+        if re.search(rf"No module named '{name}['.]|BackendMissing: backend '\w+' needs {name}\b", str(report.longrepr)):
+            report.outcome = "skipped"
+            report.longrepr = (report.nodeid, 0, f"Skipped: needs {name}, which ISMCORE_TESTS_WITHOUT names")
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Modules that import a framework."""
+    return _skipped_without((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tests that fit with one."""
+    return _skipped_without((yield))
 
 
 pytest_collect_file = Sybil([PythonCodeBlockParser(), SkipParser()], patterns=["*.md"], document_types={".md": Page}).pytest()

@@ -1,30 +1,20 @@
 """One fully connected network as the users of each framework write it, with the weights of our `MLP`."""
 
-import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import autograd.numpy as anp
 import equinox as eqx
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
 from flax import nnx
+from jax_modules import JAX_ACTIVATIONS, Linen, Nnx
 from torch.nn.parameter import Parameter
 
 import ismcore
 
-JAX_ACTIVATIONS = {
-    "tanh": jnp.tanh,
-    "sigmoid": jax.nn.sigmoid,
-    "softplus": jax.nn.softplus,
-    "silu": jax.nn.silu,
-    "gelu": lambda z: 0.5 * z * (1.0 + jax.scipy.special.erf(z / math.sqrt(2.0))),
-    "relu": jax.nn.relu,
-}
 TORCH_ACTIVATIONS = {
     "tanh": torch.nn.Tanh,
     "sigmoid": torch.nn.Sigmoid,
@@ -47,33 +37,6 @@ class Network:
         """Arrays by its own names, as arrays by ours."""
         found = {ours: np.asarray(params[own]) for ours, own in self.names.items()}
         return {name: value.T if self.transposed and value.ndim == 2 else value for name, value in found.items()}
-
-
-class Linen(nn.Module):
-    widths: tuple
-    activation: str = "tanh"
-    act: Any = None
-
-    @nn.compact
-    def __call__(self, x):
-        *hidden, out = self.widths
-        for width in hidden:
-            x = (self.act or JAX_ACTIVATIONS[self.activation])(nn.Dense(width)(x))
-        return nn.Dense(out)(x)
-
-
-class Nnx(nnx.Module):
-    def __init__(self, widths, activation, rngs, between=None, dtype=jnp.float32):
-        self.layers = nnx.List([nnx.Linear(a, b, param_dtype=dtype, rngs=rngs) for a, b in pairwise(widths)])
-        self.activation = activation
-        self.between = between
-
-    def __call__(self, x):
-        *hidden, out = self.layers
-        for layer in hidden:
-            x = JAX_ACTIVATIONS[self.activation](layer(x))
-            x = x if self.between is None else self.between(x)
-        return out(x)
 
 
 def widths_of(params):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from flax import nnx
-from networks import Linen, Nnx
+from jax_modules import Linen, Nnx
 from torch.nn import functional
 from truth import correlated
 

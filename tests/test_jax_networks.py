@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.experimental import io_callback
-from networks import Linen, Nnx
+from jax_modules import Linen, Nnx
 from truth import correlated
 
 import ismcore

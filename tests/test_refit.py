@@ -5,7 +5,6 @@ import threading
 import jax
 import numpy as np
 import pytest
-import torch
 from truth import BACKENDS, marked
 
 import ismcore
@@ -115,6 +114,8 @@ def test_a_step_that_diverges_leaves_the_fit_as_it_was():
 
 @pytest.mark.slow
 def test_scores_of_the_framework_s_own_arrays_stay_there():
+    import torch
+
     for backend, asarray, own in (("torch", torch.tensor, torch.Tensor), ("jax", jax.numpy.asarray, jax.Array)):
         refit = ismcore.Refit(X, model=NET, backend=backend)
         refit.update(asarray(X.astype(np.float32)), steps=3)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,6 +61,8 @@ def test_what_is_no_array_of_numbers_is_refused(value):
 
 
 def test_tensors_with_a_graph_and_short_floats_become_arrays():
+    import torch
+
     assert as_array("k", torch.ones(2, dtype=torch.bfloat16, requires_grad=True)).tolist() == [1.0, 1.0]
     source = np.ones(2)
     assert as_array("k", source) is not source
