@@ -244,8 +244,8 @@ def test_equal_seeds_give_equal_bits_and_others_do_not() -> None:
 # ---- options with several members
 
 
-@pytest.mark.parametrize(("stop_in", "epoch"), [(0, 1), (2, 1), (2, 3)])
-def test_a_run_that_stopped_goes_on_to_the_same_bits(stop_in: int, epoch: int, tmp_path) -> None:
+@pytest.mark.parametrize(("stop_in", "epoch", "folds"), [(0, 1, 5), (2, 1, 5), (2, 3, 5), (0, 3, 1)])
+def test_a_run_that_stopped_goes_on_to_the_same_bits(stop_in: int, epoch: int, folds: int, tmp_path) -> None:
     x, seen = bent(300), []
 
     def stop(event: ismcore.FitEvent) -> object:
@@ -253,8 +253,9 @@ def test_a_run_that_stopped_goes_on_to_the_same_bits(stop_in: int, epoch: int, t
             seen.append(event.run)
         return ismcore.STOP if len(seen) > stop_in and event.epoch >= epoch else None
 
-    whole = fit(x, epochs=8, batch_size=64)
-    first = fit(x, epochs=8, batch_size=64, callbacks=[stop], checkpoint=tmp_path / "run")
+    options = {"epochs": 8, "batch_size": 64, "ensemble": folds}
+    whole = fit(x, **options)
+    first = fit(x, **options, callbacks=[stop], checkpoint=tmp_path / "run")
     assert first.status == "interrupted"
     with pytest.raises(ModelError, match="resume"):
         ismcore.load(tmp_path / "run")

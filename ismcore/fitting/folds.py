@@ -107,11 +107,8 @@ class Folds:
 
     def _on_its_rows(self, member: Member) -> Member:
         """The member on the rows that have a weight in what it is trained on, and judged by those that have one there."""
-        return Member(self._own(member.problem), self._own(member.held_out), member.share)
-
-    def _own(self, problem: Problem) -> Problem:
-        own = problem.take(np.flatnonzero(problem.inputs()["row_weight"]))
-        return own if self.weight is not None else replace(own, row_weight=None, fixed_inputs=_alike(own))
+        trained, judging = (_weighed_rows(p, alike=self.weight is None) for p in (member.problem, member.held_out))
+        return Member(trained, judging, member.share)
 
     def _member(self, settings: Settings, candidate: Candidate, fold: Fold) -> Member:
         loss = Loss(candidate.model.canonical(), candidate.objective)
@@ -141,11 +138,14 @@ class Folds:
         return Member(problem, held_out, fold.share)
 
 
-def _alike(problem: Problem) -> LossInputs:
-    """The inputs of a problem in which all rows weigh alike, 1/n, which is what is taken without a weight."""
-    inputs = problem.inputs()
+def _weighed_rows(problem: Problem, *, alike: bool) -> Problem:
+    """The problem of those rows alone that have a weight; without weights where all of them weigh alike."""
+    own = problem.take(np.flatnonzero(problem.inputs()["row_weight"]))
+    if not alike:
+        return own
+    inputs = own.inputs()
     del inputs["row_weight"]
-    return inputs
+    return replace(own, row_weight=None, fixed_inputs=inputs)
 
 
 def base_of(objective: Objective, law: NormalLaw | TruncatedNormal) -> Params:
