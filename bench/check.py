@@ -404,14 +404,20 @@ def main() -> None:
         "fits": lambda: all_fits(cells, options.samples, options.recipes, options.backend),
         "level": lambda: so_far(level_of(name, d, law, draws, pool) for name, (d, law) in (LEVELS | TAILS).items()),
         "power": lambda: so_far(power_of(name, n, max(1, draws // 5), pool // 2) for name, n in powered),
-        "coverage": lambda: so_far(coverages(options.samples, options.backend, options.recipes[0])),
+        "coverage": lambda: coverages(
+            options.samples, options.backend, options.recipes[0], figures_so_far().get("coverage", ())
+        ),
     }
     for part in options.parts:
         for figures in measured[part]():
-            found = json.loads(FOUND.read_text()) if FOUND.exists() else {}  # another part may have been added meanwhile
+            found = figures_so_far()  # another part may have been added meanwhile
             found[f"fits, {options.set} set" if part == "fits" else part] = figures
             FOUND.write_text(one_line_each(found))
             PAGE.write_text(page(found))
+
+
+def figures_so_far() -> dict:
+    return json.loads(FOUND.read_text()) if FOUND.exists() else {}
 
 
 def one_line_each(found: dict[str, list[dict]]) -> str:

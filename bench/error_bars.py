@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -21,48 +22,53 @@ RESAMPLES, POINTS = 10, 100
 QUANTILE = t_quantile(0.975, RESAMPLES - 1)
 
 
-def coverage_of(name: str, n: int, samples: int, backend: str, recipe: str) -> dict[str, Any]:
-    """Share of coordinates of the true score, at 100 fresh rows of each sample, that psi +- 2.26 standard errors covers."""
-    covered, errors, variances = [], [], []
-    for sample in range(samples):
-        x, _, y, s = draw(name, n, 1000 + sample)
-        y, s = y[:POINTS], s[:POINTS]
-        options = {"backend": backend, "recipe": recipe, "seed": sample, "progress": False}
-        result = ismcore.bootstrap(x, resamples=RESAMPLES, **options)
-        psi, error = result.score(y), result.standard_error(y)
-        covered.append(float(np.mean(np.abs(psi - s) <= QUANTILE * error)))
-        errors.append(relative_error(psi, s))
-        variances.append(float(np.sum(error**2) / np.sum((psi - s) ** 2)))
-    mean, error = mean_and_error(np.array(covered))
-    found = {
+def coverage_of(name: str, n: int, sample: int, backend: str, recipe: str) -> dict[str, Any]:
+    """Share of coordinates of the true score, at 100 fresh rows of a sample, that psi +- 2.26 standard errors covers."""
+    x, _, y, s = draw(name, n, 1000 + sample)
+    y, s = y[:POINTS], s[:POINTS]
+    options = {"backend": backend, "recipe": recipe, "seed": sample, "progress": False}
+    result = ismcore.bootstrap(x, resamples=RESAMPLES, **options)
+    psi, error = result.score(y), result.standard_error(y)
+    return {
         "law": name,
         "n": n,
-        "samples": samples,
+        "sample": sample,
         "backend": backend,
         "recipe": recipe,
-        "coverage": mean,
-        "coverage error": error,
+        "covered": float(np.mean(np.abs(psi - s) <= QUANTILE * error)),
+        "error": relative_error(psi, s),
+        "variance": float(np.sum(error**2) / np.sum((psi - s) ** 2)),
     }
-    return found | {"error": float(np.median(errors)), "variance": float(np.median(variances))}
 
 
-def coverages(samples: int, backend: str, recipe: str) -> Iterable[dict[str, Any]]:
-    for name, n in CELLS:
-        found = coverage_of(name, n, samples, backend, recipe)
-        sys.stdout.write(f"{found}\n")
-        sys.stdout.flush()
-        yield found
+def coverages(samples: int, backend: str, recipe: str, known: Sequence[dict[str, Any]] = ()) -> Iterable[list[dict[str, Any]]]:
+    """What is known and one sample of one cell more, again and again: first a sample of every cell, then the next."""
+    found = list(known)
+    there = {(f["law"], f["n"], f["sample"], f["recipe"]) for f in found}
+    for sample in range(samples):
+        for name, n in CELLS:
+            if (name, n, sample, recipe) not in there:
+                found.append(coverage_of(name, n, sample, backend, recipe))
+                sys.stdout.write(f"{found[-1]}\n")
+                sys.stdout.flush()
+                yield list(found)
 
 
 def coverage_table(found: list[dict[str, Any]]) -> str:
+    """A line for each cell and recipe: the shares of its samples, their mean, and the interval of that."""
     lines = [
-        "| law, rows | recipe | samples | covered, % | standard error of that | error of the fit | variance / squared error |",
+        "| law, rows | recipe | samples | covered, % | 95 % interval of that | error of the fit | variance / squared error |",
         "|---|---|---|---|---|---|---|",
     ]
-    for f in found:
-        spread = "" if f["samples"] < 2 else f"{100.0 * f['coverage error']:.1f}"
-        name = f"{f['law']}, {f['n']} | {f['recipe']}"
+    for recipe, (name, n) in product(dict.fromkeys(f["recipe"] for f in found), CELLS):
+        some = [f for f in found if (f["law"], f["n"], f["recipe"]) == (name, n, recipe)]
+        if not some:
+            continue
+        mean, error = mean_and_error(np.array([f["covered"] for f in some]))
+        wide = t_quantile(0.975, len(some) - 1) * error if len(some) > 1 else np.inf
+        spread = f"{100.0 * (mean - wide):.0f} to {min(100.0, 100.0 * (mean + wide)):.0f}" if np.isfinite(wide) else ""
+        bias = [float(np.median([f[name] for f in some])) for name in ("error", "variance")]
         lines.append(
-            f"| {name} | {f['samples']} | {100.0 * f['coverage']:.0f} | {spread} | {f['error']:.3f} | {f['variance']:.2f} |"
+            f"| {name}, {n} | {recipe} | {len(some)} | {100.0 * mean:.0f} | {spread} | {bias[0]:.3f} | {bias[1]:.2f} |"
         )
     return "\n".join(lines)

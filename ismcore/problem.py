@@ -22,6 +22,9 @@ __all__ = ["Compile", "Loss", "Problem", "Steps", "take_rows"]
 Compile = Literal["auto", "on", "off"]
 """How a backend takes its steps: its fastest way that costs nothing to make, a compiled one, or tier 0."""
 
+_ANY = np.random.default_rng(0)
+"""For draws of which the sizes alone are looked at: to begin a stream takes as long as a short step."""
+
 Inputs = TypeVar("Inputs", bound=Mapping[str, Any])
 
 
@@ -228,8 +231,8 @@ class Problem:
 
     @cached_property
     def _drawn_bytes(self) -> dict[str, int]:
-        """Memory of each array drawn for a step, by name; found once, as a random stream costs as much as a short step."""
-        drawn: Params = {**self.draws(0)}
+        """Memory of each array drawn for a step, by name."""
+        drawn: Params = {**self.objective.draws(_ANY, self.batch_rows, self.x.shape[1])}
         return {name: value.nbytes for name, value in drawn.items()}
 
     def bytes_a_step(self) -> int:

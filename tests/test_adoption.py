@@ -443,7 +443,7 @@ def test_saved_results_are_loaded_with_the_network(kind, tmp_path):
 
 
 @pytest.mark.filterwarnings(*SMALL_SAMPLE)
-@pytest.mark.parametrize("kind", ["torch", "linen"])
+@pytest.mark.parametrize("kind", ["torch", pytest.param("linen", marks=pytest.mark.slow)])
 def test_everything_of_the_loop_is_there_for_adopted_networks(kind, tmp_path):
     own = network(kind)
     seen = []

@@ -142,7 +142,6 @@ def test_the_antisymmetric_share_of_a_rotation_added_to_a_gradient():
     assert antisymmetric_share(np.zeros((3, 2, 2))) == 0.0
 
 
-@pytest.mark.parametrize("backend", ["autograd", "torch", "jax"])
 def test_the_jacobian_of_a_fit_is_by_output_and_input(backend):
     x = normal_rows(200) * [1.0, 10.0, 0.1]
     result = ismcore.fit(x, model=ismcore.MLP((5,), "tanh"), backend=backend, dtype="float64", epochs=2)

@@ -20,7 +20,8 @@ from saved_results import path as golden
 from truth import BUNDLED, READY
 
 import ismcore
-from ismcore.cli.main import _is_own_folder, _prune, main
+from ismcore.cli.main import main
+from ismcore.cli.program_cache import is_own_folder, prune
 from ismcore.coordinates import Coordinates
 from ismcore.files.tensorfile import pack
 
@@ -561,6 +562,7 @@ def test_signals_in_quick_succession_lose_nothing(folder):
     np.testing.assert_array_equal(ismcore.load("c").score(X), ismcore.load("r").score(X))
 
 
+@pytest.mark.slow
 def test_a_hangup_that_is_ignored_stays_so(folder):
     with started(hangup=signal.SIG_IGN) as process:  # as nohup has it
         process.send_signal(signal.SIGHUP)
@@ -582,7 +584,7 @@ def test_streams_that_are_closed_or_full_change_no_exit_code_of_what_is_saved(fo
     assert ismcore.load("r").d == X.shape[1]
 
 
-@pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize("streams", ["2>&-", pytest.param("2>/dev/full", marks=pytest.mark.slow)])
 def test_an_error_that_nobody_can_read_has_its_exit_code(folder, streams):
     line = f"{sys.executable} -m ismcore inspect nothing {streams}"
     assert subprocess.run(["/bin/sh", "-c", line], capture_output=True, check=False).returncode == 5
@@ -599,22 +601,22 @@ def test_a_path_drives_no_terminal(capsys, folder):
 def test_a_cache_of_compiled_programs_is_the_users_alone(tmp_path, capsys):
     old = os.umask(0)
     try:
-        assert _is_own_folder(str(tmp_path / "ismcore" / "jax"))
+        assert is_own_folder(str(tmp_path / "ismcore" / "jax"))
     finally:
         os.umask(old)
     for folder in (tmp_path / "ismcore", tmp_path / "ismcore" / "jax"):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     for mode in (0o770, 0o702):
         (tmp_path / "ismcore" / "jax").chmod(mode)
-        assert not _is_own_folder(str(tmp_path / "ismcore" / "jax"))
+        assert not is_own_folder(str(tmp_path / "ismcore" / "jax"))
         assert "not this user's alone" in capsys.readouterr().err
     (tmp_path / "mine").mkdir(mode=0o700)
     (tmp_path / "other" / "ismcore").mkdir(parents=True, mode=0o700)
     (tmp_path / "other" / "ismcore" / "jax").symlink_to(tmp_path / "mine")
-    assert not _is_own_folder(str(tmp_path / "other" / "ismcore" / "jax"))
+    assert not is_own_folder(str(tmp_path / "other" / "ismcore" / "jax"))
     if os.getuid() == 0:
         os.chown(tmp_path / "mine", 12345, 12345)
-        assert not _is_own_folder(str(tmp_path / "mine"))
+        assert not is_own_folder(str(tmp_path / "mine"))
 
 
 def test_a_cache_that_is_too_large_loses_what_was_not_used_for_longest(tmp_path):
@@ -622,9 +624,9 @@ def test_a_cache_that_is_too_large_loses_what_was_not_used_for_longest(tmp_path)
         (tmp_path / f"{number}").write_bytes(bytes(100))
         os.utime(tmp_path / f"{number}", (1e9 + number, 1e9 + number))
     os.utime(tmp_path / "0", (2e9, 1e9))  # read last
-    _prune(str(tmp_path), 250)
+    prune(str(tmp_path), 250)
     assert sorted(os.listdir(tmp_path)) == ["0", "4"]
-    _prune(str(tmp_path / "none"), 250)
+    prune(str(tmp_path / "none"), 250)
 
 
 def test_sigterm_is_heard_in_the_background_too(folder):
@@ -745,7 +747,11 @@ def ismcore_version():
 
 
 @pytest.mark.parametrize(
-    "start", [[Path(sys.executable).parent / "ismcore"], [sys.executable, "-m", "ismcore"]], ids=["script", "module"]
+    "start",
+    [
+        pytest.param([Path(sys.executable).parent / "ismcore"], id="script", marks=pytest.mark.slow),
+        pytest.param([sys.executable, "-m", "ismcore"], id="module"),
+    ],
 )
 def test_the_command_is_installed(start, folder):
     np.save("x.npy", X[:50])

@@ -202,6 +202,11 @@ def test_typing_errors_get_a_suggestion(capsys, words, meant):
     assert err.endswith(f"; did you mean {meant!r}?\n")
 
 
+def test_no_option_is_suggested_that_the_command_has_not(capsys):
+    code, _, err = run(capsys, "inspect", GOOD, "--hidden-layer-sizes", "3")
+    assert (code, "did you mean" in err) == (2, False)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

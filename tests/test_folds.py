@@ -5,11 +5,14 @@ from functools import partial
 
 import numpy as np
 import pytest
+from truth import BACKENDS, marked
 
 import ismcore
 from ismcore.backend.contract import Backend
 from ismcore.coordinates import Coordinates
 from ismcore.errors import CallbackFailed, Diverged, ModelError, OptionError
+from ismcore.fitting import ensemble
+from ismcore.fitting.folds import Folds
 from ismcore.fitting.stacking import OutOfFold, bounded_minimum, stacked
 from ismcore.models import MLP, Affine, Combination, Energy, joined, parted
 from ismcore.objectives import DenoisingScoreMatching, ImplicitScoreMatching
@@ -17,8 +20,7 @@ from ismcore.plugins.lookup import load_backend
 from ismcore.problem import Loss
 from ismcore.samples.splitting import HoldOut, dependent_rows
 from ismcore.training.baseline import NormalLaw, mean_and_error
-
-BACKENDS = ("autograd", "torch", "jax")
+from ismcore.training.members import pooled_loss
 
 
 def bent(n: int, seed: int = 0) -> np.ndarray:
@@ -88,7 +90,7 @@ def test_a_base_moves_with_the_noise_of_denoising() -> None:
     assert abs(float(value) - expected) < 1e-12 * abs(expected)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", marked(BACKENDS))
 def test_weight_0_is_the_same_as_to_be_left_out(name: str) -> None:
     rng, d = np.random.default_rng(3), 2
     x, trained = rng.normal(size=(20, d)), np.arange(20) % 5 != 0
@@ -221,6 +223,7 @@ def test_the_result_is_a_result_like_any_other(bent_fit: ismcore.FitResult, tmp_
     assert isinstance(further.model, ismcore.models.Standardized)
 
 
+@pytest.mark.slow
 def test_backends_choose_alike_and_end_at_the_same_score() -> None:
     x = bent(120)
     found = {name: fit(x, backend=name, epochs=10, device="cpu") for name in BACKENDS}
@@ -241,8 +244,8 @@ def test_equal_seeds_give_equal_bits_and_others_do_not() -> None:
 # ---- options with several members
 
 
-@pytest.mark.parametrize(("stop_in", "epoch"), [(0, 1), (2, 1), (2, 3)])
-def test_a_run_that_stopped_goes_on_to_the_same_bits(stop_in: int, epoch: int, tmp_path) -> None:
+@pytest.mark.parametrize(("stop_in", "epoch", "folds"), [(0, 1, 5), (2, 1, 5), (2, 3, 5), (0, 3, 1)])
+def test_a_run_that_stopped_goes_on_to_the_same_bits(stop_in: int, epoch: int, folds: int, tmp_path) -> None:
     x, seen = bent(300), []
 
     def stop(event: ismcore.FitEvent) -> object:
@@ -250,8 +253,9 @@ def test_a_run_that_stopped_goes_on_to_the_same_bits(stop_in: int, epoch: int, t
             seen.append(event.run)
         return ismcore.STOP if len(seen) > stop_in and event.epoch >= epoch else None
 
-    whole = fit(x, epochs=8, batch_size=64)
-    first = fit(x, epochs=8, batch_size=64, callbacks=[stop], checkpoint=tmp_path / "run")
+    options = {"epochs": 8, "batch_size": 64, "ensemble": folds}
+    whole = fit(x, **options)
+    first = fit(x, **options, callbacks=[stop], checkpoint=tmp_path / "run")
     assert first.status == "interrupted"
     with pytest.raises(ModelError, match="resume"):
         ismcore.load(tmp_path / "run")
@@ -433,6 +437,21 @@ def test_many_rows_have_one_member_and_few_a_fit_in_folds() -> None:
     if isinstance(found.model, ismcore.models.Standardized):
         assert found.model.inner == Combination((Affine(), MLP(output_bias=False)))
     assert fit(bent(20), epochs=2).held_out == 20
+
+
+@pytest.mark.parametrize("options", [{}, {"sample_weight": np.arange(200) % 4 + 1.0}, {"validation": bent(80, seed=5)}])
+def test_a_single_member_has_its_own_rows_alone_and_comes_to_the_same(options: dict, monkeypatch) -> None:
+    x, seen = bent(200), []
+    monkeypatch.setattr(ensemble, "pooled_loss", lambda engine, members: seen.extend(members) or pooled_loss(engine, members))
+    found = fit(x, ensemble=1, **options)
+    (member,) = seen
+    samples = "validation" in options
+    assert (member.problem.n, member.held_out.n) == ((200, 80) if samples else (160, 40))
+    assert (member.problem.row_weight is not None) == ("sample_weight" in options)
+    monkeypatch.setattr(Folds, "_on_its_rows", lambda self, member: member)  # all rows, some of weight 0
+    other = fit(x, ensemble=1, **options)
+    assert found.candidates[1]["weight"] > 0.0
+    np.testing.assert_allclose(found.score(x), other.score(x), rtol=0, atol=1e-8)
 
 
 def test_the_fit_stops_when_no_candidate_gains() -> None:

@@ -26,7 +26,7 @@ def kill(mode, folder, argument):
     return json.loads(done.stdout), done.stderr.split()
 
 
-@pytest.mark.parametrize("keep", [1, 2, 3])
+@pytest.mark.parametrize("keep", [1, pytest.param(2, marks=pytest.mark.slow), 3])
 def test_killed_at_every_call_of_a_save_the_newest_or_the_one_before_is_whole(tmp_path, keep):
     found, calls = kill("each", tmp_path, keep)
     assert found["kills"] == len(calls)
@@ -44,7 +44,7 @@ def test_killed_at_random_200_times_the_newest_save_is_whole_and_litter_is_gone_
     assert found["saves"] >= 20, found
 
 
-@pytest.mark.parametrize("keep", [0, 2])
+@pytest.mark.parametrize("keep", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_processes_that_save_one_path_at_once_never_fail_for_each_other(tmp_path, keep):
     found, _ = kill("at_once", tmp_path, keep)
     assert found["files"] == (["run", "run.previous1"] if keep else ["run"])
@@ -357,7 +357,7 @@ class Recorder:
         return recorded
 
 
-@pytest.mark.parametrize("keep", [1, 2, 3])
+@pytest.mark.parametrize("keep", [1, pytest.param(2, marks=pytest.mark.slow), 3])
 def test_whichever_of_its_changes_a_power_cut_leaves_in_whichever_order_a_whole_file_is_there(tmp_path, monkeypatch, keep):
     path = tmp_path / "run"
     for number in range(1, keep + 1):

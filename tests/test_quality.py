@@ -19,8 +19,9 @@ def bench():
         import estimators
         import laws
         import quality_page
+        import tables
 
-        yield {"laws": laws, "page": quality_page, "check": check, "estimators": estimators}
+        yield {"laws": laws, "page": quality_page, "check": check, "estimators": estimators, "tables": tables}
         for name in set(sys.modules) - before:
             if str(BENCH) in str(getattr(sys.modules[name], "__file__", "")):
                 del sys.modules[name]
@@ -52,6 +53,24 @@ def test_errors_are_relative_and_samples_are_those_of_the_cell(bench):
     assert np.array_equal(x, laws.draw("banana", 200, 3)[0])
     assert laws.relative_error(0.0 * s, s) == 1.0
     assert laws.relative_error(1.5 * s, s) == pytest.approx(0.25)
+
+
+def test_the_score_of_the_rows_with_noise_leaves_what_the_posterior_mean_leaves(bench):
+    z, scale = np.random.default_rng(0).standard_normal((500, 3)), 1.0
+    share = 1.0 / (1.0 + scale**2)  # E[z | y] = share y, for rows of N(0, I)
+    left = bench["tables"].noise_left(lambda y: -share * y, z, scale)
+    assert left.shape == (500,)
+    assert left.mean() == pytest.approx(share, rel=0.02)
+    assert bench["tables"].noise_left(lambda y: -y, z, scale).mean() > 0.9  # the score of the rows themselves
+    assert bench["tables"].noise_left(np.zeros_like, z, scale).mean() == pytest.approx(1.0, rel=0.02)
+
+
+def test_noise_left_is_shown_in_the_order_of_the_tables(bench):
+    figures = {"noise left": 0.5, "noise gap": -0.1, "noise gap error": 0.02}
+    runs = [bench["tables"].key("tables", cell, 0, name, "") | figures for name in ("mixture", "Stein") for cell in "ab"]
+    lines = bench["page"].noised_table(runs).splitlines()[2:]
+    assert [line.split("|")[1:3] for line in lines] == [[f" {c} ", f" {n} "] for c in "ab" for n in ("mixture", "Stein")]
+    assert "| 0.500 | -0.100 +- 0.020 | 0.500 |" in lines[0]
 
 
 @pytest.mark.parametrize("name", ["normal law", "kernel density", "mixture", "Stein"])
@@ -88,6 +107,33 @@ def test_places_tie_within_two_per_cent_and_single_is_a_rival(bench):
     assert places == {"normal law": 4, "mixture": 2, "Stein": 2, "single, jax": 1, "default, jax": 1}
     assert "0.95" not in bench["page"].pairs(errors, bench["laws"].CELLS)
     assert "1.02 of the error of `single`" in bench["page"].pairs(errors, bench["laws"].CELLS)
+
+
+def test_estimates_are_compared_on_the_samples_that_both_have(bench):
+    page = bench["page"]
+    errors = page.Errors(runs({"normal law": [0.1, 9.0, 9.0], "single, jax": [0.5, 0.7], "default, jax": [0.2], "flow": [0.3]}))
+    assert errors.is_worse("banana/200", "default, jax")
+    assert errors.place("banana/200", "default, jax") == 2
+    assert errors.medians("banana/200", "single, jax", "normal law") == [0.6, 4.55]
+    assert "0.40 of the error of `single`" in page.pairs(errors, bench["laws"].CELLS)
+    assert errors.medians("banana/200", "Stein", "flow") is None
+
+
+def test_single_on_another_backend_is_no_rival(bench):
+    found = {"normal law": [0.2], "single, torch": [0.01], "single, jax": [0.3], "default, jax": [0.1]}
+    assert bench["page"].Errors(runs(found)).place("banana/200", "default, jax") == 1
+
+
+def test_backends_are_shown_beside_the_first(bench):
+    page, about = bench["page"], {"part": "backends", "cell": "banana/200", "error": 0.1}
+    weights = {"normal law": 0.1, "network": 0.9}
+    found = [
+        {**about, "backend": "autograd", "weights": weights, "apart": 0.0},
+        {**about, "backend": "torch", "weights": {**weights, "network": 0.9 + 1e-9}, "apart": 2e-15},
+        {**about, "backend": "jax", "weights": {**weights, "network": 0.8}, "apart": 0.1},
+    ]
+    assert page.backends_table(found).splitlines()[2].endswith("| normal law 0.100, network 0.900 | yes | 2e-15 | no | 1e-01 |")
+    assert page.backends_table([]) == ""
 
 
 def test_cells_with_a_hard_edge_are_shown_and_not_counted(bench):

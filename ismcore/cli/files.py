@@ -11,6 +11,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ __all__ = [
     "add_score",
     "array_bytes",
     "check_apart",
+    "complain",
     "is_stdin",
     "name_of",
     "read",
@@ -126,6 +128,13 @@ class Unheard(Exception):
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
+
+
+def complain(text: str) -> None:
+    """A line on standard error, which may be closed or full: that changes no exit code."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"ismcore: {printable(text)}\n")
+        sys.stderr.flush()
 
 
 def say(options: argparse.Namespace, data: Any, words: str, *, done: int | None = None) -> None:

@@ -7,7 +7,6 @@ import difflib
 import io
 import os
 import re
-import stat
 import sys
 import traceback
 import warnings
@@ -20,9 +19,10 @@ from typing import Any, NoReturn
 
 from ismcore import __version__
 from ismcore.cli.benchmarks import add_bench
-from ismcore.cli.files import AddCommand, Unheard, add_diagnose, add_inspect, add_score, say
+from ismcore.cli.files import AddCommand, Unheard, add_diagnose, add_inspect, add_score, complain, say
 from ismcore.cli.fit import INTERRUPTED, Terminated, add_fit, add_resume
 from ismcore.cli.new_backend import add_new_backend
+from ismcore.cli.program_cache import keep_compiled_programs
 from ismcore.cli.saved import add_check, add_plot, add_report, add_sample
 from ismcore.errors import (
     BackendUnavailable,
@@ -32,7 +32,6 @@ from ismcore.errors import (
     IsmError,
     IsmWarning,
     PlottingMissing,
-    printable,
 )
 from ismcore.fitting.hints import ADAM, HINTS, MODEL, OBJECTIVE
 from ismcore.plugins.lookup import BackendStatus, backends, choose
@@ -61,9 +60,6 @@ OPTIONS = {
 }
 """Options, of which a command has some, by the words of other programs: those of the arguments of `fit`, and of files."""
 
-CACHE_BYTES = 2**30
-"""Size of the folder of compiled programs."""
-
 CODES: tuple[tuple[type[Exception], int], ...] = (
     (BackendUnavailable, UNAVAILABLE),
     (DeviceUnavailable, UNAVAILABLE),
@@ -86,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code; see `ismcore --help`. Only argparse raises SystemExit: 2 for wrong usage, 0 after help.
     """
     if arguments is None:
-        _keep_compiled_programs()
+        keep_compiled_programs()
     _open_closed_streams()
     options, unknown = _parser().parse_known_args(arguments)
     if unknown:  # said by the command's own parser, which knows its options
@@ -105,12 +101,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _no_more_output()
         return FILE
     except KeyboardInterrupt as interrupt:
-        _complain("terminated" if isinstance(interrupt, Terminated) else "interrupted")
+        complain("terminated" if isinstance(interrupt, Terminated) else "interrupted")
         return interrupt.code if isinstance(interrupt, Terminated) else INTERRUPTED
     except (IsmError, OSError) as error:
         if options.debug:
             traceback.print_exc()
-        _complain(f"error: {_message(error)}")
+        complain(f"error: {_message(error)}")
         return next(code for kind, code in CODES if isinstance(error, kind))
     return code
 
@@ -126,13 +122,6 @@ def _no_more_output() -> None:
     """Have Python's last flush go nowhere, so that it does not fail again."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _complain(text: str) -> None:
-    """A line on standard error, which may be closed or full: that changes no exit code."""
-    with suppress(OSError, ValueError):
-        sys.stderr.write(f"ismcore: {printable(text)}\n")
-        sys.stderr.flush()
 
 
 def _json_alone(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
@@ -151,60 +140,11 @@ def _warnings_in_a_line() -> Iterator[None]:
             if not issubclass(category, IsmWarning):
                 others(message, category, *where, **more)
             else:
-                _complain(f"warning: {' '.join(str(message).split())}")
+                complain(f"warning: {' '.join(str(message).split())}")
 
         warnings.simplefilter("always", IsmWarning)
         warnings.showwarning = show
         yield
-
-
-def _keep_compiled_programs() -> None:
-    """Have JAX keep what it compiles for the next process, in the user's cache folder; `ISMCORE_CACHE=0` leaves it be.
-
-    Only where this is a process of its own, and JAX has not been imported or told otherwise: its settings are the process's.
-    The folder holds programs that are run as they are found there: it is made for its owner alone, and one of somebody else,
-    or that others can write to, is not used. Beyond `CACHE_BYTES` the entries go that were not used for longest.
-    """
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    given = "JAX_COMPILATION_CACHE_DIR" in os.environ
-    if os.environ.get("ISMCORE_CACHE") == "0" or "jax" in sys.modules or given or not os.path.isabs(base):
-        return
-    folder = os.path.join(base, "ismcore", "jax")
-    if not _is_own_folder(folder):
-        return
-    _prune(folder, CACHE_BYTES)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-
-
-def _is_own_folder(folder: str) -> bool:
-    """Whether a folder, which is made if it is not there, and the one above it belong to this user alone."""
-    try:
-        os.makedirs(os.path.dirname(os.path.dirname(folder)), exist_ok=True)
-        for place in (os.path.dirname(folder), folder):
-            with suppress(FileExistsError):
-                os.mkdir(place, 0o700)
-            found = os.lstat(place)
-            if not stat.S_ISDIR(found.st_mode) or (os.name != "nt" and (found.st_uid != os.geteuid() or found.st_mode & 0o022)):
-                _complain(f"warning: {place} is not this user's alone, so that no compiled programs are kept there")
-                return False
-    except OSError:
-        return False
-    return True
-
-
-def _prune(folder: str, most: int) -> None:
-    """Remove the files of a folder that were not used for longest, until the others are of so many bytes at most."""
-    with suppress(OSError), os.scandir(folder) as entries:
-        files = [(entry.stat(follow_symlinks=False), entry.path) for entry in entries if entry.is_file(follow_symlinks=False)]
-        left = sum(found.st_size for found, _ in files)
-        for found, path in sorted(files, key=lambda file: max(file[0].st_atime, file[0].st_mtime)):
-            if left <= most:
-                return
-            with suppress(OSError):
-                os.unlink(path)
-            left -= found.st_size
 
 
 def _message(error: Exception) -> str:

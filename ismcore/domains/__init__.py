@@ -11,7 +11,7 @@ the objective is plain implicit score matching. It is a function of the point al
 """
 
 from ismcore.domains.base import Domain
-from ismcore.domains.columns import Box, Columns, Positive, Reals
+from ismcore.domains.columns import Box, Positive, Reals
 from ismcore.domains.halfspaces import Halfspaces
 
-__all__ = ["Box", "Columns", "Domain", "Halfspaces", "Positive", "Reals"]
+__all__ = ["Box", "Domain", "Halfspaces", "Positive", "Reals"]

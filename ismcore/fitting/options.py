@@ -247,7 +247,7 @@ def settings_of(
         feature_names=samples.names,
         validation=recipe.validation if ensemble == 1 and not validation and samples.validation_x is None else validation,
         holdout=diagnosis.holdout if samples.groups is None else HoldOut("groups", by_weight=diagnosis.effective is not None),
-        batch_size=_batch_size(request.batch_size, recipe, round(len(samples.x) * (1.0 - (0.0 if ensemble else validation)))),
+        batch_size=_batch_size(request.batch_size, recipe, round(len(samples.x) * (1.0 - validation * (ensemble < 2)))),
         clip_norm=_positive("clip_norm", recipe.clip_norm if request.clip_norm is None else request.clip_norm),
         ensemble=ensemble,
         candidates=candidates,

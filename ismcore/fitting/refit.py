@@ -223,11 +223,11 @@ class Refit:
             session, self._session = self._session, None  # lost where a step or its samples raise
             if session is None or not (problem is self._problem or session.follow(problem)):
                 session = self._engine.prepare(problem, self._state)
-            norm = self._gradient_norm(problem)
+            norm = None if until is None else self._gradient_norm(problem)
             while taken < steps:
-                if until is not None and norm(session.state().params, self.steps + taken) <= until:
+                if norm is not None and until is not None and norm(session.state().params, self.steps + taken) <= until:
                     break
-                count = steps - taken if until is None else min(LOOK_EVERY, steps - taken)
+                count = steps - taken if norm is None else min(LOOK_EVERY, steps - taken)
                 losses.append(session.run(problem.steps(self.steps + taken, self._rates(count))))
                 taken += count
             state = session.state()
@@ -255,7 +255,7 @@ class Refit:
         if problem.objective.domain is not None:
             problem.objective.domain.check(array)
         weight = None if sample_weight is None else as_weights(sample_weight, len(array))
-        z = as_samples(problem.coordinates(array), dtype=self._settings.dtype)
+        z = as_samples(problem.coordinates(array), dtype=self._settings.dtype, copy=False)
         if self._pads and len(z) != self._rows:
             rows = _power_of_two(len(z))
             weight = np.full(len(z), 1.0 / len(z)) if weight is None else weight

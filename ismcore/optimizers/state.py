@@ -37,8 +37,9 @@ class TrainState:
 
     @property
     def finite(self) -> bool:
-        """Whether every number is."""
-        return all(bool(np.isfinite(value).all()) for value in self.arrays().values())
+        """Whether every number is; asked of all arrays at once, as each question takes microseconds."""
+        values = [value for part in STATE_PARTS for value in getattr(self, part).values()]
+        return not values or bool(np.isfinite(np.concatenate(values, axis=None)).all())
 
     @property
     def evaluation_params(self) -> Params:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ismcore.domains import Columns, Domain
+from ismcore.domains import Domain
+from ismcore.domains.columns import Columns
 
 __all__ = ["Steps"]
 

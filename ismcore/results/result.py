@@ -15,7 +15,8 @@ from ismcore.backend.contract import Backend, Dtype
 from ismcore.backend.programs import energy_on, jacobian_diagonal, jacobian_on, score_on
 from ismcore.calculus import NumpyCalculus
 from ismcore.coordinates import Coordinates
-from ismcore.domains import Columns, Domain, Halfspaces
+from ismcore.domains import Domain, Halfspaces
+from ismcore.domains.columns import Columns
 from ismcore.errors import DensityUnavailable, IsmWarning, OptionError
 from ismcore.files import results as files
 from ismcore.models import Energy, Model, Standardized

@@ -62,9 +62,9 @@ def as_samples(
     if d is not None and array.shape[1] != d:
         raise SamplesError(f"samples must have {d} columns, as the model has; got shape {given.shape}{_one_point(given, d)}")
     # Narrowing to float32 may overflow, as may that of a long double to float64.
-    finite = np.isfinite(array.astype(np.float64, copy=False).astype(dtype, copy=False)).all(axis=1)
+    finite = np.isfinite(array.astype(np.float64, copy=False).astype(dtype, copy=False))
     if not finite.all():
-        raise SamplesError(_about_not_finite(x, array, finite, dtype, found))
+        raise SamplesError(_about_not_finite(x, array, finite.all(axis=1), dtype, found))
     return np.array(array, dtype=np.float64, order="C", copy=True if copy else None)
 
 
