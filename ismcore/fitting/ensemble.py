@@ -13,6 +13,7 @@ from ismcore.backend.contract import Backend, Session
 from ismcore.errors import CallbackFailed, Diverged
 from ismcore.fitting.folds import Folds
 from ismcore.fitting.outcome import result_of, warnings_of, weighed
+from ismcore.fitting.parting import kept_of
 from ismcore.fitting.run import Job, findings_of
 from ismcore.models import joined
 from ismcore.optimizers.state import TrainState
@@ -167,7 +168,7 @@ class EnsembleRun:
         noted = notes_for(findings, (), settings.objective.least_curvature_weight)
         total = {"total": time.monotonic() - self._began}
         result = result_of(settings, self.folds, table, said, noted, timings=total, versions=job.versions)
-        return replace(result, test=job.samples.test)
+        return kept_of(result, job.samples, job.diagnosis, settings.seed)
 
 
 def _sessions_of(members: Sequence[Member], problem: Problem, epochs: int) -> Prepare:
