@@ -294,6 +294,15 @@ def test_a_function_of_the_epoch_and_a_loader_of_torch_are_iterables():
         ismcore.fit(loader, **plain)
 
 
+def test_a_loader_that_shuffles_may_not_train_on_rows_that_were_held_out():
+    torch = import_module("torch")
+    loader = torch.utils.data.DataLoader(torch.from_numpy(X), batch_size=100, shuffle=True)
+    with pytest.raises(SamplesError, match="of the source are not those that it had before the training"):
+        ismcore.fit(sources.iterable(loader, block_rows=ROWS), **PLAIN, backend="autograd")
+    found = ismcore.fit(sources.iterable(loader, block_rows=ROWS), **PLAIN, backend="autograd", validation=0)
+    assert np.isfinite(flat(found)).all()
+
+
 REFUSED = {
     "sample_weight": (np.ones(len(X)), "sample_weight= has one value for each of all rows"),
     "groups": (np.arange(len(X)), "groups= has one value for each of all rows"),

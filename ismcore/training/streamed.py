@@ -161,10 +161,11 @@ class StreamedProblem(Problem):
             blocks = source.blocks(epoch, self.seed, self.rank, self.world, start=place * LANES)
             for number in range(epoch * layout.windows + place, (epoch + 1) * layout.windows):
                 x = np.zeros((self._lanes * layout.width, source.shape[1]))
-                for k in range(len(self._own(number))):
+                for k, own in enumerate(self._numbers(number)[self._own(number)]):
                     block = next(blocks, None)
                     if block is None:
                         raise SamplesError(f"the source gave fewer than its {layout.blocks} blocks in epoch {epoch}")
+                    self._rows.check(int(own), block)
                     if domain is not None:
                         domain.check(block)
                     x[k * layout.width : k * layout.width + len(block)] = self.coordinates(block)

@@ -99,7 +99,8 @@ def iterable(
     """A source over blocks of rows that are to be had in one order alone: a list of arrays, a `torch.utils.data.DataLoader`.
 
     Rows are mixed within a window of 16 blocks of `block_rows` rows, whatever the sizes of the blocks that come. A fit goes on
-    to the same bits where each iteration gives the same rows; a loader that shuffles by itself does not.
+    to the same bits where each iteration gives the same rows. One that shuffles by itself gives others, and is refused unless
+    nothing is held out, or `validation=` is rows beside them.
 
     Args:
         blocks: What can be iterated again and again, each item (m, d) or (m,), or a list of one such; or a function of the

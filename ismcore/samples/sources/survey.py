@@ -69,6 +69,21 @@ class Survey:
         size, gap = last - first, self.gap if stop > start else 0
         return np.concatenate([np.arange(max(0, start - gap)), np.arange(min(size, stop + gap), size)])
 
+    def check(self, number: int, block: np.ndarray) -> None:
+        """Refuse a block, (m, d), whose rows held out are not those of the pass before the training: they might be trained on.
+
+        Raises:
+            SamplesError: See above.
+        """
+        start, stop = self.held_run(number)
+        first = number * self.held // self.source.layout.blocks
+        if not np.array_equal(block[start:stop], self.held_out[first : first + stop - start]):
+            rows = self.source.layout.bounds(number)
+            raise SamplesError(
+                f"the rows {rows[0]} to {rows[1] - 1} of the source are not those that it had before the training, and rows held "
+                "out might be trained on: give blocks that are not shuffled, or validation=0, or validation= as rows of your own"
+            )
+
     @cached_property
     def sizes(self) -> np.ndarray:
         """How many rows of each block are trained on, (B,)."""
