@@ -80,8 +80,8 @@ class Survey:
         if not np.array_equal(block[start:stop], self.held_out[first : first + stop - start]):
             rows = self.source.layout.bounds(number)
             raise SamplesError(
-                f"rows {rows[0]} to {rows[1] - 1} of the source are not those that it had before the training, and rows held out "
-                "might be trained on: give blocks that are not shuffled, or validation=0, or validation= as other rows"
+                f"rows {rows[0]} to {rows[1] - 1} of the source are not those that it had before the training, and rows held "
+                "out might be trained on: give blocks that are not shuffled, or validation=0, or validation= as other rows"
             )
 
     @cached_property
