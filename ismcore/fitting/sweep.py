@@ -71,7 +71,7 @@ def sweep(
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(200, 1))
-        >>> plain = {"model": ismcore.Affine(), "epochs": 5, "backend": "autograd"}
+        >>> plain = {"model": ismcore.Affine(), "epochs": 5, "validation": 0, "backend": "autograd"}
         >>> [swept.result.status for swept in ismcore.sweep([{"seed": s} for s in range(3)], x=x, **plain)]
         ['completed', 'completed', 'completed']
     """
