@@ -124,6 +124,14 @@ def test_single_on_another_backend_is_no_rival(bench):
     assert bench["page"].Errors(runs(found)).place("banana/200", "default, jax") == 1
 
 
+def test_errors_by_other_backends_are_beside_those_by_the_one_with_most_fits(bench):
+    page = bench["page"]
+    found = runs({"normal law": [0.2] * 9, "default, torch": [0.1, 0.2], "default, jax": [0.101], "single, jax": [0.4]})
+    assert page.lead_backend(found[:-1]) == "torch"
+    assert page.beside_lead(page.Errors(found), "torch") == "- default, jax: 1 fits, errors within 1e-02 of those by torch."
+    assert page.lead_backend([]) == ""
+
+
 def test_backends_are_shown_beside_the_first(bench):
     page, about = bench["page"], {"part": "backends", "cell": "banana/200", "error": 0.1}
     weights = {"normal law": 0.1, "network": 0.9}
