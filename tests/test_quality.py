@@ -16,12 +16,20 @@ def bench():
         patch.syspath_prepend(BENCH)
         before = set(sys.modules)
         import check
+        import error_bars
         import estimators
         import laws
         import quality_page
         import tables
 
-        yield {"laws": laws, "page": quality_page, "check": check, "estimators": estimators, "tables": tables}
+        yield {
+            "laws": laws,
+            "page": quality_page,
+            "check": check,
+            "estimators": estimators,
+            "tables": tables,
+            "error_bars": error_bars,
+        }
         for name in set(sys.modules) - before:
             if str(BENCH) in str(getattr(sys.modules[name], "__file__", "")):
                 del sys.modules[name]
@@ -164,3 +172,22 @@ def test_fits_are_sorted_by_what_is_true_of_them(bench):
     sizes = {name: len(some) for name, some in check.classes(fits).items()}
     assert list(sizes.values()) == [1, 1, 2, 0, 1, 0, 0]
     assert "| 1 | 100.0 (20.7 to 100.0) | 0 | 0 |" in check.fits_table(fits)
+
+
+def test_the_coverage_goes_on_from_what_is_known_and_has_an_error(bench, monkeypatch):
+    bars = bench["error_bars"]
+    monkeypatch.setattr(bars, "coverage_of", lambda name, n, sample, backend, recipe: one(name, n, sample))
+
+    def one(name, n, sample, covered=0.9):
+        return {"law": name, "n": n, "sample": sample, "recipe": "default", "covered": covered, "error": 0.1, "variance": 1.0}
+
+    name, n = bars.CELLS[0]
+    known = [one(name, n, 0, 0.8)]
+    found = list(bars.coverages(2, "jax", "default", known))
+    assert len(found) == 2 * len(bars.CELLS) - 1
+    assert found[-1][0] == known[0]
+    assert (found[0][1]["law"], found[0][1]["sample"]) == (bars.CELLS[1][0], 0)
+    lines = bars.coverage_table(found[-1]).splitlines()[2:]
+    assert len(lines) == len(bars.CELLS)
+    assert lines[0] == f"| {name}, {n} | default | 2 | 85 | 5.0 | 0.100 | 1.00 |"  # t with one degree of freedom: 12.7 * 5
+    assert "| 1 | 90 |  |" in bars.coverage_table(found[0][1:])
