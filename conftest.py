@@ -1,5 +1,7 @@
 """Examples in Markdown run as tests; those in docstrings are run by pytest's own doctest option. One thread a process."""
 
+import contextlib
+import io
 import os
 import re
 from collections.abc import Generator
@@ -15,8 +17,26 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 import numpy as np
 import pytest
 from sybil import Document, Example, Sybil
+from sybil.example import SybilFailure
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from sybil.typing import Evaluator
+
+NUMBER = re.compile(r"-?\d+\.?\d*(?:e[-+]\d+)?")
+
+
+def alike(printed: str, shown: str) -> bool:
+    """Whether the words are the same, but for white space, and the numbers up to two units of the last digit shown."""
+    if NUMBER.sub("0", printed).split() != NUMBER.sub("0", shown).split():
+        return False
+    pairs = zip(NUMBER.findall(printed), NUMBER.findall(shown), strict=True)
+    return all(abs(float(found) - float(number)) <= 2.01 * last_digit(number) for found, number in pairs)
+
+
+def last_digit(number: str) -> float:
+    """A unit of the last digit: 0.01 of 1.25, 1e-7 of 1.2e-6, 0.1 of an array's 1., 0 of whole numbers, which are counts."""
+    digits, point, exponent = re.fullmatch(r"-?(\d+(\.?)\d*)(?:e(.*))?", number).groups()
+    places = max(1, len(digits.partition(".")[2])) if point else 0
+    return 10.0 ** (int(exponent or 0) - places) if point or exponent else 0.0
 
 
 class Page(Document):
@@ -32,7 +52,12 @@ class Page(Document):
             if above.start < example.start and above.start not in self.begun:
                 above.evaluate()
         self.begun.add(example.start)
-        super().evaluate(example, evaluator)
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            super().evaluate(example, evaluator)
+        shown = re.match(r"\s*(?:<!--.*?-->\s*)*```\n(.*?)```", self.text[example.end :], re.DOTALL)
+        if shown and not alike(printed.getvalue(), shown[1]):
+            raise SybilFailure(example, f"it prints\n{printed.getvalue()}\nwhere the page shows\n{shown[1]}")
 
 
 WITHOUT = tuple(filter(None, os.environ.get("ISMCORE_TESTS_WITHOUT", "").split(",")))

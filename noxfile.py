@@ -31,5 +31,4 @@ def tests(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
     """The suite with the lowest versions of what `pyproject.toml` names."""
-    # matplotlib below 3.10.7 calls pyparsing by names of which its 3.3 warns
-    suite(session, "--resolution", "lowest-direct", "pyparsing>=3.2,<3.3")
+    suite(session, "--resolution", "lowest-direct")

@@ -95,8 +95,8 @@ def spectral_stein(x: Array) -> Score:
     return white.score(lambda w: np.exp(-square_distances(w, z) / 2.0 / width**2) @ functions @ beta)
 
 
-def flow(x: Array, steps: int = 600) -> Score:
-    """Neural spline flow (d <= 10) or masked autoregressive flow by zuko, stopped by a held-out fifth."""
+def flow(x: Array, steps: int = 600, splines: bool | None = None) -> Score:
+    """Neural spline flow (None: where d <= 10) or masked autoregressive flow by zuko, stopped by a held-out fifth."""
     import torch
     import zuko
 
@@ -106,7 +106,8 @@ def flow(x: Array, steps: int = 600) -> Score:
     n, d = z.shape
     order = torch.randperm(n)
     judging, rows = z[order[: n // 5]], z[order[n // 5 :]]
-    model = (zuko.flows.NSF if d <= 10 else zuko.flows.MAF)(d, transforms=3, hidden_features=(64, 64))
+    splines = d <= 10 if splines is None else splines
+    model = (zuko.flows.NSF if splines else zuko.flows.MAF)(d, transforms=3, hidden_features=(64, 64))
     optimizer = torch.optim.Adam(model.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     best = (np.inf, model.state_dict())

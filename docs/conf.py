@@ -22,6 +22,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "off"  # tests/test_notebook.py executes the notebook, and the suite every block of every page
 
 autodoc_member_order = "bysource"
+autodoc_mock_imports = ["sklearn"]  # what ismcore.sklearn says of itself needs none
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_google_docstring = True
@@ -29,12 +30,15 @@ napoleon_use_rtype = False
 suppress_warnings = ["misc.highlighting_failure", "ref.python"]
 
 
+MARKS = re.compile(r"(?<!\\)\||(?<=\w)_(?![\w`])|(?<!\*)\*(?=\w+[,)])")
+
+
 def escaped(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Bars and last underscores of formulas are text in our docstrings, and marks to Sphinx."""
+    """Bars, last underscores and stars of formulas are text in our docstrings, and marks to Sphinx."""
     for k, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...")):
             parts = re.split(r"(``.*?``)", line)
-            parts[::2] = [re.sub(r"(?<!\\)\||(?<=\w)_(?![\w`])", lambda mark: "\\" + mark[0], part) for part in parts[::2]]
+            parts[::2] = [MARKS.sub(lambda mark: "\\" + mark[0], part) for part in parts[::2]]
             lines[k] = "".join(parts)
 
 

@@ -61,7 +61,7 @@ from ismcore.targets.density import density_from_score
 from ismcore.training.events import STOP, FitEvent
 from ismcore.training.lbfgs import LBFGS
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "LBFGS",

@@ -66,4 +66,4 @@ def ismcore_fit_event(event: Any) -> None:
 
 @hookspec
 def ismcore_scenarios() -> Iterable[Any]:  # type: ignore[empty-body]
-    """More `ismcore.testing.Scenario`s, which the conformance kit checks every backend on, beside its own."""
+    """More scenarios, `ismcore.testing.Scenario`, which the conformance kit checks every backend on, beside its own."""

@@ -1,7 +1,7 @@
 """The closed set of array operations that models and objectives are written in, and its NumPy form.
 
 Names and signatures are those of the array API standard (2024.12), plus `erf` and `sigmoid`, which the standard lacks. A
-backend hands in its own `Ops`; the core never looks at an array's type. Besides them the core asks of an array:
+backend hands in its own `Ops`; the core never looks at an array's type. Besides them the core asks of an array::
 
     + - * /         with an array of the same dtype, or a Python number on either side; broadcasting; unary -
     < >             likewise; the result goes to `where` alone

@@ -13,7 +13,9 @@ from ismcore.fitting.fit import fit
 from ismcore.models import MLP, Energy, Model
 from ismcore.objectives import ImplicitScoreMatching, Objective
 from ismcore.optimizers.rules import Optimizer
+from ismcore.results.density import with_constant
 from ismcore.results.evaluate import evaluate
+from ismcore.results.normaliser import Normaliser
 from ismcore.results.result import FitResult
 
 try:
@@ -134,7 +136,7 @@ class ScoreEstimator(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         )
         if hasattr(self, "feature_names_in_"):
             self.result_ = replace(self.result_, feature_names=tuple(self.feature_names_in_.tolist()))
-        self._log_normaliser: float | None = None
+        self._log_normaliser: Normaliser | None = None
         return self
 
     def _objective(self) -> Objective | None:
@@ -182,8 +184,8 @@ class ScoreEstimator(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """The log-density log p(x) at rows of X, (n,), normalised by the fit, as `sklearn.neighbors.KernelDensity` has it.
 
         It is there where the fitted score has one: in one dimension, and of an `ismcore.Energy`. A free network in more is in
-        general the gradient of nothing, and has no such method. Scores do not know how much of the law lies in parts far
-        apart: see `FitResult.log_density`.
+        general the gradient of nothing, and has no such method. Modes far apart have the shares that the samples have, see
+        `FitResult.log_density`.
 
         Raises:
             DensityUnavailable: Nothing normalises the fitted law; see `FitResult.log_normaliser`.
@@ -194,8 +196,8 @@ class ScoreEstimator(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if self.result_.d == 1:
             return self.result_.log_density(x)
         if self._log_normaliser is None:
-            self._log_normaliser = self.result_.log_normaliser().value
-        return np.asarray(-self.result_.energy(x) - self._log_normaliser)
+            self._log_normaliser = self.result_.log_normaliser()
+        return with_constant(self.result_, x, self._log_normaliser)
 
     def sample(self, n_samples: int = 1, random_state: int | RandomState | None = None) -> np.ndarray:
         """Draws of the fitted law, (n_samples, d), float64; `result_.sample` has options and tells how well chains mixed."""

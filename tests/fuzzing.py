@@ -1,5 +1,7 @@
 """Mutates contents of results and checkpoints, with a right checksum: each is refused by name, or is one that a fit could have.
 
+The results keep rows; one has modes far apart, too.
+
 `python tests/fuzzing.py SECONDS [SEED]` does so for as long as is asked; `tests/test_fuzzing.py` for a few seconds.
 """
 
@@ -17,6 +19,7 @@ import ismcore
 from ismcore.files import tensorfile
 
 X = np.random.default_rng(3).normal(size=(40, 2))
+APART = np.random.default_rng(4).normal(size=(230, 2)) + 30.0 * np.random.default_rng(5).integers(0, 2, (230, 1))
 WEIRD = (
     *(
         None,
@@ -57,18 +60,21 @@ WEIRD = (
 
 
 def sources(folder):
-    """Two files that are well: a result, and a checkpoint of a run in its second epoch."""
+    """Three files that are well: a result, one with modes and rows set aside, and a checkpoint of a run in its second epoch."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net = ismcore.Energy(ismcore.MLP((3,), "softplus"))
         options = {"backend": "autograd", "epochs": 4, "batch_size": 16, "validation": 0.2, "snapshots": 2, "progress": False}
         ismcore.fit(X, model=net, **options).save(folder / "result")
+        apart = ismcore.fit(APART, model=net, test=30, **options)
+        assert apart.modes is not None
+        apart.save(folder / "modes")
         stop = {
             "callbacks": [lambda event: ismcore.STOP if event.epoch else None],
             "checkpoint": ismcore.Checkpoint(folder / "run", every=0.0),
         }
         ismcore.fit(X, model=ismcore.MLP((3,)), **options, average_decay=0.9, **stop)
-    return [tensorfile.read_any(str(folder / name)) for name in ("result", "run")]
+    return [tensorfile.read_any(str(folder / name)) for name in ("result", "modes", "run")]
 
 
 def places(value, path=()):
@@ -120,6 +126,7 @@ def outcome(path, kind):
     try:
         with np.errstate(all="ignore"):
             assert result.score(X[:3]).shape == (3, 2)
+            assert result.sample(3, steps=2, thin=1).x.shape == (3, 2)
         result.save(path.with_name("again"))
     except ismcore.IsmError:
         return "refused when used"

@@ -145,7 +145,7 @@ OBJECTS = np.array([{}, 1], dtype=object)
         ("x.npz", bytes_of(np.savez, a=X, b=X), "holds a, b"),
         ("x.npz", bytes_of(np.savez), "holds none"),
         ("x.npy", bytes_of(np.save, OBJECTS, allow_pickle=True), "no plain numbers"),
-        ("x.npz", bytes_of(np.savez, OBJECTS, allow_pickle=True), "no plain numbers"),
+        ("x.npz", bytes_of(np.savez, OBJECTS), "no plain numbers"),
         ("x.npy", NPY.replace(b"(3, 3)", b"(3,-3)"), "damaged"),
         (
             "x.npy",

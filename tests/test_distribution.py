@@ -4,7 +4,9 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 from importlib.metadata import metadata, version
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +48,20 @@ def test_importing_loads_no_framework_and_no_drawing():
     code = f"import sys, ismcore; ismcore.__version__; print({heavy!r} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_the_source_distribution_holds_what_its_tests_read(tmp_path):
+    root = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path], cwd=root, check=True)
+    (built,) = tmp_path.iterdir()
+    with tarfile.open(built) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    files = {"conftest.py", "constraints.txt", "pyproject.toml", "CITATION.cff", "LICENSE", ".ci/run"}
+    files |= {path.name for path in root.glob("*.md")}
+    for folder in ("ismcore", "backends", "tests", "docs", "bench"):
+        read = [path for path in (root / folder).rglob("*") if path.suffix in (".py", ".md", ".json", ".png", ".ipynb")]
+        files |= {path.relative_to(root).as_posix() for path in read if "build" not in path.parts}
+    assert files <= held
 
 
 @pytest.mark.slow

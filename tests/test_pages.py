@@ -31,10 +31,25 @@ assert third == {third}
 """
 
 
-def run(folder, *words, third=3):
+PRINTS = """
+```python
+print("about", 1.25, 3)
+```
+
+<!--- invisible-code-block: python
+pass
+-->
+
+```
+{shown}
+```
+"""
+
+
+def run(folder, *words, page=PAGE, third=3):
     """Summary of a run of the page's examples by the conftest.py of this repository alone."""
     shutil.copy(Path(__file__).parents[1] / "conftest.py", folder)
-    (folder / "page.md").write_text(PAGE.format(third=third))
+    (folder / "page.md").write_text(page.replace("{third}", str(third)))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", folder, *words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return done.stdout.splitlines()[-1]
@@ -74,6 +89,13 @@ def test_the_walk_names_files_that_are_there():
         "reprobe.py",
         "shelf/",
     ]
+
+
+def test_what_a_page_shows_is_what_its_examples_print(tmp_path):
+    right = ["about 1.26\n3", "about 1.25 3"]
+    wrong = ["about 1.29 3", "about 1.25 4", "near 1.25 3", "about 1.25"]
+    page = "".join(PRINTS.format(shown=shown) for shown in right + wrong)
+    assert "4 failed, 8 passed" in run(tmp_path, page=page)
 
 
 def test_the_tests_compute_on_one_thread_a_process_unless_told_otherwise():

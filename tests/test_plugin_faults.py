@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from shelf import BACKEND, PLUGIN, shelf_on_path
-from truth import SMALL_SAMPLE, correlated
+from truth import BUNDLED, READY, SMALL_SAMPLE, correlated
 
 import ismcore
 from ismcore.backend import API
@@ -81,7 +81,7 @@ def rows():
 def check_others_work():
     """The bundled backends and the plugin `fine` are as if nobody else were there."""
     found = rows()
-    assert [(name, found[name].status) for name in list(found)[:3]] == [(n, "ready") for n in ("jax", "torch", "autograd")]
+    assert [(name, found[name].status) for name in list(found)[:3]] == list(BUNDLED.items())
     assert found["fine"].status == "ready"
     for name in ("autograd", "fine"):
         assert ismcore.fit(X, backend=name, epochs=1).backend == name
@@ -384,7 +384,7 @@ def test_all_faults_at_once_in_a_process_of_its_own(shelf):
     assert imported == []
     assert fitted == "completed"
     statuses = {name: status for name, status, _ in listed}
-    assert {name for name, status in statuses.items() if status == "ready"} == {"jax", "torch", "autograd", "fine"}
+    assert {name for name, status in statuses.items() if status == "ready"} == {*READY, "fine"}
     assert sum(status == "broken" for status in statuses.values()) == len(FAULTS)
     assert all(reason for _, status, reason in listed if status != "ready")
 

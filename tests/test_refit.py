@@ -49,6 +49,15 @@ def test_another_number_of_rows_is_a_fit_of_them_from_there(backend, n):
     assert same(refit.result().params, whole.params, 1e-12)
 
 
+def test_an_update_of_what_draws_nothing_begins_no_random_stream(monkeypatch):
+    refit = open_fit()
+    refit.update(X)
+    begun = []
+    monkeypatch.setattr("ismcore.problem.stream", lambda *name: begun.append(name))  # each takes as long as a short step
+    refit.update(1.1 * X)
+    assert not begun
+
+
 def test_row_weights_are_those_of_a_fit():
     weight = np.random.default_rng(2).uniform(0.0, 1.0, len(X))
     whole = ismcore.fit(X, model=NET, backend="autograd", dtype="float64", sample_weight=weight, **PLAIN)

@@ -203,8 +203,9 @@ def test_chains_that_keep_the_shares_of_their_start_are_told():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fitted = ismcore.fit(x, model=ismcore.Energy(ismcore.MLP((16,), "tanh")), backend="autograd", **SHORT)
+    unseen = replace(fitted, modes=None)  # as of modes that only an oblique direction tells apart
     with pytest.warns(ismcore.IsmWarning, match="the chains disagree"):
-        draws = fitted.sample(2000, start=x)
+        draws = unseen.sample(2000, start=x)
     assert draws.r_hat[0] > 1.5
     assert "chains disagree" in repr(draws)
 

@@ -80,6 +80,14 @@ def test_log_density_of_an_energy_integrates_to_one():
     assert p.sum() * (14 / 119) * (28 / 119) == pytest.approx(1.0, abs=0.02)
 
 
+def test_the_log_density_of_modes_far_apart_is_that_of_the_result():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(600, 2)) + 12.0 * (rng.random((600, 1)) < 0.3)
+    fitted = clone(ENERGY).set_params(epochs=100).fit(x)
+    assert len(fitted.result_.modes) == 2
+    np.testing.assert_allclose(fitted.score_samples(x[:20]), fitted.result_.log_density(x[:20]), atol=1e-12)
+
+
 def test_a_free_network_has_a_log_density_in_one_dimension_alone():
     x = np.random.default_rng(2).normal(size=(100, 1))
     estimator = clone(NET).set_params(model=ismcore.Affine(), epochs=100)

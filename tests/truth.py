@@ -1,6 +1,7 @@
 """The ground truth in tests/data, as arrays."""
 
 import json
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,12 @@ import ismcore
 
 DATA = Path(__file__).parent / "data"
 BACKENDS = ("autograd", "torch", "jax")
+BUNDLED = {
+    name: "missing" if name in os.environ.get("ISMCORE_TESTS_WITHOUT", "").split(",") else "ready"
+    for name in ("jax", "torch", "autograd")
+}
+"""The status of each, in their order; all are ready, but for what a run says that it does without."""
+READY = [name for name, status in BUNDLED.items() if status == "ready"]
 SLOW = {"jax", "nnx", "equinox"}
 """Backends and libraries of networks that compile for most cases: where a law is tested on each, these are marked slow."""
 DTYPES = ("float32", "float64")

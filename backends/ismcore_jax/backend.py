@@ -52,6 +52,10 @@ class JaxBackend(Backend):
             chosen = jax.devices(chosen)[0]
         return _name(jax.devices()[0] if chosen is None else chosen)
 
+    def _resolve(self, device: object) -> str:
+        """A device of JAX goes by the library's name of it: its own words for one are other ones in each release."""
+        return super()._resolve(_name(device) if isinstance(device, jax.Device) and device in _devices() else device)
+
     @contextmanager
     def scope(self) -> Iterator[None]:
         """64-bit types, full float32 products, broadcasting as in NumPy, and the device, for this thread.

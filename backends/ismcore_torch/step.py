@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache, partial
+from itertools import accumulate
 from math import prod
 
 import torch
@@ -106,10 +107,10 @@ def _params(theta: torch.Tensor, shapes: Shapes, transposed_names: tuple[str, ..
     return {name: value.T if name in transposed_names else value for name, value in views(theta, shapes).items()}
 
 
-def views(vector: torch.Tensor, shapes: Shapes) -> Params:
-    """The arrays that a vector is made of, in its memory."""
-    parts = torch.split(vector, [prod(shape) for _, shape in shapes])
-    return {name: part.view(shape) for (name, shape), part in zip(shapes, parts, strict=True)}
+def views(vector: Array, shapes: Shapes) -> Params:
+    """The arrays that a vector is made of, torch's or NumPy's, in its memory."""
+    ends = accumulate(prod(shape) for _, shape in shapes)
+    return {name: vector[end - prod(shape) : end].reshape(shape) for (name, shape), end in zip(shapes, ends, strict=True)}
 
 
 def _clipped(gradient: torch.Tensor, clip_norm: float) -> torch.Tensor:

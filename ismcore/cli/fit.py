@@ -107,6 +107,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add("--groups", metavar="COLUMN|FILE", help=about_groups)
     add("--device", default=DEFAULTS["device"], help="'cpu', 'cuda', 'cuda:1', ... or 'auto' (default: %(default)s)")
     add("--timeout", type=float, metavar="SECONDS", help="end after so long, and write what there is")
+    add("--no-rows", action="store_true", help="write no rows of the samples into the result, for 'ismcore sample' to start at")
     loud = parser.add_mutually_exclusive_group()
     loud.add_argument("--progress", action="store_true", help="show progress, also where there is no terminal")
     loud.add_argument("--quiet", action="store_true", help="show no progress")
@@ -207,7 +208,7 @@ def _finish(work: Callable[[Listener], FitResult], x: Table, out: Path, options:
             bad = "the gradient or the update is not finite" if np.isfinite(losses[-1]) else f"the loss is {losses[-1]}"
             message = f"{bad} at epoch {len(losses)}: lower --learning-rate or give a larger --curvature-weight"
             raise Diverged(f"{message}; no result was written", epoch=len(losses), result=result)
-        save(result, out)
+        save(result, out, rows=not options.no_rows)
     summary = _summary(x, result, out)
     code = 128 + termination.received if termination.received else INTERRUPTED if result.status == "interrupted" else 0
     say(options, summary, _in_words(summary), done=code)

@@ -47,7 +47,7 @@ def add_sample(add_command: AddCommand) -> None:
     parser = _with_fit(add_command("sample", _sample, "draw samples of the fitted law of a saved result"))
     add = parser.add_argument
     add("-n", dest="n", type=int, default=1000, metavar="N", help="how many (default: %(default)s)")
-    about_start = "samples to begin at, such as those that were fitted: where modes lie apart, they keep the shares of these"
+    about_start = "samples to begin at, not at the rows that FIT keeps: where modes lie apart, they keep the shares of these"
     add("--start", type=Path, metavar="DATA", help=about_start)
     add("--steps", type=int, metavar="N", help="steps of each chain before the first draw")
     add("--thin", type=int, default=10, metavar="N", help="steps from a draw of a chain to the next (default: %(default)s)")
@@ -68,10 +68,10 @@ def _sample(options: argparse.Namespace) -> int:
     write_whole(out, array_bytes(out, draws.x, names))
     r_hat, effective = _finite(draws.r_hat.max()), _finite(draws.effective.min())
     found: dict[str, Any] = {"draws": len(draws), "chains": draws.chains, "accepted": _finite(draws.acceptance), "r_hat": r_hat}
-    found |= {"effective": effective, "warnings": list(draws.warnings)}
+    found |= {"effective": effective, "began": draws.began, "warnings": list(draws.warnings)}
     agree = "" if r_hat is None else f", R-hat {r_hat:.3f}"
     worth = "" if effective is None else f", worth {effective:.0f} independent ones"
-    words = f"draws    {len(draws)} in {draws.chains} chains{agree}{worth}\n"
+    words = f"draws    {len(draws)} in {draws.chains} chains{agree}{worth}\nbegan at {draws.began}\n"
     return _done(options, result, None, out, words, **found)
 
 

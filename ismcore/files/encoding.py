@@ -31,6 +31,7 @@ from ismcore.ops import Params
 from ismcore.optimizers.rules import SGD, Adam
 from ismcore.optimizers.schedules import Schedule
 from ismcore.plugins.adoption import adopted
+from ismcore.samples.gaps import Modes
 from ismcore.samples.splitting import HoldOut
 from ismcore.training.baseline import Baseline
 from ismcore.training.resample import Resample
@@ -50,7 +51,7 @@ OBJECTIVES = (
 )
 DOMAINS = (Reals, Positive, Box, Halfspaces)
 TRANSFORMS = (Asinh, Log, Logit)
-RUNS = (Adam, SGD, Schedule, Plan, Settings, Candidate, HoldOut, SetAside)
+RUNS = (Adam, SGD, Schedule, Plan, Settings, Candidate, HoldOut, SetAside, Modes)
 TYPES: dict[str, type] = {
     cls.__name__: cls for cls in (*MODELS, *OBJECTIVES, *DOMAINS, *TRANSFORMS, *RUNS, Baseline, Coordinates, Resample)
 }

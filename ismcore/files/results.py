@@ -28,9 +28,10 @@ from ismcore.files.checkpoints import decode_checkpoint
 from ismcore.files.encoding import Decoder, adopted_for, construct, encode, put
 from ismcore.models import Standardized, check_params
 from ismcore.ops import Params
+from ismcore.samples.gaps import Modes
 from ismcore.training.baseline import Baseline
 from ismcore.training.resample import Resample
-from ismcore.training.set_aside import SetAside
+from ismcore.training.set_aside import SetAside, check_rows
 from ismcore.training.settings import check_names
 
 __all__ = ["load", "save"]
@@ -39,12 +40,13 @@ TENSORS = frozenset({"params", "history", "snapshots"})
 """The fields of `FitResult` that are tensors under names of their own."""
 
 
-def save(result: Any, path: str | PathLike[str]) -> None:
+def save(result: Any, path: str | PathLike[str], *, rows: bool = True) -> None:
     """Write a result as one file, whole or not at all. Equal results give equal bytes, but for their timings.
 
     Args:
         result: The result.
         path: The file; one that is already there is replaced.
+        rows: Whether it is to hold the rows that the result keeps, `kept` and `test`; see `FitResult.save`.
 
     Raises:
         ModelError: The result holds something that a file cannot name, such as an objective of your own.
@@ -59,7 +61,7 @@ def save(result: Any, path: str | PathLike[str]) -> None:
         ...     ismcore.load(f"{folder}/fit.safetensors").model
         Affine()
     """
-    result = _checked(result)
+    result = _checked(result if rows else replace(result, kept=None, test=None))
     tensors: Params = {}
     groups: dict[str, Mapping[str, np.ndarray]] = {
         "params": result.params,
@@ -144,6 +146,12 @@ def _check_arrays(result: Any) -> None:
         raise FileInvalid(f"its rows set aside are {str(result.test)[:80]!r}")
     if result.test is not None:
         result.test.check(result.d)
+    if not isinstance(result.kept, np.ndarray | None) or not isinstance(result.modes, Modes | None):
+        raise FileInvalid(f"its rows kept, or its modes, are {str(result.kept)[:80]!r} and {str(result.modes)[:80]!r}")
+    if result.kept is not None:
+        check_rows("its rows kept are", result.kept, result.d)
+    if result.modes is not None:
+        result.modes.check(result.d)
     for member in result.resamples:
         if not isinstance(member, Resample):
             raise FileInvalid(f"one of its resamples is {str(member)[:80]!r}")

@@ -12,6 +12,7 @@ import numpy as np
 from ismcore.errors import CallbackFailed, Diverged
 from ismcore.fitting.folds import Folds
 from ismcore.fitting.outcome import result_of, warnings_of, weighed
+from ismcore.fitting.parting import kept_of
 from ismcore.fitting.run import Job, findings_of
 from ismcore.models import joined
 from ismcore.results.result import FitResult
@@ -160,4 +161,4 @@ class EnsembleRun:
         noted = notes_for(findings, (), settings.objective.least_curvature_weight)
         total = {"total": time.monotonic() - self._began}
         result = result_of(settings, self.folds, table, said, noted, timings=total, versions=job.versions)
-        return replace(result, test=job.samples.test)
+        return kept_of(result, job.samples, job.diagnosis, settings.seed)

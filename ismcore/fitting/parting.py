@@ -8,16 +8,22 @@ from typing import Any
 import numpy as np
 
 from ismcore.errors import OptionError
+from ismcore.models import Affine, Standardized
+from ismcore.objectives import NoiseConditionalScoreMatching
+from ismcore.results.result import FitResult
 from ismcore.samples.checks import as_groups, as_samples, as_weights, check_spread
-from ismcore.samples.diagnosis import diagnosis_of
+from ismcore.samples.diagnosis import Diagnosis, diagnosis_of
+from ismcore.samples.gaps import Modes
 from ismcore.samples.splitting import HoldOut, batch_labels, held_out_rows
 from ismcore.samples.tables.frames import names_of
 from ismcore.seeds import stream
 from ismcore.training.set_aside import SetAside
 from ismcore.training.settings import Samples, share_of
 
-__all__ = ["parted", "samples_of", "share_to_set_aside"]
+__all__ = ["kept_of", "parted", "samples_of", "share_to_set_aside", "with_modes"]
 
+MOST_KEPT = 1000
+"""Rows of the fit that every result keeps, for chains to start at."""
 MOST_FITTED = 10_000
 """Rows of the fit that are kept beside those set aside: more than a competitor is fitted to do not help it."""
 
@@ -98,3 +104,33 @@ def _set_aside(x: np.ndarray, labels: np.ndarray, weight: np.ndarray | None, lef
 
 def _relabelled(labels: np.ndarray) -> np.ndarray:
     return np.asarray(np.unique(labels, return_inverse=True)[1].reshape(-1), dtype=np.int64)
+
+
+def kept_of(result: FitResult, samples: Samples, diagnosis: Diagnosis, seed: int) -> FitResult:
+    """The result with what it keeps of the samples: rows set aside, rows of the fit, and modes far apart with their shares."""
+    rows = _drawn(samples, diagnosis.modes, seed)
+    inner = result.model.inner if isinstance(result.model, Standardized) else result.model
+    # A linear score is of a normal law, of one mode; a noise-conditional one has large noise scales, at which modes meet.
+    one = isinstance(inner, Affine) or isinstance(result.objective, NoiseConditionalScoreMatching)
+    return with_modes(replace(result, test=samples.test, kept=rows), None if one else diagnosis.modes)
+
+
+def with_modes(result: FitResult, modes: Modes | None) -> FitResult:
+    """The result with these modes in the place of its own, and a note of them."""
+    notes = tuple(note for note in result.notes if result.modes is None or note != result.modes.in_words)
+    return replace(result, modes=modes, notes=notes if modes is None else (*notes, modes.in_words))
+
+
+def _drawn(samples: Samples, modes: Modes | None, seed: int) -> np.ndarray:
+    """At most 1,000 rows of the fit, (k, d), that weigh alike: all, or drawn by weight, so that each mode has its share.
+
+    Rows stand in random order, one mode after the other, and are taken at equal steps of the sum of their weights, from a
+    random start: row i of weight w_i about 1000 w_i times.
+    """
+    x, rng = samples.x, stream(seed, "kept rows")
+    if samples.weight is None and len(x) <= MOST_KEPT:
+        return np.array(x)
+    order = np.lexsort((rng.random(len(x)), np.zeros(len(x)) if modes is None else modes.number(x)))
+    ends = np.cumsum(np.ones(len(x)) if samples.weight is None else samples.weight[order])
+    at = np.searchsorted(ends, (np.arange(MOST_KEPT) + rng.random()) * (ends[-1] / MOST_KEPT), side="right")
+    return np.array(x[np.sort(order[np.minimum(at, len(x) - 1)])])

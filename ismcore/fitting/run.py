@@ -15,6 +15,7 @@ from ismcore.coordinates import Coordinates
 from ismcore.coordinates.transforms import in_words
 from ismcore.errors import CallbackFailed, Diverged
 from ismcore.files.checkpoints import Checkpoint, CheckpointWriter
+from ismcore.fitting.parting import kept_of
 from ismcore.results.result import FitResult, versions
 from ismcore.samples.advice import more_curvature, notes_for, warnings_for
 from ismcore.samples.diagnosis import Diagnosis
@@ -154,8 +155,8 @@ class Run:
         beside = compare_with_kernel(job.engine, problem, held_out, run_state.params, job.diagnosis)
         said += tuple(text for text in (compared, beside) if text)
         noted = notes_for(self._findings, validation, weight)
-        test = job.samples.test
-        return replace(result, baseline=baseline, test=test, warnings=said + result.warnings, notes=result.notes + noted)
+        result = replace(result, baseline=baseline, warnings=said + result.warnings, notes=result.notes + noted)
+        return kept_of(result, job.samples, job.diagnosis, settings.seed)
 
 
 def findings_of(settings: Settings, samples: Samples, diagnosis: Diagnosis, coordinates: Coordinates) -> tuple[Finding, ...]:

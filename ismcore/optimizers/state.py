@@ -38,7 +38,8 @@ class TrainState:
     @property
     def finite(self) -> bool:
         """Whether every number is; asked of all arrays at once, as each question takes microseconds."""
-        return bool(np.isfinite(np.concatenate([np.ravel(value) for value in self.arrays().values()])).all())
+        values = [value for part in STATE_PARTS for value in getattr(self, part).values()]
+        return not values or bool(np.isfinite(np.concatenate(values, axis=None)).all())
 
     @property
     def evaluation_params(self) -> Params:

@@ -56,7 +56,7 @@ def plot(
 
     Args:
         result: The fit.
-        x: Rows, (n, d) or (n,), in [x], such as the samples, which a fit does not keep.
+        x: Rows, (n, d) or (n,), in [x], such as the samples; those that a fit keeps are not drawn.
         columns: Numbers or names of two to six columns to draw, for d > 2; the first five if None.
         epoch: Draw the snapshot kept after this many epochs, not the fit's own parameters.
         context: What a conditional score depends on, see `FitResult.score`; of a noise-conditional fit the smallest noise scale
@@ -112,7 +112,7 @@ class View:
         if self.rows is not None:
             return _some(self.rows, ROWS)
         if self.fit.coordinates.is_identity:
-            raise OptionError("the fit is not standardised and keeps no rows, so nothing says where to draw: result.plot(x)")
+            raise OptionError("the fit is not standardised, so nothing says where to draw: result.plot(x)")
         return self.fit.coordinates.inverse(stream(0, "picture").normal(size=(ROWS, self.fit.d)))
 
     @cached_property

@@ -280,7 +280,7 @@ def legend(ax: Axes, frame: Bbox) -> float:
             loc="upper center",
             ncols=ncols,
             fontsize=size,
-            handlelength=2.05,
+            handlelength=2.05 if size > SMALLEST else 1.4,  # the last room that there is
             handletextpad=0.6,
             columnspacing=1.3,
             borderpad=0.2,

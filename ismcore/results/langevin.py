@@ -23,7 +23,7 @@ from ismcore.seeds import stream
 if TYPE_CHECKING:
     from ismcore.results.result import FitResult
 
-__all__ = ["Draws", "langevin"]
+__all__ = ["Draws", "langevin", "numbers_of"]
 
 CHAINS = 100
 """Chains side by side, also for fewer draws, so that their agreement is known."""
@@ -49,6 +49,7 @@ AGREE = 1.1
 """R-hat above which chains have not come to one law."""
 
 Derivative = Callable[[np.ndarray], np.ndarray]
+Number = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +64,12 @@ class Draws:
         acceptance: Share of the steps that were accepted; NaN where all are taken, as in annealed dynamics.
         r_hat: Of each column, (d,): root of the variance of all draws over that within chains, each cut into halves (Gelman et
             al. 2013, section 11.4), over the second half of the warm-up and the draws of all 100 chains; near 1 where they
-            agree. NaN where there are fewer than four of a chain, as in annealed dynamics.
+            agree. NaN where there are fewer than four of a chain, as in annealed dynamics. Where chains stay in modes of the
+            samples, see `FitResult.modes`, values count from the mean of all in their mode: chains within one are compared.
         effective: Effective number of draws of each column, (d,), from the autocorrelation within chains and the spread between
             them; at most n.
         warnings: What makes them unreliable, in words.
+        began: Where the chains began, in words.
     """
 
     x: np.ndarray
@@ -76,6 +79,7 @@ class Draws:
     r_hat: np.ndarray
     effective: np.ndarray
     warnings: tuple[str, ...] = ()
+    began: str = ""
 
     @property
     def chains(self) -> int:
@@ -94,6 +98,7 @@ class Draws:
             f"Draws: {self.x.shape[0]} of d = {self.x.shape[1]} in {self.chains} chains, step size {self.step_size:.3g}, {how}",
             f"  R-hat      {_range(self.r_hat)}",
             f"  effective  {_range(self.effective)}",
+            *([f"  began at   {self.began}"] if self.began else []),
             *(f"  warning    {text}" for text in self.warnings),
         ]
         return "\n".join(lines)
@@ -143,7 +148,9 @@ def langevin(
     with engine.scope():
         score, energy = _functions(engine, result, context)
         inside = Steps(result._domain_there, result.d)
-        walk = _Walk(score, energy, _start(result, start, CHAINS, rng, inside), rng, inside)
+        number = numbers_of(result) if context is None else None
+        z, began = _start(result, start, CHAINS, rng, inside)
+        walk = _Walk(score, energy, z, rng, inside, number)
         warm = walk.tune(STEPS if steps is None else steps, step_size, thin)
         each = -(-n // CHAINS)
         kept = np.empty((each, CHAINS, result.d))
@@ -151,9 +158,10 @@ def langevin(
             for _ in range(thin):
                 walk.step()
             kept[k] = walk.z
-    r_hat, times = _agreement(np.concatenate([warm, kept]))
+    r_hat, times = _agreement(_within(np.concatenate([warm, kept]), walk.modes))
+    said = _in_words(walk.acceptance, r_hat, walk.modes)
     x = result.coordinates.inverse(kept.transpose(1, 0, 2).reshape(-1, result.d)[:n])
-    return Draws(x, each, walk.step_size, walk.acceptance, r_hat, n / times, _in_words(walk.acceptance, r_hat))
+    return Draws(x, each, walk.step_size, walk.acceptance, r_hat, n / times, said, began)
 
 
 def _annealed(result: FitResult, n: int, start: Any, steps: int | None, step_size: float | None, seed: int) -> Draws:
@@ -162,7 +170,8 @@ def _annealed(result: FitResult, n: int, start: Any, steps: int | None, step_siz
         raise OptionError("chains of a noise-conditional fit start from noise at its largest scale: leave start= away")
     size = ANNEALED_STEP if step_size is None else step_size
     x = annealed_langevin(result, n, steps=ANNEALED_STEPS if steps is None else steps, step_size=size, seed=seed)
-    return Draws(x, 1, size, math.nan, np.full(result.d, np.nan), np.full(result.d, float(n)))
+    none, began = np.full(result.d, np.nan), "noise, at the largest scale of the fit"
+    return Draws(x, 1, size, math.nan, none, np.full(result.d, float(n)), began=began)
 
 
 def _functions(engine: Backend, result: FitResult, context: Any) -> tuple[Derivative, Derivative | None]:
@@ -181,39 +190,79 @@ def _functions(engine: Backend, result: FitResult, context: Any) -> tuple[Deriva
     return score, lambda z: engine.to_numpy(of_energy(at, engine.asarray(z))).astype(np.float64)
 
 
-def _start(result: FitResult, start: Any, chains: int, rng: np.random.Generator, inside: Steps) -> np.ndarray:
-    """Where chains begin, (C, d), in the coordinates of training: at rows of the samples, or at a wide normal law.
+def numbers_of(result: FitResult) -> Number | None:
+    """Numbers, (m,), of the modes whose regions points lie in, (m, d), in the coordinates of training; None for one mode."""
+    modes, coordinates = result.modes, result.coordinates
+    if modes is None:
+        return None
+
+    def number(z: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):  # behind a logarithm points far out overflow
+            return modes.number(coordinates.inverse(z))
+
+    return number
+
+
+def _start(result: FitResult, start: Any, chains: int, rng: np.random.Generator, inside: Steps) -> tuple[np.ndarray, str]:
+    """Where chains begin, (C, d), in the coordinates of training, and in words.
+
+    At rows of the samples, at the centres of modes, or at a wide normal law.
 
     Raises:
         SamplesError: Rows lie outside of the domain.
         OptionError: No draw of the wide normal law lies inside.
     """
+    modes = result.modes
     if start is not None:
-        rows = as_samples(start, d=result.d, names=result.feature_names)
-        if result.domain is not None:
-            result.domain.check(rows)
-        rows = result.coordinates(rows)
-    elif result.domain is None:
-        return 1.5 * rng.standard_normal((chains, result.d))
+        rows, began = as_samples(start, d=result.d, names=result.feature_names), "the rows given"
+    elif result.kept is not None:
+        rows, began = result.kept, f"{len(result.kept)} rows of the samples that the result keeps"
+    elif modes is not None:
+        rows = np.repeat(modes.centres, np.diff(np.round(np.cumsum([0.0, *modes.shares]) * chains).astype(int)), axis=0)
+        began = "the centres of the modes of the samples, as the result keeps no rows"
     else:
-        rows = inside.reflected(1.5 * rng.standard_normal((TRIED, result.d)))
-        rows = rows[inside.contains(rows)]
-        if not len(rows):
-            raise OptionError(f"no start lies in {result.domain!r}: pass rows to start at, such as the samples (start=x)")
-    return rows[rng.choice(len(rows), chains, replace=len(rows) < chains)]
+        return _wide(result, chains, rng, inside), "a wide normal law, as the result keeps no rows of the samples"
+    if result.domain is not None:
+        result.domain.check(rows)
+    z = result.coordinates(rows)
+    if modes is None:
+        return z[rng.choice(len(z), chains, replace=len(z) < chains)], began
+    by_mode = np.lexsort((rng.random(len(z)), modes.number(rows)))
+    each = np.asarray((np.arange(chains) + rng.random()) * (len(z) / chains), dtype=np.int64)
+    return z[by_mode[each]], began
+
+
+def _wide(result: FitResult, chains: int, rng: np.random.Generator, inside: Steps) -> np.ndarray:
+    """Draws of a wide normal law, (C, d), that lie in the domain."""
+    if result.domain is None:
+        return 1.5 * rng.standard_normal((chains, result.d))
+    rows = inside.reflected(1.5 * rng.standard_normal((TRIED, result.d)))
+    rows = rows[inside.contains(rows)]
+    if not len(rows):
+        raise OptionError(f"no start lies in {result.domain!r}: pass rows to start at, such as the samples (start=x)")
+    return np.asarray(rows[rng.choice(len(rows), chains, replace=len(rows) < chains)])
 
 
 class _Walk:
     """Chains side by side: z (C, d), and what is known there.
 
     A step is accepted by the ratio of densities. Without an energy its logarithm is the integral of the score along the step,
-    by Simpson's rule, which is the difference of log-densities where the score is a gradient.
+    by Simpson's rule, which is the difference of log-densities where the score is a gradient. A step out of the mode of a chain
+    is not taken: within it the draws stay exact, and each mode keeps its share of the chains.
     """
 
     def __init__(
-        self, score: Derivative, energy: Derivative | None, z: np.ndarray, rng: np.random.Generator, steps: Steps
+        self,
+        score: Derivative,
+        energy: Derivative | None,
+        z: np.ndarray,
+        rng: np.random.Generator,
+        steps: Steps,
+        number: Number | None,
     ) -> None:
         self._score, self._energy, self._rng, self._inside = score, energy, rng, steps
+        self._number = number
+        self.modes = None if number is None else number(z)
         self.z, self._psi = z, score(z)
         self._u = np.zeros(len(z)) if energy is None else energy(z)
         self.step_size, self._tuned, self._steps = 0.0, False, 0
@@ -279,10 +328,22 @@ class _Walk:
         back = self._inside.log_density(self.z, new + 0.5 * a * psi, a)
         log_ratio = gain + back - self._inside.log_density(new, mean, a)
         taken = (np.log(uniform) < log_ratio) & self._inside.contains(new)
+        if self._number is not None:
+            taken &= self._number(new) == self.modes
         if not short:
             self._shares.append(float(taken.mean()))
         self.z, self._psi = np.where(taken[:, None], new, self.z), np.where(taken[:, None], psi, self._psi)
         self._u = np.where(taken, u, self._u)
+
+
+def _within(kept: np.ndarray, modes: np.ndarray | None) -> np.ndarray:
+    """Chains, (draws, C, d), less the mean of all in the same mode, where each stays in one of `modes`, (C,)."""
+    if modes is None:
+        return kept
+    found = np.empty_like(kept)
+    for mode in np.unique(modes):
+        found[:, modes == mode] = kept[:, modes == mode] - kept[:, modes == mode].mean(axis=(0, 1))
+    return found
 
 
 def _agreement(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -306,9 +367,15 @@ def _agreement(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.sqrt(total / within), np.maximum(time, 1.0)
 
 
-def _in_words(acceptance: float, r_hat: np.ndarray) -> tuple[str, ...]:
-    """What makes draws unreliable."""
+def _in_words(acceptance: float, r_hat: np.ndarray, modes: np.ndarray | None) -> tuple[str, ...]:
+    """What makes draws unreliable; `modes`, (C,), are those that chains stay in."""
     said = []
+    if modes is not None:
+        shares = ", ".join(f"{share:.3g}" for share in np.unique(modes, return_counts=True)[1] / len(modes))
+        said.append(
+            "the samples have modes far apart, between which chains do not move: each mode keeps its share of where the chains "
+            f"began, {shares}"
+        )
     if acceptance < FEW:
         said.append(
             f"{acceptance:.0%} of the steps were accepted, too few to move: use a smaller step_size; or the fitted score does "

@@ -11,16 +11,21 @@ import numpy as np
 from ismcore.errors import DensityUnavailable
 from ismcore.seeds import stream
 from ismcore.targets import fit_mixture
+from ismcore.targets.density import log_sums
 
 __all__ = ["Normaliser", "by_importance", "by_quadrature"]
 
 Energy = Callable[[np.ndarray], np.ndarray]
 """U of points in the coordinates of training, (m, d) -> (m,)."""
+Number = Callable[[np.ndarray], np.ndarray]
+"""Numbers of the regions that points lie in, (m, d) -> (m,)."""
 REACH = 1e3
 """How far from 0 a plane is integrated over, in standard deviations."""
 FIRST_NODES, MOST_NODES = 128, 1024
 CONVERGED, TOLERATED = 1e-6, 1e-3
 """Change of log Z from one grid to the next of half its steps: where the search ends, and what is tolerated on the finest."""
+CONVERGED_PART = 1e-4
+"""The same of log Z_r of each of several regions: where two meet the integrand has a step."""
 WIDER = 1.3
 """Factor on the covariances of the proposal, so that its tails lie above those of the law."""
 DRAWS = 20_000
@@ -37,46 +42,63 @@ class Normaliser:
     Attributes:
         value: log Z, in the units of the samples.
         standard_error: Of the value; that of quadrature is its change from a grid to the next finer one.
-        effective: Effective number of draws, (sum w)^2 / sum w^2 with w the importance weights; infinite for quadrature.
+        effective: Effective number of draws, (sum w)^2 / sum w^2 with w the importance weights; infinite for quadrature. Where
+            modes lie apart the weights are those of the law in which each has its share of the samples.
+        parts: log Z_r = log int_r exp(-U(x)) dx over the region of each of `FitResult.modes`, in their order; the sum of their
+            exponentials is Z. Empty where there is one mode. The standard error is then the largest of theirs.
     """
 
     value: float
     standard_error: float
     effective: float = math.inf
+    parts: tuple[float, ...] = ()
 
 
-def by_quadrature(energy: Energy, lower: np.ndarray, upper: np.ndarray) -> Normaliser:
+def by_quadrature(
+    energy: Energy, lower: np.ndarray, upper: np.ndarray, number: Number | None = None, count: int = 1
+) -> Normaliser:
     """Log Z in two dimensions: z = sinh(t) in each, and equal steps of t, halved until log Z no longer changes.
 
     Args:
         energy: U.
         lower: Where the law ends below, in each dimension, (2,); minus infinity where it has no edge.
         upper: Where it ends above, (2,).
+        number: Regions that have a part of Z each; None where there is one.
+        count: How many regions.
 
     Raises:
         DensityUnavailable: exp(-U) does not fall off, or is too narrow for the finest grid.
 
     Cost: 2^14 energies, then four times as many, ...; at most 2^20.
     """
-    nodes, before = FIRST_NODES, math.nan
+    nodes, before = FIRST_NODES, np.full(count, np.nan)
     while True:
-        value, edge = _on_grid(energy, lower, upper, nodes)
-        change = abs(value - before)
-        if change < CONVERGED or nodes >= MOST_NODES:
+        parts, edge = _on_grid(energy, lower, upper, nodes, number, count)
+        with np.errstate(invalid="ignore"):  # of a part that is not there
+            change = float(np.abs(parts - before).max())
+            in_all = abs(float(np.logaddexp.reduce(parts) - np.logaddexp.reduce(before)))
+        if (in_all < CONVERGED and change < CONVERGED_PART) or nodes >= MOST_NODES:
             break
-        nodes, before = 2 * nodes, value
-    if not math.isfinite(value) or edge > TOLERATED:
+        nodes, before = 2 * nodes, parts
+    if not np.isfinite(parts).all() or edge > TOLERATED:
         raise DensityUnavailable(
             "the fitted energy does not rise far away from the samples, so no constant normalises it: fit with more rows or "
             "epochs"
         )
-    if not change < TOLERATED:
-        raise DensityUnavailable(f"the fitted density is too narrow for its range: log Z still changes by {change:.1g}")
-    return Normaliser(value, change)
+    if not in_all < TOLERATED:
+        raise DensityUnavailable(f"the fitted density is too narrow for its range: log Z still changes by {in_all:.1g}")
+    return _of_parts(parts, change)
 
 
-def _on_grid(energy: Energy, lower: np.ndarray, upper: np.ndarray, nodes: int) -> tuple[float, float]:
-    """Log Z by so many nodes in each of two dimensions, and the share of the mass far out, where there is no edge."""
+def _of_parts(parts: np.ndarray, standard_error: float, effective: float = math.inf) -> Normaliser:
+    value = float(np.logaddexp.reduce(parts))
+    return Normaliser(value, standard_error, effective, tuple(parts.tolist()) if len(parts) > 1 else ())
+
+
+def _on_grid(
+    energy: Energy, lower: np.ndarray, upper: np.ndarray, nodes: int, number: Number | None, count: int
+) -> tuple[np.ndarray, float]:
+    """Log Z_r by so many nodes in each of two dimensions, and the share of the mass far out, where there is no edge."""
     first, last = (np.clip(np.arcsinh(end), -math.asinh(REACH), math.asinh(REACH)) for end in (lower, upper))
     step = (last - first) / nodes
     t = first + (np.arange(nodes) + 0.5)[:, None] * step
@@ -87,7 +109,12 @@ def _on_grid(energy: Energy, lower: np.ndarray, upper: np.ndarray, nodes: int) -
     mass = np.exp(log_mass - top).reshape(nodes, nodes)
     total = mass.sum()
     rows, columns = (slice(int(np.isinf(a)), -1 if np.isinf(b) else None) for a, b in zip(lower, upper, strict=True))
-    return float(top + np.log(total)), float(1.0 - mass[rows, columns].sum() / total)
+    parts = log_sums(log_mass, _numbered(number, points), count)
+    return parts, float(1.0 - mass[rows, columns].sum() / total)
+
+
+def _numbered(number: Number | None, points: np.ndarray) -> np.ndarray:
+    return np.zeros(len(points), dtype=np.int64) if number is None else number(points)
 
 
 def _energies(energy: Energy, points: np.ndarray) -> np.ndarray:
@@ -96,7 +123,9 @@ def _energies(energy: Energy, points: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(found), np.inf, found)
 
 
-def by_importance(energy: Energy, draws: np.ndarray, seed: int) -> Normaliser:
+def by_importance(
+    energy: Energy, draws: np.ndarray, seed: int, number: Number | None = None, shares: np.ndarray | None = None
+) -> Normaliser:
     """Log Z in any dimension: the mean of exp(-U) / q over draws of q, a Gaussian mixture fitted to draws of the law itself.
 
     The covariances of q are 1.3 times those of the mixture, and a tenth of it is a normal law four times as wide as all draws,
@@ -106,9 +135,11 @@ def by_importance(energy: Energy, draws: np.ndarray, seed: int) -> Normaliser:
         energy: U.
         draws: Draws of the law, (m, d).
         seed: Of the draws of q.
+        number: Regions that have a part of Z each; None where there is one.
+        shares: Of the law in each region, (R,); None where there is one.
 
     Raises:
-        DensityUnavailable: Fewer than 500 of 20,000 draws are effective.
+        DensityUnavailable: Fewer than 500 of 20,000 draws are effective, or none in a region.
 
     Cost: 20,000 energies, and the mixture.
 
@@ -124,13 +155,15 @@ def by_importance(energy: Energy, draws: np.ndarray, seed: int) -> Normaliser:
     mixture = type(proposal)(weights, means, covariances)
     points = mixture.sample(DRAWS, seed=int(stream(seed, "normaliser").integers(2**31)))
     log_w = -_energies(energy, points) - mixture.log_pdf(points)
-    top = log_w.max()
-    w = np.exp(log_w - top)
-    effective = float(w.sum() ** 2 / (w @ w)) if np.isfinite(top) else 0.0
+    at, count = _numbered(number, points), 1 if shares is None else len(shares)
+    sums, squares = log_sums(log_w, at, count), log_sums(2.0 * log_w, at, count)
+    each = 2.0 * sums - squares  # log of the effective draws in each region
+    known = np.isfinite(sums).all()
+    effective = 1.0 / float(np.sum(np.exp(-each) * (1.0 if shares is None else shares**2))) if known else 0.0
     if not effective >= FEWEST:
         raise DensityUnavailable(
             f"only {effective:.0f} of {DRAWS} draws of a mixture beside the fitted law in d = {draws.shape[1]} are effective, "
             f"and {FEWEST:.0f} are asked for: the constant of its density is not known"
         )
-    value = float(top + np.log(w.mean()))
-    return Normaliser(value, math.sqrt(max(0.0, 1.0 / effective - 1.0 / DRAWS)), effective)
+    error = math.sqrt(max(0.0, float(np.exp(-each).max()) - 1.0 / DRAWS))
+    return _of_parts(sums - math.log(DRAWS), error, effective)

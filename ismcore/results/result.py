@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any, overload
 
@@ -15,8 +15,7 @@ from ismcore.backend.contract import Backend, Dtype
 from ismcore.backend.programs import energy_on, jacobian_diagonal, jacobian_on, score_on
 from ismcore.calculus import NumpyCalculus
 from ismcore.coordinates import Coordinates
-from ismcore.domains import Domain, Halfspaces
-from ismcore.domains.columns import Columns
+from ismcore.domains import Domain
 from ismcore.errors import DensityUnavailable, IsmWarning, OptionError
 from ismcore.files import results as files
 from ismcore.models import Energy, Model, Standardized
@@ -24,14 +23,15 @@ from ismcore.objectives import NoiseConditionalScoreMatching, Objective
 from ismcore.ops import Params
 from ismcore.plugins.lookup import load_backend
 from ismcore.plugins.registry import installed_version
+from ismcore.results.density import log_density, log_normaliser
 from ismcore.results.evaluate import context_for, evaluate
 from ismcore.results.langevin import Draws, langevin
 from ismcore.results.native import native
-from ismcore.results.normaliser import Normaliser, by_importance, by_quadrature
+from ismcore.results.normaliser import Normaliser
 from ismcore.results.shown import Shown
 from ismcore.samples.checks import as_samples
+from ismcore.samples.gaps import Modes
 from ismcore.samples.tables.frames import frame_like
-from ismcore.targets.density import integrate_score
 from ismcore.training.baseline import Baseline
 from ismcore.training.resample import Resample
 from ismcore.training.run_state import RunState, Status
@@ -74,6 +74,11 @@ class FitResult(Shown):
         restarts: What became of each start, where there were several: "start", "status", "epochs", "loss", "validation_loss".
         resamples: Fits of bootstrap resamples of the rows, if `ismcore.bootstrap` made the result; see `standard_error`.
         test: Rows that were set aside before the fit, where `fit(test=...)` asked for some; `check()` judges by them.
+        kept: At most 1,000 rows of the fit, (k, d), in [x], drawn by their weight from the seed, or all of fewer; chains of
+            `sample` start at them. None in files that were written without rows, or before rows were kept, and in what `load`
+            makes of a checkpoint.
+        modes: Modes of the samples that lie apart, as `ismcore.diagnose` finds them, and the share of the rows in each, which
+            no score tells; see `log_density`. None where there is one.
         candidates: What a fit in folds was made of, the normal law first: "name", "weight" in the sum, "status", "epochs",
             "best_epoch", "seconds", and "difference" of its out-of-fold loss from the normal law's with "standard_error".
         warnings: What makes the result unreliable, and the cure, in words.
@@ -103,6 +108,8 @@ class FitResult(Shown):
     restarts: tuple[dict[str, Any], ...] = ()
     resamples: tuple[Resample, ...] = ()
     test: SetAside | None = None
+    kept: np.ndarray | None = None
+    modes: Modes | None = None
     candidates: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -370,8 +377,14 @@ class FitResult(Shown):
         """The log-density log p(x) at any points x, (n,): its slope is the fitted score.
 
         It is normalised by the fit, whatever the points are: in one dimension by quadrature of the score of any model, see
-        `ismcore.targets.density.integrate_score`; in more, of an `Energy`, by `log_normaliser`. Where modes lie far apart,
-        their shares are what the network has made of a region without samples, and are not to be relied on.
+        `ismcore.targets.density.integrate_score`; in more, of an `Energy`, by `log_normaliser`.
+
+        Where modes of the samples lie far apart, see `modes`, no score tells how much of the law is in each. Each then has the
+        share w_r of the rows in it, that is of their weights,
+
+            log p(x) = log w_r - U(x) - log Z_r,    Z_r = int_r exp(-U(x)) dx    over the region r that x lies in.
+
+        Regions end in the middle of the gap between modes, where there are no samples; only there the log-density has a jump.
 
         Args:
             x: Where, (n, d), or (n,) and one number for d = 1, in [x].
@@ -382,28 +395,23 @@ class FitResult(Shown):
                 far away; or see `log_normaliser`.
         """
         if self.d > 1:
-            found = self.log_normaliser(epoch=epoch)
-            return -self.energy(x, epoch=epoch) - found.value
-        ends = (float(end[0]) for end in self._ends())
-        log_p = integrate_score(lambda z: self._score_at(z[:, None], epoch)[:, 0].astype(np.float64), *ends)
-
-        def in_units(points: np.ndarray) -> np.ndarray:
-            return self.coordinates.log_density(points, log_p(self._standardised(points)[:, 0]))
-
-        return self._inside(x if np.ndim(x) else np.reshape(x, 1), in_units, -np.inf)
+            self.energy(self.coordinates.inverse(np.zeros((1, self.d))), epoch=epoch)  # or why there is no density
+        points = x if np.ndim(x) or self.d > 1 else np.reshape(x, 1)
+        return self._inside(points, lambda inside: log_density(self, inside, epoch), -np.inf)
 
     def log_normaliser(self, *, epoch: int | None = None, seed: int = 0) -> Normaliser:
         """Log Z = log int exp(-U(x)) dx of the fitted energy U(x) of `energy`, in log [x]^d: log p(x) = -U(x) - log Z.
 
         In one and two dimensions by quadrature; in more, and in a polytope, by importance sampling from a Gaussian mixture that
-        is fitted to draws of the fitted law, see `sample`. Over the domain, where the samples end at edges.
+        is fitted to draws of the fitted law, see `sample`. Over the domain, where the samples end at edges. Where modes lie
+        apart this is not the constant of `log_density`, which has one for each: see `Normaliser.parts`.
 
         Args:
             epoch: See `score`.
             seed: Of the draws.
 
         Returns:
-            log Z with its standard error, and the effective number of draws.
+            log Z with its standard error, the effective number of draws, and log Z_r of each of `modes`.
 
         Raises:
             DensityUnavailable: d > 1 and the model is no energy; the fitted law does not fall off; or fewer than 500 of 20,000
@@ -411,27 +419,7 @@ class FitResult(Shown):
 
         Cost: at most 2^20 energies for d = 2; for d > 2 those of 2,000 draws, a mixture, and 20,000 energies.
         """
-        points = self.coordinates.inverse(np.zeros((1, self.d)))
-        zero = np.zeros(1)
-        change = self.coordinates.energy_of(NumpyCalculus(), points, zero)
-        unit = float((self.coordinates.log_density(points, zero) + change)[0])
-        if self.d == 1:
-            return Normaliser(float(-(self.log_density(points, epoch=epoch) + self.energy(points, epoch=epoch))[0]), 0.0)
-        self.energy(points, epoch=epoch)  # or why there is none
-
-        there = self._domain_there
-
-        def energy(z: np.ndarray) -> np.ndarray:
-            found = self._energy_at(z.astype(self.dtype), epoch).astype(np.float64)
-            return found if there is None else np.where(there.contains(z), found, np.inf)
-
-        if self.d == 2 and not isinstance(there, Halfspaces):
-            found = by_quadrature(energy, *self._ends())
-        else:
-            at = self if epoch is None else replace(self, params=self._at(epoch))
-            draws = langevin(at, 2000, None, steps=None, thin=10, step_size=None, context=None, seed=seed)
-            found = by_importance(energy, self.coordinates(draws.x), seed)
-        return replace(found, value=found.value - unit)
+        return log_normaliser(self, epoch, seed)
 
     def density(self, x: Any, *, epoch: int | None = None) -> np.ndarray:
         """The fitted density p(x), (m,), in 1/[x], normalised by the fit and not over the points; see `log_density`.
@@ -469,9 +457,10 @@ class FitResult(Shown):
 
         Args:
             n: How many.
-            start: Samples to begin at, (m, d), in [x], such as those that were fitted: chains do not move between parts of a
-                law that lie far apart, so that these parts keep the shares of the start. A wide normal law if None, as a result
-                keeps no rows; annealed chains start from noise.
+            start: Samples to begin at, (m, d), in [x]; the rows that the result keeps if None, `kept`. A result without those
+                starts at the centres of `modes`, or at a wide normal law, and annealed chains from noise. Chains do not move
+                between parts of a law that lie far apart, so that these parts keep the shares of the start. Where `modes` are
+                known each chain stays in its own, and their shares in the start are kept to a hundredth.
             steps: Steps of each chain before the first draw, 500 if None. The step size is tuned in them, to 57 % of accepted
                 steps. Of a noise-conditional fit, steps at each noise scale, 100 if None.
             thin: Steps from a draw of a chain to the next.
@@ -539,7 +528,7 @@ class FitResult(Shown):
 
         Args:
             path: The page.
-            x: Rows to diagnose and to draw, (n, d) or (n,), in [x], such as the samples, which a fit does not keep.
+            x: Rows to diagnose and to draw, (n, d) or (n,), in [x], such as the samples.
             test: Rows that the fit has not seen, to check it by; competitors are fitted to x. May be x itself, if x is new:
                 then one half judges. Without any, those that `fit(test=...)` has set aside.
             saved_as: Where the fit was saved to, to say how it is loaded.
@@ -582,9 +571,15 @@ class FitResult(Shown):
         """
         return native(self, into, energy=energy)
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the result as one safetensors file, whole or not at all; read it back with `ismcore.load`."""
-        files.save(self, path)
+    def save(self, path: str | PathLike[str], *, rows: bool = True) -> None:
+        """Write the result as one safetensors file, whole or not at all; read it back with `ismcore.load`.
+
+        Args:
+            path: The file; one that is already there is replaced.
+            rows: Whether the file is to hold rows of the samples: those that chains start at, `kept`, and those set aside,
+                `test`. Without them it tells of the samples what shift, scale, `modes` and parameters tell.
+        """
+        files.save(self, path, rows=rows)
 
     def _score_at(self, z: np.ndarray, epoch: int | None = None, context: Any = None) -> np.ndarray:
         """The score of points as trained on, both (n, d), in the result's dtype."""
@@ -628,19 +623,6 @@ class FitResult(Shown):
         if inside.any():
             found[inside] = f(points[inside])
         return found
-
-    def _ends(self) -> tuple[np.ndarray, np.ndarray]:
-        """Ends of each column in the coordinates of training, (d,) each, infinite where there are none or a polytope's."""
-        there = self._domain_there
-        if isinstance(there, Columns):
-            return there.ends(self.d)
-        if not isinstance(there, Halfspaces) or self.d > 1:
-            return np.full(self.d, -np.inf), np.full(self.d, np.inf)
-        normals, b = np.array(there.A)[:, 0], np.array(there.b)
-        return (
-            np.max(b[normals < 0.0] / normals[normals < 0.0], initial=-np.inf, keepdims=True),
-            np.min(b[normals > 0.0] / normals[normals > 0.0], initial=np.inf, keepdims=True),
-        )
 
     def _standardised(self, x: Any) -> np.ndarray:
         """Points as trained on, z, (n, d), float64, which the dtype of the result can hold."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from ismcore.samples.checks import as_samples, as_weights, check_spread
 from ismcore.samples.dependence import Dependence, dependence
 from ismcore.samples.edges import Edge, edges
 from ismcore.samples.findings import Finding
-from ismcore.samples.gaps import Gap, emptiest_gap
+from ismcore.samples.gaps import FEWEST as FEWEST_APART
+from ismcore.samples.gaps import Gap, Modes, emptiest_gap, modes_of
 from ismcore.samples.neighbours import Copies, Neighbours, neighbours, rows_within
 from ismcore.samples.series import Series, series
 from ismcore.samples.splitting import HoldOut
@@ -30,9 +31,6 @@ REPEATED_SHARE = 0.01
 
 FEW_SHARE, FEW_A_COLUMN = 0.1, 50.0
 """Effective rows are few below this part of the rows, or so many a column and one, where they are below half of the rows."""
-
-FEWEST_APART = 20
-"""Of fewer independent rows no gap is told."""
 
 FEWEST_COUNTED = 20
 """A column counts rows only where there are so many."""
@@ -63,6 +61,7 @@ class Diagnosis:
         coarse: Discrete columns whose step is wider than their spread.
         stairs: Columns that are constant on cells wider than their spread.
         names: Names of the columns, (d,), where they have some: findings call them so.
+        modes: The modes that gaps part, with the share of the rows in each, where there is such a gap.
     """
 
     n: int
@@ -82,6 +81,7 @@ class Diagnosis:
     coarse: tuple[int, ...] = ()
     stairs: tuple[Stairs, ...] = ()
     names: tuple[str, ...] | None = None
+    modes: Modes | None = field(default=None, compare=False, repr=False)
 
     @property
     def has_atoms(self) -> bool:
@@ -274,7 +274,7 @@ def diagnosis_of(
     effective = None
     if weight is not None:
         effective = _few_effective(weight, x.shape[1])
-        x = x[weight > 0.0]
+        x, weight = x[weight > 0.0], weight[weight > 0.0]
     n, d = x.shape
     tied = ties(x)
     span = x.max(axis=0) - x.min(axis=0)
@@ -291,13 +291,14 @@ def diagnosis_of(
     apart = _independent(x, in_order, near.copies)
     if apart is not x:
         continuous = continuous[np.ptp(apart[:, continuous], axis=0) > 0.0]
+    gap = emptiest_gap(apart, continuous, dtype) if len(continuous) and len(apart) >= FEWEST_APART else None
     return Diagnosis(
         n,
         d,
         tied.repeated,
         tied.atoms,
         tied.steps,
-        emptiest_gap(apart, continuous, dtype) if len(continuous) and len(apart) >= FEWEST_APART else None,
+        gap,
         dependent,
         in_order,
         near.copies,
@@ -309,6 +310,7 @@ def diagnosis_of(
         tuple(j for j, step in tied.steps if is_coarse(step, float(x[:, j].std()))),
         stairs(x, smooth),
         names,
+        None if gap is None else modes_of(x, weight, apart, continuous, dtype),
     )
 
 

@@ -142,7 +142,7 @@ def about_modes(gap: Gap, *, names: Names = None) -> Finding:
         f"along {gap.direction if gap.column is None else f'column {label(gap.column, names)}'} the samples fall into clusters",
         f"{gap.share:.0%} and {1.0 - gap.share:.0%} of the rows with {gap.rows} rows between {gap.low:.3g} and {gap.high:.3g}",
         "score matching cannot see the weights of modes so far apart",
-        "trust the score within each and take their weights from counts",
+        "trust the score within each and take their weights from counts, as log_density and sample do",
     )
 
 

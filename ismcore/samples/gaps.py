@@ -1,4 +1,4 @@
-"""Gaps between clusters of a sample, across which score matching cannot see."""
+"""Gaps between clusters of a sample, across which score matching cannot see, and the modes that they part."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ismcore.errors import FileInvalid
 from ismcore.samples.dependence import along, resolution
 
-__all__ = ["Gap", "emptiest_gap"]
+__all__ = ["Gap", "Modes", "emptiest_gap", "modes_of"]
 
 ROWS, NUMBERS = 20_000, 1_000_000
 """A gap is looked for in at most so many rows and numbers of the sample; its rows are then counted in the whole sample."""
@@ -30,6 +31,12 @@ BLIND = 15
 """Rows in the gap up to which the fitted weights of the clusters are off. In default fits to two unit Gaussians, weighted 1 : 1
 and 1 : 9, of 1000 and 10,000 rows, the log-odds are wrong by less than 0.1 above some 30 rows and by 0.2 to 0.5 below 15:
 docs/decisions/2026-11-23-default-protocol.md."""
+
+FEWEST = 20
+"""Of fewer independent rows no gap is told."""
+
+MOST, MOST_TOLD = 64, 6
+"""Most modes, and most whose shares are written out."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,12 @@ def emptiest_gap(x: np.ndarray, columns: np.ndarray, dtype: str = "float64") -> 
     Cost: at most 19 histograms of 20,000 rows, and d^2 of those rows for the components. Modes that only another direction
         tells apart go unseen, as do clusters of less than some 20 rows.
     """
+    found = _gap_along(x, columns, dtype)
+    return None if found is None else found[0]
+
+
+def _gap_along(x: np.ndarray, columns: np.ndarray, dtype: str) -> tuple[Gap, np.ndarray, float] | None:
+    """The emptiest gap, its direction in the columns, (k,), and where along it 0 of its ends is; see `emptiest_gap`."""
     n, d = x.shape
     rows = min(n, ROWS, max(2000, NUMBERS // d))
     some = x if rows == n else x[np.random.default_rng(1).choice(n, rows, replace=False, shuffle=False)]
@@ -87,7 +100,7 @@ def emptiest_gap(x: np.ndarray, columns: np.ndarray, dtype: str = "float64") -> 
         inside = int(np.count_nonzero((view >= low) & (view < high)))
         if inside <= BLIND:
             column = None if name.startswith("principal") else int(columns[int(name)])
-            return Gap(name if column is None else f"column {column}", low, high, inside, share, column)
+            return Gap(name if column is None else f"column {column}", low, high, inside, share, column), axis, origin
     return None
 
 
@@ -151,3 +164,118 @@ def _narrower(count: np.ndarray) -> np.ndarray:
     sides = [moments[:, :-1], moments[:, -1:] - moments[:, :-1]]
     variances = [two / np.maximum(rows, 1.0) - (one / np.maximum(rows, 1.0)) ** 2 for rows, one, two in sides]
     return np.asarray(np.sqrt(np.maximum(np.minimum(*variances), 0.0)))
+
+
+@dataclass(frozen=True, eq=False)
+class Modes:
+    """Modes of a sample that lie apart, and the share of its rows in each; it has one more modes than splits, K.
+
+    Split k takes apart the region of mode `of[k]`: points with normals[k] . x >= cuts[k] belong to mode k + 1 from then on, the
+    others stay where they are. Each cut is in the middle of a gap, so that the sample has no rows near it.
+
+    Attributes:
+        normals: (K, d), in 1/[x] or without a unit.
+        cuts: (K,).
+        of: (K,), the mode that each split takes apart, at most k.
+        shares: Share of the rows, or of their weight, in each mode, (K + 1,), of sum 1.
+        centres: Mean of the rows of each mode, (K + 1, d), in [x].
+    """
+
+    normals: np.ndarray
+    cuts: np.ndarray
+    of: np.ndarray
+    shares: np.ndarray
+    centres: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.shares)
+
+    def number(self, x: np.ndarray) -> np.ndarray:
+        """The number of the mode whose region each point of x, (m, d), lies in, (m,)."""
+        found = np.zeros(len(x), dtype=np.int64)
+        with np.errstate(all="ignore"):  # far out a point may not be finite, and belongs to any
+            for k, (normal, cut, of) in enumerate(zip(self.normals, self.cuts, self.of, strict=True)):
+                found[(found == of) & (x @ normal >= cut)] = k + 1
+        return found
+
+    @property
+    def in_words(self) -> str:
+        """How many there are, and what follows, as a note of a fit."""
+        shares = [f"{share:.3g}" for share in self.shares]
+        few = ", ".join(shares) if len(shares) <= MOST_TOLD else f"{', '.join(shares[:MOST_TOLD])}, ..."
+        return (
+            f"the samples have {len(self)} modes far apart, with {few} of the rows, by weight: log_density and sample give "
+            "them these shares, which no score tells"
+        )
+
+    def check(self, d: int) -> None:
+        """Refuse arrays that do not go together, as a file may hold them.
+
+        Raises:
+            FileInvalid: The message says which.
+        """
+        k = len(self.cuts) if self.cuts.ndim == 1 else 0
+        shapes = {"normals": (k, d), "cuts": (k,), "shares": (k + 1,), "centres": (k + 1, d)}
+        for name, shape in shapes.items():
+            array = getattr(self, name)
+            if not 0 < k < MOST or array.shape != shape or array.dtype != np.float64 or not np.isfinite(array).all():
+                raise FileInvalid(f"its modes have {name} of shape {array.shape}, which are none of {d} columns")
+        if self.of.shape != (k,) or self.of.dtype != np.int64 or (self.of < 0).any() or (self.of > np.arange(k)).any():
+            raise FileInvalid("its modes take apart what is not there")
+        if not (self.shares > 0.0).all() or not abs(self.shares.sum() - 1.0) < 1e-9:
+            raise FileInvalid(f"its modes have shares {self.shares.tolist()!r:.80}, which are not positive and of sum 1")
+
+
+def modes_of(x: np.ndarray, weight: np.ndarray | None, apart: np.ndarray, columns: np.ndarray, dtype: str) -> Modes | None:
+    """The modes of a sample: it is cut in its emptiest gap, and so is each part, until no part has a gap.
+
+    Args:
+        x: Samples, (n, d), in [x].
+        weight: Of the rows, (n,), of sum 1; None where all weigh alike.
+        apart: Those of the rows that are independent, (m, d), in which gaps are looked for.
+        columns: See `emptiest_gap`.
+        dtype: See `emptiest_gap`.
+
+    Returns:
+        None where there is one.
+
+    Cost: that of `emptiest_gap` for each mode and each split.
+    """
+    number, parts = np.zeros(len(apart), dtype=np.int64), [0]
+    splits: list[tuple[np.ndarray, float, int]] = []
+    while parts and len(splits) + 1 < MOST:
+        of = parts.pop()
+        found = _split(apart[number == of], columns, dtype)
+        if found is None:
+            continue
+        normal, cut = found
+        splits.append((normal, cut, of))
+        number[(number == of) & (apart @ normal >= cut)] = len(splits)
+        parts += [of, len(splits)]
+    if not splits:
+        return None
+    normals, cuts, ofs = (np.array(values) for values in zip(*splits, strict=True))
+    none = np.zeros(len(splits) + 1)
+    at = Modes(normals, cuts, ofs, none, none[:, None]).number(x)
+    share = np.full(len(x), 1.0 / len(x)) if weight is None else weight
+    shares = np.bincount(at, share, len(none))
+    centres = np.stack([np.bincount(at, share * column, len(none)) / shares for column in x.T], axis=1)
+    return Modes(normals, cuts, ofs, shares / shares.sum(), centres)
+
+
+def _split(x: np.ndarray, columns: np.ndarray, dtype: str) -> tuple[np.ndarray, float] | None:
+    """A normal, (d,), and a cut in the middle of the widest space between rows in the emptiest gap; None without one."""
+    if len(x) < FEWEST:
+        return None
+    columns = columns[np.ptp(x[:, columns], axis=0) > 0.0]
+    found = _gap_along(x, columns, dtype) if len(columns) else None
+    if found is None:
+        return None
+    gap, axis, origin = found
+    normal = np.zeros(x.shape[1])
+    normal[columns] = axis
+    view = np.sort(x @ normal)
+    low, high = view[:-1], view[1:]
+    space = np.where((low < gap.high + origin) & (high > gap.low + origin), high - low, 0.0)
+    widest = int(np.argmax(space))
+    return normal, float(0.5 * low[widest] + 0.5 * high[widest])

@@ -11,7 +11,7 @@ import numpy as np
 
 from ismcore.errors import DensityUnavailable, OptionError, SamplesError
 
-__all__ = ["LogDensity", "density_error", "density_from_score", "fisher_divergence", "integrate_score"]
+__all__ = ["LogDensity", "density_error", "density_from_score", "fisher_divergence", "integrate_score", "log_sums"]
 
 FARTHEST = 2.0**20
 """How far from 0 the real line is looked at, in standard deviations: the tail of a Cauchy law beyond it is 6e-7."""
@@ -95,6 +95,25 @@ class LogDensity:
         slopes = u * (1.0 - u) ** 2 * h * self.slope[k] - u**2 * (1.0 - u) * h * self.slope[k + 1]
         inside = left + (3.0 - 2.0 * u) * u**2 * (right - left) + slopes
         return np.where((u >= -ROUNDING) & (u <= 1.0 + ROUNDING), inside, -np.inf)
+
+    def log_masses(self, number: Callable[[np.ndarray], np.ndarray], count: int) -> np.ndarray:
+        """Logarithms of the masses of regions of the line, (count,), which `number` numbers points z by, (m,) -> (m,).
+
+        By the trapezoid rule; the error is the mass of an interval where two regions meet.
+        """
+        log_weight = self.log_p + np.log(np.cosh(self.t)) + np.log(self.t[1] - self.t[0])
+        return log_sums(log_weight, number(np.sinh(self.t)), count)
+
+
+def log_sums(values: np.ndarray, number: np.ndarray, count: int) -> np.ndarray:
+    """Log sum exp of the values, (m,), of each of so many numbers, (count,); minus infinity of none."""
+    found = np.full(count, -np.inf)
+    for k in range(count):
+        some = values[number == k]
+        top = some.max(initial=-np.inf)
+        if top > -np.inf:
+            found[k] = top + np.log(np.exp(some - top).sum())
+    return found
 
 
 def integrate_score(score: Callable[[np.ndarray], np.ndarray], lower: float = -math.inf, upper: float = math.inf) -> LogDensity:

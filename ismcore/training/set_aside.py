@@ -8,7 +8,7 @@ import numpy as np
 
 from ismcore.errors import FileInvalid
 
-__all__ = ["SetAside"]
+__all__ = ["SetAside", "check_rows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +36,19 @@ class SetAside:
             FileInvalid: The message says which.
         """
         for name, rows, weight in (("x", self.x, self.weight), ("fitted", self.fitted, self.fitted_weight)):
-            if rows.ndim != 2 or rows.shape[1] != d or not len(rows) or not np.isfinite(rows).all():
-                raise FileInvalid(f"its rows set aside have {name} of shape {rows.shape}, not finite rows of {d} columns")
+            check_rows(f"its rows set aside have {name}", rows, d)
             if weight is not None and (weight.shape != (len(rows),) or not np.all(weight >= 0.0) or not weight.sum() > 0.0):
                 raise FileInvalid(f"its rows set aside have {name} with weights that are none")
         labels = self.labels
         if labels.shape != (len(self.x),) or labels.dtype.kind != "i" or labels.min() < 0 or labels.max() >= len(labels):
             raise FileInvalid("its rows set aside have labels that are none")
+
+
+def check_rows(what: str, rows: np.ndarray, d: int) -> None:
+    """Refuse rows that a file holds, where they are no samples of d columns.
+
+    Raises:
+        FileInvalid: See above.
+    """
+    if rows.ndim != 2 or rows.shape[1] != d or not len(rows) or rows.dtype != np.float64 or not np.isfinite(rows).all():
+        raise FileInvalid(f"{what} of shape {rows.shape} and dtype {rows.dtype}, not finite rows of {d} columns in float64")
