@@ -56,6 +56,7 @@ from ismcore.results.evaluate import Evaluation, evaluate
 from ismcore.results.result import FitResult, load
 from ismcore.results.sampling import annealed_langevin
 from ismcore.results.solving import Solution, solve
+from ismcore.samples import sources
 from ismcore.samples.diagnosis import Diagnosis, diagnose
 from ismcore.samples.findings import Finding
 from ismcore.samples.tables.reading import Table, read_samples, read_table
@@ -141,6 +142,7 @@ __all__ = [
     "read_table",
     "resume",
     "solve",
+    "sources",
     "sweep",
     "targets",
     "tensorfile",
