@@ -25,12 +25,14 @@ from ismcore.errors import (
     SamplesError,
     ScopeConflict,
     UnknownBackend,
+    WorkerLost,
 )
 from ismcore.files import tensorfile
 from ismcore.files.checkpoints import Checkpoint
 from ismcore.fitting.compare import Comparison, compare
 from ismcore.fitting.fit import fit, resume
 from ismcore.fitting.refit import Refit
+from ismcore.fitting.sweep import SweptFit, sweep
 from ismcore.hookspecs import hookimpl
 from ismcore.judging.bootstrap import bootstrap
 from ismcore.judging.table import Check
@@ -118,9 +120,11 @@ __all__ = [
     "ScoreFunction",
     "SlicedScoreMatching",
     "Solution",
+    "SweptFit",
     "Table",
     "Transform",
     "UnknownBackend",
+    "WorkerLost",
     "annealed_langevin",
     "backends",
     "bootstrap",
@@ -139,6 +143,7 @@ __all__ = [
     "resume",
     "solve",
     "sources",
+    "sweep",
     "targets",
     "tensorfile",
 ]
