@@ -155,6 +155,11 @@ class Problem:
         return len(self.x)
 
     @property
+    def is_dealt(self) -> bool:
+        """Whether `rows` and `draws` are those of this process alone, of several that share a fit."""
+        return False
+
+    @property
     def batches(self) -> int:
         """Steps of an epoch."""
         return 1 if self.batch_size is None else -(-self.n // self.batch_size)
@@ -277,6 +282,15 @@ class Steps:
     def given(self) -> Params:
         """All that enters the loss of one step alone: draws, and row weights where there are batches; (count, ...)."""
         return self.draws if self.row_weight is None else {**self.draws, "row_weight": self.row_weight}
+
+    def for_rows(self, own: slice, row_axes: dict[str, int]) -> Steps:
+        """The steps of some rows of each, with the weights that they have among all."""
+        axes = {name: axis + 1 for name, axis in row_axes.items()}
+        draws = take_rows(self.draws, axes, own)
+        if self.rows is None:
+            return replace(self, draws=draws)
+        weight = np.full(self.rows.shape, 1.0 / self.rows.shape[1]) if self.row_weight is None else self.row_weight
+        return replace(self, draws=draws, rows=self.rows[:, own], row_weight=weight[:, own])
 
     def part(self, start: int, stop: int) -> Steps:
         """Some of the steps."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         implicit_score_matching,
         sliced_score_matching,
     )
+    from ismcore_torch.processes import processes
 
 __all__ = [
     "denoising_score_matching",
@@ -24,11 +25,13 @@ __all__ = [
     "implicit_score_matching",
     "jacobian_diagonal",
     "module",
+    "processes",
     "sliced_score_matching",
 ]
 
 _HOMES = {
     "module": "adoption",
+    "processes": "processes",
     **dict.fromkeys(("divergence", "hutchinson_divergence", "jacobian_diagonal"), "derivatives"),
 }
 """Modules by what they hold; all else is a loss."""

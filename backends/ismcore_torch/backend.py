@@ -9,7 +9,9 @@ import torch
 
 from ismcore.backend import Backend, GenericSession, Session, SharedSetting
 from ismcore.backend.forks import is_forked
+from ismcore.backend.processes import shared
 from ismcore.calculus import ScoreFn
+from ismcore.errors import OptionError
 from ismcore.objectives import LossInputs
 from ismcore.ops import Array, Ops, Params
 from ismcore.optimizers.state import TrainState
@@ -42,6 +44,7 @@ class TorchBackend(Backend):
 
     name = "torch"
     packages = ("torch",)
+    shares_fits = True
     ops: Ops = TorchOps()  # type: ignore[assignment]  # the framework's signatures are overloaded
 
     @classmethod
@@ -117,4 +120,6 @@ class TorchBackend(Backend):
 
     def prepare(self, problem: Problem, state: TrainState) -> Session:
         """See `Backend.prepare`."""
+        if shared() is not None and problem.compile != "auto":
+            raise OptionError(f"compile={problem.compile!r} takes steps that processes do not share: leave it at 'auto'")
         return (GenericSession if problem.compile == "off" else TorchSession)(self, problem, state)

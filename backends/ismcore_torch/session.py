@@ -10,6 +10,7 @@ import torch
 
 from ismcore import analytic
 from ismcore.backend import Backend, Session, SharedSetting
+from ismcore.backend.processes import rank_and_world
 from ismcore.objectives import LossInputs
 from ismcore.ops import Params
 from ismcore.optimizers.rules import Adam
@@ -49,8 +50,13 @@ class TorchSession(Session):
     def follow(self, problem: Problem) -> bool:
         """See `Session.follow`."""
         self._problem = problem
-        self._x = self._backend.asarray(problem.x)
-        self._inputs = self._backend.asarrays(problem.inputs())
+        rank, world = rank_and_world()
+        self._own = slice(rank, None, world) if world > 1 and not problem.is_dealt else None
+        x, inputs = problem.x, problem.inputs()
+        if self._own is not None and problem.batch_size is None:
+            x, inputs = x[self._own], _part_of(inputs, problem, self._own)
+        self._x = self._backend.asarray(x)
+        self._inputs = self._backend.asarrays(inputs)
         self._small = _is_small(self._backend, problem, self._shapes)
         return True
 
@@ -61,7 +67,7 @@ class TorchSession(Session):
         # held here as well as in each product, where it then costs a fifth
         held = twice_differentiable() if self._problem.objective.differentiates_in_x and not closed else nullcontext()
         with self._few_threads(), torch.inference_mode(closed), held:
-            losses = self._take(steps)
+            losses = self._take(steps if self._own is None else steps.for_rows(self._own, self._problem.row_axes))
         self._step += steps.count
         return self._backend.to_numpy(torch.stack(losses)).astype(np.float64)
 
@@ -108,6 +114,12 @@ class TorchSession(Session):
         vectors = (self._backend.to_numpy(vector) for vector in self._vectors)
         trees = (_transposed(views(vector, self._shapes), self._transposed_names) if len(vector) else {} for vector in vectors)
         return TrainState(self._step, *({name: np.asarray(value, order="C") for name, value in tree.items()} for tree in trees))
+
+
+def _part_of(inputs: LossInputs, problem: Problem, own: slice) -> LossInputs:
+    """Inputs of some rows of a problem, each with its weight among all."""
+    whole = cast(LossInputs, {"row_weight": np.full(problem.n, 1.0 / problem.n), **inputs})
+    return take_rows(whole, problem.row_axes, own)
 
 
 def _joined(tree: Params, shapes: Shapes) -> np.ndarray:

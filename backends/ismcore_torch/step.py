@@ -9,6 +9,7 @@ import torch
 
 from ismcore import analytic
 from ismcore.backend import Backend
+from ismcore.backend.processes import shared
 from ismcore.errors import OptionError
 from ismcore.objectives import LossInputs
 from ismcore.ops import Array, Params
@@ -85,7 +86,7 @@ def _step(
     loss_and_gradient: LossAndGradient, optimizer: Optimizer, clip_norm: float | None, shapes: Shapes
 ) -> Callable[..., torch.Tensor]:
     """A `Step` as a function of the vectors too, and of the parameters, which are views of the first."""
-    update = _update_rule(optimizer)
+    update, processes = _update_rule(optimizer), shared()
 
     def step(params: Params, vectors: Tensors, x: torch.Tensor, inputs: LossInputs, numbers: Tensors) -> torch.Tensor:
         theta, first, second, average = vectors
@@ -93,6 +94,9 @@ def _step(
         loss: torch.Tensor
         loss, slopes = loss_and_gradient(params, x, inputs)
         gradient = torch.cat([slopes[name].reshape(-1) for name, _ in shapes])
+        if processes is not None:
+            whole = processes.total(torch.cat([gradient, loss.reshape(1)]))
+            gradient, loss = whole[:-1], whole[-1]
         if clip_norm is not None:
             gradient = _clipped(gradient, clip_norm)
         update(theta, first, second, gradient, rate, correction)

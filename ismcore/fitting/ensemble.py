@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ismcore.backend.contract import Backend, Session
+from ismcore.backend.processes import rank_and_world
 from ismcore.errors import CallbackFailed, Diverged
 from ismcore.fitting.folds import Folds
 from ismcore.fitting.outcome import result_of, warnings_of, weighed
@@ -110,7 +111,7 @@ class EnsembleRun:
                 self._save.reserve(states[0])
         problem = lead_problem(members)
         if self._job.samples.survey is not None:
-            problem = StreamedProblem.of(problem, self._job.samples.survey)
+            problem = StreamedProblem.of(problem, self._job.samples.survey, *rank_and_world())
         return Loop(
             problem,
             self._job.settings.plan,

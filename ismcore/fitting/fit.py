@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ismcore.backend.contract import Precision, as_dtype
+from ismcore.backend.processes import rank_and_world
 from ismcore.coordinates import Standardize
 from ismcore.domains import Domain
 from ismcore.errors import CheckpointMismatch, Diverged, OptionError
@@ -22,6 +23,7 @@ from ismcore.fitting.options import (
     as_epochs,
     as_timeout,
     check_run,
+    check_shared,
     loss_of,
     resolved,
     settings_of,
@@ -212,6 +214,7 @@ def fit(
     settings = replace(settings_of(request, loss, engine, choice.reason, samples, diagnosis), test=share)
     check_run(request, settings, samples)
     check_source(settings, samples)
+    check_shared(engine, settings, samples)
     where, followers = _new_checkpoint(checkpoint), as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
         noticed = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
@@ -321,8 +324,9 @@ def resume(
     place = device_for(settings.model, device)
     engine = load_backend(settings.backend)(dtype=settings.dtype, device=place, precision=settings.precision)
     settings = replace(settings, device=engine.device)
+    check_shared(engine, settings, samples)
     run_states[0].warnings += passed_over
-    where = as_checkpoint(Checkpoint(path) if checkpoint is None else checkpoint)
+    where = _of_the_first(as_checkpoint(Checkpoint(path) if checkpoint is None else checkpoint))
     followers = as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
         diagnosis = diagnosis_of(samples.x, settings.dtype, samples.weight, samples.names)
@@ -332,10 +336,15 @@ def resume(
 
 
 def _new_checkpoint(checkpoint: Any) -> Checkpoint | None:
-    where = as_checkpoint(checkpoint)
+    where = _of_the_first(as_checkpoint(checkpoint))
     if where is not None and os.path.exists(where.path):
         raise OptionError(is_there_already(where.path))
     return where
+
+
+def _of_the_first(where: Checkpoint | None) -> Checkpoint | None:
+    """Where to write; None in all but the first of several processes that share the fit."""
+    return None if rank_and_world()[0] else where
 
 
 def _check_same(file: Path, stored: Stored, samples: Samples) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any, Literal, TypeGuard
 from uuid import uuid4
 
 import numpy as np
 
 from ismcore.backend.contract import Backend, Precision
+from ismcore.backend.processes import gathered, rank_and_world
 from ismcore.coordinates import Coordinates, Standardize
 from ismcore.coordinates.transforms import as_transforms
 from ismcore.errors import OptionError
@@ -33,7 +35,7 @@ from ismcore.results.result import FitResult
 from ismcore.samples.diagnosis import Diagnosis
 from ismcore.samples.edges import auto_domain
 from ismcore.samples.findings import ON_ATOMS
-from ismcore.samples.sources import Source
+from ismcore.samples.sources import LANES, Source
 from ismcore.samples.splitting import HoldOut
 from ismcore.training.baseline import MOST_COLUMNS
 from ismcore.training.run_state import Plan
@@ -48,6 +50,7 @@ __all__ = [
     "as_epochs",
     "as_timeout",
     "check_run",
+    "check_shared",
     "loss_of",
     "settings_of",
     "share_held_out",
@@ -464,6 +467,33 @@ def _snapshot_epochs(snapshots: int | Sequence[int], epochs: int) -> tuple[int, 
 
 def _is_count(number: Any) -> TypeGuard[int]:
     return isinstance(number, int | np.integer) and not isinstance(number, bool) and bool(number >= 0)
+
+
+def check_shared(engine: Backend, settings: Settings, samples: Samples) -> None:
+    """Refuse what several processes cannot share, and samples that are not the same in each; nothing where there is one.
+
+    Raises:
+        OptionError: The message says what.
+    """
+    world = rank_and_world()[1]
+    if world == 1:
+        return
+    against = ""
+    if not engine.shares_fits:
+        against = f"backend {engine.name!r} takes all rows of a step itself; use backend='torch'"
+    elif settings.optimizer.runs_whole:
+        against = f"{type(settings.optimizer).__name__} takes no single steps; use ismcore.Adam()"
+    elif settings.compile != "auto":
+        against = f"compile={settings.compile!r} takes steps that are not shared; leave it at 'auto'"
+    elif samples.survey is not None and world > LANES:
+        against = f"a step has rows of {LANES} blocks of a source, one a process at least"
+    elif (rows := settings.batch_size or samples.n) < 2 * world:
+        against = f"a step of {rows} rows is less than two a process"
+    if against:
+        raise OptionError(f"{world} processes cannot share this fit: {against}")
+    same = sha256(f"{sorted(samples.fingerprints().items())} {settings.seed}".encode()).digest()
+    if len(set(gathered(int.from_bytes(same[:6], "big")))) > 1:
+        raise OptionError(f"the {world} processes that share this fit must have the same samples and seed, and have not")
 
 
 def check_run(request: Request, settings: Settings, samples: Samples) -> None:

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from ismcore.backend.contract import Backend
+from ismcore.backend.processes import rank_and_world
 from ismcore.coordinates import Coordinates
 from ismcore.coordinates.transforms import in_words
 from ismcore.errors import CallbackFailed, Diverged
@@ -209,7 +210,7 @@ def _held_out_by(settings: Settings, samples: Samples, diagnosis: Diagnosis) -> 
 
 def _streamed(problem: Problem, survey: Survey, epochs: int) -> tuple[Problem, Prepare]:
     """The problem of all rows of a source that are trained on, and what makes its session, which sees a window at a time."""
-    streamed = StreamedProblem.of(problem, survey)
+    streamed = StreamedProblem.of(problem, survey, *rank_and_world())
     return streamed, lambda backend, state: StreamedSession(streamed, state, epochs, backend.prepare)
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 import numpy as np
 
 from ismcore.backend.contract import Backend, Session
+from ismcore.backend.processes import gathered
 from ismcore.errors import CallbackFailed, CheckpointMismatch
 from ismcore.ops import Params
 from ismcore.optimizers.state import TrainState
@@ -204,7 +205,7 @@ class Loop:
         if self._validation_loss is None or run_state.epoch in run_state.validation or not run_state.epoch:
             return False
         params = run_state.state.evaluation_params
-        loss = self._validation_loss(params)
+        loss = float(gathered(self._validation_loss(params))[0])
         run_state.validation[run_state.epoch] = loss
         best = run_state.best
         if np.isfinite(loss) and (best is None or loss < best.loss - NOTICEABLE * max(1.0, abs(best.loss))):
@@ -307,7 +308,7 @@ def train(backend: Backend, loop: Loop) -> RunState:
             run_state.timings["run"] += seconds
             if not run_state.status:
                 loop.finish_chunk()
-            length = _next_length(count, seconds)
+            length = _next_length(count, float(gathered(seconds).max()))
         if run_state.status:
             loop.notify("end")
     except Exception as error:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, TextIO
 
 import numpy as np
 
+from ismcore.backend.processes import rank_and_world
 from ismcore.errors import OptionError
 from ismcore.training.events import FitEvent
 
@@ -42,7 +43,12 @@ def reporter(progress: Progress, stream: TextIO | None = None) -> Iterator[Calla
         raise OptionError(f"progress must be True, False or 'auto', not {progress!r}")
     out = sys.stderr if stream is None else stream
     live = out is not None and (out.isatty() or _in_notebook())
-    if progress is False or out is None or (progress == "auto" and not (live and os.environ.get("ISMCORE_PROGRESS") != "0")):
+    if (
+        progress is False
+        or out is None
+        or rank_and_world()[0]
+        or (progress == "auto" and not (live and os.environ.get("ISMCORE_PROGRESS") != "0"))
+    ):
         yield lambda event: None
         return
     report = _Report(_bar(out) if live else _Lines(out))

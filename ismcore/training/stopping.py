@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Literal
 
+from ismcore.backend.processes import gathered
+
 __all__ = ["StopRequest", "interruptible"]
 
 SAME = 0.5
@@ -43,10 +45,13 @@ class StopRequest:
 
     @property
     def status(self) -> Literal["interrupted", "timed_out", ""]:
-        """The status that the run is to end with: "interrupted", "timed_out", or "" to go on."""
-        if self.interrupted:
-            return "interrupted"
-        return "timed_out" if self.deadline is not None and time.monotonic() >= self.deadline else ""
+        """The status that the run is to end with: "interrupted", "timed_out", or "" to go on.
+
+        Processes that share a fit end together: what one of them is asked, all do.
+        """
+        late = self.deadline is not None and time.monotonic() >= self.deadline
+        asked = gathered(2.0 if self.interrupted else float(late)).max()
+        return "interrupted" if asked == 2.0 else "timed_out" if asked else ""
 
 
 @contextmanager

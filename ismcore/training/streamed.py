@@ -14,7 +14,7 @@ from ismcore.backend.contract import Session
 from ismcore.errors import SamplesError
 from ismcore.objectives import LossInputs
 from ismcore.optimizers.state import TrainState
-from ismcore.problem import Problem, Steps
+from ismcore.problem import Problem, Steps, take_rows
 from ismcore.samples.sources.source import LANES
 from ismcore.samples.sources.survey import Survey
 from ismcore.seeds import stream
@@ -90,6 +90,21 @@ class StreamedProblem(Problem):
     def batch_rows(self) -> int:
         """Rows of a step of this process, repeated ones with them."""
         return self._lanes * self._rows_of_a_block
+
+    @property
+    def is_dealt(self) -> bool:
+        """See `Problem.is_dealt`."""
+        return self.world > 1
+
+    def draws(self, step: int) -> LossInputs:
+        """See `Problem.draws`: of those for the rows of all processes its own."""
+        if not self.is_dealt:
+            return super().draws(step)
+        each, own = self._rows_of_a_block, self._own(step // self.batches_a_window)
+        drawn = self.objective.draws(stream(self.seed, "draws", step), LANES * each, self.x.shape[1])
+        lanes = np.zeros(self._lanes, dtype=np.int64)
+        lanes[: len(own)] = own
+        return take_rows(drawn, self.row_axes, (lanes[:, None] * each + np.arange(each)).ravel())
 
     @property
     def batches_are_alike(self) -> bool:

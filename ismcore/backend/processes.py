@@ -1,0 +1,79 @@
+"""Several processes that share one fit: what the core asks of them, and which ones the present fits are shared by."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from ismcore.errors import OptionError
+
+__all__ = ["Processes", "gathered", "rank_and_world", "shared", "shared_by"]
+
+
+class Processes(ABC):
+    """The processes of a fit, each of which makes the same calls in the same order.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        world: How many there are, from 2.
+    """
+
+    rank: int
+    world: int
+
+    @abstractmethod
+    def total(self, array: Any) -> Any:
+        """The sum of an array of the framework over all processes, in its place; the same bits in each.
+
+        Raises:
+            WorkerLost: One of them is gone; the message says which.
+        """
+
+    @abstractmethod
+    def gather(self, values: Sequence[float]) -> np.ndarray:
+        """The values of each process, (world, len(values)), float64.
+
+        Raises:
+            WorkerLost: See `total`.
+        """
+
+
+_SHARED: ContextVar[Processes | None] = ContextVar("ismcore_processes", default=None)
+
+
+def shared() -> Processes | None:
+    """The processes that share the fits of this context; None where each process fits for itself."""
+    return _SHARED.get()
+
+
+@contextmanager
+def shared_by(processes: Processes) -> Iterator[None]:
+    """Fits inside of this are shared by the processes.
+
+    Raises:
+        OptionError: They are already shared.
+    """
+    if shared() is not None:
+        raise OptionError("fits are already shared by several processes here")
+    token = _SHARED.set(processes)
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
+def rank_and_world() -> tuple[int, int]:
+    """The number of this process and how many share a fit; (0, 1) where it fits for itself."""
+    processes = shared()
+    return (0, 1) if processes is None else (processes.rank, processes.world)
+
+
+def gathered(value: float) -> np.ndarray:
+    """The value of each process, (world,); what each decides from it, all decide alike."""
+    processes = shared()
+    return np.array([value]) if processes is None else processes.gather([value])[:, 0]

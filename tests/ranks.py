@@ -1,0 +1,65 @@
+"""One of the processes that share a fit: `python tests/ranks.py CASE FOLDER [backend]`, in the environment of torchrun."""
+
+import os
+import sys
+from pathlib import Path
+
+import ismcore_torch
+import numpy as np
+
+import ismcore
+
+X = np.random.default_rng(5).normal(size=(1201, 2)) @ np.array([[1.0, 0.4], [0.0, 0.7]])
+WEIGHT = np.random.default_rng(6).uniform(0.5, 1.5, len(X))
+MODEL = ismcore.MLP((6,), "tanh")
+PLAIN = {"backend": "torch", "dtype": "float64", "recipe": "single", "model": MODEL, "progress": False}
+NOISE = ismcore.DenoisingScoreMatching(0.3)
+CASES = {
+    "batches": {"epochs": 4, "batch_size": 100},
+    "weights": {"epochs": 4, "batch_size": 77, "sample_weight": WEIGHT, "clip_norm": 0.5, "average_decay": 0.9},
+    "whole": {"epochs": 20, "batch_size": "all", "validation": 0},
+    "noise": {"epochs": 4, "batch_size": 100, "objective": NOISE},
+    "folds": {"epochs": 10, "recipe": "default", "model": None, "ensemble": 2},
+    "source": {"epochs": 3, "batch_size": 128},
+    "source-noise": {"epochs": 3, "batch_size": 128, "objective": NOISE},
+    "long": {"epochs": 3000, "batch_size": 40, "validation": 0, "schedule": "constant"},
+}
+
+
+def samples(case):
+    return ismcore.sources.array(X, block_rows=40) if case.startswith("source") else X
+
+
+def fitted(case, **options):
+    return ismcore.fit(samples(case), **{**PLAIN, **CASES[case], **options})
+
+
+def arrays(result):
+    parts = result.params if isinstance(result.params, dict) else dict(result.params)
+    return {**parts, "loss": result.history["loss"]}
+
+
+def main(case, folder, how="fit"):
+    rank, folder = os.environ["RANK"], Path(folder)
+    with ismcore_torch.processes():
+        if how == "other-samples":
+            result = ismcore.fit(X + float(rank), **PLAIN, **CASES[case])
+        elif how == "raises-in-1":
+            result = fitted(case, callbacks=[fails] if rank == "1" else [])
+        elif how == "resume":
+            result = ismcore.resume(folder / "run", samples(case), epochs=int(os.environ["EPOCHS"]))
+        elif how == "checkpoint":
+            where = ismcore.Checkpoint(folder / "run", every=0.05)
+            result = fitted(case, checkpoint=where, callbacks=[lambda event: (folder / f"begun{rank}").touch()])
+        else:
+            result = fitted(case, **({} if how == "fit" else {"backend": how}))
+    np.savez(folder / f"{rank}.npz", **arrays(result))
+
+
+def fails(event):
+    if event.epoch:
+        raise ValueError("a callback of process 1")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,137 @@
+"""Fits that several processes share are those of one; one that is lost ends the others by name, and the checkpoint goes on."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ismcore
+
+pytest.importorskip("torch.distributed")
+import ismcore_torch
+import ranks
+
+SCRIPT = Path(ranks.__file__)
+LIMIT = 100
+pytestmark = pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
+
+
+def started(world, *words, **environment):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world), **environment}
+    common |= {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, str(SCRIPT), *map(str, words)]
+    return [
+        subprocess.Popen(command, env={**common, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True) for rank in range(world)
+    ]
+
+
+def ended(running, limit=LIMIT):
+    """Exit status and standard error of each, which are killed after the limit."""
+    end = time.monotonic() + limit
+    try:
+        said = [process.communicate(timeout=max(0.1, end - time.monotonic()))[1] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+    return [(process.returncode, text) for process, text in zip(running, said, strict=True)]
+
+
+def shared(world, case, folder, **environment):
+    """What each process has saved."""
+    found = ended(started(world, case, folder, **environment))
+    assert [status for status, _ in found] == [0] * world, found
+    return [dict(np.load(folder / f"{rank}.npz")) for rank in range(world)]
+
+
+def gap(found, right):
+    assert found.keys() == right.keys()
+    return max(float(np.max(np.abs(found[name] - right[name]))) for name in right)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "world"),
+    [
+        ("batches", 2),
+        ("weights", 4),
+        ("whole", 2),
+        ("noise", 2),
+        ("folds", 2),
+        ("source", 2),
+        ("source", 4),
+        ("source-noise", 3),
+    ],
+)
+def test_a_shared_fit_is_that_of_one_process(case, world, tmp_path):
+    alone = ranks.arrays(ranks.fitted(case))
+    found = shared(world, case, tmp_path)
+    assert gap(found[0], alone) < 1e-10
+    assert all(gap(other, found[0]) == 0.0 for other in found[1:])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("victim", "after"), [(1, 0.1), (0, 0.6), (1, 1.1)])
+def test_a_killed_process_ends_the_others_by_name_and_the_checkpoint_goes_on(victim, after, tmp_path):
+    running = started(2, "long", tmp_path, "checkpoint")
+    wait_for(tmp_path / "run", tmp_path / "begun0", tmp_path / "begun1")
+    time.sleep(after)
+    running[victim].kill()
+    killed = time.monotonic()
+    status, said = ended([running[1 - victim]])[0]
+    running[victim].communicate()
+    assert status == 1
+    assert time.monotonic() - killed < 10
+    assert f"WorkerLost: process {victim} is gone, of 2" in said
+    stopped = ismcore.load(tmp_path / "run")
+    epochs = len(stopped.history["loss"]) + 3
+    right = ranks.arrays(ranks.fitted("long", epochs=epochs, schedule="constant"))
+    for world in (1, 3):
+        (folder := tmp_path / str(world)).mkdir()
+        (folder / "run").write_bytes((tmp_path / "run").read_bytes())
+        found = resumed(world, folder, epochs)
+        assert len(found["loss"]) == len(right["loss"])
+        assert gap(found, right) < 1e-10
+
+
+def resumed(world, folder, epochs):
+    found = ended(started(world, "long", folder, "resume", EPOCHS=str(epochs)))
+    assert [status for status, _ in found] == [0] * world, found
+    return dict(np.load(folder / "0.npz"))
+
+
+def wait_for(*paths):
+    end = time.monotonic() + LIMIT
+    while not all(path.exists() for path in paths):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("other-samples", ["must have the same samples"] * 2),
+        ("raises-in-1", ["process 1 ended by CallbackFailed, of 2", "a callback of process 1"]),
+        ("autograd", ["backend 'autograd' takes all rows of a step itself"] * 2),
+    ],
+)
+def test_what_cannot_be_shared_is_said_in_each(how, said, tmp_path):
+    found = ended(started(2, "batches", tmp_path, how))
+    assert [status for status, _ in found] == [1, 1]
+    assert all(text in error for text, (_, error) in zip(said, found, strict=True)), found
+
+
+def test_without_torchrun_and_without_a_group_there_is_an_error(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ismcore.OptionError, match="RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT"), ismcore_torch.processes():
+        pass
