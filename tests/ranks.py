@@ -1,4 +1,4 @@
-"""One of the processes that share a fit: `python tests/ranks.py CASE FOLDER [backend]`, in the environment of torchrun."""
+"""One of the processes that share a fit: `python tests/ranks.py CASES FOLDER [HOW]`, in the environment of torchrun."""
 
 import os
 import sys
@@ -39,9 +39,13 @@ def arrays(result):
     return {**parts, "loss": result.history["loss"]}
 
 
-def main(case, folder, how="fit"):
+def main(case, folder, how="all"):
     rank, folder = os.environ["RANK"], Path(folder)
     with ismcore_torch.processes():
+        if how == "all":
+            for name in case.split(","):
+                np.savez(folder / f"{name}-{rank}.npz", **arrays(fitted(name)))
+            return
         if how == "other-samples":
             result = ismcore.fit(X + float(rank), **PLAIN, **CASES[case])
         elif how == "raises-in-1":
@@ -52,7 +56,7 @@ def main(case, folder, how="fit"):
             where = ismcore.Checkpoint(folder / "run", every=0.05)
             result = fitted(case, checkpoint=where, callbacks=[lambda event: (folder / f"begun{rank}").touch()])
         else:
-            result = fitted(case, **({} if how == "fit" else {"backend": how}))
+            result = fitted(case, backend=how)
     np.savez(folder / f"{rank}.npz", **arrays(result))
 
 

@@ -21,7 +21,7 @@ __all__ = ["processes"]
 
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What `torchrun` tells each process."""
-ROLL_CALL = 5.0
+ROLL_CALL = 3.0
 """Seconds that the others have to answer, once one of them is missed."""
 HERE = b"here"
 _NUMBERS = count()

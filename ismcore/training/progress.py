@@ -43,12 +43,8 @@ def reporter(progress: Progress, stream: TextIO | None = None) -> Iterator[Calla
         raise OptionError(f"progress must be True, False or 'auto', not {progress!r}")
     out = sys.stderr if stream is None else stream
     live = out is not None and (out.isatty() or _in_notebook())
-    if (
-        progress is False
-        or out is None
-        or rank_and_world()[0]
-        or (progress == "auto" and not (live and os.environ.get("ISMCORE_PROGRESS") != "0"))
-    ):
+    off = progress is False or rank_and_world()[0] > 0  # one of several processes tells of a fit that they share
+    if off or out is None or (progress == "auto" and not (live and os.environ.get("ISMCORE_PROGRESS") != "0")):
         yield lambda event: None
         return
     report = _Report(_bar(out) if live else _Lines(out))
