@@ -55,9 +55,9 @@ def coverages(samples: int, backend: str, recipe: str, known: Sequence[dict[str,
 
 
 def coverage_table(found: list[dict[str, Any]]) -> str:
-    """A line for each cell and recipe: the shares of its samples, their mean, and the interval of that."""
+    """A line for each cell and recipe: the mean of its samples' shares, and the standard error of that."""
     lines = [
-        "| law, rows | recipe | samples | covered, % | 95 % interval of that | error of the fit | variance / squared error |",
+        "| law, rows | recipe | samples | covered, % | standard error of that | error of the fit | variance / squared error |",
         "|---|---|---|---|---|---|---|",
     ]
     for recipe, (name, n) in product(dict.fromkeys(f["recipe"] for f in found), CELLS):
@@ -65,8 +65,7 @@ def coverage_table(found: list[dict[str, Any]]) -> str:
         if not some:
             continue
         mean, error = mean_and_error(np.array([f["covered"] for f in some]))
-        wide = t_quantile(0.975, len(some) - 1) * error if len(some) > 1 else np.inf
-        spread = f"{100.0 * (mean - wide):.0f} to {min(100.0, 100.0 * (mean + wide)):.0f}" if np.isfinite(wide) else ""
+        spread = "" if len(some) < 2 else f"{100.0 * error:.1f}"
         bias = [float(np.median([f[name] for f in some])) for name in ("error", "variance")]
         lines.append(
             f"| {name}, {n} | {recipe} | {len(some)} | {100.0 * mean:.0f} | {spread} | {bias[0]:.3f} | {bias[1]:.2f} |"

@@ -25,12 +25,14 @@ from ismcore.errors import (
     SamplesError,
     ScopeConflict,
     UnknownBackend,
+    WorkerLost,
 )
 from ismcore.files import tensorfile
 from ismcore.files.checkpoints import Checkpoint
 from ismcore.fitting.compare import Comparison, compare
 from ismcore.fitting.fit import fit, resume
 from ismcore.fitting.refit import Refit
+from ismcore.fitting.sweep import SweptFit, sweep
 from ismcore.hookspecs import hookimpl
 from ismcore.judging.bootstrap import bootstrap
 from ismcore.judging.table import Check
@@ -54,6 +56,7 @@ from ismcore.results.evaluate import Evaluation, evaluate
 from ismcore.results.result import FitResult, load
 from ismcore.results.sampling import annealed_langevin
 from ismcore.results.solving import Solution, solve
+from ismcore.samples import sources
 from ismcore.samples.diagnosis import Diagnosis, diagnose
 from ismcore.samples.findings import Finding
 from ismcore.samples.tables.reading import Table, read_samples, read_table
@@ -117,9 +120,11 @@ __all__ = [
     "ScoreFunction",
     "SlicedScoreMatching",
     "Solution",
+    "SweptFit",
     "Table",
     "Transform",
     "UnknownBackend",
+    "WorkerLost",
     "annealed_langevin",
     "backends",
     "bootstrap",
@@ -137,6 +142,8 @@ __all__ = [
     "read_table",
     "resume",
     "solve",
+    "sources",
+    "sweep",
     "targets",
     "tensorfile",
 ]

@@ -22,6 +22,7 @@ __all__ = [
     "SamplesError",
     "ScopeConflict",
     "UnknownBackend",
+    "WorkerLost",
     "printable",
 ]
 
@@ -140,3 +141,7 @@ class FileInvalid(IsmError, ValueError):
 
 class FileNotWritten(IsmError, OSError):
     """A file cannot be written: full disk, read-only or missing folder, no regular file; what was there before is as it was."""
+
+
+class WorkerLost(IsmError, RuntimeError):
+    """A process that worked on a fit died, and the fit cannot be done again."""

@@ -137,6 +137,7 @@ class Problem:
     clip_norm: float | None = None
     average: bool = False
     fixed_inputs: LossInputs | None = None
+    _orders: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def model(self) -> Model:
@@ -162,6 +163,11 @@ class Problem:
     def batch_rows(self) -> int:
         """Rows of a step, the largest batch's."""
         return -(-self.n // self.batches)
+
+    @property
+    def batches_are_alike(self) -> bool:
+        """Whether all rows of all batches have the weight 1 / batch_rows."""
+        return self.row_weight is None and self.n % self.batches == 0
 
     @property
     def row_axes(self) -> dict[str, int]:
@@ -202,21 +208,26 @@ class Problem:
         the expectation of its gradient over batches is the gradient of all rows.
         """
         bounds, width = _bounds(self.n, self.batches), self.batch_rows
-        sizes = np.diff(bounds)[:, None]
-        places = bounds[:-1, None] + np.arange(width) % sizes
-        shares = (np.arange(width) < sizes) / sizes
-        rows = np.empty((count, width), dtype=np.int64)
+        batches = (step + np.arange(count)) % self.batches
+        sizes = np.diff(bounds)[batches, None]
+        rows = bounds[batches, None] + np.arange(width) % sizes
+        weight = (np.arange(width) < sizes) / sizes
         taken = 0
         while taken < count:
             epoch, batch = divmod(step + taken, self.batches)
-            order = stream(self.seed, "shuffle", epoch).permutation(self.n)
-            dealt = order[places[batch : batch + count - taken]]
-            rows[taken : taken + len(dealt)] = dealt
-            taken += len(dealt)
-        weight = shares[(step + np.arange(count)) % self.batches]
+            part = rows[taken : taken + self.batches - batch]
+            part[...] = self._order(epoch)[part]
+            taken += len(part)
         if self.row_weight is not None:
             weight *= self.n * self.row_weight[rows]
         return rows, weight
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """The rows in the order of an epoch, (n,); kept, as an epoch of many rows has many chunks of steps."""
+        if epoch not in self._orders:
+            self._orders.clear()
+            self._orders[epoch] = stream(self.seed, "shuffle", epoch).permutation(self.n)
+        return self._orders[epoch]
 
     def steps(self, step: int, rates: np.ndarray, decays: np.ndarray | None = None) -> Steps:
         """The steps from the given one, one a rate, with all that is drawn for them."""
@@ -226,8 +237,7 @@ class Problem:
         if self.batch_size is None:
             return Steps(rates, draws, average_decay=decays)
         rows, weight = self.rows(step, count)
-        alike = self.row_weight is None and self.n % self.batches == 0
-        return Steps(rates, draws, rows, None if alike else weight, decays)
+        return Steps(rates, draws, rows, None if self.batches_are_alike else weight, decays)
 
     @cached_property
     def _drawn_bytes(self) -> dict[str, int]:

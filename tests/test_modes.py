@@ -1,6 +1,7 @@
 """Modes far apart: their masses are counted in the samples; and the rows that a result keeps, at which chains start."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -64,6 +65,7 @@ def test_masses_of_two_modes_are_the_shares_of_the_samples(model, tmp_path):
     assert masses_on_line(again, x) == pytest.approx([0.2, 0.8], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_log_density_has_the_fitted_score_as_its_slope_in_every_mode():
     for x in (two(), three()):
         result, step = ismcore.fit(x, model=ENERGY, **QUICK), 1e-5 * x.std(axis=0)
@@ -212,6 +214,25 @@ def test_chains_start_at_the_rows_kept_then_at_the_centres_then_at_a_wide_normal
         assert result.sample(50, start=start, steps=20).began == "the rows given"
 
 
+def test_a_chain_stays_in_its_mode_where_a_step_would_leave_it_and_its_draws_are_exact_there():
+    x = np.random.default_rng(0).normal(size=(1000, 1))
+    options = QUICK | {"optimizer": ismcore.SGD(0.0), "standardize": False, "validation": 0, "epochs": 1}
+    normal = ismcore.ScoreFunction(lambda ops, params, x: 0.5 * ops.sum(x * x * params["a"], axis=1), {"a": np.ones(1)})
+    result = ismcore.fit(x, model=ismcore.Energy(normal), **options)
+    shares, centres = np.array([0.2, 0.8]), np.array([[-0.8], [0.8]])
+    split = Modes(np.ones((1, 1)), np.zeros(1), np.zeros(1, np.int64), shares, centres)
+    halves = replace(result, modes=split, kept=None)
+    with pytest.warns(ismcore.IsmWarning, match=KEPT):
+        draws = halves.sample(20_000, seed=1)
+    left = draws.x < 0.0
+    assert left.mean() == pytest.approx(0.2, abs=1e-12)
+    for half in (-draws.x[left], draws.x[~left]):  # of a half-normal law
+        assert half.mean() == pytest.approx(np.sqrt(2.0 / np.pi), abs=0.03)
+        assert half.std() == pytest.approx(np.sqrt(1.0 - 2.0 / np.pi), abs=0.03)
+    at = np.array([-1.0, 1.0])
+    np.testing.assert_allclose(halves.density(at), 2.0 * shares * np.exp(-0.5) / np.sqrt(2.0 * np.pi), rtol=2e-3)
+
+
 def test_a_file_without_rows_holds_none(tmp_path):
     x = two(500)
     result = ismcore.fit(x, model=ENERGY, test=50, **(QUICK | {"epochs": 2}))
@@ -227,6 +248,11 @@ def test_a_file_without_rows_holds_none(tmp_path):
     assert ismcore.load(tmp_path / "none").test is None
 
 
+@cache
+def short():
+    return ismcore.fit(two(200), model=ENERGY, **(QUICK | {"epochs": 2}))
+
+
 FORGED = {
     "normals": [np.ones((1, 2)), np.full((1, 1), np.nan), np.ones((2, 1)), np.ones((1, 1), np.float32)],
     "cuts": [np.ones(2), np.full(1, np.inf), np.array(0.0), np.ones(0)],
@@ -238,7 +264,7 @@ FORGED = {
 
 @pytest.mark.parametrize(("name", "array"), [(name, array) for name, arrays in FORGED.items() for array in arrays])
 def test_forged_modes_are_refused(name, array, tmp_path):
-    result = ismcore.fit(two(200), model=ENERGY, **(QUICK | {"epochs": 2}))
+    result = short()
     replace(result, modes=replace(result.modes, **{name: array})).save(tmp_path / "fit")
     with pytest.raises(FileInvalid, match="its modes"):
         ismcore.load(tmp_path / "fit")
@@ -248,8 +274,7 @@ def test_forged_modes_are_refused(name, array, tmp_path):
     "kept", [np.ones((3, 2)), np.ones(3), np.ones((0, 1)), np.full((3, 1), np.nan), np.ones((3, 1), np.int64)]
 )
 def test_forged_rows_are_refused(kept, tmp_path):
-    result = ismcore.fit(two(200), model=ismcore.Affine(), **(QUICK | {"epochs": 2}))
-    replace(result, kept=kept).save(tmp_path / "fit")
+    replace(short(), kept=kept).save(tmp_path / "fit")
     with pytest.raises(FileInvalid, match="its rows kept"):
         ismcore.load(tmp_path / "fit")
 

@@ -16,12 +16,20 @@ def bench():
         patch.syspath_prepend(BENCH)
         before = set(sys.modules)
         import check
+        import error_bars
         import estimators
         import laws
         import quality_page
         import tables
 
-        yield {"laws": laws, "page": quality_page, "check": check, "estimators": estimators, "tables": tables}
+        yield {
+            "laws": laws,
+            "page": quality_page,
+            "check": check,
+            "estimators": estimators,
+            "tables": tables,
+            "error_bars": error_bars,
+        }
         for name in set(sys.modules) - before:
             if str(BENCH) in str(getattr(sys.modules[name], "__file__", "")):
                 del sys.modules[name]
@@ -124,6 +132,14 @@ def test_single_on_another_backend_is_no_rival(bench):
     assert bench["page"].Errors(runs(found)).place("banana/200", "default, jax") == 1
 
 
+def test_errors_by_other_backends_are_beside_those_by_the_one_with_most_fits(bench):
+    page = bench["page"]
+    found = runs({"normal law": [0.2] * 9, "default, torch": [0.1, 0.2], "default, jax": [0.101], "single, jax": [0.4]})
+    assert page.lead_backend(found[:-1]) == "torch"
+    assert page.beside_lead(page.Errors(found), "torch") == "- default, jax: 1 fits, errors within 1e-02 of those by torch."
+    assert page.lead_backend([]) == ""
+
+
 def test_backends_are_shown_beside_the_first(bench):
     page, about = bench["page"], {"part": "backends", "cell": "banana/200", "error": 0.1}
     weights = {"normal law": 0.1, "network": 0.9}
@@ -156,3 +172,22 @@ def test_fits_are_sorted_by_what_is_true_of_them(bench):
     sizes = {name: len(some) for name, some in check.classes(fits).items()}
     assert list(sizes.values()) == [1, 1, 2, 0, 1, 0, 0]
     assert "| 1 | 100.0 (20.7 to 100.0) | 0 | 0 |" in check.fits_table(fits)
+
+
+def test_the_coverage_goes_on_from_what_is_known_and_has_an_error(bench, monkeypatch):
+    bars = bench["error_bars"]
+    monkeypatch.setattr(bars, "coverage_of", lambda name, n, sample, backend, recipe: one(name, n, sample))
+
+    def one(name, n, sample, covered=0.9):
+        return {"law": name, "n": n, "sample": sample, "recipe": "default", "covered": covered, "error": 0.1, "variance": 1.0}
+
+    name, n = bars.CELLS[0]
+    known = [one(name, n, 0, 0.8)]
+    found = list(bars.coverages(2, "jax", "default", known))
+    assert len(found) == 2 * len(bars.CELLS) - 1
+    assert found[-1][0] == known[0]
+    assert (found[0][1]["law"], found[0][1]["sample"]) == (bars.CELLS[1][0], 0)
+    lines = bars.coverage_table(found[-1]).splitlines()[2:]
+    assert len(lines) == len(bars.CELLS)
+    assert lines[0] == f"| {name}, {n} | default | 2 | 85 | 5.0 | 0.100 | 1.00 |"  # t with one degree of freedom: 12.7 * 5
+    assert "| 1 | 90 |  |" in bars.coverage_table(found[0][1:])

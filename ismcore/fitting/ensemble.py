@@ -9,18 +9,22 @@ from typing import Any
 
 import numpy as np
 
+from ismcore.backend.contract import Backend, Session
 from ismcore.errors import CallbackFailed, Diverged
 from ismcore.fitting.folds import Folds
 from ismcore.fitting.outcome import result_of, warnings_of, weighed
 from ismcore.fitting.parting import kept_of
 from ismcore.fitting.run import Job, findings_of
 from ismcore.models import joined
+from ismcore.optimizers.state import TrainState
+from ismcore.problem import Problem
 from ismcore.results.result import FitResult
 from ismcore.samples.advice import more_curvature, notes_for
-from ismcore.training.loop import Loop, train
-from ismcore.training.members import MemberSession, lead_problem, pooled_loss
+from ismcore.training.loop import Loop, Prepare, train
+from ismcore.training.members import Member, MemberSession, lead_problem, pooled_loss
 from ismcore.training.run_state import Best, RunState
 from ismcore.training.settings import Candidate
+from ismcore.training.streamed import StreamedProblem, StreamedSession
 
 __all__ = ["EnsembleRun"]
 
@@ -104,15 +108,18 @@ class EnsembleRun:
             states.append(self._start(candidate, loss))
             if self._save is not None and number == 0:
                 self._save.reserve(states[0])
+        problem = lead_problem(members)
+        if self._job.samples.survey is not None:
+            problem = StreamedProblem.of(problem, self._job.samples.survey)
         return Loop(
-            lead_problem(members),
+            problem,
             self._job.settings.plan,
             states[number],
             validation_loss=loss,
             listeners=self._job.followers,
             stop=self._job.stop,
             save=self._save,
-            prepare=lambda backend, state: MemberSession(backend, members, state),
+            prepare=_sessions_of(members, problem, self._job.settings.plan.epochs),
         )
 
     def _start(self, candidate: Candidate, loss: Any) -> RunState:
@@ -162,3 +169,17 @@ class EnsembleRun:
         total = {"total": time.monotonic() - self._began}
         result = result_of(settings, self.folds, table, said, noted, timings=total, versions=job.versions)
         return kept_of(result, job.samples, job.diagnosis, settings.seed)
+
+
+def _sessions_of(members: Sequence[Member], problem: Problem, epochs: int) -> Prepare:
+    """What makes the session of all members; of a source that of the one that there is, for a window of rows at a time."""
+    if not isinstance(problem, StreamedProblem):
+        return lambda backend, state: MemberSession(backend, members, state)
+
+    def session(backend: Backend, state: TrainState) -> Session:
+        def begin(window: Problem, state: TrainState) -> Session:
+            return MemberSession(backend, [replace(members[0], problem=window)], state)
+
+        return StreamedSession(problem, state, epochs, begin)
+
+    return session

@@ -16,11 +16,22 @@ from ismcore.errors import CheckpointMismatch, Diverged, OptionError
 from ismcore.files.checkpoints import Checkpoint, Stored, as_checkpoint, is_there_already, read_checkpoint
 from ismcore.fitting.ensemble import EnsembleRun
 from ismcore.fitting.hints import names_checked
-from ismcore.fitting.options import RecipeName, Request, as_epochs, as_timeout, check_run, loss_of, resolved, settings_of
+from ismcore.fitting.options import (
+    RecipeName,
+    Request,
+    as_epochs,
+    as_timeout,
+    check_run,
+    loss_of,
+    resolved,
+    settings_of,
+    share_held_out,
+)
 from ismcore.fitting.parting import parted, samples_of, share_to_set_aside
 from ismcore.fitting.probing import probe
 from ismcore.fitting.run import Job, Run, best_of
 from ismcore.fitting.selection import choose_curvature, start_of
+from ismcore.fitting.sourced import about_source, apart, check_source
 from ismcore.objectives import Objective
 from ismcore.optimizers.rules import Optimizer
 from ismcore.plugins.adoption import device_for
@@ -88,7 +99,8 @@ def fit(
     once the work is done; what it chose is in `result.notes`.
 
     Args:
-        x: Samples, (n, d) or (n,), in any units [x]; anything that NumPy can make an array of.
+        x: Samples, (n, d) or (n,), in any units [x]; anything that NumPy can make an array of. Or a source of
+            `ismcore.sources`, whose rows are read block by block: see docs/training.md.
         backend: "jax", "torch", "autograd", or a plugin's; "auto" takes the model's own, `ISMCORE_BACKEND`, or the first of
             the three that is ready. The reason for the choice is in the result.
         model: The family of score functions; or a network of your own: a `torch.nn.Module`, a Flax module, alone or as a pair
@@ -186,10 +198,11 @@ def fit(
     request = Request(**locals())
     stop = StopRequest(as_timeout(timeout))
     names = getattr(initial_params, "feature_names", None)
-    samples = samples_of(x, sample_weight, validation, groups, names)
-    share = share_to_set_aside(test, len(samples.x))
+    samples = samples_of(x, sample_weight, validation, groups, names, share=share_held_out(request), seed=seed)
+    share = share_to_set_aside(test, samples.n)
     samples = parted(samples, test, share, seed, as_dtype(dtype))
     diagnosis = diagnosis_of(samples.x, as_dtype(dtype), samples.weight, samples.names)
+    samples = apart(samples, diagnosis)
     request, chosen = resolved(request, samples, diagnosis)
     loss, start = loss_of(request, samples, diagnosis)
     choice = choose(backend, loss.model.backend)
@@ -198,10 +211,13 @@ def fit(
     check_language(loss.model, engine.name)
     settings = replace(settings_of(request, loss, engine, choice.reason, samples, diagnosis), test=share)
     check_run(request, settings, samples)
+    check_source(settings, samples)
     where, followers = _new_checkpoint(checkpoint), as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
         noticed = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
-        settings = replace(settings, warnings=(*settings.warnings, *noticed), notes=(*settings.notes, *chosen))
+        settings = replace(
+            settings, warnings=(*settings.warnings, *noticed), notes=(*settings.notes, *chosen, *about_source(samples))
+        )
         settings = choose_curvature(engine, settings, samples, diagnosis, stop)
         job = Job(engine, settings, samples, diagnosis, stop, [report, notify_observers, *followers], where)
         if settings.ensemble:
@@ -253,7 +269,7 @@ def resume(
     Args:
         path: As given to `fit(checkpoint=...)`. Where the newest file is damaged, the one before it is taken, and
             `result.warnings` says so. The run goes on writing there.
-        x: The same samples.
+        x: The same samples, or the same source, which is read once to see whether its rows are the same.
         backend: Another backend than before.
         device: As for `fit`.
         model: The model, where a file cannot hold it, as with a `ScoreFunction`.
@@ -286,7 +302,8 @@ def resume(
     stop = StopRequest(as_timeout(timeout))
     stored, file, passed_over = read_checkpoint(path, model)
     settings, run_states = stored.settings, stored.run_states
-    samples = samples_of(x, sample_weight, validation, groups, settings.feature_names)
+    names, seed = settings.feature_names, settings.seed
+    samples = samples_of(x, sample_weight, validation, groups, names, share=settings.validation, seed=seed)
     samples = parted(samples, test, settings.test, settings.seed, settings.dtype)
     _check_same(file, stored, samples)
     for run_state in run_states:
@@ -309,6 +326,7 @@ def resume(
     followers = as_listeners(callbacks)
     with interruptible(stop), reporter(progress) as report:
         diagnosis = diagnosis_of(samples.x, settings.dtype, samples.weight, samples.names)
+        samples = apart(samples, diagnosis)
         job = Job(engine, settings, samples, diagnosis, stop, [report, notify_observers, *followers], where)
         return EnsembleRun(job)(run_states) if settings.ensemble else Run(job)(run_states[0])
 

@@ -72,7 +72,7 @@ class Folds:
             SamplesError: The rows left to train on, or those held out, cannot be used.
         """
         x, weight = samples.x, samples.weight
-        columns = settings.coordinates_of(x, weight)
+        columns = settings.coordinates_of(x, weight, samples.survey)
         law = _law(settings, columns, x, weight)
         coordinates = _whitened(settings, columns, law)
         z = judges = as_samples(coordinates(x), dtype=settings.dtype)

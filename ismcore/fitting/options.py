@@ -33,13 +33,25 @@ from ismcore.results.result import FitResult
 from ismcore.samples.diagnosis import Diagnosis
 from ismcore.samples.edges import auto_domain
 from ismcore.samples.findings import ON_ATOMS
+from ismcore.samples.sources import Source
 from ismcore.samples.splitting import HoldOut
 from ismcore.training.baseline import MOST_COLUMNS
 from ismcore.training.run_state import Plan
 from ismcore.training.settings import Candidate, Samples, Settings
 from ismcore.training.truncated import MOST_TRUNCATED
 
-__all__ = ["RECIPES", "Recipe", "RecipeName", "Request", "as_epochs", "as_timeout", "check_run", "loss_of", "settings_of"]
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "RecipeName",
+    "Request",
+    "as_epochs",
+    "as_timeout",
+    "check_run",
+    "loss_of",
+    "settings_of",
+    "share_held_out",
+]
 
 RecipeName = Literal["default", "single", "reference"]
 VALIDATIONS = 100
@@ -164,6 +176,10 @@ def resolved(request: Request, samples: Samples, diagnosis: Diagnosis) -> tuple[
     """
     d, domain, said = samples.x.shape[1], request.domain, tuple[str, ...]()
     if isinstance(domain, str) and domain == "auto":
+        if samples.survey is not None:
+            raise OptionError(
+                "domain='auto' takes its edges from all rows, and those of a source are not in memory: name a domain"
+            )
         domain, text = auto_domain(diagnosis.edges, *samples.arrays)
         said = (text,)
     return replace(request, transform=as_transforms(request.transform, d, samples.names), domain=domain), said
@@ -215,16 +231,16 @@ def settings_of(
     if recipe.floor and ensemble < 2:  # one network is trained as one network ever was
         recipe = _recipe(replace(request, recipe="single"))
         optimizer = recipe.optimizer if request.optimizer is None else request.optimizer
-    candidates = _candidates(request, loss, ensemble, samples.x.shape[1])
-    validation = 0.0 if samples.validation_x is not None else _validation(request.validation, recipe, len(samples.x))
-    judged = bool(validation or ensemble or samples.validation_x is not None)
-    epochs = as_epochs(_epochs(recipe, ensemble, *samples.x.shape) if request.epochs is None else request.epochs)
+    n, d = samples.n, samples.x.shape[1]
+    candidates = _candidates(request, loss, ensemble, d)
+    validation = 0.0 if samples.judges_given else _validation(request.validation, recipe, n)
+    epochs = as_epochs(_epochs(recipe, ensemble, n, d) if request.epochs is None else request.epochs)
     plan = Plan(
         epochs=epochs,
         schedule=recipe.schedule if request.schedule is None else as_schedule(request.schedule, epochs),
         average_decay=_share("average_decay", request.average_decay, recipe.average_decay),
         on_nonfinite=request.on_nonfinite,
-        patience=_patience(request.patience, recipe, epochs) if judged else 0,
+        patience=_patience(request.patience, recipe, epochs) if validation or ensemble or samples.judges_given else 0,
         judge_every=max(1, epochs // (LOOKS if ensemble else VALIDATIONS)),
         snapshot_epochs=_snapshot_epochs(request.snapshots, epochs),
     )
@@ -242,12 +258,12 @@ def settings_of(
         compile=request.compile,
         standardize=_standardize(request.standardize, recipe, diagnosis),
         transform=request.transform,
-        coordinates=_kept_coordinates(request, samples.x.shape[1]),
+        coordinates=_kept_coordinates(request, d),
         run_id=uuid4().hex,
         feature_names=samples.names,
-        validation=recipe.validation if ensemble == 1 and not validation and samples.validation_x is None else validation,
+        validation=recipe.validation if ensemble == 1 and not validation and not samples.judges_given else validation,
         holdout=diagnosis.holdout if samples.groups is None else HoldOut("groups", by_weight=diagnosis.effective is not None),
-        batch_size=_batch_size(request.batch_size, recipe, round(len(samples.x) * (1.0 - validation * (ensemble < 2)))),
+        batch_size=_batch_size(request.batch_size, recipe, round(n * (1.0 - validation * (ensemble < 2)))),
         clip_norm=_positive("clip_norm", recipe.clip_norm if request.clip_norm is None else request.clip_norm),
         ensemble=ensemble,
         candidates=candidates,
@@ -287,12 +303,12 @@ def _recipe(request: Request) -> Recipe:
 
 def _ensemble(request: Request, recipe: Recipe, loss: Loss, optimizer: Any, samples: Samples) -> int:
     """Folds of a fit that starts at the normal law; 0 for one network that starts at random."""
-    count, n = request.ensemble, len(samples.x)
+    count, n = request.ensemble, samples.n
     against = _against_folds(request, loss, optimizer, samples)
     if count is None:
         if not recipe.floor or against or request.model is not None or n < 2 * FOLDS:
             return 0
-        return FOLDS if request.validation is None and n <= MOST_IN_FOLDS else 1
+        return FOLDS if request.validation is None and samples.survey is None and n <= MOST_IN_FOLDS else 1
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 1 <= count <= n:
         raise OptionError(f"ensemble must be a number of folds, from 1 to the {n} rows, not {count!r}")
     if not recipe.floor:
@@ -360,6 +376,18 @@ def _validation(validation: Any, recipe: Recipe, n: int) -> float:
             f"validation must be a share of the rows in (0, 1), 0 for none, or samples of shape (m, d), not {validation!r}"
         )
     return float(validation)
+
+
+def share_held_out(request: Request) -> float:
+    """The share of the rows of a source that the fit holds out; 0 for none, or of samples in memory, which are looked at first.
+
+    Raises:
+        OptionError: There is no such recipe, or the share is none.
+    """
+    given = request.validation is not None and np.ndim(request.validation) > 0
+    if given or not isinstance(request.x, Source):
+        return 0.0
+    return _validation(request.validation, _recipe(request), request.x.shape[0])
 
 
 def _patience(patience: Any, recipe: Recipe, epochs: int) -> int:

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from ismcore.errors import OptionError
+from ismcore.fitting.sourced import samples_of_source
 from ismcore.models import Affine, Standardized
 from ismcore.objectives import NoiseConditionalScoreMatching
 from ismcore.results.result import FitResult
 from ismcore.samples.checks import as_groups, as_samples, as_weights, check_spread
 from ismcore.samples.diagnosis import Diagnosis, diagnosis_of
 from ismcore.samples.gaps import Modes
+from ismcore.samples.sources import Source
 from ismcore.samples.splitting import HoldOut, batch_labels, held_out_rows
 from ismcore.samples.tables.frames import names_of
 from ismcore.seeds import stream
@@ -28,8 +30,22 @@ MOST_FITTED = 10_000
 """Rows of the fit that are kept beside those set aside: more than a competitor is fitted to do not help it."""
 
 
-def samples_of(x: Any, sample_weight: Any, validation: Any, groups: Any, names: tuple[str, ...] | None) -> Samples:
-    """The arrays as they came, checked, their columns in the order of the names, where the fit begins with some."""
+def samples_of(
+    x: Any,
+    sample_weight: Any,
+    validation: Any,
+    groups: Any,
+    names: tuple[str, ...] | None,
+    *,
+    share: float = 0.0,
+    seed: int = 0,
+) -> Samples:
+    """The arrays as they came, checked, their columns in the order of the names, where the fit begins with some.
+
+    Of a source the share given is held out, by a choice drawn from the seed: see `samples_of_source`.
+    """
+    if isinstance(x, Source):
+        return samples_of_source(x, validation, names, share, seed, sample_weight=sample_weight, groups=groups)
     array = as_samples(x, names=names)
     names = names or names_of(x)
     weight = None if sample_weight is None else as_weights(sample_weight, len(array))
@@ -69,15 +85,15 @@ def parted(samples: Samples, test: Any, share: float, seed: int, dtype: Any) -> 
     Args:
         samples: What the caller gave.
         test: As given to `fit`, for the rows where it is some.
-        share: See `share_to_set_aside`.
+        share: See `share_to_set_aside`; of a source none can be set aside, which `check_source` says.
         seed: Source of the choice.
         dtype: That of the fit, in which rows can be equal.
 
     Raises:
         SamplesError: What is left, or what is set aside, cannot be used.
     """
-    if not share:
-        return samples if test is None else _beside(samples, test, seed)
+    if not share or samples.survey is not None:
+        return samples if share or test is None else _beside(samples, test, seed)
     x, weight, groups = samples.x, samples.weight, samples.groups
     diagnosis = diagnosis_of(x, dtype, weight)
     how = diagnosis.holdout if groups is None else HoldOut("groups", by_weight=diagnosis.effective is not None)

@@ -16,18 +16,21 @@ from ismcore.coordinates.transforms import in_words
 from ismcore.errors import CallbackFailed, Diverged
 from ismcore.files.checkpoints import Checkpoint, CheckpointWriter
 from ismcore.fitting.parting import kept_of
+from ismcore.problem import Problem
 from ismcore.results.result import FitResult, versions
 from ismcore.samples.advice import more_curvature, notes_for, warnings_for
 from ismcore.samples.diagnosis import Diagnosis
 from ismcore.samples.findings import Finding
+from ismcore.samples.sources.survey import Survey
 from ismcore.training.baseline import compare_with_normal
 from ismcore.training.events import Listener
 from ismcore.training.kernel import compare_with_kernel
 from ismcore.training.lbfgs import optimise
-from ismcore.training.loop import Loop, validation_loss
+from ismcore.training.loop import Loop, Prepare, validation_loss
 from ismcore.training.run_state import RunState
 from ismcore.training.settings import Data, Samples, Settings
 from ismcore.training.stopping import StopRequest
+from ismcore.training.streamed import StreamedProblem, StreamedSession
 
 __all__ = ["Job", "Run", "best_of", "findings_of"]
 
@@ -73,6 +76,9 @@ class Run:
         self._began = time.monotonic()
         self._job = job
         self.data = Data.of(job.settings, job.samples)
+        self._problem, self._prepare = self.data.problem, None
+        if job.samples.survey is not None:
+            self._problem, self._prepare = _streamed(self.data.problem, job.samples.survey, job.settings.plan.epochs)
         coordinates = self.data.problem.coordinates
         self._findings = findings_of(job.settings, job.samples, job.diagnosis, coordinates)
         self._save = job.writer(coordinates, self.data.held_out_rows)
@@ -99,13 +105,14 @@ class Run:
         ended = bool(run_state.status)
         held_out = None if ended else self.data.held_out
         loop = Loop(
-            self.data.problem,
+            self._problem,
             self._job.settings.plan,
             run_state,
             validation_loss=None if held_out is None else validation_loss(self._job.engine, held_out),
             listeners=self._job.followers,
             stop=self._job.stop,
             save=self._save,
+            prepare=self._prepare,
         )
         try:
             if not ended:
@@ -179,10 +186,16 @@ def _held_out_by(settings: Settings, samples: Samples, diagnosis: Diagnosis) -> 
 
     The words are "" where no rows are held out, or each for itself.
     """
-    if samples.validation_x is not None:
+    if samples.judges_given:
         return "the samples given as validation= judge instead", True
     if not settings.validation:
         return "", False
+    if samples.survey is not None:
+        by_runs = settings.holdout.by == "blocks"
+        return (
+            "runs of rows, one of each block and apart from those trained on, were therefore held out" if by_runs else "",
+            False,
+        )
     if samples.groups is not None:
         rows = slice(None) if samples.weight is None else samples.weight > 0.0
         if diagnosis.keeps_together(samples.x[rows], samples.groups[rows]):
@@ -192,6 +205,12 @@ def _held_out_by(settings: Settings, samples: Samples, diagnosis: Diagnosis) -> 
         "blocks": "short blocks, spread over the rows and apart from those trained on, were therefore held out",
         "near-copies": "rows near each other were therefore held out together",
     }.get(settings.holdout.by, ""), False
+
+
+def _streamed(problem: Problem, survey: Survey, epochs: int) -> tuple[Problem, Prepare]:
+    """The problem of all rows of a source that are trained on, and what makes its session, which sees a window at a time."""
+    streamed = StreamedProblem.of(problem, survey)
+    return streamed, lambda backend, state: StreamedSession(streamed, state, epochs, backend.prepare)
 
 
 def _scaled_by(coordinates: Coordinates, settings: Settings) -> str:

@@ -29,7 +29,7 @@ CONVERGED_PART = 1e-4
 WIDER = 1.3
 """Factor on the covariances of the proposal, so that its tails lie above those of the law."""
 DRAWS = 20_000
-FEWEST = 500.0
+FEWEST = 1000.0
 """Effective draws below which the constant is not known."""
 BLOCK = 2**14
 """So many energies are found at once."""
@@ -139,7 +139,7 @@ def by_importance(
         shares: Of the law in each region, (R,); None where there is one.
 
     Raises:
-        DensityUnavailable: Fewer than 500 of 20,000 draws are effective, or none in a region.
+        DensityUnavailable: Fewer than 1,000 of 20,000 draws are effective, or none in a region.
 
     Cost: 20,000 energies, and the mixture.
 

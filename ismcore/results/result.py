@@ -75,8 +75,8 @@ class FitResult(Shown):
         resamples: Fits of bootstrap resamples of the rows, if `ismcore.bootstrap` made the result; see `standard_error`.
         test: Rows that were set aside before the fit, where `fit(test=...)` asked for some; `check()` judges by them.
         kept: At most 1,000 rows of the fit, (k, d), in [x], drawn by their weight from the seed, or all of fewer; chains of
-            `sample` start at them. None in files that were written without rows, or before rows were kept, and in what `load`
-            makes of a checkpoint.
+            `sample` start at them. None of `ismcore.Refit`, in files that were written without rows, or before rows were kept,
+            and in what `load` makes of a checkpoint.
         modes: Modes of the samples that lie apart, as `ismcore.diagnose` finds them, and the share of the rows in each, which
             no score tells; see `log_density`. None where there is one.
         candidates: What a fit in folds was made of, the normal law first: "name", "weight" in the sum, "status", "epochs",
@@ -414,8 +414,8 @@ class FitResult(Shown):
             log Z with its standard error, the effective number of draws, and log Z_r of each of `modes`.
 
         Raises:
-            DensityUnavailable: d > 1 and the model is no energy; the fitted law does not fall off; or fewer than 500 of 20,000
-                draws are effective.
+            DensityUnavailable: d > 1 and the model is no energy; the fitted law does not fall off; or fewer than 1,000 of
+                20,000 draws are effective.
 
         Cost: at most 2^20 energies for d = 2; for d > 2 those of 2,000 draws, a mixture, and 20,000 energies.
         """

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
 from ismcore.errors import SamplesError
+from ismcore.samples.sources.source import Source
 from ismcore.samples.tables.frames import array_of, in_order, names_of, numbers_of
 
 __all__ = ["as_groups", "as_samples", "as_weights", "check_spread", "label", "label_all"]
@@ -154,7 +156,16 @@ def _as_array(x: Any, what: str) -> np.ndarray:
     if isinstance(x, str | PathLike):
         raise SamplesError(
             f"{what} must be an array of numbers, and {str(x)[:200]!r} is a path: ismcore.read_table({str(x)[:200]!r}) reads "
-            "the file, with the names of its columns, and gives what can be passed here"
+            f"the file, with the names of its columns, and gives what can be passed here{_block_by_block(str(x)[:200])}"
+        )
+    if isinstance(x, Source):
+        raise SamplesError(
+            f"{what} must be an array of numbers: a source is read block by block by ismcore.fit and resume alone"
+        )
+    if isinstance(x, Iterator) or (hasattr(x, "batch_sampler") and hasattr(x, "dataset")):
+        raise SamplesError(
+            f"{what} must be an array of numbers, and a {type(x).__name__} is none: "
+            "ismcore.fit(ismcore.sources.iterable(blocks)) trains on blocks of rows that can be iterated over again each epoch"
         )
     if hasattr(x, "collect_schema") and not hasattr(x, "to_numpy"):
         raise SamplesError(f"{what} must be an array of numbers, and a {type(x).__name__} holds none yet: pass x.collect()")
@@ -179,6 +190,12 @@ def _as_array(x: Any, what: str) -> np.ndarray:
         raise
     except Exception as error:  # making itself an array, an object of the caller's may raise anything
         raise SamplesError(f"{what} must be an array of numbers; got {type(x).__name__}: {error}") from error
+
+
+def _block_by_block(path: str) -> str:
+    """How the rows of a file that memory does not hold are trained on, in words; "" of a file that is not read so."""
+    kind = {".npy": "npy", ".parquet": "parquet", ".zarr": "zarr"}.get(PurePath(path).suffix.lower())
+    return "" if kind is None else f"; ismcore.fit(ismcore.sources.{kind}({path!r})) reads it block by block instead"
 
 
 def _columns_of(array: np.ndarray, names: Sequence[str]) -> np.ndarray:

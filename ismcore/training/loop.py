@@ -19,7 +19,7 @@ from ismcore.training.events import FitEvent, Kind, Listener, tell
 from ismcore.training.run_state import Best, Plan, RollbackPoint, RunState
 from ismcore.training.stopping import StopRequest
 
-__all__ = ["Loop", "Saver", "train", "validation_loss"]
+__all__ = ["Loop", "Prepare", "Saver", "train", "validation_loss"]
 
 DRAW_BYTES = 64 * 2**20
 """What is drawn for the steps of a chunk takes at most about this much memory."""

@@ -57,6 +57,13 @@ class MemberSession(Session):
         losses = [session.run(_own(steps, problem)) for session, problem in pairs]
         return np.asarray(np.mean(losses, axis=0))
 
+    def follow(self, problem: Problem) -> bool:
+        """See `Session.follow`: where there is one member alone, as others have rows of their own."""
+        if len(self._sessions) > 1 or not self._sessions[0].follow(problem):
+            return False
+        self._problems = [problem]
+        return True
+
     def state(self) -> TrainState:
         """See `Session.state`."""
         states = [session.state() for session in self._sessions]

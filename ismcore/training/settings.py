@@ -18,6 +18,7 @@ from ismcore.objectives import Objective
 from ismcore.optimizers.rules import Optimizer
 from ismcore.problem import Compile, Loss, Problem
 from ismcore.samples.checks import as_samples
+from ismcore.samples.sources.survey import Survey
 from ismcore.samples.splitting import HoldOut, Split, held_out_rows
 from ismcore.training.run_state import Plan
 from ismcore.training.set_aside import SetAside
@@ -113,12 +114,15 @@ class Settings:
         """Where the samples end at edges; None for nowhere."""
         return self.objective.domain
 
-    def coordinates_of(self, x: np.ndarray, weight: np.ndarray | None = None) -> Coordinates:
+    def coordinates_of(self, x: np.ndarray, weight: np.ndarray | None = None, survey: Survey | None = None) -> Coordinates:
         """Those to train in on samples x, (n, d), with row weights (n,) of sum 1: see `Coordinates.by`.
 
-        On a domain they scale, and its edges are not shifted but to 0: see `Domain.origin`.
+        On a domain they scale, and its edges are not shifted but to 0: see `Domain.origin`. Where the samples are some rows of
+        a source, mean and standard deviation are those of all its rows.
         """
         found = Coordinates.by(self.standardize, self.transform, x, weight)
+        if survey is not None and self.standardize is True and self.transform is None:
+            found = Coordinates(survey.mean, survey.scale)
         if self.domain is None or not self.standardize:
             return found
         return replace(found, mean=self.domain.origin(found.mean))
@@ -128,7 +132,8 @@ class Settings:
 class Samples:
     """What the caller gave: samples (n, d), row weights (n,) of sum 1, validation samples (m, d), groups (n,), names (d,).
 
-    Rows that were set aside are in `test` alone.
+    Rows that were set aside are in `test` alone. Of a source, x are some of the rows that are trained on, the validation
+    samples those that are held out of it, and its survey knows which all of them are.
     """
 
     x: np.ndarray
@@ -137,6 +142,17 @@ class Samples:
     groups: np.ndarray | None = None
     names: tuple[str, ...] | None = None
     test: SetAside | None = None
+    survey: Survey | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of rows of the fit, held-out ones with them where they are a share of these."""
+        return len(self.x) if self.survey is None else self.survey.n
+
+    @property
+    def judges_given(self) -> bool:
+        """Whether the caller gave validation samples."""
+        return self.validation_x is not None and (self.survey is None or not self.survey.held)
 
     @property
     def arrays(self) -> tuple[np.ndarray, ...]:
@@ -148,7 +164,8 @@ class Samples:
         """A hash of every bit of each argument, by which data that changed are noticed; "" for one that was not given."""
         given = {"x": self.x, "sample_weight": self.weight, "validation": self.validation_x, "groups": self.groups}
         given["test"] = None if self.test is None else self.test.x
-        return {name: "" if array is None else _hash(array) for name, array in given.items()}
+        found = {name: "" if array is None else _hash(array) for name, array in given.items()}
+        return found if self.survey is None else {**found, "x": self.survey.digest}
 
 
 def check_names(run_id: object, feature_names: object, d: int | None = None) -> None:
@@ -195,14 +212,14 @@ class Data:
             SamplesError: The rows left to train on, or those held out, cannot be used.
         """
         x, weight = samples.x, samples.weight
-        if split is None and settings.validation:
+        if split is None and settings.validation and samples.validation_x is None:
             about = {"weight": weight, "groups": samples.groups}
             split = held_out_rows(x, settings.validation, settings.seed, settings.holdout, **about)
         trained = np.arange(len(x)) if split is None else np.flatnonzero(split.trained)
         train_weight = share_of(weight, trained, "trained on")
         coordinates = settings.coordinates
         if coordinates is None:
-            coordinates = settings.coordinates_of(x[trained], train_weight)
+            coordinates = settings.coordinates_of(x[trained], train_weight, samples.survey)
         loss = Loss(settings.model.canonical(), settings.objective)
         whole = Problem(
             loss,
