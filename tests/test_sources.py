@@ -158,6 +158,13 @@ def problem_of(x, *, share, gap=0, batch_size=64, rank=0, world=1):
     return StreamedProblem.of(whole, survey, rank, world)
 
 
+def test_some_rows_of_each_block_are_trained_on_and_some_held_out():
+    for share in (0.001, 0.5, 0.999):
+        survey = surveyed(sources.array(X[:163], block_rows=ROWS), share, 0).with_gap(50)
+        assert survey.sizes.min() >= 1
+        assert len(survey.held_out) >= 16
+
+
 @pytest.mark.parametrize(("share", "gap"), [(0.0, 0), (0.2, 0), (0.2, 2)])
 def test_an_epoch_deals_each_row_that_is_trained_on_once_and_none_that_is_held_out(share, gap):
     x = np.arange(1307.0)[:, None]

@@ -55,8 +55,8 @@ class Survey:
         return self.source.layout.rows
 
     def with_gap(self, time: int) -> Survey:
-        """The same with up to `time` rows left out beside those held out, as far as a third of the rows of a block allows."""
-        return replace(self, gap=min(time, self.source.layout.width // 6))
+        """The same without up to `time` rows on either side of those held out, but half of a block's other rows at most."""
+        return replace(self, gap=min(time, (self.n - self.held) // self.source.layout.blocks // 4))
 
     def held_run(self, number: int) -> tuple[int, int]:
         """The rows of a block that are held out, counted from its first: from the first number to before the second."""
@@ -112,9 +112,9 @@ def surveyed(source: Source, share: float, seed: int) -> Survey:
     n, d = source.shape
     layout = source.layout
     most = int(np.clip(NUMBERS // d, LEAST_ROWS, MOST_ROWS))
-    held = min(round(share * n), most)
-    if share and held < layout.blocks:
-        held = layout.blocks
+    held = min(round(share * n), most, layout.blocks * (n // layout.blocks - 1))  # each block keeps a row to train on
+    if share:
+        held = max(held, layout.blocks)
     every = max(1, layout.blocks // RUNS)
     length = most // -(-layout.blocks // every)
     moments, sample, held_out = _Moments(d), [], []
