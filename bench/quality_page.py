@@ -331,11 +331,11 @@ in autograd, 0.89 in torch and 1.07 in JAX; one run each.
 Warm, on one sample of four modes in 10/1000, it took 7.0 times those of `single` in torch and 6.0 in JAX.
 
 All randomness comes from the core, and what is chosen is a function of one table of losses, so that the backends choose alike.
-In float32, the default dtype, on one sample of each cell, relative to the error:
+In float32, the default dtype, on one sample of so many cells, relative to the error:
 
 {beside}
 
-The default in float64, on one sample of each cell, by autograd, and how far the others are from it: whether they gave the
+The default in float64, on one sample of the cells below, by autograd, and how far the others are from it: if they gave the
 candidates the same weights to 1e-6, and the largest difference of the score at fresh rows, over the root of E|score|^2 / d.
 
 {backends}

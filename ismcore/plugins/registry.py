@@ -174,7 +174,9 @@ class Registry:
             try:
                 if f"[{hookspecs.PROJECT}]" not in (distribution.read_text("entry_points.txt") or ""):
                     continue
-                name, origin = distribution.name, f"{distribution.name} {distribution.version}"
+                said = distribution.metadata  # from Python 3.12 on it warns of being asked for what it lacks
+                name, release = (said[field] if field in said else None for field in ("Name", "Version"))
+                origin = f"{name} {release}"
                 points = [point for point in distribution.entry_points if point.group == hookspecs.PROJECT]
             except Exception as error:
                 reason = f"its metadata cannot be read: {type(error).__name__}: {error}"

@@ -162,14 +162,14 @@ def _as_array(x: Any, what: str) -> np.ndarray:
         raise SamplesError(
             f"{what} must be an array of numbers: a source is read block by block by ismcore.fit and resume alone"
         )
+    if hasattr(x, "collect_schema") and not hasattr(x, "to_numpy"):
+        raise SamplesError(f"{what} must be an array of numbers, and a {type(x).__name__} holds none yet: pass x.collect()")
+    given, x = x, array_of(x)
     if isinstance(x, Iterator) or (hasattr(x, "batch_sampler") and hasattr(x, "dataset")):
         raise SamplesError(
             f"{what} must be an array of numbers, and a {type(x).__name__} is none: "
             "ismcore.fit(ismcore.sources.iterable(blocks)) trains on blocks of rows that can be iterated over again each epoch"
         )
-    if hasattr(x, "collect_schema") and not hasattr(x, "to_numpy"):
-        raise SamplesError(f"{what} must be an array of numbers, and a {type(x).__name__} holds none yet: pass x.collect()")
-    given, x = x, array_of(x)
     if isinstance(x, Mapping):
         raise SamplesError(f"{what} must be an array of numbers, and a {type(x).__name__} is none: pass a frame made of it")
     masked = int(np.ma.getmaskarray(x).sum()) if isinstance(x, np.ma.MaskedArray) else 0
