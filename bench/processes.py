@@ -17,6 +17,12 @@ import numpy as np
 SIZES, CALLS = (25, 1000, 30_000, 1_066_768), 200
 
 
+def say(text):
+    """Write it at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
 def environment(world, rank, port):
     """That of torchrun, for one process on loopback."""
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world), "RANK": str(rank)}
@@ -28,9 +34,9 @@ def started(world, *words):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, __file__, *words]
+    command, pipe = [sys.executable, __file__, *words], subprocess.PIPE
     return [
-        subprocess.Popen(command, env=environment(world, rank, port), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(command, env=environment(world, rank, port), stdout=pipe, stderr=pipe, text=True)  # noqa: S603
         for rank in range(world)
     ]
 
@@ -49,14 +55,15 @@ def reduce():
             dist.all_reduce(vector)
             seconds.append(time.perf_counter() - start)
         if dist.get_rank() == 0:
-            print(f"{dist.get_world_size()} processes, P = {size}: {1e6 * float(np.median(seconds)):.0f} us", flush=True)
+            say(f"{dist.get_world_size()} processes, P = {size}: {1e6 * float(np.median(seconds)):.0f} us\n")
     dist.destroy_process_group()
 
 
 def share(folder):
     """One of the processes of `kills`: a fit that does not end."""
-    import ismcore
     import ismcore_torch
+
+    import ismcore
 
     x = np.random.default_rng(0).normal(size=(1201, 2))
     plain = {"backend": "torch", "recipe": "single", "epochs": 10**6, "batch_size": 40, "validation": 0, "progress": False}
@@ -86,10 +93,7 @@ def kill(number, rng):
         epochs = len(stopped.history["loss"]) + 2
         result = ismcore.resume(Path(folder) / "run", x, epochs=epochs, progress=False)
     last = said.strip().splitlines()[-1]
-    print(
-        f"{number}: process {victim} killed after {after:.2f} s; {seconds:.1f} s later: {last}; resumed: {result.status}",
-        flush=True,
-    )
+    say(f"{number}: process {victim} killed after {after:.2f} s; {seconds:.1f} s later: {last}; resumed: {result.status}\n")
 
 
 def main(what, *words):
@@ -100,7 +104,7 @@ def main(what, *words):
         share(*words)
     elif what == "cost":
         for world in (2, 4):
-            print(started(world, "reduce")[0].communicate(timeout=300)[0], end="", flush=True)
+            say(started(world, "reduce")[0].communicate(timeout=300)[0])
     else:
         rng = np.random.default_rng()
         for number in range(10):

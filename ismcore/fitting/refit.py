@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from ismcore.backend.contract import Precision, Session, as_dtype
+from ismcore.backend.processes import shared
 from ismcore.backend.programs import score_program
 from ismcore.coordinates import Standardize
 from ismcore.errors import Diverged, OptionError
@@ -299,6 +300,8 @@ def _request(**given: Any) -> Request:
 def _check_open(optimizer: Optimizer, objective: Objective) -> None:
     if optimizer.runs_whole:
         raise OptionError(f"{optimizer!r} runs a fit as a whole and keeps no moments: use ismcore.Adam()")
+    if shared() is not None:
+        raise OptionError("a fit that is kept open is not shared by processes: open it outside of ismcore_torch.processes()")
     if objective.search is not None:
         raise OptionError("a curvature weight is searched for by held-out rows, and here are none: give a number")
 
