@@ -25,6 +25,8 @@ CASES = {
     "long": {"epochs": 3000, "batch_size": 40, "validation": 0, "schedule": "constant"},
 }
 
+REFUSED = ({"backend": "autograd"}, {"compile": "off"}, {"optimizer": ismcore.LBFGS(), "batch_size": None})
+
 
 def samples(case):
     return ismcore.sources.array(X, block_rows=40) if case.startswith("source") else X
@@ -39,6 +41,14 @@ def arrays(result):
     return {**parts, "loss": result.history["loss"]}
 
 
+def told(call):
+    """Say on standard error what a call is refused with."""
+    try:
+        call()
+    except ismcore.OptionError as error:
+        sys.stderr.write(f"{error}\n")
+
+
 def main(case, folder, how="all"):
     rank, folder = os.environ["RANK"], Path(folder)
     with ismcore_torch.processes():
@@ -46,17 +56,19 @@ def main(case, folder, how="all"):
             for name in case.split(","):
                 np.savez(folder / f"{name}-{rank}.npz", **arrays(fitted(name)))
             return
-        if how == "other-samples":
-            result = ismcore.fit(X + float(rank), **PLAIN, **CASES[case])
-        elif how == "raises-in-1":
+        if how == "refused":
+            for options in REFUSED:
+                told(lambda options=options: fitted(case, **options))
+            told(lambda: ismcore.fit(X + float(rank), **PLAIN, **CASES[case]))
+            told(lambda: ismcore.Refit(X, backend="torch"))
+            return
+        if how == "raises-in-1":
             result = fitted(case, callbacks=[fails] if rank == "1" else [])
         elif how == "resume":
             result = ismcore.resume(folder / "run", samples(case), epochs=int(os.environ["EPOCHS"]))
         elif how == "checkpoint":
             where = ismcore.Checkpoint(folder / "run", every=0.05)
             result = fitted(case, checkpoint=where, callbacks=[lambda event: (folder / f"begun{rank}").touch()])
-        else:
-            result = fitted(case, backend=how)
     np.savez(folder / f"{rank}.npz", **arrays(result))
 
 

@@ -80,13 +80,15 @@ def test_a_killed_process_ends_the_others_by_name_and_the_checkpoint_goes_on(vic
     assert f"WorkerLost: process {victim} is gone, of 2" in said
     stopped = ismcore.load(tmp_path / "run")
     epochs = len(stopped.history["loss"]) + 3
-    right = ranks.arrays(ranks.fitted("long", epochs=epochs, schedule="constant"))
+    right = ranks.arrays(ranks.fitted("long", epochs=epochs))
     copy = tmp_path / "copy"
     copy.write_bytes((tmp_path / "run").read_bytes())
-    found = ended(started(3, "long", tmp_path, "resume", EPOCHS=str(epochs)))
-    assert [status for status, _ in found] == [0, 0, 0], found
-    by_three, by_one = dict(np.load(tmp_path / "0.npz")), ranks.arrays(ismcore.resume(copy, ranks.X, epochs=epochs))
-    for other in (by_three, by_one):
+    resumed = [ranks.arrays(ismcore.resume(copy, ranks.X, epochs=epochs))]
+    if victim == 1:  # by three is seen once
+        found = ended(started(3, "long", tmp_path, "resume", EPOCHS=str(epochs)))
+        assert [status for status, _ in found] == [0, 0, 0], found
+        resumed.append(dict(np.load(tmp_path / "0.npz")))
+    for other in resumed:
         assert len(other["loss"]) == len(right["loss"])
         assert gap(other, right) < 1e-10
 
@@ -99,18 +101,21 @@ def wait_for(*paths):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("how", "said"),
-    [
-        ("other-samples", ["must have the same samples"] * 2),
-        ("raises-in-1", ["process 1 ended by CallbackFailed, of 2", "a callback of process 1"]),
-        ("autograd", ["backend 'autograd' takes all rows of a step itself"] * 2),
-    ],
-)
-def test_what_cannot_be_shared_is_said_in_each(how, said, tmp_path):
-    found = ended(started(2, "batches", tmp_path, how))
-    assert [status for status, _ in found] == [1, 1]
-    assert all(text in error for text, (_, error) in zip(said, found, strict=True)), found
+def test_a_process_that_raises_is_named_in_the_others(tmp_path):
+    (first, said), (second, own) = ended(started(2, "batches", tmp_path, "raises-in-1"))
+    assert first == second == 1
+    assert "WorkerLost: process 1 ended by CallbackFailed, of 2" in said
+    assert "a callback of process 1" in own
+
+
+@pytest.mark.slow
+def test_what_cannot_be_shared_is_said_in_each(tmp_path):
+    found = ended(started(2, "batches", tmp_path, "refused"))
+    assert [status for status, _ in found] == [0, 0], found
+    for _, said in found:
+        lines = said.splitlines()
+        for text in ("backend 'autograd' takes all rows", "compile='off'", "LBFGS", "must have the same samples", "kept open"):
+            assert sum(text in line for line in lines) == 1, (text, said)
 
 
 def test_without_torchrun_and_without_a_group_there_is_an_error(monkeypatch):
