@@ -121,5 +121,6 @@ def test_what_cannot_be_shared_is_said_in_each(tmp_path):
 def test_without_torchrun_and_without_a_group_there_is_an_error(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ismcore.OptionError, match="RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT"), ismcore_torch.processes():
-        pass
+    for _ in range(2):  # the module that it lies in must not take its name
+        with pytest.raises(ismcore.OptionError, match="RANK, WORLD_SIZE, MASTER_ADDR"), ismcore_torch.processes():
+            pass

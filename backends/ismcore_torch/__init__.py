@@ -15,7 +15,7 @@ if TYPE_CHECKING:
         implicit_score_matching,
         sliced_score_matching,
     )
-    from ismcore_torch.processes import processes
+    from ismcore_torch.sharing import processes
 
 __all__ = [
     "denoising_score_matching",
@@ -31,7 +31,7 @@ __all__ = [
 
 _HOMES = {
     "module": "adoption",
-    "processes": "processes",
+    "processes": "sharing",
     **dict.fromkeys(("divergence", "hutchinson_divergence", "jacobian_diagonal"), "derivatives"),
 }
 """Modules by what they hold; all else is a loss."""

@@ -71,6 +71,7 @@ def processes(*, timeout: float = 600.0) -> Iterator[None]:
         except BaseException as error:
             group.leave(error)
             raise
+        group.close()
     finally:
         if own:
             with suppress(RuntimeError):  # as where a process of it is gone
@@ -111,6 +112,10 @@ class _TorchProcesses(Processes):
         """Tell the others why this process goes, and close its connections, so that none waits for it."""
         if not self._lost:
             self._answer(f"ended by {type(error).__name__}".encode())
+
+    def close(self) -> None:
+        """Give the connections back, after the last fit."""
+        dist.destroy_process_group(self._group)
 
     def _answer(self, word: bytes) -> None:
         with suppress(RuntimeError):
