@@ -78,7 +78,8 @@ class FitResult(Shown):
             `sample` start at them. None of `ismcore.Refit`, in files that were written without rows, or before rows were kept,
             and in what `load` makes of a checkpoint.
         modes: Modes of the samples that lie apart, as `ismcore.diagnose` finds them, and the share of the rows in each, which
-            no score tells; see `log_density`. None where there is one.
+            no score tells; see `log_density`. None where there is one. Of a source they are counted in the rows that are
+            diagnosed, of which `kept` is a part too.
         candidates: What a fit in folds was made of, the normal law first: "name", "weight" in the sum, "status", "epochs",
             "best_epoch", "seconds", and "difference" of its out-of-fold loss from the normal law's with "standard_error".
         warnings: What makes the result unreliable, and the cure, in words.
