@@ -17,6 +17,7 @@ from ismcore.backend.processes import Processes, shared_by
 pytest.importorskip("torch.distributed")
 import ismcore_torch
 import ranks
+from ismcore_torch import sharing
 
 SCRIPT = Path(ranks.__file__)
 LIMIT = 100
@@ -173,3 +174,51 @@ def test_without_torchrun_and_without_a_group_there_is_an_error(monkeypatch):
     for _ in range(2):  # the module that it lies in must not take its name
         with pytest.raises(ismcore.OptionError, match="RANK, WORLD_SIZE, MASTER_ADDR"), ismcore_torch.processes():
             pass
+
+
+@pytest.mark.parametrize(
+    ("error", "answers", "said"),
+    [
+        ("Connection closed by peer", {1: "closed"}, "process 2 is gone, of 3"),
+        ("Timed out waiting", {1: "closed"}, "process 2 did not answer within 0.1 s, of 3"),
+        (
+            "Connection closed by peer",
+            {1: "ended by OSError"},
+            "process 2 did not answer within 0.1 s, process 1 ended by OS",
+        ),
+        ("Connection reset by peer", {}, "process 1 did not answer within 0.1 s, process 2 did not answer within 0.1 s, of 3"),
+        ("no memory\nat all", {1: "here", 2: "here"}, "the processes could not sum: no memory, of 3"),
+    ],
+)
+def test_a_process_that_does_not_answer_may_be_busy(error, answers, said, monkeypatch):
+    processes = object.__new__(sharing._TorchProcesses)
+    processes.rank, processes.world, processes._roll, processes._store = 0, 3, "roll", sharing.dist.HashStore()
+    processes._host = processes._device = None
+    monkeypatch.setattr(sharing, "ROLL_CALL", 0.1)
+    monkeypatch.setattr(sharing.dist.distributed_c10d, "_abort_process_group", lambda group: None)
+    for rank, word in answers.items():
+        processes._store.set(f"roll/{rank}", word)
+    assert processes._missing(RuntimeError(error)).startswith(said)
+
+
+class Remembering(Pretended):
+    """The other process has what this one had the last time."""
+
+    def __init__(self):
+        super().__init__()
+        self.rank, self.last = 0, None  # which writes the checkpoint
+
+    def gather(self, values):
+        if len(values) == 1:
+            return np.array([values, values])
+        last, self.last = self.last or values, values
+        return np.array([last, values])
+
+
+def test_a_run_goes_on_from_one_state_in_all(tmp_path):
+    path = tmp_path / "run"
+    ranks.fitted("whole", epochs=2, checkpoint=path)
+    with shared_by(Remembering()):
+        ismcore.resume(path, ranks.X, epochs=4)
+        with pytest.raises(ismcore.OptionError, match="the same starting parameters, and have not"):
+            ismcore.resume(path, ranks.X, epochs=4)
