@@ -107,7 +107,7 @@ class Diverged(IsmError, FloatingPointError):
         result: The fit up to the last point known to be finite, ready to use; None outside of `fit`.
     """
 
-    def __init__(self, message: str, *, epoch: int, result: object = None) -> None:
+    def __init__(self, message: str, *, epoch: int = 0, result: object = None) -> None:  # pickle gives the message alone
         super().__init__(message)
         self.epoch = epoch
         self.result = result

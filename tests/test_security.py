@@ -52,6 +52,8 @@ IMPORTLIB = {
     "ismcore/plugins/registry.py": "import_module, find_spec: entry points of installed distributions, our table of others",
     "ismcore/samples/tables/columnar.py": "import_module: polars, pyarrow and pandas, by tables in the source",
     "ismcore/samples/tables/frames.py": "import_module: polars or pyarrow, by a table in the source",
+    "ismcore/samples/sources/readers.py": "import_module: zarr or pyarrow, by a name in the source",
+    "ismcore/results/shown.py": "import_module: ismcore.plotting, which loads matplotlib",
     "backends/ismcore_autograd/__init__.py": "import_module: its own modules, by a table in the source",
     "backends/ismcore_jax/__init__.py": "import_module: its own modules, by a table in the source",
     "backends/ismcore_jax/pickling.py": "import_module: a module of a table in the source, in a pickle that its caller opens",

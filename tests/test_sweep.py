@@ -1,6 +1,7 @@
 """Many fits over executors: `ismcore.sweep`."""
 
 import os
+import pickle
 import signal
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import ismcore
+from ismcore import errors
 
 X = np.random.default_rng(0).normal(size=(60, 3))
 PLAIN = {"model": ismcore.Affine(), "epochs": 4, "validation": 0, "backend": "autograd"}
@@ -78,6 +80,16 @@ def test_warnings_of_fits_are_said_once_for_all():
     assert Path(said[-1].filename) == Path(__file__)
 
 
+@pytest.mark.parametrize("name", [name for name in errors.__all__ if name != "printable"])
+def test_each_error_comes_back_from_a_worker(name):
+    error = getattr(errors, name)("what went wrong")
+    error.result = "kept"
+    found = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert type(found) is type(error)
+    assert str(found) == "what went wrong"
+    assert found.result == "kept"
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -89,6 +101,17 @@ def test_warnings_of_fits_are_said_once_for_all():
 def test_arguments_that_cannot_be_meant(given, message):
     with pytest.raises(ismcore.OptionError, match=message):
         ismcore.sweep(**given)
+
+
+@pytest.mark.slow
+def test_a_fit_that_diverges_in_a_worker_says_so_and_breaks_no_pool():
+    wild = {"optimizer": ismcore.SGD(1e9), "standardize": False}
+    with pytest.warns(ismcore.IsmWarning, match="1 of 2 fits failed; 0: "):
+        wild, fine = ismcore.sweep([wild, {}], x=X, executor=processes, **PLAIN)
+    assert isinstance(wild.error, ismcore.Diverged)
+    assert wild.attempts == fine.attempts == 1
+    assert wild.error.result.status == "diverged"
+    assert fine.result.status == "completed"
 
 
 @pytest.mark.slow
