@@ -6,8 +6,10 @@ from pathlib import Path
 
 import ismcore_torch
 import numpy as np
+import torch
 
 import ismcore
+from ismcore.backend.processes import shared
 
 X = np.random.default_rng(5).normal(size=(1201, 2)) @ np.array([[1.0, 0.4], [0.0, 0.7]])
 WEIGHT = np.random.default_rng(6).uniform(0.5, 1.5, len(X))
@@ -45,8 +47,35 @@ def told(call):
     """Say on standard error what a call is refused with."""
     try:
         call()
-    except ismcore.OptionError as error:
+    except ismcore.IsmError as error:
         sys.stderr.write(f"{error}\n")
+
+
+def module(seed):
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2)).double()
+
+
+def refused(case, rank, folder):
+    """What is said to options that cannot be shared, or are not the same in each process, one after the other."""
+    for options in REFUSED:
+        told(lambda options=options: fitted(case, **options))
+    told(lambda: ismcore.fit(X + float(rank), **PLAIN, **CASES[case]))
+    start = {name: value + rank for name, value in MODEL.initial_params(0, 2).items()}
+    told(lambda: fitted(case, initial_params=start))
+    told(lambda: fitted(case, model=module(rank), initial_params=None))
+    told(lambda: fitted(case, epochs=3 + rank, objective=ismcore.DenoisingScoreMatching(0.3 + rank)))
+    told(lambda: fitted(case, checkpoint=folder / "taken"))
+    told(lambda: ismcore.Refit(X, backend="torch"))
+    told(lambda: ismcore.sweep([{}], x=X, **PLAIN))
+    fitted(case, epochs=1)
+    told(lambda: shared().total(torch.zeros(2, dtype=torch.int16)))
+
+
+def left_by_one(case, rank):
+    """An error that one process puts up with; the fit after it has none of the others to go on with."""
+    for callbacks in ([fails] if rank else [], []):
+        told(lambda callbacks=callbacks: fitted(case, callbacks=callbacks))
 
 
 def main(case, folder, how="all"):
@@ -57,10 +86,10 @@ def main(case, folder, how="all"):
                 np.savez(folder / f"{name}-{rank}.npz", **arrays(fitted(name)))
             return
         if how == "refused":
-            for options in REFUSED:
-                told(lambda options=options: fitted(case, **options))
-            told(lambda: ismcore.fit(X + float(rank), **PLAIN, **CASES[case]))
-            told(lambda: ismcore.Refit(X, backend="torch"))
+            refused(case, int(rank), folder)
+            return
+        if how == "caught-in-1":
+            left_by_one(case, int(rank))
             return
         if how == "raises-in-1":
             result = fitted(case, callbacks=[fails] if rank == "1" else [])

@@ -1,6 +1,7 @@
 """Fits that several processes share are those of one; one that is lost ends the others by name, and the checkpoint goes on."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 
 import ismcore
+from ismcore.backend.processes import Processes, shared_by
 
 pytest.importorskip("torch.distributed")
 import ismcore_torch
 import ranks
+from ismcore_torch import sharing
 
 SCRIPT = Path(ranks.__file__)
 LIMIT = 100
@@ -110,12 +113,59 @@ def test_a_process_that_raises_is_named_in_the_others(tmp_path):
 
 @pytest.mark.slow
 def test_what_cannot_be_shared_is_said_in_each(tmp_path):
+    (tmp_path / "taken").touch()
     found = ended(started(2, "batches", tmp_path, "refused"))
     assert [status for status, _ in found] == [0, 0], found
+    once = ("backend 'autograd' takes all rows", "compile='off'", "LBFGS", "have the same samples,", "kept open", "of a sweep")
     for _, said in found:
         lines = said.splitlines()
-        for text in ("backend 'autograd' takes all rows", "compile='off'", "LBFGS", "must have the same samples", "kept open"):
+        for text in (*once, "have the same objective, epochs,", "/taken", "the processes could not sum: Invalid scalar type"):
             assert sum(text in line for line in lines) == 1, (text, said)
+        assert sum("have the same starting parameters," in line for line in lines) == 2, said
+
+
+@pytest.mark.slow
+def test_an_error_that_one_process_puts_up_with_ends_what_it_shares(tmp_path):
+    found = ended(started(2, "batches", tmp_path, "caught-in-1"))
+    assert [status for status, _ in found] == [0, 0], found
+    (_, said), (_, own) = found
+    assert said.count("process 1 ended by CallbackFailed, of 2") == 2, said
+    assert own.count("process 1 ended by CallbackFailed, of 2") == 1, own
+    assert "a callback of process 1" in own
+
+
+class Pretended(Processes):
+    """Two processes in one, of which the other has nothing to add; what number 0 decides from is the negative."""
+
+    def __init__(self):
+        self.rank, self.world, self.sums = 1, 2, 0
+
+    def total(self, array):
+        self.sums += 1
+        return array
+
+    def gather(self, values):
+        return np.array([np.negative(values) if len(values) == 1 else values, values])
+
+    def leave(self, error):
+        raise AssertionError from error
+
+
+def test_a_network_is_looked_at_by_each_process_alone():
+    processes = Pretended()
+    with shared_by(processes):
+        ranks.fitted("whole", model=ranks.module(0), epochs=3)
+    assert processes.sums == 3
+
+
+def test_a_curvature_weight_is_that_of_the_first_process():
+    search = ismcore.ImplicitScoreMatching(curvature_weight=ismcore.CurvatureSearch((0.0, 0.1)))
+    with shared_by(Pretended()):
+        shared_notes = ranks.fitted("batches", epochs=1, objective=search).notes
+    alone = ranks.fitted("batches", epochs=1, objective=search).notes
+    tried, right = (re.findall(r"0(?:\.1)?: ([^,)]+)", " ".join(notes)) for notes in (shared_notes, alone))
+    assert len(tried) == 2
+    assert [float(a) * float(b) < 0.0 for a, b in zip(tried, right, strict=True)] == [True, True]
 
 
 def test_without_torchrun_and_without_a_group_there_is_an_error(monkeypatch):
@@ -124,3 +174,51 @@ def test_without_torchrun_and_without_a_group_there_is_an_error(monkeypatch):
     for _ in range(2):  # the module that it lies in must not take its name
         with pytest.raises(ismcore.OptionError, match="RANK, WORLD_SIZE, MASTER_ADDR"), ismcore_torch.processes():
             pass
+
+
+@pytest.mark.parametrize(
+    ("error", "answers", "said"),
+    [
+        ("Connection closed by peer", {1: "closed"}, "process 2 is gone, of 3"),
+        ("Timed out waiting", {1: "closed"}, "process 2 did not answer within 0.1 s, of 3"),
+        (
+            "Connection closed by peer",
+            {1: "ended by OSError"},
+            "process 2 did not answer within 0.1 s, process 1 ended by OS",
+        ),
+        ("Connection reset by peer", {}, "process 1 did not answer within 0.1 s, process 2 did not answer within 0.1 s, of 3"),
+        ("no memory\nat all", {1: "here", 2: "here"}, "the processes could not sum: no memory, of 3"),
+    ],
+)
+def test_a_process_that_does_not_answer_may_be_busy(error, answers, said, monkeypatch):
+    processes = object.__new__(sharing._TorchProcesses)
+    processes.rank, processes.world, processes._roll, processes._store = 0, 3, "roll", sharing.dist.HashStore()
+    processes._host = processes._device = None
+    monkeypatch.setattr(sharing, "ROLL_CALL", 0.1)
+    monkeypatch.setattr(sharing.dist.distributed_c10d, "_abort_process_group", lambda group: None)
+    for rank, word in answers.items():
+        processes._store.set(f"roll/{rank}", word)
+    assert processes._missing(RuntimeError(error)).startswith(said)
+
+
+class Remembering(Pretended):
+    """The other process has what this one had the last time."""
+
+    def __init__(self):
+        super().__init__()
+        self.rank, self.last = 0, None  # which writes the checkpoint
+
+    def gather(self, values):
+        if len(values) == 1:
+            return np.array([values, values])
+        last, self.last = self.last or values, values
+        return np.array([last, values])
+
+
+def test_a_run_goes_on_from_one_state_in_all(tmp_path):
+    path = tmp_path / "run"
+    ranks.fitted("whole", epochs=2, checkpoint=path)
+    with shared_by(Remembering()):
+        ismcore.resume(path, ranks.X, epochs=4)
+        with pytest.raises(ismcore.OptionError, match="the same starting parameters, and have not"):
+            ismcore.resume(path, ranks.X, epochs=4)

@@ -23,7 +23,10 @@ ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What `torchrun` tells each process."""
 ROLL_CALL = 3.0
 """Seconds that the others have to answer, once one of them is missed."""
-HERE = b"here"
+CLOSED, HERE = b"closed", b"here"
+"""Answers to it: that a connection to another process was closed; that there was another error, such as a timeout."""
+CLOSING = ("closed by peer", "reset by peer", "broken pipe")
+"""What gloo says of a connection that the other end has closed."""
 _NUMBERS = count()
 
 
@@ -83,14 +86,18 @@ class _TorchProcesses(Processes):
 
     def __init__(self, timeout: float) -> None:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self._group: Any = dist.new_group(timeout=timedelta(seconds=timeout))
+        self._host: Any = dist.new_group(timeout=timedelta(seconds=timeout), backend="gloo")
+        # where the program's own group is NCCL's it sums nothing on the CPU, and gloo sums best there
+        only = dist.get_backend() == "gloo"
+        self._device: Any = self._host if only else dist.new_group(timeout=timedelta(seconds=timeout))
         self._store: Any = dist.distributed_c10d._get_default_store()
         self._roll = f"ismcore/{next(_NUMBERS)}"  # the same in all, as all make the same calls
         self._lost = ""
 
     def total(self, array: torch.Tensor) -> torch.Tensor:
         """See `Processes.total`."""
-        self._together(lambda: dist.all_reduce(array, group=self._group))
+        group = self._host if array.device.type == "cpu" else self._device
+        self._together(lambda: dist.all_reduce(array, group=group))
         return array
 
     def gather(self, values: Sequence[float]) -> np.ndarray:
@@ -105,28 +112,39 @@ class _TorchProcesses(Processes):
         try:
             call()
         except RuntimeError as error:  # whatever gloo or NCCL says where a connection is gone
-            self._lost = self._missing()
+            self._lost = self._missing(error)
             raise WorkerLost(self._lost) from error
 
     def leave(self, error: BaseException) -> None:
-        """Tell the others why this process goes, and close its connections, so that none waits for it."""
+        """See `Processes.leave`; closes the connections of this process."""
         if not self._lost:
-            self._answer(f"ended by {type(error).__name__}".encode())
+            word = f"ended by {type(error).__name__}"
+            self._lost = self._told(f"process {self.rank} {word}")
+            self._answer(word.encode())
 
     def close(self) -> None:
         """Give the connections back, after the last fit."""
-        dist.destroy_process_group(self._group)
+        if self._lost:  # they are closed
+            return
+        for group in dict.fromkeys((self._host, self._device)):
+            dist.destroy_process_group(group)
 
     def _answer(self, word: bytes) -> None:
         with suppress(RuntimeError):
             self._store.set(f"{self._roll}/{self.rank}", word)
-        with suppress(RuntimeError):
-            dist.distributed_c10d._abort_process_group(self._group)
+        for group in dict.fromkeys((self._host, self._device)):
+            with suppress(RuntimeError):
+                dist.distributed_c10d._abort_process_group(group)
 
-    def _missing(self) -> str:
-        """Which process is gone, in words: that which does not answer, or answers that it has left."""
-        self._answer(HERE)
-        answers: dict[int, bytes] = {self.rank: HERE}
+    def _missing(self, error: RuntimeError) -> str:
+        """What broke, in words: which process does not answer, or answers that it has left; the error where all are there.
+
+        One that does not answer may be busy. It is gone for sure where it is the only one, and all others saw that a connection
+        was closed, which none of them has done.
+        """
+        own = CLOSED if any(words in str(error).lower() for words in CLOSING) else HERE
+        self._answer(own)
+        answers: dict[int, bytes] = {self.rank: own}
         end = time.monotonic() + ROLL_CALL
         try:
             while len(answers) < self.world and time.monotonic() < end:
@@ -137,9 +155,11 @@ class _TorchProcesses(Processes):
         except RuntimeError:  # the store is kept by process 0, where torchrun does not keep it
             return self._told("process 0 is gone")
         silent = [rank for rank in range(self.world) if rank not in answers]
-        left = [f"process {rank} {word.decode()}" for rank, word in sorted(answers.items()) if word != HERE]
-        said = [f"process {rank} is gone" for rank in silent] + left
-        return self._told(", ".join(said) or "a connection broke")
+        left = [f"process {rank} {word.decode()}" for rank, word in sorted(answers.items()) if word not in (CLOSED, HERE)]
+        gone = len(silent) == 1 and set(answers.values()) == {CLOSED}
+        why = "is gone" if gone else f"did not answer within {ROLL_CALL:g} s"
+        said = [*(f"process {rank} {why}" for rank in silent), *left]
+        return self._told(", ".join(said) or f"the processes could not sum: {str(error).splitlines()[0]}")
 
     def _told(self, what: str) -> str:
         return f"{what}, of {self.world} that share this fit: go on with ismcore.resume from its checkpoint"

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.errors import OptionError
+from ismcore.errors import Diverged, OptionError
 
-__all__ = ["Processes", "gathered", "rank_and_world", "shared", "shared_by"]
+__all__ = ["Processes", "gathered", "others_told", "rank_and_world", "shared", "shared_by", "unshared"]
 
 
 class Processes(ABC):
@@ -42,6 +42,10 @@ class Processes(ABC):
             WorkerLost: See `total`.
         """
 
+    @abstractmethod
+    def leave(self, error: BaseException) -> None:
+        """Tell the others that this process goes, and why, so that none waits for it; `total` and `gather` then raise."""
+
 
 _SHARED: ContextVar[Processes | None] = ContextVar("ismcore_processes", default=None)
 
@@ -65,6 +69,33 @@ def shared_by(processes: Processes) -> Iterator[None]:
         yield
     finally:
         _SHARED.reset(token)
+
+
+@contextmanager
+def unshared() -> Iterator[None]:
+    """What is trained inside of this each process trains for itself."""
+    token = _SHARED.set(None)
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
+@contextmanager
+def others_told() -> Iterator[None]:
+    """Leave the others where an error ends a fit that they share, so that none takes a later call of this process for its part.
+
+    A fit that diverges does so in all, as its losses are sums over all.
+    """
+    try:
+        yield
+    except Diverged:
+        raise
+    except BaseException as error:
+        processes = shared()
+        if processes is not None:
+            processes.leave(error)
+        raise
 
 
 def rank_and_world() -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ismcore.backend.contract import Backend, Session
-from ismcore.backend.processes import rank_and_world
+from ismcore.backend.processes import gathered, rank_and_world
 from ismcore.errors import CallbackFailed, Diverged
 from ismcore.fitting.folds import Folds
 from ismcore.fitting.outcome import result_of, warnings_of, weighed
@@ -94,7 +94,8 @@ class EnsembleRun:
 
     def _leave_behind(self, states: list[RunState]) -> None:
         """End the candidates that have less than `LEAST_SHARE` of the weight of all."""
-        weights = weighed(self._job.engine, self._job.settings, self.folds, states).stack.weights[1:]
+        own = weighed(self._job.engine, self._job.settings, self.folds, states).stack.weights[1:]
+        weights = np.array([gathered(weight)[0] for weight in own])  # processes that share the fit choose alike
         for number, (state, weight) in enumerate(zip(states, weights, strict=True)):
             if not state.status and weight <= LEAST_SHARE * weights.sum():
                 self._run_is(states, number)
@@ -133,7 +134,7 @@ class EnsembleRun:
             state = replace(state, average=params)
         run_state = RunState(state.astype(settings.dtype))
         first = run_state.state.copy().evaluation_params
-        value = loss(first)
+        value = float(gathered(loss(first))[0])
         if np.isfinite(value):
             run_state.best = Best(0, value, first)
         return run_state

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ismcore.backend.contract import Precision, as_dtype
-from ismcore.backend.processes import rank_and_world
+from ismcore.backend.processes import gathered, others_told, rank_and_world
 from ismcore.coordinates import Standardize
 from ismcore.domains import Domain
 from ismcore.errors import CheckpointMismatch, Diverged, OptionError
@@ -32,7 +32,7 @@ from ismcore.fitting.options import (
 from ismcore.fitting.parting import parted, samples_of, share_to_set_aside
 from ismcore.fitting.probing import probe
 from ismcore.fitting.run import Job, Run, best_of
-from ismcore.fitting.selection import choose_curvature, start_of
+from ismcore.fitting.selection import choose_curvature, start_of, starts_of
 from ismcore.fitting.sourced import about_source, apart, check_source
 from ismcore.objectives import Objective
 from ismcore.optimizers.rules import Optimizer
@@ -198,7 +198,7 @@ def fit(
         True
     """
     request = Request(**locals())
-    stop = StopRequest(as_timeout(timeout))
+    stop, where, followers = StopRequest(as_timeout(timeout)), as_checkpoint(checkpoint), as_listeners(callbacks)
     names = getattr(initial_params, "feature_names", None)
     samples = samples_of(x, sample_weight, validation, groups, names, share=share_held_out(request), seed=seed)
     share = share_to_set_aside(test, samples.n)
@@ -214,9 +214,9 @@ def fit(
     settings = replace(settings_of(request, loss, engine, choice.reason, samples, diagnosis), test=share)
     check_run(request, settings, samples)
     check_source(settings, samples)
-    check_shared(engine, settings, samples)
-    where, followers = _new_checkpoint(checkpoint), as_listeners(callbacks)
-    with interruptible(stop), reporter(progress) as report:
+    check_shared(engine, settings, samples, lambda: starts_of(settings, samples, start, restarts))
+    where = _not_there(where)
+    with others_told(), interruptible(stop), reporter(progress) as report:
         noticed = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
         settings = replace(
             settings, warnings=(*settings.warnings, *noticed), notes=(*settings.notes, *chosen, *about_source(samples))
@@ -324,22 +324,22 @@ def resume(
     place = device_for(settings.model, device)
     engine = load_backend(settings.backend)(dtype=settings.dtype, device=place, precision=settings.precision)
     settings = replace(settings, device=engine.device)
-    check_shared(engine, settings, samples)
-    run_states[0].warnings += passed_over
     where = _of_the_first(as_checkpoint(Checkpoint(path) if checkpoint is None else checkpoint))
     followers = as_listeners(callbacks)
-    with interruptible(stop), reporter(progress) as report:
+    check_shared(engine, settings, samples, lambda: [run_state.state for run_state in run_states])
+    run_states[0].warnings += passed_over
+    with others_told(), interruptible(stop), reporter(progress) as report:
         diagnosis = diagnosis_of(samples.x, settings.dtype, samples.weight, samples.names)
         samples = apart(samples, diagnosis)
         job = Job(engine, settings, samples, diagnosis, stop, [report, notify_observers, *followers], where)
         return EnsembleRun(job)(run_states) if settings.ensemble else Run(job)(run_states[0])
 
 
-def _new_checkpoint(checkpoint: Any) -> Checkpoint | None:
-    where = _of_the_first(as_checkpoint(checkpoint))
-    if where is not None and os.path.exists(where.path):
-        raise OptionError(is_there_already(where.path))
-    return where
+def _not_there(where: Checkpoint | None) -> Checkpoint | None:
+    """Where to write, see `_of_the_first`; refused in all of several processes where the first finds a file."""
+    if gathered(float(where is not None and os.path.exists(where.path)))[0]:
+        raise OptionError("process 0 finds a checkpoint at its path" if where is None else is_there_already(where.path))
+    return _of_the_first(where)
 
 
 def _of_the_first(where: Checkpoint | None) -> Checkpoint | None:

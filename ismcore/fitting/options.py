@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -11,7 +12,7 @@ from uuid import uuid4
 import numpy as np
 
 from ismcore.backend.contract import Backend, Precision
-from ismcore.backend.processes import gathered, rank_and_world
+from ismcore.backend.processes import shared
 from ismcore.coordinates import Coordinates, Standardize
 from ismcore.coordinates.transforms import as_transforms
 from ismcore.errors import OptionError
@@ -28,6 +29,7 @@ from ismcore.objectives import (
 from ismcore.objectives.base import on_domain
 from ismcore.optimizers.rules import Adam, Optimizer
 from ismcore.optimizers.schedules import Schedule, as_schedule
+from ismcore.optimizers.state import TrainState
 from ismcore.plugins.adoption import adopted, users_own
 from ismcore.problem import Loss
 from ismcore.results.evaluate import check_model
@@ -67,6 +69,8 @@ LOOKS = 30
 """About so often the pooled loss of folds is computed, beside the early looks."""
 DENOISING = 0.2
 """Noise scale of the candidate that is trained by denoising, in coordinates of unit spread."""
+OF_EACH = ("run_id", "device", "backend_reason", "warnings", "notes", "plan")
+"""Settings that need not be the same in processes that share a fit; the plan's are looked at one by one."""
 FEWEST_HELD_OUT = 10
 """Fewer rows than this tell no fit from another: then none are held out, unless it is asked for."""
 
@@ -469,16 +473,22 @@ def _is_count(number: Any) -> TypeGuard[int]:
     return isinstance(number, int | np.integer) and not isinstance(number, bool) and bool(number >= 0)
 
 
-def check_shared(engine: Backend, settings: Settings, samples: Samples) -> None:
-    """Refuse what several processes cannot share, and samples that are not the same in each; nothing where there is one.
+def check_shared(engine: Backend, settings: Settings, samples: Samples, starts: Callable[[], Sequence[TrainState]]) -> None:
+    """Refuse what several processes cannot share, and a fit that is not the same in each; nothing where there is one.
+
+    Args:
+        engine: Where to compute.
+        settings: Of the fit.
+        samples: Of the fit.
+        starts: Gives the states that it begins with, or goes on from.
 
     Raises:
         OptionError: The message says what.
     """
-    world = rank_and_world()[1]
-    if world == 1:
+    processes = shared()
+    if processes is None:
         return
-    against = ""
+    world, against = processes.world, ""
     if not engine.shares_fits:
         against = f"backend {engine.name!r} takes all rows of a step itself; use backend='torch'"
     elif settings.optimizer.runs_whole:
@@ -491,9 +501,23 @@ def check_shared(engine: Backend, settings: Settings, samples: Samples) -> None:
         against = f"a step of {rows} rows is less than two a process"
     if against:
         raise OptionError(f"{world} processes cannot share this fit: {against}")
-    same = sha256(f"{sorted(samples.fingerprints().items())} {settings.seed}".encode()).digest()
-    if len(set(gathered(int.from_bytes(same[:6], "big")))) > 1:
-        raise OptionError(f"the {world} processes that share this fit must have the same samples and seed, and have not")
+    marks = _marks(settings, samples, starts())
+    table = processes.gather(list(marks.values()))
+    if other := [name for name, column in zip(marks, table.T, strict=True) if len(set(column)) > 1]:
+        raise OptionError(f"the {world} processes that share this fit must have the same {', '.join(other)}, and have not")
+
+
+def _marks(settings: Settings, samples: Samples, starts: Sequence[TrainState]) -> dict[str, float]:
+    """A number for each thing that processes must have alike, by its name; settings by what they print, without addresses."""
+    begun = sha256()
+    for state in starts:
+        begun.update(f"{state.step}".encode())
+        for name, value in sorted(state.arrays().items()):
+            begun.update(f"{name} {np.shape(value)}".encode() + np.asarray(value, dtype=np.float64).tobytes())
+    told = {name: value for name, value in (vars(settings) | vars(settings.plan)).items() if name not in OF_EACH}
+    texts = {"samples": sorted(samples.fingerprints().items()), "starting parameters": begun.hexdigest(), **told}
+    plain = {name: re.sub(" at 0x[0-9a-f]+", "", f"{value!r}") for name, value in texts.items()}
+    return {name: float(int.from_bytes(sha256(text.encode()).digest()[:6], "big")) for name, text in plain.items()}
 
 
 def check_run(request: Request, settings: Settings, samples: Samples) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ismcore.backend.contract import Backend
+from ismcore.backend.processes import unshared
 from ismcore.fitting.selection import StartingPoint, start_of
 from ismcore.plugins.adoption import users_own
 from ismcore.plugins.probing import probe_network
@@ -39,4 +40,6 @@ def probe(
     if users_own(settings.model)[0] is None:
         return ()
     problem = Data.of(settings, samples).problem
-    return probe_network(engine, problem, start_of(settings, problem, 0, start).params, allow_nonsmooth=allow_nonsmooth)
+    params = start_of(settings, problem, 0, start).params
+    with unshared():
+        return probe_network(engine, problem, params, allow_nonsmooth=allow_nonsmooth)

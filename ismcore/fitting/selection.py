@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ismcore.backend.contract import Backend
+from ismcore.backend.processes import gathered
 from ismcore.errors import OptionError
 from ismcore.models import Model, check_params
 from ismcore.objectives import CurvatureSearch
@@ -24,7 +25,7 @@ from ismcore.training.run_state import RunState
 from ismcore.training.settings import Data, Samples, Settings
 from ismcore.training.stopping import StopRequest
 
-__all__ = ["StartingPoint", "choose_curvature", "start_of"]
+__all__ = ["StartingPoint", "choose_curvature", "start_of", "starts_of"]
 
 NOISE_DRAWS = 16
 """Copies of each held-out row, each with noise of its own, where columns are discrete."""
@@ -66,6 +67,25 @@ def start_of(settings: Settings, problem: Problem, number: int = 0, start: Start
     if settings.plan.average_decay is not None:
         state = replace(state, average=params)
     return state.astype(settings.dtype)
+
+
+def starts_of(settings: Settings, samples: Samples, start: StartingPoint | None, restarts: int) -> list[TrainState]:
+    """What tells whether two fits start alike: the parameters given, or those of each model, start and member by itself.
+
+    Args:
+        settings: Of the fit.
+        samples: Of the fit.
+        start: Where it starts, if not at random.
+        restarts: From how many starts.
+
+    Raises:
+        ParameterError: The parameters given are not the model's.
+    """
+    if start is not None:
+        return [start_of(settings, Data.of(settings, samples).problem, 0, start)]
+    models, d = [c.model for c in settings.candidates] or [settings.model], samples.x.shape[1]
+    seeds = range(settings.seed, settings.seed + max(restarts, settings.ensemble))
+    return [TrainState(0, model.initial_params(seed, d)) for model in models for seed in seeds]
 
 
 def choose_curvature(
@@ -117,7 +137,7 @@ def _mean_held_out(
         optimise(engine, loop)
         comparable = _under_common_loss(data.held_out, search.judge_weight, diagnosis.rounding)
         losses.append(validation_loss(engine, comparable)(run_state.params))
-    mean = float(np.mean(losses))
+    mean = float(gathered(float(np.mean(losses)))[0])  # processes that share the fit choose alike
     return mean if np.isfinite(mean) else np.inf
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from ismcore.backend.processes import shared
 from ismcore.errors import IsmWarning, OptionError, WorkerLost
 from ismcore.fitting.fit import fit
 from ismcore.results.result import FitResult
@@ -63,7 +64,7 @@ def sweep(
         **common: Arguments of all fits.
 
     Raises:
-        OptionError: An argument is given twice, or `attempts` is none.
+        OptionError: An argument is given twice, or `attempts` is none; or processes share the fits of this context.
 
     Warns:
         IsmWarning: Some fits failed, or were warned of. Their warnings are in `result.warnings`. Where a filter has it raised,
@@ -77,6 +78,8 @@ def sweep(
     """
     if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
         raise OptionError(f"attempts must be a whole number from 1, not {attempts!r}")
+    if shared() is not None:
+        raise OptionError("the fits of a sweep are not shared by processes: call it outside of ismcore_torch.processes()")
     work = _Work(_arguments(fits, common))
     if executor is None:
         for name, arguments in work.arguments.items():
