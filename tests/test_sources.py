@@ -390,3 +390,45 @@ def test_fits_with_draws_and_on_domains_read_sources():
     assert np.isfinite(flat(found)).all()
     with pytest.raises(SamplesError, match="outside"):
         ismcore.fit(sources.array(X, block_rows=ROWS), **plain, domain=ismcore.domains.Positive())
+
+
+def test_an_array_that_blocks_come_in_again_and_again_is_read_in_time():
+    def blocks(epoch):
+        buffer = np.empty((10, X.shape[1]))
+        for start in range(0, len(X), 10):
+            buffer[:] = X[start : start + 10]
+            yield buffer
+
+    source = sources.iterable(blocks, block_rows=ROWS)
+    np.testing.assert_array_equal(np.concatenate(list(source.blocks(0, 0))), X)
+
+
+@pytest.mark.parametrize("values", ["text", "time", "decimal"])
+def test_a_column_of_parquet_without_numbers_is_refused_by_name(values, tmp_path):
+    pa, pq = import_module("pyarrow"), import_module("pyarrow.parquet")
+    columns = {
+        "text": pa.array([f"{number}.0" for number in range(400)]),
+        "time": pa.array([None, *range(399)], type=pa.timestamp("s")),
+        "decimal": pa.array([1] * 400, type=pa.decimal128(9, 2)),
+    }
+    counts = pa.array(range(400))
+    pq.write_table(
+        pa.table({"n": counts, "odd": pa.array([k % 2 == 1 for k in range(400)]), values: columns[values]}), tmp_path / "x"
+    )
+    with pytest.raises(SamplesError, match=f"column '{values}' of the dataset holds .* and no numbers"):
+        sources.parquet(tmp_path / "x")
+    np.testing.assert_array_equal(
+        sources.parquet(tmp_path / "x", columns=["odd", "n"]).read(3, 6), [[1.0, 3.0], [0.0, 4.0], [1.0, 5.0]]
+    )
+
+
+def test_each_block_has_rows_to_train_on_however_small_blocks_are():
+    for n in (160, 161, 170, 191, 200):
+        for most in (1, 2, 3, 100):
+            x = np.random.default_rng(n).normal(size=(n, 2))
+            layout = Layout(n, most)
+            bounds = [layout.bounds(number) for number in range(layout.blocks)]
+            assert [start for start, _ in bounds[1:]] + [n] == [stop for _, stop in bounds]
+            assert layout.blocks % LANES == 0
+            survey = surveyed(sources.array(x, block_rows=most), 0.2, 0)
+            assert min(survey.sizes) >= 1

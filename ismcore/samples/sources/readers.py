@@ -84,7 +84,7 @@ def parquet(path: Any, *, columns: Sequence[str] | None = None, block_rows: int 
 
     Raises:
         OptionError: pyarrow is not installed.
-        SamplesError: There are no such columns.
+        SamplesError: There are no such columns, or one holds no numbers.
     """
     return _Parquet(path, columns, block_rows)
 
@@ -151,6 +151,11 @@ class _Parquet(Source):
             raise SamplesError(
                 f"the dataset has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, found))}"
             )
+        types = _imported("pyarrow.types", "pyarrow")
+        for name in self._columns:
+            kind = dataset.schema.field(name).type
+            if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
+                raise SamplesError(f"column {name!r} of the dataset holds {kind} and no numbers: choose others by columns=")
         self._groups = [group for part in dataset.get_fragments() for group in part.split_by_row_group()]
         sizes = [sum(group.num_rows for group in part.row_groups) for part in self._groups]
         self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
@@ -172,7 +177,8 @@ class _Parquet(Source):
             table = self._groups[k].to_table(columns=self._columns, use_threads=False)
             part = table.slice(begin - int(self._starts[k]), end - begin)
             for j, column in enumerate(part.columns):
-                found[begin - start : end - start, j] = column.to_numpy()
+                numbers = column.cast("float64") if str(column.type) == "bool" else column
+                found[begin - start : end - start, j] = numbers.to_numpy()
         return found
 
 
@@ -215,7 +221,7 @@ class _Iterable(Source):
         parts: list[np.ndarray] = []
         kept, number, layout = 0, 0, self.layout
         for part in self._given(epoch or 0, self.shape[1]):
-            parts.append(part)
+            parts.append(part.copy())  # whoever gives them may use the same array again
             kept += len(part)
             while number < layout.blocks and kept >= (size := np.diff(layout.bounds(number))[0]):
                 joined = np.concatenate(parts)

@@ -27,12 +27,12 @@ FEWEST = 10 * LANES
 class Layout:
     """How n rows are cut into blocks: by their number alone, so that what they are stored in changes nothing.
 
-    There are B = 16 ceil(n / (16 block_rows)) blocks; block k holds the rows from floor(k n / B) to before
-    floor((k + 1) n / B), so that sizes differ by one at most. A window is 16 blocks, one after another in an epoch's order.
+    There are B = 16 min(ceil(n / (16 block_rows)), floor(n / 32)) blocks, so that each has two rows at least; block k holds the
+    rows from floor(k n / B) to before floor((k + 1) n / B), so that sizes differ by one at most. A window is 16 blocks, one after another in an epoch's order.
 
     Attributes:
         rows: n.
-        block_rows: Most rows of a block.
+        block_rows: Most rows of a block; two, if less.
     """
 
     rows: int
@@ -41,7 +41,7 @@ class Layout:
     @property
     def blocks(self) -> int:
         """B, a multiple of 16."""
-        return LANES * -(-self.rows // (LANES * self.block_rows))
+        return LANES * min(-(-self.rows // (LANES * self.block_rows)), self.rows // (2 * LANES))
 
     @property
     def windows(self) -> int:
