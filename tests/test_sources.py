@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from importlib import import_module
 from itertools import pairwise
 from types import SimpleNamespace
@@ -432,3 +434,42 @@ def test_each_block_has_rows_to_train_on_however_small_blocks_are():
             assert layout.blocks % LANES == 0
             survey = surveyed(sources.array(x, block_rows=most), 0.2, 0)
             assert min(survey.sizes) >= 1
+
+
+class Watched(Counted):
+    """Says when it is read, and by how many threads at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside = self.threads = self.reads = 0
+
+    def read(self, start, stop):
+        self.inside += 1
+        self.threads, self.reads = max(self.threads, self.inside), self.reads + 1
+        time.sleep(0.002)
+        self.inside -= 1
+        return super().read(start, stop)
+
+
+@pytest.mark.parametrize("ended", ["stopped", "diverged", "callback"])
+def test_nothing_is_read_once_a_fit_has_ended_and_one_thread_reads_at_a_time(ended):
+    def stop(event):
+        if ended == "callback":
+            raise RuntimeError("no more")
+        return ismcore.STOP if ended == "stopped" else None
+
+    source = Watched()
+    options = {**PLAIN, "epochs": 50, "callbacks": [stop], "recipe": "single", "backend": "autograd"}
+    if ended == "stopped":
+        assert ismcore.fit(source, **options).status == "interrupted"
+    elif ended == "callback":
+        with pytest.raises(ismcore.CallbackFailed):
+            ismcore.fit(source, **options)
+    else:
+        with pytest.raises(ismcore.Diverged):
+            ismcore.fit(source, **options, optimizer=ismcore.SGD(1e9), validation=0)
+    reads = source.reads
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ismcore-rows")]
+    time.sleep(0.05)
+    assert source.reads == reads
+    assert source.threads == 1

@@ -222,6 +222,10 @@ class Session(ABC):
         """
         return False
 
+    def close(self) -> None:
+        """End what works beside the caller, such as a thread that reads ahead; nothing is asked of it afterwards."""
+        return
+
 
 class GenericSession(Session):
     """Training over tier 0 alone: the backend's gradient, the core's optimiser, one step at a time.

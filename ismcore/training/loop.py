@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import numpy as np
 
@@ -291,7 +291,7 @@ def train(backend: Backend, loop: Loop) -> RunState:
         backend: Where to compute.
         loop: The run's state, and what happens between chunks.
     """
-    run_state = loop.run_state
+    run_state, session = loop.run_state, None
     try:
         loop.begin()
         if not run_state.status:
@@ -299,7 +299,7 @@ def train(backend: Backend, loop: Loop) -> RunState:
             session = _prepared(backend, loop)
             run_state.timings["prepare"] += time.monotonic() - start
         length, limit = 1, _chunk_limit(loop.problem)
-        while not loop.paused:
+        while session is not None and not loop.paused:
             start = time.monotonic()
             count = min(length, limit, loop.steps_to_boundary())
             if not _take(backend, loop, session, count):
@@ -314,6 +314,9 @@ def train(backend: Backend, loop: Loop) -> RunState:
     except Exception as error:
         loop.close(error)
         raise
+    finally:
+        if session is not None:
+            session.close()
     return run_state
 
 
@@ -339,7 +342,7 @@ def _chunk_limit(problem: Problem) -> int:
 
 
 def _take(backend: Backend, loop: Loop, session: Session, count: int) -> bool:
-    """Take a chunk of steps and record it; False if one of them was not finite."""
+    """Take a chunk of steps and record it; False if one of them was not finite, and the session is closed."""
     run_state, plan = loop.run_state, loop.plan
     step = run_state.state.step
     rates = plan.rates(loop.problem, step, count) * run_state.rate_factor
@@ -350,10 +353,10 @@ def _take(backend: Backend, loop: Loop, session: Session, count: int) -> bool:
     if np.isfinite(losses).all() and state.finite:
         loop.record(losses, state)
         return True
+    session.close()
 
     def again(length: int) -> TrainState:
-        with backend.scope():
-            rerun = loop.session(backend, run_state.state)
+        with backend.scope(), closing(loop.session(backend, run_state.state)) as rerun:
             if length:
                 rerun.run(steps.part(0, length))
             return rerun.state()

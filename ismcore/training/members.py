@@ -70,6 +70,11 @@ class MemberSession(Session):
         trees = (joined([getattr(state, part) for state in states]) for part in STATE_PARTS)
         return TrainState(states[0].step, *trees)
 
+    def close(self) -> None:
+        """See `Session.close`."""
+        for session in self._sessions:
+            session.close()
+
 
 def _own(steps: Steps, problem: Problem) -> Steps:
     """The steps with a member's row weights: n w_i of its problem times the batch's own, see `Problem.rows`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -163,7 +163,7 @@ class StreamedProblem(Problem):
         first = window % self._rows.source.layout.windows * LANES
         return np.flatnonzero((first + np.arange(LANES)) % self.world == self.rank)
 
-    def windows(self, window: int, epochs: int) -> Iterator[np.ndarray]:
+    def windows(self, window: int, epochs: int) -> Generator[np.ndarray, None, None]:
         """The rows of each window from the given one to the last of the epochs, those of this process: z, (l w, d).
 
         Raises:
@@ -237,3 +237,11 @@ class StreamedSession(Session):
     def state(self) -> TrainState:
         """See `Session.state`."""
         return self._state if self._session is None else self._session.state()
+
+    def close(self) -> None:
+        """See `Session.close`: waits for the window that is read, and reads no other."""
+        self._next.cancel()
+        self._reader.shutdown(wait=True)
+        self._windows.close()
+        if self._session is not None:
+            self._session.close()

@@ -28,7 +28,8 @@ class Layout:
     """How n rows are cut into blocks: by their number alone, so that what they are stored in changes nothing.
 
     There are B = 16 min(ceil(n / (16 block_rows)), floor(n / 32)) blocks, so that each has two rows at least; block k holds the
-    rows from floor(k n / B) to before floor((k + 1) n / B), so that sizes differ by one at most. A window is 16 blocks, one after another in an epoch's order.
+    rows from floor(k n / B) to before floor((k + 1) n / B), so that sizes differ by one at most. A window is 16 blocks, one
+    after another in an epoch's order.
 
     Attributes:
         rows: n.
