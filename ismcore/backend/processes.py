@@ -12,7 +12,7 @@ import numpy as np
 
 from ismcore.errors import Diverged, OptionError
 
-__all__ = ["Processes", "gathered", "others_told", "rank_and_world", "shared", "shared_by", "unshared"]
+__all__ = ["Processes", "gathered", "others_told", "rank_and_world", "shared", "shared_by"]
 
 
 class Processes(ABC):
@@ -56,25 +56,15 @@ def shared() -> Processes | None:
 
 
 @contextmanager
-def shared_by(processes: Processes) -> Iterator[None]:
-    """Fits inside of this are shared by the processes.
+def shared_by(processes: Processes | None) -> Iterator[None]:
+    """Fits inside of this are shared by the processes; with None each process fits for itself.
 
     Raises:
         OptionError: They are already shared.
     """
-    if shared() is not None:
+    if processes is not None and shared() is not None:
         raise OptionError("fits are already shared by several processes here")
     token = _SHARED.set(processes)
-    try:
-        yield
-    finally:
-        _SHARED.reset(token)
-
-
-@contextmanager
-def unshared() -> Iterator[None]:
-    """What is trained inside of this each process trains for itself."""
-    token = _SHARED.set(None)
     try:
         yield
     finally:
@@ -89,11 +79,8 @@ def others_told() -> Iterator[None]:
     """
     try:
         yield
-    except Diverged:
-        raise
     except BaseException as error:
-        processes = shared()
-        if processes is not None:
+        if (processes := shared()) is not None and not isinstance(error, Diverged):
             processes.leave(error)
         raise
 

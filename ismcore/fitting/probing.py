@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ismcore.backend.contract import Backend
-from ismcore.backend.processes import unshared
+from ismcore.backend.processes import shared_by
 from ismcore.fitting.selection import StartingPoint, start_of
 from ismcore.plugins.adoption import users_own
 from ismcore.plugins.probing import probe_network
@@ -41,5 +41,5 @@ def probe(
         return ()
     problem = Data.of(settings, samples).problem
     params = start_of(settings, problem, 0, start).params
-    with unshared():
+    with shared_by(None):  # each process for itself
         return probe_network(engine, problem, params, allow_nonsmooth=allow_nonsmooth)

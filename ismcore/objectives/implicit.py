@@ -98,9 +98,8 @@ class ImplicitScoreMatching(Objective):
     @property
     def title(self) -> str:
         """See `Objective.title`."""
-        if self.curvature_weight:
-            return rf"Regularised score matching, $\lambda$ = {self.curvature_weight:g}"
-        return "Implicit score matching"
+        penalised = rf"Regularised score matching, $\lambda$ = {self.curvature_weight:g}"
+        return penalised if self.curvature_weight else "Implicit score matching"
 
     @property
     def search(self) -> CurvatureSearch | None:
