@@ -396,6 +396,7 @@ class Tabled(eqx.Module):
         return self.linear(x) * self.table["scale"]
 
 
+@pytest.mark.slow
 def test_a_network_with_parts_that_cannot_be_hashed_shares_nothing():
     table = {"scale": 1.0}
     model = Tabled(eqx.nn.Linear(3, 3, key=jax.random.key(0)), table)

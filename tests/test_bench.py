@@ -105,6 +105,7 @@ def test_the_command_for_a_gpu_runs_on_a_cpu_and_calls_its_report_a_dry_run(tmp_
     assert "| check_vjp | ok | " in (tmp_path / "matrix-gpu.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_the_command_for_one_says_what_is_there_and_writes_nothing():
     before = sorted((SUITE / "reports").iterdir())
@@ -115,6 +116,7 @@ def test_without_a_gpu_the_command_for_one_says_what_is_there_and_writes_nothing
     assert sorted((SUITE / "reports").iterdir()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("suite")
 def test_a_part_that_is_stopped_or_dies_keeps_what_it_had_found(tmp_path, monkeypatch):
     import gpu as program

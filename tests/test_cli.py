@@ -442,6 +442,7 @@ def test_the_recipe_s_network_changes_as_far_as_it_is_told_to(capsys):
         assert getattr(found, "inner", found) == model
 
 
+@pytest.mark.slow
 def test_a_time_out_writes_the_result_and_the_run_goes_on_to_the_same_end(capsys, folder):
     np.save("x.npy", X[:100])
     code, out, err = run(capsys, "fit", "x.npy", "--epochs", 10**6, "--timeout", 0.3, "--checkpoint", "c", "--json")

@@ -114,6 +114,7 @@ def test_a_density_in_the_plane_is_in_the_samples_units_and_the_same_at_any_poin
     np.testing.assert_allclose(np.transpose(slope), result.score(x[:4]), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:columns have such heavy tails:ismcore.IsmWarning")
 def test_what_nothing_normalises_and_what_is_too_wide_is_refused():
     x = law(3).sample(200, seed=1)

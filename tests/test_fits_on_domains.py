@@ -65,6 +65,7 @@ def test_a_fit_in_one_dimension_has_a_density_that_ends_at_its_edges(ends):
     assert result.domain is not None
 
 
+@pytest.mark.slow
 def test_the_constant_of_an_energy_in_two_dimensions_is_that_of_the_domain(tmp_path):
     x = orthant(1500)
     result = ismcore.fit(x, domain=Positive(), model=ENERGY, **QUICK)
@@ -80,6 +81,7 @@ def test_the_constant_of_an_energy_in_two_dimensions_is_that_of_the_domain(tmp_p
     assert again.density(x[:5]).tobytes() == result.density(x[:5]).tobytes()
 
 
+@pytest.mark.slow
 def test_the_constant_of_an_energy_in_a_polytope_is_by_draws_in_it():
     result = ismcore.fit(triangle(1500), domain=TRIANGLE, model=ENERGY, **QUICK)
     found, step = result.log_normaliser(), 0.005

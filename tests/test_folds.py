@@ -116,6 +116,7 @@ def test_the_score_of_a_normal_law_is_that_of_its_params() -> None:
 # ---- combinations
 
 
+@pytest.mark.slow
 def test_a_combination_is_the_weighted_sum_of_its_members_on_every_backend() -> None:
     rng, d = np.random.default_rng(5), 3
     x = rng.normal(size=(6, d))

@@ -142,6 +142,7 @@ def test_modes_are_counted_in_samples_behind_a_transform():
     )
 
 
+@pytest.mark.slow
 def test_the_nearest_energy_has_the_shares_of_the_samples_and_not_of_the_points_it_is_fitted_at():
     x = two()
     result = ismcore.fit(x, model=ismcore.MLP((16,)), **QUICK)

@@ -63,6 +63,7 @@ def test_examples_of_a_page_find_those_above_wherever_they_run(tmp_path):
     assert "4 passed" in run(tmp_path, *backwards)
 
 
+@pytest.mark.slow
 def test_an_example_that_is_wrong_fails_wherever_it_runs(tmp_path):
     assert "1 failed, 3 passed" in run(tmp_path, "page.md", third=4)
     assert "1 failed, 3 deselected" in run(tmp_path, "page.md", "-k", "line:15", third=4)

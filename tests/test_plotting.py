@@ -418,6 +418,7 @@ result = ismcore.fit(run.sample, backend="autograd", epochs=3, snapshots=2, reci
 """
 
 
+@pytest.mark.slow
 def test_drawing_loads_no_pyplot_and_changes_no_setting(tmp_path):
     code = f"""
 import matplotlib

@@ -77,6 +77,7 @@ def test_every_fit_has_a_page_that_needs_nothing_else(made, tmp_path):
     assert "prefers-color-scheme: dark" in text
 
 
+@pytest.mark.slow
 def test_the_check_is_by_the_rows_that_the_fit_has_not_seen(tmp_path):
     x, new = normal(1, 400), normal(1, 400, seed=1)
     wrong = fit(3.0 * x, model=ismcore.Affine(), epochs=100)

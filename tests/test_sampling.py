@@ -187,6 +187,7 @@ def test_draws_of_an_energy_are_those_of_the_fitted_law():
     assert len(np.asarray(draws)) == len(draws) == 20_000
 
 
+@pytest.mark.slow
 def test_draws_of_a_linear_score_are_normal_and_their_chains_agree():
     x = touching_modes(3000)
     draws = ismcore.fit(x, model=ismcore.Affine(), backend="autograd", **SHORT).sample(20_000, seed=2)

@@ -41,6 +41,7 @@ def test_a_fit_is_that_of_the_rows_that_are_left(options: dict) -> None:
     assert np.array_equal(result.score(x), ismcore.fit(left, **(QUICK | options)).score(x))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
 def test_the_rows_set_aside_certify_and_stay_with_the_result(tmp_path) -> None:
     x = bent(1200)
@@ -126,6 +127,7 @@ def test_weights_of_rows_set_aside_are_those_of_repeated_rows() -> None:
     assert weighted.visible == pytest.approx(repeated.visible, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
 def test_a_check_with_weights_is_of_the_weighted_law() -> None:
     rng = np.random.default_rng(0)

@@ -90,6 +90,7 @@ def test_parameters_are_those_of_the_rows_and_not_of_the_medium(backend, recipe,
         assert other.feature_names == NAMES
 
 
+@pytest.mark.slow
 def test_a_fit_from_a_source_is_as_good_as_one_from_memory():
     plain = {"backend": "autograd", "model": ismcore.Affine(), "batch_size": 64, "epochs": 20, "progress": False}
     exact = -np.linalg.inv(np.cov(X.T))
