@@ -204,7 +204,7 @@ class ImplicitScoreMatching(Objective):
             slope: On a domain w g, (d, n).
 
         Returns:
-            J, (); psi_bar, (d, n); and s_bar, of the shape of `second`, which may be the weight itself.
+            J, (); psi_bar, (d, n); and s_bar, of the shape of `second`.
         """
         psi_bar = psi * weight
         if slope is None:
@@ -214,8 +214,7 @@ class ImplicitScoreMatching(Objective):
             loss = 0.5 * ops.sum(psi * (psi_bar + slope))
         if "curvature_weight" not in inputs:
             # the derivative in `second` is the weight, as an array (n,) also where it is one number
-            second_bar = weight + 0.0 * second if isinstance(weight, float) else weight
-            return loss + ops.sum(second * weight), psi_bar, second_bar
+            return loss + ops.sum(second * weight), psi_bar, weight + 0.0 * second
         curvature_weight = inputs["curvature_weight"]
         if len(curvature_weight.shape):
             curvature_weight = curvature_weight[:, None]
