@@ -213,6 +213,10 @@ def test_chains_start_at_the_rows_kept_then_at_the_centres_then_at_a_wide_normal
     start = np.concatenate([x[x < -7.0][:100], x[x > -7.0][:100]])
     with pytest.warns(ismcore.IsmWarning, match=rf"{KEPT}.* 0\.5, 0\.5"):
         assert result.sample(50, start=start, steps=20).began == "the rows given"
+    with pytest.warns(ismcore.IsmWarning, match=rf"{KEPT}.* 0, 1; so that 1 of the 2 modes, where none began, are without"):
+        result.sample(50, start=x[x > -7.0], steps=20)
+    with pytest.warns(ismcore.IsmWarning, match=rf"{KEPT}.* 1, 0; so that 1 of the 2 modes"):
+        result.sample(50, start=x[x < -7.0], steps=20)
 
 
 def test_a_chain_stays_in_its_mode_where_a_step_would_leave_it_and_its_draws_are_exact_there():

@@ -415,8 +415,9 @@ class FitResult(Shown):
             log Z with its standard error, the effective number of draws, and log Z_r of each of `modes`.
 
         Raises:
-            DensityUnavailable: d > 1 and the model is no energy; the fitted law does not fall off; or fewer than 1,000 of
-                20,000 draws are effective.
+            DensityUnavailable: d > 1 and the model is no energy; the fitted law does not fall off, or is too narrow for the
+                finest grid; or fewer than 1,000 of 20,000 draws are effective. Of several modes, each is to be known by itself:
+                log Z_r to 0.01 on the grid, by at least 100 effective draws in it.
 
         Cost: at most 2^20 energies for d = 2; for d > 2 those of 2,000 draws, a mixture, and 20,000 energies.
         """
