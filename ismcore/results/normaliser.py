@@ -118,9 +118,9 @@ def _on_grid(
     points = np.stack([np.repeat(z[:, 0], nodes), np.tile(z[:, 1], nodes)], axis=1)
     log_mass = (log_weight[:, :1] + log_weight[:, 1]).ravel() - _energies(energy, points)
     rows, columns = (slice(int(np.isinf(a)), -1 if np.isinf(b) else None) for a, b in zip(lower, upper, strict=True))
-    far = np.ones((nodes, nodes), dtype=bool)
-    far[rows, columns] = False
-    at, far = _numbered(number, points), far.ravel()
+    outer = np.ones((nodes, nodes), dtype=bool)
+    outer[rows, columns] = False
+    at, far = _numbered(number, points), outer.ravel()
     parts, beyond = log_sums(log_mass, at, count), log_sums(log_mass[far], at[far], count)
     with np.errstate(invalid="ignore"):  # of a part that is not there
         return parts, np.nan_to_num(np.exp(beyond - parts))
