@@ -2,6 +2,7 @@
 
 import contextlib
 import doctest
+import gc
 import io
 import os
 import re
@@ -21,6 +22,9 @@ from sybil import Document, Example, Sybil
 from sybil.example import SybilFailure
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from sybil.typing import Evaluator
+
+# Frameworks, and the programs that JAX keeps, are a million objects: a full collection takes half a second.
+gc.set_threshold(700, 10, 100)
 
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e[-+]\d+)?")
 

@@ -21,6 +21,7 @@ from ismcore_torch import sharing
 
 SCRIPT = Path(ranks.__file__)
 LIMIT = 100
+BACKENDS = ("torch", "jax")
 pytestmark = pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
 
 
@@ -54,15 +55,16 @@ def gap(found, right):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("world", "cases"),
     [(2, ("batches", "weights", "whole", "noise", "folds", "source")), (4, ("weights", "source-noise"))],
 )
-def test_shared_fits_are_those_of_one_process(world, cases, tmp_path):
-    found = ended(started(world, ",".join(cases), tmp_path))
+def test_shared_fits_are_those_of_one_process(backend, world, cases, tmp_path):
+    found = ended(started(world, backend, ",".join(cases), tmp_path))
     assert [status for status, _ in found] == [0] * world, found
     for case in cases:
-        alone = ranks.arrays(ranks.fitted(case))
+        alone = ranks.arrays(ranks.fitted(case, backend))
         first, *others = (dict(np.load(tmp_path / f"{case}-{rank}.npz")) for rank in range(world))
         assert gap(first, alone) < 1e-10, case
         assert all(gap(other, first) == 0.0 for other in others), case
@@ -70,8 +72,9 @@ def test_shared_fits_are_those_of_one_process(world, cases, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("victim", "after"), [(1, 0.1), (0, 0.8)])
-def test_a_killed_process_ends_the_others_by_name_and_the_checkpoint_goes_on(victim, after, tmp_path):
-    running = started(2, "long", tmp_path, "checkpoint")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_killed_process_ends_the_others_by_name_and_the_checkpoint_goes_on(backend, victim, after, tmp_path):
+    running = started(2, backend, "long", tmp_path, "checkpoint")
     wait_for(tmp_path / "run", tmp_path / "begun0", tmp_path / "begun1")
     time.sleep(after)
     running[victim].kill()
@@ -83,12 +86,12 @@ def test_a_killed_process_ends_the_others_by_name_and_the_checkpoint_goes_on(vic
     assert f"WorkerLost: process {victim} is gone, of 2" in said
     stopped = ismcore.load(tmp_path / "run")
     epochs = len(stopped.history["loss"]) + 3
-    right = ranks.arrays(ranks.fitted("long", epochs=epochs))
+    right = ranks.arrays(ranks.fitted("long", backend, epochs=epochs))
     copy = tmp_path / "copy"
     copy.write_bytes((tmp_path / "run").read_bytes())
     resumed = [ranks.arrays(ismcore.resume(copy, ranks.X, epochs=epochs))]
     if victim == 1:  # by three is seen once
-        found = ended(started(3, "long", tmp_path, "resume", EPOCHS=str(epochs)))
+        found = ended(started(3, backend, "long", tmp_path, "resume", EPOCHS=str(epochs)))
         assert [status for status, _ in found] == [0, 0, 0], found
         resumed.append(dict(np.load(tmp_path / "0.npz")))
     for other in resumed:
@@ -104,29 +107,34 @@ def wait_for(*paths):
 
 
 @pytest.mark.slow
-def test_a_process_that_raises_is_named_in_the_others(tmp_path):
-    (first, said), (second, own) = ended(started(2, "batches", tmp_path, "raises-in-1"))
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_process_that_raises_is_named_in_the_others(backend, tmp_path):
+    (first, said), (second, own) = ended(started(2, backend, "batches", tmp_path, "raises-in-1"))
     assert first == second == 1
     assert "WorkerLost: process 1 ended by CallbackFailed, of 2" in said
     assert "a callback of process 1" in own
 
 
 @pytest.mark.slow
-def test_what_cannot_be_shared_is_said_in_each(tmp_path):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_cannot_be_shared_is_said_in_each(backend, tmp_path):
     (tmp_path / "taken").touch()
-    found = ended(started(2, "batches", tmp_path, "refused"))
+    found = ended(started(2, backend, "batches", tmp_path, "refused"))
     assert [status for status, _ in found] == [0, 0], found
     once = ("backend 'autograd' takes all rows", "compile='off'", "LBFGS", "have the same samples,", "kept open", "of a sweep")
+    once += ("have the same objective, epochs,", "/taken")
+    of_torch = ("the processes could not sum: Invalid scalar type",) if backend == "torch" else ()
     for _, said in found:
         lines = said.splitlines()
-        for text in (*once, "have the same objective, epochs,", "/taken", "the processes could not sum: Invalid scalar type"):
+        for text in (*once, *of_torch):
             assert sum(text in line for line in lines) == 1, (text, said)
-        assert sum("have the same starting parameters," in line for line in lines) == 2, said
+        assert sum("have the same starting parameters," in line for line in lines) == 1 + len(of_torch), said
 
 
 @pytest.mark.slow
-def test_an_error_that_one_process_puts_up_with_ends_what_it_shares(tmp_path):
-    found = ended(started(2, "batches", tmp_path, "caught-in-1"))
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_error_that_one_process_puts_up_with_ends_what_it_shares(backend, tmp_path):
+    found = ended(started(2, backend, "batches", tmp_path, "caught-in-1"))
     assert [status for status, _ in found] == [0, 0], found
     (_, said), (_, own) = found
     assert said.count("process 1 ended by CallbackFailed, of 2") == 2, said
@@ -136,6 +144,8 @@ def test_an_error_that_one_process_puts_up_with_ends_what_it_shares(tmp_path):
 
 class Pretended(Processes):
     """Two processes in one, of which the other has nothing to add; what number 0 decides from is the negative."""
+
+    backend = "torch"
 
     def __init__(self):
         self.rank, self.world, self.sums = 1, 2, 0
@@ -191,7 +201,7 @@ def test_without_torchrun_and_without_a_group_there_is_an_error(monkeypatch):
     ],
 )
 def test_a_process_that_does_not_answer_may_be_busy(error, answers, said, monkeypatch):
-    processes = object.__new__(sharing._TorchProcesses)
+    processes = object.__new__(sharing.TorchProcesses)
     processes.rank, processes.world, processes._roll, processes._store = 0, 3, "roll", sharing.dist.HashStore()
     processes._host = processes._device = None
     monkeypatch.setattr(sharing, "ROLL_CALL", 0.1)

@@ -306,7 +306,7 @@ def _check_open(optimizer: Optimizer, objective: Objective) -> None:
     if optimizer.runs_whole:
         raise OptionError(f"{optimizer!r} runs a fit as a whole and keeps no moments: use ismcore.Adam()")
     if shared() is not None:
-        raise OptionError("a fit that is kept open is not shared by processes: open it outside of ismcore_torch.processes()")
+        raise OptionError("a fit that is kept open is not shared by processes: open it outside of processes()")
     if objective.search is not None:
         raise OptionError("a curvature weight is searched for by held-out rows, and here are none: give a number")
 
