@@ -25,6 +25,7 @@ from ismcore.files.tensorfile import pack
 from ismcore.models import Standardized
 from ismcore.objectives import Objective
 from ismcore.results.result import FitResult, load
+from ismcore.samples.gaps import NOT_COUNTED
 
 D = 3
 X = np.random.default_rng(7).normal([1.0, -20.0, 300.0], [1.0, 2.0, 30.0], size=(40, D))
@@ -659,6 +660,8 @@ def test_an_energy_of_one_s_own_comes_back_with_the_model(tmp_path):
 def test_a_file_of_any_schema_gives_for_ever_what_was_saved(schema, name):
     expected = FILES[schema, name]
     found = load(golden(name, schema), model=OWN_SAVED if name == "own" else None)
+    one = name in ("affine", "conditional")  # of one mode whatever the samples are; in the others nobody has counted them
+    expected = replace(expected, notes=() if one else (NOT_COUNTED,))
     assert_same(replace(found, objective=None), replace(expected, objective=None))
     assert repr(found.objective) == repr(expected.objective)
     assert repr(found.model) == repr(expected.model)

@@ -81,7 +81,8 @@ def save(result: Any, path: str | PathLike[str], *, rows: bool = True) -> None:
 def load(kind: Any, path: str | PathLike[str], model: Any = None) -> Any:
     """Read a result that `save` wrote, verified to the last bit. Nothing in the file is ever run.
 
-    Of a checkpoint, the result is that of the run up to there, with status "interrupted" if it had not ended.
+    Of a checkpoint, the result is that of the run up to there, with status "interrupted" if it had not ended: it has the modes
+    of the samples, and no rows. A file from before modes were counted has none, which `notes` says.
 
     Args:
         kind: The class of results.
@@ -131,6 +132,8 @@ def _result(kind: Any, content: dict[str, Any], decoder: Decoder) -> Any:
     result = construct(kind, arrays | {name: decoder.decode(value) for name, value in content.items()})
     decoder.check_all_taken()
     _check_arrays(result)
+    if "modes" not in content:  # a file from before they were counted
+        result = result._with_modes(None, counted=False)
     trained = result.model.inner if isinstance(result.model, Standardized) else result.model
     if decoder.model is not None and not decoder.model_used and decoder.model not in (trained, result.model):
         raise ModelError(f"the fit is of {result.model!r}; model= is {decoder.model!r}")

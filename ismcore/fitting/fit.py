@@ -282,7 +282,7 @@ def resume(
         validation: The same validation samples, if there were any; rows held out by their share are known.
         test: The same rows beside x, if there were any; rows set aside by their share or number are known.
         callbacks: As for `fit`.
-        checkpoint: How to go on writing, if not every 30 seconds into the same file.
+        checkpoint: How to go on writing, if not every 30 seconds into the same file. A run without rows stays one.
         timeout: As for `fit`.
         progress: As for `fit`.
         compile: As for `fit`, if other than before.
@@ -324,7 +324,7 @@ def resume(
     place = device_for(settings.model, device)
     engine = load_backend(settings.backend)(dtype=settings.dtype, device=place, precision=settings.precision)
     settings = replace(settings, device=engine.device)
-    where = _of_the_first(as_checkpoint(Checkpoint(path) if checkpoint is None else checkpoint))
+    where = _of_the_first(as_checkpoint(Checkpoint(path) if checkpoint is None else checkpoint, rows=stored.rows))
     followers = as_listeners(callbacks)
     check_shared(engine, settings, samples, lambda: [run_state.state for run_state in run_states])
     run_states[0].warnings += passed_over
