@@ -60,7 +60,7 @@ def ended(exchanges):
 def test_each_is_given_what_all_give_in_order():
     exchanges = connected(3)
     for _ in range(3):
-        assert gathered(exchanges, range(3)) == dict.fromkeys(range(3), [b"0.", b"1.", b"2."])
+        assert gathered(exchanges, range(3)) == {rank: [b"0.", b"1.", b"2."] for rank in range(3)}
     assert [each.lost() for each in exchanges] == [""] * 3
     ended(exchanges)
 
