@@ -215,6 +215,20 @@ def test_a_process_that_does_not_answer_may_be_busy(error, answers, said, monkey
     assert processes._missing(RuntimeError(error)).startswith(said)
 
 
+class Weighing(Pretended):
+    """Number 0 finds that half of the normal law is best, by far."""
+
+    def gather(self, values):
+        count = len(values) - 2
+        return np.array([[0.5, *(0.0,) * (count - 2), 0.25, -1.0, 0.01] if count == 4 else values, values])
+
+
+def test_candidates_have_the_weights_that_the_first_process_finds():
+    with shared_by(Weighing()):
+        found = ranks.fitted("folds", epochs=5)
+    assert [row["weight"] for row in found.candidates] == [0.5, 0.0, 0.0, 0.25]
+
+
 class Remembering(Pretended):
     """The other process has what this one had the last time."""
 
