@@ -103,6 +103,6 @@ def gathered(value: float) -> np.ndarray:
 
 
 def of_the_first(values: Sequence[float]) -> np.ndarray:
-    """What number 0 has for these values, (k,): each may have rounded otherwise what none of them has summed with the others."""
+    """What number 0 has for these values, (k,), which each process computes alone, and may round otherwise."""
     processes = shared()
     return np.asarray(values, dtype=np.float64) if processes is None else processes.gather(values)[0]

@@ -17,7 +17,7 @@ from ismcore.training.settings import Samples, Settings
 __all__ = ["about_source", "apart", "check_source", "samples_of_source", "short_gap"]
 
 ROOMY = 8
-"""A block of so many times the rows that depend on each other has room for its rows held out and the gaps beside all such rows."""
+"""A block of so many times the rows over which they depend has room for rows held out and the gaps beside all of these."""
 NO_ROWS = "the rows of a source are in memory a window at a time: "
 
 

@@ -78,10 +78,10 @@ class Survey:
     @cached_property
     def _runs(self) -> np.ndarray:
         """The first row that is held out of each block, and the one after the last, (B, 2)."""
-        return self._blocks[:, :1] + [self.held_run(number) for number in range(len(self._blocks))]
+        return self._blocks[:, :1] + np.array([self.held_run(number) for number in range(len(self._blocks))])
 
     def _stretches(self, gap: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of each block that are trained on, (B, 2, 2): from, and to before, on either side of those held out; and how many.
+        """Rows of each block that are trained on, on either side of those held out, (B, 2, 2): from, to before; and how many, (B,).
 
         With [s_k, e_k) held out of block k, these are from e_{k-1} + gap to before s_k - gap, and from e_k + gap to before
         s_{k+1} - gap, as far as they lie in the block.
@@ -99,7 +99,7 @@ class Survey:
 
     @cached_property
     def _trained(self) -> np.ndarray:
-        return self._stretches(self.gap)[0] - self._blocks[:, :1, None]
+        return np.asarray(self._stretches(self.gap)[0] - self._blocks[:, :1, None])
 
     def held_run(self, number: int) -> tuple[int, int]:
         """The rows of a block that are held out, counted from its first: from the first number to before the second."""
@@ -131,7 +131,7 @@ class Survey:
 
     @property
     def digest(self) -> str:
-        """By which other rows are noticed: a hash of their moments, their range, those that are kept, and the gap beside some."""
+        """By which other rows are noticed: a hash of their moments, their range, those that are kept, and the gap."""
         found = hashlib.sha256(repr((self.source.shape, self.source.layout, self.gap)).encode())
         for array in (self.mean, self.scale, self.least, self.most, self.sample, self.held_out):
             found.update(array.tobytes())
