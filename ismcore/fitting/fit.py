@@ -217,11 +217,9 @@ def fit(
     check_shared(engine, settings, samples, lambda: starts_of(settings, samples, start, restarts))
     where = _not_there(where)
     with others_told(), interruptible(stop), reporter(progress) as report:
-        noticed = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
+        noticed = (*probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth), *short_gap(samples))
         settings = replace(
-            settings,
-            warnings=(*settings.warnings, *noticed, *short_gap(samples)),
-            notes=(*settings.notes, *chosen, *about_source(samples)),
+            settings, warnings=(*settings.warnings, *noticed), notes=(*settings.notes, *chosen, *about_source(samples))
         )
         settings = choose_curvature(engine, settings, samples, diagnosis, stop)
         job = Job(engine, settings, samples, diagnosis, stop, [report, notify_observers, *followers], where)

@@ -78,10 +78,10 @@ class Survey:
     @cached_property
     def _runs(self) -> np.ndarray:
         """The first row that is held out of each block, and the one after the last, (B, 2)."""
-        return self._blocks[:, :1] + np.array([self.held_run(number) for number in range(len(self._blocks))])
+        return np.asarray(self._blocks[:, :1] + np.array([self.held_run(number) for number in range(len(self._blocks))]))
 
     def _stretches(self, gap: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of each block that are trained on, on either side of those held out, (B, 2, 2): from, to before; and how many, (B,).
+        """Rows of each block that are trained on, (B, 2, 2): from, to before, on either side of those held out; and how many.
 
         With [s_k, e_k) held out of block k, these are from e_{k-1} + gap to before s_k - gap, and from e_k + gap to before
         s_{k+1} - gap, as far as they lie in the block.
