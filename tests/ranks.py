@@ -22,25 +22,44 @@ CASES = {
     "noise": {"epochs": 4, "batch_size": 100, "objective": NOISE},
     "folds": {"epochs": 10, "recipe": "default", "model": None, "ensemble": 2},
     "source": {"epochs": 3, "batch_size": 128},
+    "npy": {"epochs": 3, "batch_size": 128},
+    "parquet": {"epochs": 3, "batch_size": 128},
     "source-noise": {"epochs": 3, "batch_size": 128, "objective": NOISE},
-    "long": {"epochs": 3000, "batch_size": 40, "validation": 0, "schedule": "constant"},
+    "long-npy": {"epochs": 3000, "batch_size": 40, "validation": 0, "schedule": "constant"},
 }
 
 REFUSED = ({"backend": "autograd"}, {"compile": "off"}, {"optimizer": ismcore.LBFGS(), "batch_size": None})
 
 
-def samples(case):
+def samples(case, folder):
+    """The rows of X in memory, as a source over it, or from where `write` wrote them."""
+    if case.endswith("npy"):
+        return ismcore.sources.npy(folder / "x.npy", block_rows=40)
+    if case == "parquet":
+        return ismcore.sources.parquet(folder / "x.parquet", block_rows=40)
     return ismcore.sources.array(X, block_rows=40) if case.startswith("source") else X
 
 
-def fitted(case, backend="torch", **options):
-    return ismcore.fit(samples(case), **{**PLAIN, "backend": backend, **CASES[case], **options})
+def write(folder):
+    pa, pq = import_module("pyarrow"), import_module("pyarrow.parquet")
+    np.save(folder / "x.npy", X)
+    pq.write_table(pa.table({"a": X[:, 0], "b": X[:, 1]}), folder / "x.parquet", row_group_size=97)
+
+
+def fitted(case, backend="torch", folder=None, **options):
+    return ismcore.fit(samples(case, folder), **{**PLAIN, "backend": framework(backend), **CASES[case], **options})
+
+
+def framework(backend):
+    return "jax" if backend == "devices" else backend
 
 
 def processes(backend):
-    """What shares fits, in the environment of torchrun."""
+    """What shares fits, in the environment of torchrun: processes of torch or JAX, or "devices" of one of JAX."""
     if backend == "torch":
         return import_module("ismcore_torch").processes()
+    if backend == "devices":
+        return import_module("ismcore_jax").devices()
     address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     return import_module("ismcore_jax").processes(address, int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"]))
 
@@ -76,10 +95,9 @@ def refused(case, backend, rank, folder):
     told(lambda: fitted(case, backend, checkpoint=folder / "taken"))
     told(lambda: ismcore.Refit(X, backend=backend))
     told(lambda: ismcore.sweep([{}], x=X, **plain))
+    told(lambda: fitted(case, backend, model=module(rank), initial_params=None))
     fitted(case, backend, epochs=1)
-    if backend == "torch":
-        told(lambda: fitted(case, model=module(rank), initial_params=None))
-        told(lambda: shared().total(import_module("torch").zeros(2, dtype=import_module("torch").int16)))
+    told(lambda: shared().total(import_module("torch").zeros(2, dtype=import_module("torch").int16)))
 
 
 def left_by_one(case, backend, rank):
@@ -93,7 +111,7 @@ def main(backend, case, folder, how="all"):
     with processes(backend):
         if how == "all":
             for name in case.split(","):
-                np.savez(folder / f"{name}-{rank}.npz", **arrays(fitted(name, backend)))
+                np.savez(folder / f"{name}-{rank}.npz", **arrays(fitted(name, backend, folder)))
             return
         if how == "refused":
             refused(case, backend, int(rank), folder)
@@ -104,10 +122,12 @@ def main(backend, case, folder, how="all"):
         if how == "raises-in-1":
             result = fitted(case, backend, callbacks=[fails] if rank == "1" else [])
         elif how == "resume":
-            result = ismcore.resume(folder / "run", samples(case), epochs=int(os.environ["EPOCHS"]))
+            result = ismcore.resume(folder / "run", samples(case, folder), epochs=int(os.environ["EPOCHS"]))
         elif how == "checkpoint":
             where = ismcore.Checkpoint(folder / "run", every=0.05)
-            result = fitted(case, backend, checkpoint=where, callbacks=[lambda event: (folder / f"begun{rank}").touch()])
+            result = fitted(
+                case, backend, folder, checkpoint=where, callbacks=[lambda event: (folder / f"begun{rank}").touch()]
+            )
     np.savez(folder / f"{rank}.npz", **arrays(result))
 
 

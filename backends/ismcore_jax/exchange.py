@@ -15,8 +15,8 @@ __all__ = ["Exchange", "Lost"]
 HEADER = struct.Struct("!cI")
 """What a message is, and how many bytes follow."""
 VALUES, LEFT, CLOSED = b"v", b"l", b"c"
-MOST = 2**20
-"""Bytes of a message, at most."""
+LATER = 5.0
+"""Seconds that number 0 has, after the time in which it hears nothing, to say of whom, before it is itself taken for silent."""
 
 
 class Lost(Exception):
@@ -116,8 +116,10 @@ class Exchange:
     def _next(self, number: int) -> bytes:
         came = self._came[number]
         with self._changed:
-            if not self._changed.wait_for(lambda: came or self._lost, self._timeout):
-                self._lost = f"process {number} did not answer within {self._timeout:g} s"
+            in_time = self._changed.wait_for(lambda: came or self._lost, self._timeout + LATER * bool(self._rank))
+        if not in_time:
+            self._lose(f"process {number} did not answer within {self._timeout:g} s", number)
+        with self._changed:
             if not came:
                 raise Lost(self._lost)
             return came.popleft()
@@ -131,7 +133,7 @@ class Exchange:
         try:
             while True:
                 kind, size = HEADER.unpack(_read(connection, HEADER.size))
-                content = _read(connection, min(size, MOST))
+                content = _read(connection, size)
                 if kind == VALUES:
                     with self._changed:
                         self._came[number].append(content)

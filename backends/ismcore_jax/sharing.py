@@ -145,14 +145,14 @@ def total(own: Array) -> Array:
 
 @contextmanager
 def devices() -> Iterator[None]:
-    """Share every fit inside by all devices of this process; see `processes`, for one.
+    """Share every fit inside by all devices of this process, as `processes` does of several; with one device nothing changes.
 
     Raises:
         OptionError: JAX runs in several processes.
     """
     if jax.process_count() > 1:
         raise OptionError("JAX runs in several processes, and devices() is for one: use processes()")
-    with shared_by(JaxProcesses(_mesh())):
+    with shared_by(_of_one(_mesh())):
         yield
 
 
@@ -173,7 +173,7 @@ def processes(
 
     by one all-reduce of P + 1 numbers a step, within one compiled program over all devices, so that all make the same update,
     and the fit is that of one device up to the order of sums. All have the result; that of process 0 alone writes checkpoints
-    and shows progress.
+    and shows progress. With one process it is `devices`.
 
     Where `jax.distributed.initialize` was called, its processes are used. Else it is called with these arguments, before
     anything else makes JAX begin, and on CPUs its service, which would end all processes without a word of ours where process 0
@@ -196,7 +196,7 @@ def processes(
         _begin(coordinator_address, num_processes, process_id)
     mesh = _mesh()
     if jax.process_count() == 1:
-        with shared_by(JaxProcesses(mesh)):
+        with shared_by(_of_one(mesh)):
             yield
         return
     group = JaxProcesses(mesh, _exchange(mesh, _host(coordinator_address), timeout))
@@ -209,6 +209,11 @@ def processes(
         group.leave(error)
         raise
     group.close()
+
+
+def _of_one(mesh: Mesh) -> JaxProcesses | None:
+    """The devices of one process; None where it has one, and nothing to share."""
+    return JaxProcesses(mesh) if mesh.size > 1 else None
 
 
 def _begin(address: str | None, count: int | None, number: int | None) -> None:

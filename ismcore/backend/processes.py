@@ -11,7 +11,7 @@ import numpy as np
 
 from ismcore.errors import Diverged, OptionError
 
-__all__ = ["Processes", "gathered", "others_told", "rank_and_world", "shared", "shared_by"]
+__all__ = ["Processes", "gathered", "of_the_first", "others_told", "rank_and_world", "shared", "shared_by"]
 
 
 class Processes(ABC):
@@ -100,3 +100,9 @@ def gathered(value: float) -> np.ndarray:
     """The value of each process, (world,); what each decides from it, all decide alike."""
     processes = shared()
     return np.array([value]) if processes is None else processes.gather([value])[:, 0]
+
+
+def of_the_first(values: Sequence[float]) -> np.ndarray:
+    """What number 0 has for these values, (k,), which each process computes alone, and may round otherwise."""
+    processes = shared()
+    return np.asarray(values, dtype=np.float64) if processes is None else processes.gather(values)[0]

@@ -33,7 +33,7 @@ from ismcore.fitting.parting import parted, samples_of, share_to_set_aside
 from ismcore.fitting.probing import probe
 from ismcore.fitting.run import Job, Run, best_of
 from ismcore.fitting.selection import choose_curvature, start_of, starts_of
-from ismcore.fitting.sourced import about_source, apart, check_source
+from ismcore.fitting.sourced import about_source, apart, check_source, short_gap
 from ismcore.objectives import Objective
 from ismcore.optimizers.rules import Optimizer
 from ismcore.plugins.adoption import device_for
@@ -217,7 +217,7 @@ def fit(
     check_shared(engine, settings, samples, lambda: starts_of(settings, samples, start, restarts))
     where = _not_there(where)
     with others_told(), interruptible(stop), reporter(progress) as report:
-        noticed = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
+        noticed = (*probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth), *short_gap(samples))
         settings = replace(
             settings, warnings=(*settings.warnings, *noticed), notes=(*settings.notes, *chosen, *about_source(samples))
         )
@@ -308,6 +308,8 @@ def resume(
     names, seed = settings.feature_names, settings.seed
     samples = samples_of(x, sample_weight, validation, groups, names, share=settings.validation, seed=seed)
     samples = parted(samples, test, settings.test, settings.seed, settings.dtype)
+    diagnosis = diagnosis_of(samples.x, settings.dtype, samples.weight, samples.names)
+    samples = apart(samples, diagnosis)
     _check_same(file, stored, samples)
     for run_state in run_states:
         if run_state.status == "diverged" and len(run_states) > 1:  # of several candidates, it cost only itself
@@ -329,8 +331,6 @@ def resume(
     check_shared(engine, settings, samples, lambda: [run_state.state for run_state in run_states])
     run_states[0].warnings += passed_over
     with others_told(), interruptible(stop), reporter(progress) as report:
-        diagnosis = diagnosis_of(samples.x, settings.dtype, samples.weight, samples.names)
-        samples = apart(samples, diagnosis)
         job = Job(engine, settings, samples, diagnosis, stop, [report, notify_observers, *followers], where)
         return EnsembleRun(job)(run_states) if settings.ensemble else Run(job)(run_states[0])
 
