@@ -8,6 +8,8 @@ from test_analytic_blocks import MODELS
 from truth import SMALL_SAMPLE, relative_error
 
 import ismcore
+from ismcore.analytic import find_route
+from ismcore.domains import Box
 from ismcore.models.activations import ACTIVATIONS
 
 pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE)
@@ -115,3 +117,22 @@ def test_fits_of_a_kind_share_a_compiled_step_and_kinds_are_more_than_torch_keep
     step._compiled.cache_clear()
     assert len(made) == 3
     assert len({id(f.__code__) for f in made}) == 3
+
+
+@pytest.mark.parametrize("hidden", [(6,), (6, 7), (6, 7, 5)], ids=str)
+@pytest.mark.parametrize("weight", [0.0, 0.3], ids=["plain", "regularised"])
+def test_with_weights_of_columns_the_cotangents_lie_row_by_row(monkeypatch, hidden, weight):
+    model, x = ismcore.MLP(hidden), np.abs(X)
+    route = type(find_route(model, D, trace=False, n=N))
+    pullback, seen = route.pullback, []
+
+    def recorded(self, ops, residuals, psi_bar, second_bar):
+        seen.extend((psi_bar, second_bar))
+        return pullback(self, ops, residuals, psi_bar, second_bar)
+
+    monkeypatch.setattr(route, "pullback", recorded)
+    objective = ismcore.ImplicitScoreMatching(weight, domain=Box((0.0, None, 0.0, 0.0, None), None, width=1.0))
+    ismcore.evaluate(model, model.initial_params(0, D), x, objective, backend="torch")
+    assert seen
+    # tangents are made with them and lie like them, of (d, H, n) then with the columns last: half a step more
+    assert all(bar.shape == (D, N) and bar.is_contiguous() for bar in seen)
