@@ -9,6 +9,7 @@ import argparse
 import re
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,39 +99,57 @@ def row_of(name: str, found: dict[str, list[float]]) -> str:
     return f"| {name} | {LAWS[name].aim:g} | {np.median(on):.2g} | {on.min():.2g} to {on.max():.2g} | {off[0]:.2g} |"
 
 
-def seconds(engine: Backend, problem: Problem, repeats: int = 7, calls: int = 40) -> float:
-    """Of one loss and gradient, the least of several means."""
-    with engine.scope():
-        params = engine.asarrays(problem.model.initial_params(0, problem.x.shape[1]))
-        x, inputs = engine.asarray(problem.x), engine.asarrays(problem.inputs())
-        f = engine.compiled(engine.loss_and_gradient(problem.loss))
-        best = np.inf
-        for _ in range(repeats):
-            f(params, x, inputs)
-            began = time.perf_counter()
-            for _ in range(calls):
-                f(params, x, inputs)
-            engine.synchronize()
-            best = min(best, (time.perf_counter() - began) / calls)
-    return best
+SHAPES = ((3, (64,)), (10, (64,)), (30, (64,)), (3, (64, 64)), (10, (64, 64)), (30, (64, 64)), (10, (32, 32, 32)))
+BLOCKS, BLOCK_SECONDS = 40, 0.02
+
+
+def step(engine: Backend, model: ismcore.MLP, objective: ismcore.ImplicitScoreMatching, x: np.ndarray) -> Callable[[], None]:
+    """One loss and gradient, waited for."""
+    problem = Problem(Loss(model, objective), ismcore.SGD(0.1), x, Coordinates.identity(x.shape[1]))
+    arguments = engine.asarrays(model.initial_params(0, x.shape[1])), engine.asarray(x), engine.asarrays(problem.inputs())
+    f = engine.compiled(engine.loss_and_gradient(problem.loss))
+
+    def taken() -> None:
+        f(*arguments)
+        engine.synchronize()
+
+    return taken
+
+
+def seconds(steps: list[Callable[[], None]]) -> np.ndarray:
+    """Processor time of one call of each step in blocks of calls, which take turns: (blocks, steps)."""
+    for taken in steps * 3:
+        taken()
+    began = time.process_time()
+    steps[0]()
+    calls = max(1, int(BLOCK_SECONDS / (time.process_time() - began)))
+    found = np.empty((BLOCKS, len(steps)))
+    for block, k in np.ndindex(*found.shape):
+        for _ in range(3):  # after a step of another size the heap has yet to grow
+            steps[k]()
+        began = time.process_time()
+        for _ in range(calls):
+            steps[k]()
+        found[block, k] = (time.process_time() - began) / calls
+    return found
 
 
 def costs(backend: str) -> list[str]:
     """Time of a step by closed formulas on a domain, over that of the plain step and of the penalised one."""
     lines, engine = [], load_backend(backend)(dtype="float32")
-    for d, hidden in ((1, (64,)), (3, (64,)), (10, (64,)), (10, (64, 64))):
+    for d, hidden in SHAPES:
         x = np.abs(np.random.default_rng(0).standard_normal((1024, d)))
-        model, coordinates = ismcore.MLP(hidden), Coordinates.identity(d)
-
-        def of(objective, model=model, x=x, coordinates=coordinates):
-            return seconds(engine, Problem(Loss(model, objective), ismcore.SGD(0.1), x, coordinates))
-
-        plain, penalised = of(ismcore.ImplicitScoreMatching()), of(ismcore.ImplicitScoreMatching(0.1))
-        by_column = of(ismcore.ImplicitScoreMatching(domain=Positive(1.0)))
-        by_row = of(ismcore.ImplicitScoreMatching(domain=Halfspaces(-np.eye(d), np.zeros(d), 1.0)))
-        shape = f"{d}, {' x '.join(map(str, hidden))}"
-        ratios = " | ".join(f"{time / plain:.2f}" for time in (by_row, by_column, penalised))
-        lines.append(f"| {shape} | {1e6 * plain:.0f} | {ratios} |")
+        objectives = (
+            ismcore.ImplicitScoreMatching(),
+            ismcore.ImplicitScoreMatching(domain=Halfspaces(-np.eye(d), np.zeros(d), 1.0)),
+            ismcore.ImplicitScoreMatching(domain=Positive(1.0)),
+            ismcore.ImplicitScoreMatching(0.1),
+        )
+        with engine.scope():
+            plain, by_row, by_column, penalised = seconds([step(engine, ismcore.MLP(hidden), o, x) for o in objectives]).T
+        pairs = ((by_row, plain), (by_column, plain), (penalised, plain), (by_column, penalised))
+        ratios = " | ".join(f"{np.median(time / of):.2f}" for time, of in pairs)
+        lines.append(f"| {backend} | {d}, {' x '.join(map(str, hidden))} | {1e6 * np.median(plain):.0f} | {ratios} |")
     return lines
 
 
@@ -151,8 +170,10 @@ if __name__ == "__main__":
     for name in options.laws:
         rows.append(row_of(name, quality(name, options.samples, options.backend)))
         print(rows[-1], flush=True)  # noqa: T201
-    cost = [] if options.no_cost else costs(options.backend)
+    cost = [] if options.no_cost else [line for backend in ("autograd", "torch", "jax") for line in costs(backend)]
     print("\n".join(cost))  # noqa: T201
     if options.write:
-        text = written(PAGE.read_text(encoding="utf-8"), "errors", rows)
-        PAGE.write_text(written(text, "cost", cost) if cost else text, encoding="utf-8")
+        text = PAGE.read_text(encoding="utf-8")
+        for name, lines in (("errors", rows), ("cost", cost)):
+            text = written(text, name, lines) if lines else text
+        PAGE.write_text(text, encoding="utf-8")
