@@ -1,6 +1,7 @@
 """One of the processes that share a fit: `python tests/ranks.py BACKEND CASES FOLDER [HOW]`, in the environment of torchrun."""
 
 import os
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -118,8 +119,7 @@ def main(backend, case, folder, how="all"):
             return
         if how == "caught-in-1":
             left_by_one(case, backend, int(rank))
-            return
-        if how == "raises-in-1":
+        elif how == "raises-in-1":
             result = fitted(case, backend, callbacks=[fails] if rank == "1" else [])
         elif how == "resume":
             result = ismcore.resume(folder / "run", samples(case, folder), epochs=int(os.environ["EPOCHS"]))
@@ -128,6 +128,8 @@ def main(backend, case, folder, how="all"):
             result = fitted(
                 case, backend, folder, checkpoint=where, callbacks=[lambda event: (folder / f"begun{rank}").touch()]
             )
+    if how == "caught-in-1":
+        signal.raise_signal(signal.SIGTERM)  # which ends a program afterwards as it did before
     np.savez(folder / f"{rank}.npz", **arrays(result))
 
 

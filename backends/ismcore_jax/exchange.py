@@ -80,8 +80,10 @@ class Exchange:
         """What each process gives, all of one length, in the order of their numbers.
 
         Raises:
-            Lost: One of them is gone.
+            Lost: One of them is gone, as after one that was.
         """
+        if self._lost:  # what one of them gives now the others would take for something else
+            raise Lost(self._lost)
         if self._rank:
             self._send(0, VALUES, values)
             table = self._next(0)

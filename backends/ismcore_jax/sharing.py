@@ -29,6 +29,7 @@ ROLL_CALL = 3.0
 """Seconds that it may take until it is known who is gone, once a sum has failed."""
 WORDS = 256
 """Bytes by which number 0 says where it listens."""
+PREEMPTION = "jax_enable_preemption_service"
 _begun: list[str] = []
 """Whether this module began the processes of JAX, which is done once in a program."""
 
@@ -217,6 +218,8 @@ def _of_one(mesh: Mesh) -> JaxProcesses | None:
 
 
 def _begin(address: str | None, count: int | None, number: int | None) -> None:
+    watched = jax.config.values[PREEMPTION]
+    jax.config.update(PREEMPTION, False)  # it takes SIGTERM from the program for good, and ends nothing by it
     try:
         jax.distributed.initialize(address, count, number, coordinator_bind_address=_loopback(address))
     except (RuntimeError, ValueError, TypeError) as error:
@@ -224,6 +227,8 @@ def _begin(address: str | None, count: int | None, number: int | None) -> None:
             f"jax.distributed.initialize cannot begin: {error} Pass coordinator_address=, num_processes= and process_id=, "
             "before JAX is used for anything else"
         ) from error
+    finally:
+        jax.config.update(PREEMPTION, watched)
     _begun.append("")
 
 
