@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -13,9 +14,8 @@ import ismcore_torch
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
 from ismcore_autograd.ops import AutogradOps
-from torch.nn import functional
+from late import torch
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Framework:
 
     @staticmethod
     def numpy(value):
-        return value.detach().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+        return value.detach().numpy() if hasattr(value, "detach") else np.asarray(value)
 
     def net(self, params, x, activation):
         """The golden networks, layer by layer."""
@@ -101,24 +101,29 @@ def _autograd_sigmoid(z):
     return 0.5 * (1.0 + AutogradOps.tanh(0.5 * z))
 
 
-TORCH = Framework(
-    "torch",
-    ismcore_torch,
-    torch.tanh,
-    {
-        "sigmoid": torch.sigmoid,
-        "tanh": torch.tanh,
-        # above its default threshold of 20 torch's softplus is linear, which is off by 2e-9
-        "softplus": lambda z: functional.softplus(z, threshold=40.0),
-        "silu": functional.silu,
-        "gelu": functional.gelu,
-        "gelu_tanh": lambda z: functional.gelu(z, approximate="tanh"),
-    },
-    torch.func.grad,
-    _torch_value_and_grad,
-    lambda f, params, tangents: torch.func.jvp(f, (params,), (tangents,)),
-    torch.func.vmap,
-)
+@cache
+def torch_framework():
+    functional = torch.nn.functional
+    return Framework(
+        "torch",
+        ismcore_torch,
+        torch.tanh,
+        {
+            "sigmoid": torch.sigmoid,
+            "tanh": torch.tanh,
+            # above its default threshold of 20 torch's softplus is linear, which is off by 2e-9
+            "softplus": lambda z: functional.softplus(z, threshold=40.0),
+            "silu": functional.silu,
+            "gelu": functional.gelu,
+            "gelu_tanh": lambda z: functional.gelu(z, approximate="tanh"),
+        },
+        torch.func.grad,
+        _torch_value_and_grad,
+        lambda f, params, tangents: torch.func.jvp(f, (params,), (tangents,)),
+        torch.func.vmap,
+    )
+
+
 JAX = Framework(
     "jax",
     ismcore_jax,
@@ -154,4 +159,5 @@ AUTOGRAD = Framework(
     _autograd_jvp,
     None,
 )
-FRAMEWORKS = {framework.name: framework for framework in (TORCH, JAX, AUTOGRAD)}
+FRAMEWORKS = {"torch": torch_framework, "jax": lambda: JAX, "autograd": lambda: AUTOGRAD}
+"""By name, each to be called for."""

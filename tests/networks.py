@@ -8,20 +8,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
 from flax import nnx
 from jax_modules import JAX_ACTIVATIONS, Linen, Nnx
-from torch.nn.parameter import Parameter
+from late import torch
 
 import ismcore
 
 TORCH_ACTIVATIONS = {
-    "tanh": torch.nn.Tanh,
-    "sigmoid": torch.nn.Sigmoid,
+    "tanh": lambda: torch.nn.Tanh(),
+    "sigmoid": lambda: torch.nn.Sigmoid(),
     "softplus": lambda: torch.nn.Softplus(threshold=40.0),
-    "silu": torch.nn.SiLU,
-    "gelu": torch.nn.GELU,
-    "relu": torch.nn.ReLU,
+    "silu": lambda: torch.nn.SiLU(),
+    "gelu": lambda: torch.nn.GELU(),
+    "relu": lambda: torch.nn.ReLU(),
 }
 
 
@@ -49,7 +48,7 @@ def torch_network(params, activation):
     for number in range(len(params) // 2):
         weight, bias = params[f"layers.{number}.weight"], params[f"layers.{number}.bias"]
         layer = torch.nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
-        layer.weight, layer.bias = Parameter(torch.tensor(weight)), Parameter(torch.tensor(bias))
+        layer.weight, layer.bias = (torch.nn.Parameter(torch.tensor(value)) for value in (weight, bias))
         names |= {f"layers.{number}.{which}": f"{len(layers)}.{which}" for which in ("weight", "bias")}
         layers += [layer, TORCH_ACTIVATIONS[activation]()]
     return Network(torch.nn.Sequential(*layers[:-1]), names)

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-import torch
+from late import torch
 from shelf import shelf_on_path
 from truth import SMALL_SAMPLE, correlated
 

@@ -1,5 +1,6 @@
 """Densities recovered from scores, against closed forms and the published rule."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -263,6 +264,14 @@ def test_a_small_mode_has_an_accuracy_of_its_own_in_the_plane():
     assert np.isfinite(replace(flat, modes=None).log_normaliser().value)  # 2 % of it are far out
     with pytest.raises(ismcore.DensityUnavailable, match="does not rise far away"):
         flat.log_normaliser()
+
+
+def test_a_region_that_is_cut_off_a_mode_has_its_part():
+    result = beside_a_normal_law(lambda ops, x: -50.0 - ops.sum(x * x, axis=1), 4.0, 2)
+    for angle in (0.0, 0.3):  # between the lines of the grid and across them
+        normal = np.array([[np.cos(angle), np.sin(angle)]])
+        found = replace(result, modes=replace(result.modes, normals=normal)).log_normaliser()
+        assert found.parts[1] == pytest.approx(np.log(0.5 * math.erfc(4.0 / np.sqrt(2.0))), abs=1e-2)
 
 
 @pytest.mark.filterwarnings("ignore:the samples have modes far apart:ismcore.IsmWarning")

@@ -12,8 +12,8 @@ import ismcore_torch
 import jax
 import numpy as np
 import pytest
-import torch
-from frameworks import AUTOGRAD, FRAMEWORKS, JAX, TORCH
+from frameworks import AUTOGRAD, FRAMEWORKS, JAX, torch_framework
+from late import torch
 from truth import marked
 
 import ismcore
@@ -31,7 +31,7 @@ WEIGHT = (0.1, 0.0, 0.7)
 @pytest.fixture(params=marked(FRAMEWORKS))
 def framework(request):
     with jax.enable_x64(True) if request.param == "jax" else contextlib.nullcontext():
-        yield FRAMEWORKS[request.param]
+        yield FRAMEWORKS[request.param]()
 
 
 def score(fw, p):
@@ -162,7 +162,7 @@ def test_gradient_of_the_squared_gradient_is_that_of_the_formula(framework):
 
 @pytest.mark.parametrize("name", marked(["torch", "jax"]))
 def test_mapped_over_parameters_each_is_as_alone(name):
-    fw = FRAMEWORKS[name]
+    fw = FRAMEWORKS[name]()
     with jax.enable_x64(True):
         scales = (1.0, -0.5)
         many = {key: fw.array(np.stack([s * value for s in scales])) for key, value in PARAMS.items()}
@@ -189,12 +189,13 @@ def test_jitted_equals_eager():
 @pytest.mark.parametrize(("compiler", "names"), [("aot_eager", LOSSES), ("inductor", ("penalised", "ssm_vr", "dsm"))])
 def test_compiled_whole_equals_eager(compiler, names):
     torch._dynamo.reset()
-    p = TORCH.arrays(PARAMS)
-    compiled = torch.compile(torch.func.grad_and_value(together(ours(TORCH), names)), fullgraph=True, backend=compiler)
+    fw = torch_framework()
+    p = fw.arrays(PARAMS)
+    compiled = torch.compile(torch.func.grad_and_value(together(ours(fw), names)), fullgraph=True, backend=compiler)
     gradient, value = compiled(p)
-    slopes, expected = torch.func.grad_and_value(together(by_hand(TORCH), names))(p)
-    assert_close(TORCH, value, expected)
-    assert_close(TORCH, gradient, slopes)
+    slopes, expected = torch.func.grad_and_value(together(by_hand(fw), names))(p)
+    assert_close(fw, value, expected)
+    assert_close(fw, gradient, slopes)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -211,14 +212,15 @@ def test_compiled_draws_are_drawn_anew():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_backward_leaves_everything_but_the_parameters_gradients_alone(name):
-    p = {key: value.requires_grad_() for key, value in TORCH.arrays(PARAMS).items()}
+    fw = torch_framework()
+    p = {key: value.requires_grad_() for key, value in fw.arrays(PARAMS).items()}
     before = torch.get_rng_state()
-    loss = ours(TORCH)[name](p)
+    loss = ours(fw)[name](p)
     assert all(value.grad is None for value in p.values())
     loss.backward()
-    slopes = torch.func.grad(by_hand(TORCH)[name])(TORCH.arrays(PARAMS))
+    slopes = torch.func.grad(by_hand(fw)[name])(fw.arrays(PARAMS))
     for key, value in p.items():
-        assert_close(TORCH, torch.zeros_like(value) if value.grad is None else value.grad, slopes[key])
+        assert_close(fw, torch.zeros_like(value) if value.grad is None else value.grad, slopes[key])
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -325,16 +327,17 @@ def test_what_is_not_differentiable_is_a_constant(framework):
 
 
 def test_evaluation_in_torch_keeps_no_graph():
-    p = {key: value.requires_grad_() for key, value in TORCH.arrays(PARAMS).items()}
-    x = TORCH.array(X)
-    expected = by_hand(TORCH)["ism"](p).detach()
-    assert not ismcore_torch.implicit_score_matching(score(TORCH, p), x, differentiable=False).requires_grad
+    fw = torch_framework()
+    p = {key: value.requires_grad_() for key, value in fw.arrays(PARAMS).items()}
+    x = fw.array(X)
+    expected = by_hand(fw)["ism"](p).detach()
+    assert not ismcore_torch.implicit_score_matching(score(fw, p), x, differentiable=False).requires_grad
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
             for samples in (x, x.clone()):
-                found = ismcore_torch.implicit_score_matching(score(TORCH, p), samples, chunk_size=2)
+                found = ismcore_torch.implicit_score_matching(score(fw, p), samples, chunk_size=2)
                 assert not found.requires_grad
-                assert_close(TORCH, found.clone(), expected)
+                assert_close(fw, found.clone(), expected)
 
 
 @pytest.mark.parametrize("law", ["rademacher", "gaussian", "sphere"])
@@ -444,7 +447,7 @@ def test_wrong_arguments_are_answered(framework):
     }.items():
         with pytest.raises(ismcore.OptionError, match=match):
             call()
-    if framework is not TORCH:
+    if framework.name != "torch":
         with pytest.raises(ismcore.OptionError, match=r"pass (key|generator)="):
             lib.sliced_score_matching(psi, x)
 

@@ -207,6 +207,16 @@ def test_another_model_is_refused(tmp_path, wrong):
         load(tmp_path / "fit", model=wrong)
 
 
+def test_a_model_whose_framework_is_missing_makes_no_file_invalid(tmp_path):
+    elsewhere = ScoreFunction(apply, OWN.params, backend="neither-here")
+    save(fitted(OWN), tmp_path / "fit")
+    ismcore.fit(X, model=OWN, backend="autograd", epochs=2, checkpoint=tmp_path / "run")
+    calls = [load, lambda path, model: ismcore.resume(path, X, model=model)]
+    for name, read in zip(("fit", "run"), calls, strict=True):
+        with pytest.raises(ismcore.BackendUnavailable, match="neither-here"):
+            read(tmp_path / name, model=elsewhere)
+
+
 def test_a_function_with_other_parameters_is_refused(tmp_path):
     save(fitted(OWN), tmp_path / "fit")
     with pytest.raises(FileInvalid, match="missing: b; unknown: a"):

@@ -26,7 +26,16 @@ from typing import Any, get_args
 import numpy as np
 
 from ismcore.coordinates import Coordinates
-from ismcore.errors import FileInvalid, FileNotWritten, IsmError, ModelError, OptionError, ParameterError, printable
+from ismcore.errors import (
+    BackendUnavailable,
+    FileInvalid,
+    FileNotWritten,
+    IsmError,
+    ModelError,
+    OptionError,
+    ParameterError,
+    printable,
+)
 from ismcore.files import tensorfile
 from ismcore.files.atomic import check_kept, newest_valid, write_first, write_kept
 from ismcore.files.encoding import Decoder, adopted_for, encode
@@ -278,6 +287,7 @@ def read_checkpoint(path: str | PathLike[str], model: Any = None) -> tuple[Store
         FileInvalid: None is whole; the message names each, with the reason.
         FileNotFoundError: There is none.
         ModelError: The model must be passed, or is another one.
+        BackendUnavailable: The framework of `model` is missing.
     """
     found = newest_valid(path, lambda candidate: _read(candidate, model))
     refused = tuple(_passed_over(name, error, found.path) for name, error in found.refused.items())
@@ -293,6 +303,8 @@ def _passed_over(name: Path, error: Exception, taken: Path) -> str:
 def _read(path: Path, model: Any) -> Stored:
     try:
         return decode_checkpoint(*tensorfile.read(os.fspath(path), "checkpoint"), model)
+    except BackendUnavailable:  # for the model that was passed: nothing is wrong with the file
+        raise
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except (IsmError, RecursionError) as error:

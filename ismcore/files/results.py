@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.errors import FileInvalid, IsmError, ModelError
+from ismcore.errors import BackendUnavailable, FileInvalid, IsmError, ModelError
 from ismcore.files import tensorfile
 from ismcore.files.atomic import write_whole
 from ismcore.files.checkpoints import decode_checkpoint
@@ -93,6 +93,7 @@ def load(kind: Any, path: str | PathLike[str], model: Any = None) -> Any:
     Raises:
         FileInvalid: The file is truncated or altered, written by a newer ismcore, or no result; the message says which.
         ModelError: The file needs `model`, or is a fit of another one.
+        BackendUnavailable: The framework of `model` is missing.
         OSError: There is no such file, or it cannot be read.
     """
     name = os.fspath(path)
@@ -104,6 +105,8 @@ def load(kind: Any, path: str | PathLike[str], model: Any = None) -> Any:
         if found.kind != "result":
             raise FileInvalid(f"it holds a {found.kind!r}, not a 'result'")
         return _checked(_result(kind, content, Decoder(tensors, adopted_for(model, content.get("objective"), tensors))))
+    except BackendUnavailable:  # for the model that was passed: nothing is wrong with the file
+        raise
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from error
     except (IsmError, RecursionError) as error:
