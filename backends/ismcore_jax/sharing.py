@@ -219,7 +219,8 @@ def _of_one(mesh: Mesh) -> JaxProcesses | None:
 
 def _begin(address: str | None, count: int | None, number: int | None) -> None:
     watched = jax.config.values[PREEMPTION]
-    jax.config.update(PREEMPTION, False)  # it takes SIGTERM from the program for good, and ends nothing by it
+    # it takes SIGTERM from the program for good, and ends nothing by it
+    jax.config.update(PREEMPTION, False)  # type: ignore[no-untyped-call]
     try:
         jax.distributed.initialize(address, count, number, coordinator_bind_address=_loopback(address))
     except (RuntimeError, ValueError, TypeError) as error:
@@ -228,7 +229,7 @@ def _begin(address: str | None, count: int | None, number: int | None) -> None:
             "before JAX is used for anything else"
         ) from error
     finally:
-        jax.config.update(PREEMPTION, watched)
+        jax.config.update(PREEMPTION, watched)  # type: ignore[no-untyped-call]
     _begun.append("")
 
 
