@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ismcore.backend.processes import Processes, shared_by
+from ismcore.backend.processes import IN_WORDS, Processes, shared_by
 from ismcore.errors import OptionError, WorkerLost
 from ismcore.ops import Array, Params
 from ismcore.problem import Problem, Steps
@@ -48,12 +48,7 @@ class JaxProcesses(Processes):
     def __init__(self, mesh: Mesh, exchange: Exchange | None = None) -> None:
         self.mesh, self._exchange = mesh, exchange
         self.rank, self.world = (jax.process_index(), jax.process_count()) if exchange else (0, 1)
-        self._here = len(mesh.local_devices)
-
-    @property
-    def parts(self) -> int:
-        """See `Processes`."""
-        return int(self.mesh.size)
+        self.parts, self._here = int(mesh.size), len(mesh.local_devices)
 
     @property
     def platform(self) -> str:
@@ -68,7 +63,7 @@ class JaxProcesses(Processes):
         try:
             return np.stack([np.frombuffer(part) for part in self._exchange.gather(own.tobytes())])
         except Lost as error:
-            raise WorkerLost(self.in_words(str(error))) from None
+            raise WorkerLost(IN_WORDS.format(what=error, world=self.world)) from None
 
     def together(self, call: Callable[[], Value]) -> Value:
         """What a call gives in which all processes sum; none begins it before all are there, as a sum cannot be left.
@@ -82,7 +77,7 @@ class JaxProcesses(Processes):
         except Exception as error:  # whatever gloo, NCCL or JAX raise where a connection is gone
             lost = self._exchange.lost(ROLL_CALL) if self._exchange else ""
             if lost:
-                raise WorkerLost(self.in_words(lost)) from error
+                raise WorkerLost(IN_WORDS.format(what=lost, world=self.world)) from error
             raise
 
     def leave(self, error: BaseException) -> None:

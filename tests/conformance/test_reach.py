@@ -32,8 +32,6 @@ LEFT_OUT = {
     "backend/contract.py:Backend.constant": DEFAULT,
     "backend/contract.py:Backend.prepare": DEFAULT,
     "backend/contract.py:Session.follow": DEFAULT,
-    "backend/processes.py:Processes.in_words": WORDS,
-    "backend/processes.py:Processes.parts": "how many share a fit, of several processes, which tests/test_processes.py starts",
     "backend/processes.py:others_told": "an error among several processes, which tests/test_processes.py starts",
     "models/activations.py:_sigmoid_jet": "the end of a generator, of which nobody asks more than it has",
     "models/activations.py:get_activation": REFUSED,
