@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ismcore
-from ismcore.backend.processes import Processes, shared_by
+from ismcore.backend.processes import Processes, shared, shared_by
 
 pytest.importorskip("torch.distributed")
 import ismcore_torch
@@ -238,6 +239,30 @@ def test_candidates_have_the_weights_that_the_first_process_finds():
     with shared_by(Weighing()):
         found = ranks.fitted("folds", epochs=5)
     assert [row["weight"] for row in found.candidates] == [0.5, 0.0, 0.0, 0.25]
+
+
+class OnGpu(Pretended):
+    backend, platform = "jax", "gpu"
+
+    def leave(self, error):
+        pass
+
+
+def test_devices_of_another_kind_than_that_of_the_fit_are_refused():
+    with shared_by(OnGpu()), pytest.raises(ismcore.OptionError, match="are those of gpu, and not of cpu"):
+        ranks.fitted("whole", "jax", epochs=1)
+
+
+def test_processes_of_jax_begin_before_all_else_and_one_device_shares_nothing():
+    jax, ismcore_jax = import_module("jax"), import_module("ismcore_jax")
+    assert len(jax.devices()) == 1
+    with (
+        pytest.raises(ismcore.OptionError, match="must be called before any JAX calls"),
+        ismcore_jax.processes("127.0.0.1:1", 2, 0),
+    ):
+        pass
+    with ismcore_jax.devices():
+        assert shared() is None
 
 
 class Remembering(Pretended):

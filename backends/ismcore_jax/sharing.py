@@ -195,7 +195,7 @@ def processes(
         with shared_by(_of_one(mesh)):
             yield
         return
-    group = JaxProcesses(mesh, _exchange(mesh, _host(coordinator_address), timeout))
+    group = JaxProcesses(mesh, _exchange(mesh, coordinator_address, timeout))
     if own and group.platform == "cpu":
         jax.distributed.shutdown()  # type: ignore[no-untyped-call]
     try:
@@ -234,10 +234,6 @@ def _loopback(address: str | None) -> str | None:
     return address if local else None
 
 
-def _host(address: str | None) -> str:
-    return socket.gethostname() if address is None else address.rpartition(":")[0]
-
-
 def _mesh() -> Mesh:
     found = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     if jax.process_count() * len(jax.local_devices()) != len(found):
@@ -250,12 +246,14 @@ def _placed(mesh: Mesh, own: Any) -> Any:
     return jax.tree.map(lambda array: placed(sharding, array), own)
 
 
-def _exchange(mesh: Mesh, host: str, timeout: float) -> Exchange:
+def _exchange(mesh: Mesh, address: str | None, timeout: float) -> Exchange:
     """Connect the processes; the address, and a token that proves who comes, are told by a sum, which connects the devices."""
     rank, world = jax.process_index(), jax.process_count()
     listener, said = None, b""
     if rank == 0:
-        listener = socket.create_server((host, 0))
+        host = socket.gethostname() if address is None else address.rpartition(":")[0]
+        # by its name a machine may be known to itself as another address than to others
+        listener = socket.create_server(("" if address is None else host, 0))
         said = f"{host} {listener.getsockname()[1]} {secrets.token_hex(32)}".encode()
     own = np.zeros((len(mesh.local_devices), WORDS), dtype=np.int32)
     own[0, : len(said)] = list(said)
