@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from threading import Event
 from typing import Any, TypeVar, cast
 
 import jax
@@ -30,7 +31,7 @@ ROLL_CALL = 3.0
 WORDS = 256
 """Bytes by which number 0 says where it listens."""
 PREEMPTION = "jax_enable_preemption_service"
-_begun: list[str] = []
+_begun = Event()
 """Whether this module began the processes of JAX, which is done once in a program."""
 
 Value = TypeVar("Value")
@@ -187,7 +188,7 @@ def processes(
         WorkerLost: In a fit: a process died, or left with an error; the message says which. All that are left raise it, and
             `ismcore.resume` goes on from the checkpoint, with any number of processes.
     """
-    own = not _begun and not jax.distributed.is_initialized()
+    own = not _begun.is_set() and not jax.distributed.is_initialized()
     if own:
         _begin(coordinator_address, num_processes, process_id)
     mesh = _mesh()
@@ -225,7 +226,7 @@ def _begin(address: str | None, count: int | None, number: int | None) -> None:
         ) from error
     finally:
         jax.config.update(PREEMPTION, watched)  # type: ignore[no-untyped-call]
-    _begun.append("")
+    _begun.set()
 
 
 def _loopback(address: str | None) -> str | None:
