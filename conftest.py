@@ -1,6 +1,8 @@
 """Examples in Markdown run as tests; those in docstrings are run by pytest's own doctest option. One thread a process."""
 
 import contextlib
+import doctest
+import gc
 import io
 import os
 import re
@@ -20,6 +22,9 @@ from sybil import Document, Example, Sybil
 from sybil.example import SybilFailure
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from sybil.typing import Evaluator
+
+# Frameworks, and the programs that JAX keeps, are a million objects: a full collection takes half a second.
+gc.set_threshold(700, 10, 100)
 
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e[-+]\d+)?")
 
@@ -74,25 +79,52 @@ def pytest_configure() -> None:
         )
 
 
-def _skipped_without(report: AnyReport) -> AnyReport:
+def _needed(error: BaseException | None) -> str:
+    """The framework of `WITHOUT` for want of which an error came, by its type and name and not by words in it; "" for none.
+
+    A module that cannot be collected, and a docstring's example that raises, are errors about another one, which counts.
+    """
+    if isinstance(error, pytest.Collector.CollectError):
+        return _needed(error.__cause__)
+    if hasattr(error, "failures"):  # pytest's own error of a docstring, whose first one brings on the others
+        return _needed(error.failures[0])
+    if isinstance(error, doctest.UnexpectedException):
+        return _needed(error.exc_info[1])
+    from ismcore.errors import BackendMissing
+
+    found = ""
+    if isinstance(error, ModuleNotFoundError):
+        found = (error.name or "").partition(".")[0]
+    elif isinstance(error, BackendMissing):
+        needs = re.match(r"backend '\w+' needs (\w+)", str(error))
+        found = needs[1] if needs else ""
+    return found if found in WITHOUT else ""
+
+
+def _skipped_without(report: AnyReport, error: BaseException | None) -> AnyReport:
     """The report, as skipped where it failed for a framework that `WITHOUT` names."""
-    for name in WITHOUT if report.failed else ():
-        if re.search(rf"No module named '{name}['.]|BackendMissing: backend '\w+' needs {name}\b", str(report.longrepr)):
-            report.outcome = "skipped"
-            report.longrepr = (report.nodeid, 0, f"Skipped: needs {name}, which ISMCORE_TESTS_WITHOUT names")
+    name = _needed(error) if WITHOUT and report.failed else ""
+    if name:
+        report.outcome = "skipped"
+        report.longrepr = (report.nodeid, 0, f"Skipped: needs {name}, which ISMCORE_TESTS_WITHOUT names")
     return report
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Modules that import a framework."""
-    return _skipped_without((yield))
+    report = yield
+    return _skipped_without(report, _error_of(report.call))
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Tests that fit with one."""
-    return _skipped_without((yield))
+    return _skipped_without((yield), _error_of(call))
+
+
+def _error_of(call: pytest.CallInfo[None]) -> BaseException | None:
+    return None if call.excinfo is None else call.excinfo.value
 
 
 pytest_collect_file = Sybil([PythonCodeBlockParser(), SkipParser()], patterns=["*.md"], document_types={".md": Page}).pytest()

@@ -98,8 +98,8 @@ def machine(threads: int | None = None) -> dict:
 def versions(packages=PACKAGES) -> dict[str, str]:
     found = {}
     for name in packages:
-        try:
-            found[name] = version(name)
+        try:  # of ismcore that of the code at work: the metadata of an editable installation is as old as that
+            found[name] = ismcore.__version__ if name == "ismcore" else version(name)
         except PackageNotFoundError:
             found[name] = "not installed"
     return found

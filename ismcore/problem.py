@@ -184,6 +184,11 @@ class Problem:
         found = self.fixed_inputs
         return self.loss.inputs(self.x, self.coordinates, self.row_weight) if found is None else found.copy()
 
+    def inputs_of(self, rows: slice | np.ndarray) -> LossInputs:
+        """The inputs of these rows, each with its weight among all."""
+        whole = cast(LossInputs, {"row_weight": np.full(self.n, 1.0 / self.n), **self.inputs()})
+        return take_rows(whole, self.row_axes, rows)
+
     def take(self, rows: np.ndarray) -> Problem:
         """The problem of these rows alone, whose weights are divided by their sum."""
         weight = None if self.row_weight is None else self.row_weight[rows] / self.row_weight[rows].sum()
@@ -283,7 +288,7 @@ class Steps:
         """All that enters the loss of one step alone: draws, and row weights where there are batches; (count, ...)."""
         return self.draws if self.row_weight is None else {**self.draws, "row_weight": self.row_weight}
 
-    def for_rows(self, own: slice, row_axes: dict[str, int]) -> Steps:
+    def for_rows(self, own: slice | np.ndarray, row_axes: dict[str, int]) -> Steps:
         """The steps of some rows of each, with the weights that they have among all."""
         axes = {name: axis + 1 for name, axis in row_axes.items()}
         draws = take_rows(self.draws, axes, own)

@@ -1,11 +1,15 @@
 """Densities recovered from scores, against closed forms and the published rule."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from truth import array, replay
 
 import ismcore
-from ismcore.targets.density import density_error, density_from_score
+from ismcore.samples.gaps import Modes
+from ismcore.targets.density import density_error, density_from_score, integrate_score
 
 GRID = np.linspace(-10.0, 10.0, 200)
 TARGET = ismcore.datasets.reference_run().target
@@ -181,3 +185,130 @@ def test_what_no_gradient_has_of_a_score_is_measured():
     assert score.asymmetry(x) == pytest.approx(2.0 * 0.25 / 1.25)  # J = -I + w R
     energy = ismcore.fit(x, model=ismcore.Energy(ismcore.MLP((4,), "softplus")), backend="autograd", **KEEP)
     assert energy.asymmetry(x) < 1e-20
+
+
+def cut_at(c, shares, d):
+    """Two modes, parted by the plane x_1 = c."""
+    normal, centres = np.eye(1, d), np.zeros((2, d))
+    centres[:, 0] = [c - 3.0, c + 3.0]
+    return Modes(normal, np.array([c]), np.zeros(1, np.int64), np.array(shares), centres)
+
+
+def beside_a_normal_law(log_f, c, d, shares=(0.9, 0.1)):
+    """A fit of U = -log [ N(0, I) + f ], f beyond x_1 = c and 0 before it, whose modes are parted there."""
+
+    def apply(ops, params, x):
+        away = ops.where(x[:, 0] > c, 1.0, 0.0)
+        left = -0.5 * ops.sum(x * x, axis=1) * params["a"] - 0.5 * d * np.log(2.0 * np.pi)
+        return -ops.logaddexp(left, log_f(ops, x) * away - 1e4 * (1.0 - away))
+
+    x = np.random.default_rng(0).normal(size=(300, d))
+    model = ismcore.Energy(ismcore.ScoreFunction(apply, {"a": np.ones(1)}))
+    result = ismcore.fit(x, model=model, backend="autograd", **KEEP)
+    return replace(result, modes=cut_at(c, shares, d), kept=None)
+
+
+def normal_at(mean, width, log_weight):
+    """Log of a weight times the normal density N(mean, width^2 I)."""
+
+    def log_f(ops, x):
+        square = ops.sum((x - np.array(mean)) ** 2, axis=1) / width**2
+        return log_weight - 0.5 * square - len(mean) * np.log(width * np.sqrt(2.0 * np.pi))
+
+    return log_f
+
+
+def test_a_small_mode_has_an_accuracy_of_its_own_on_a_line():
+    def score_beside(width, log_weight):
+        def score(z):
+            left, right = -0.5 * z**2, log_weight - 0.5 * ((z - 12.0) / width) ** 2
+            share = 1.0 / (1.0 + np.exp(np.clip(left - right, -700.0, 700.0)))
+            return -(1.0 - share) * z - share * (z - 12.0) / width**2
+
+        return score
+
+    def number(z):
+        return (z > 7.0).astype(np.int64)
+
+    seen = integrate_score(score_beside(0.1, np.log(1e-7)), number=number, count=2)
+    z = np.array([11.8, 12.0, 12.1])
+    exact = -0.5 * ((z - 12.0) / 0.1) ** 2 - np.log(0.1 * np.sqrt(2.0 * np.pi))
+    np.testing.assert_allclose(seen(z) - seen.log_masses(number, 2)[1], exact, atol=1e-3)
+    integrate_score(score_beside(1e-3, np.log(1e-7)))  # the whole is known
+    with pytest.raises(ismcore.DensityUnavailable, match=r"one of 2 modes: .* changes by .* less than 0\.01 is asked for"):
+        integrate_score(score_beside(1e-3, np.log(1e-7)), number=number, count=2)
+
+
+def test_a_small_mode_on_a_line_falls_off_by_itself():
+    def score(z):  # -z up to the cut and beyond it -2 / z, of a law whose tail has a part 1e-6 of the mass
+        return np.where(z < 5.0, -z, -1.0 / np.maximum(z, 1.0))
+
+    def number(z):
+        return (z > 5.0).astype(np.int64)
+
+    integrate_score(score, upper=1e6)
+    with pytest.raises(ismcore.DensityUnavailable, match="does not lead back"):
+        integrate_score(score, number=number, count=2)
+
+
+@pytest.mark.slow
+def test_a_small_mode_has_an_accuracy_of_its_own_in_the_plane():
+    seen = beside_a_normal_law(normal_at([9.0, 0.0], 0.5, np.log(1e-5)), 6.0, 2)
+    assert seen.log_normaliser().parts == pytest.approx([0.0, np.log(1e-5)], abs=1e-2)
+    narrow = beside_a_normal_law(normal_at([9.0, 9.0], 0.01, np.log(1e-5)), 6.0, 2)
+    assert replace(narrow, modes=None).log_normaliser().value == pytest.approx(0.0, abs=1e-3)
+    for ask in (narrow.log_normaliser, lambda: narrow.density(np.zeros((1, 2)))):
+        with pytest.raises(ismcore.DensityUnavailable, match=r"in mode 2 of the 2 .* changes by .* less than 0\.01 is"):
+            ask()
+    flat = beside_a_normal_law(lambda ops, x: np.log(1e-8) - 1e-9 * ops.sum(x * x, axis=1), 6.0, 2)
+    assert np.isfinite(replace(flat, modes=None).log_normaliser().value)  # 2 % of it are far out
+    with pytest.raises(ismcore.DensityUnavailable, match="does not rise far away"):
+        flat.log_normaliser()
+
+
+def test_a_region_that_is_cut_off_a_mode_has_its_part():
+    result = beside_a_normal_law(lambda ops, x: -50.0 - ops.sum(x * x, axis=1), 4.0, 2)
+    for angle in (0.0, 0.3):  # between the lines of the grid and across them
+        normal = np.array([[np.cos(angle), np.sin(angle)]])
+        found = replace(result, modes=replace(result.modes, normals=normal)).log_normaliser()
+        assert found.parts[1] == pytest.approx(np.log(0.5 * math.erfc(4.0 / np.sqrt(2.0))), abs=1e-2)
+
+
+@pytest.mark.filterwarnings("ignore:the samples have modes far apart:ismcore.IsmWarning")
+def test_a_small_mode_has_effective_draws_of_its_own():
+    seen = beside_a_normal_law(normal_at([9.0, 0.0, 0.0], 0.5, np.log(1e-3)), 5.0, 3)
+    found = seen.log_normaliser()
+    assert found.parts == pytest.approx([0.0, np.log(1e-3)], abs=4.0 * found.standard_error)
+    few = replace(seen, modes=cut_at(5.0, (0.999, 0.001), 3))  # in which no chain begins
+    with pytest.raises(ismcore.DensityUnavailable, match=r"only \d+ of 20000 .* in mode 2 of the 2 .* 100 are asked for"):
+        few.log_density(np.zeros((1, 3)))
+    none = replace(seen, modes=cut_at(1e3, (0.999, 0.001), 3))
+    with pytest.raises(ismcore.DensityUnavailable, match=r"only 0 of 20000 .* in mode 2 of the 2"):
+        none.log_normaliser()
+
+
+def test_what_has_no_constant_on_a_line_is_refused_of_scores_and_energies_alike():
+    x = np.random.default_rng(0).normal(size=(100, 1))
+    rising = ismcore.ScoreFunction(lambda ops, params, x: params["a"] * x, {"a": np.ones(1)})
+    energy = ismcore.ScoreFunction(lambda ops, params, x: -0.5 * ops.sum(params["a"] * x * x, axis=1), {"a": np.ones(1)})
+    for model in (rising, ismcore.Energy(energy)):
+        result = ismcore.fit(x, model=model, backend="autograd", **KEEP)
+        for ask in (result.log_normaliser, lambda result=result: result.density(x)):
+            with pytest.raises(ismcore.DensityUnavailable, match="does not lead back"):
+                ask()
+
+
+def test_a_density_that_does_not_fall_to_0_at_an_edge_has_the_masses_of_its_modes():
+    def apply(ops, params, x):
+        right = -0.5 * (x[:, 0] - 30.0) ** 2 - 0.5 * np.log(2.0 * np.pi)
+        return -ops.logaddexp(-params["a"] * x[:, 0], right) + np.log(2.0)
+
+    rng = np.random.default_rng(0)
+    x = rng.permutation(np.concatenate([rng.exponential(size=500), rng.normal(30.0, 1.0, 500)]))[:, None]
+    model = ismcore.Energy(ismcore.ScoreFunction(apply, {"a": np.ones(1)}))
+    with pytest.warns(ismcore.IsmWarning):
+        result = ismcore.fit(x, model=model, domain=ismcore.domains.Positive(), backend="autograd", **KEEP)
+    assert np.exp(result.log_normaliser().parts) == pytest.approx([0.5, 0.5], rel=1e-5)
+    at = np.array([0.1, 30.0])
+    exact = [0.5 * np.exp(-0.1), 0.5 / np.sqrt(2.0 * np.pi)]
+    np.testing.assert_allclose(result.density(at), exact, rtol=1e-5)

@@ -24,9 +24,15 @@ def objectives(case):
 WEIGHTS = {"ism": 0.0, "reg0.1": 0.1, "reg0.75": 0.75}
 
 
-def worst_errors(case, backend, dtype):
+COVERED = {("ism", "nested"), "ssm"}
+"""Not measured in float32: their terms are in the others, and JAX compiles each for half a second."""
+
+
+def worst_errors(case, backend, dtype, without=()):
     values, gradients = [], []
     for key, objective in objectives(case).items():
+        if key in without:
+            continue
         name = key if isinstance(key, str) else key[0]
         at = ismcore.evaluate(case.model, case.params, case.x, objective, backend=backend, dtype=dtype)
         assert at.score.dtype == dtype
@@ -48,7 +54,7 @@ def test_float64(case, backend):
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.is_stress], ids=lambda case: case.raw["id"])
 def test_float32(case, backend):
-    assert max(worst_errors(case, backend, "float32")) < 2e-5
+    assert max(worst_errors(case, backend, "float32", without=COVERED)) < 2e-5
 
 
 def test_table_is_whole():

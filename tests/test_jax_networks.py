@@ -193,14 +193,14 @@ MESH = """
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
     def over_devices(specs, out, f):
-        return jax.shard_map(f, mesh=mesh, in_specs=specs, out_specs=out)
+        return jax.jit(jax.shard_map(f, mesh=mesh, in_specs=specs, out_specs=out))
 
     split = over_devices((P(), P("b"), P(None, "b")), P(), lambda *at: jax.lax.pmean(loss(*at), "b"))
-    near(jax.value_and_grad(split)(one, x, probes), jax.value_and_grad(loss)(one, x, probes))
+    near(jax.jit(jax.value_and_grad(split))(one, x, probes), jax.jit(jax.value_and_grad(loss))(one, x, probes))
 
     first = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)
     ensemble = over_devices((P("b"), P(), P()), P("b"), lambda p, z, v: loss(first(p), z, v)[None])
-    near(ensemble(members, x, probes), jax.vmap(loss, (0, None, None))(members, x, probes))
+    near(ensemble(members, x, probes), jax.jit(jax.vmap(loss, (0, None, None)))(members, x, probes))
 
     sliced = lambda p, z, v: ismcore_jax.sliced_score_matching(lambda at: at @ p["w"], z, probes=v)
     estimate = over_devices((P(), P(), P("b")), P(), lambda *at: jax.lax.pmean(sliced(*at), "b"))

@@ -8,7 +8,8 @@ import pytest
 
 import ismcore
 from ismcore.errors import FileInvalid
-from ismcore.samples.gaps import Modes
+from ismcore.files import checkpoints
+from ismcore.samples.gaps import NOT_COUNTED, Modes
 
 pytestmark = pytest.mark.filterwarnings("ignore:along .* into clusters:ismcore.IsmWarning")
 
@@ -213,6 +214,10 @@ def test_chains_start_at_the_rows_kept_then_at_the_centres_then_at_a_wide_normal
     start = np.concatenate([x[x < -7.0][:100], x[x > -7.0][:100]])
     with pytest.warns(ismcore.IsmWarning, match=rf"{KEPT}.* 0\.5, 0\.5"):
         assert result.sample(50, start=start, steps=20).began == "the rows given"
+    with pytest.warns(ismcore.IsmWarning, match=rf"{KEPT}.* 0, 1; so that 1 of the 2 modes, where none began, are without"):
+        result.sample(50, start=x[x > -7.0], steps=20)
+    with pytest.warns(ismcore.IsmWarning, match=rf"{KEPT}.* 1, 0; so that 1 of the 2 modes"):
+        result.sample(50, start=x[x < -7.0], steps=20)
 
 
 def test_a_chain_stays_in_its_mode_where_a_step_would_leave_it_and_its_draws_are_exact_there():
@@ -289,3 +294,101 @@ def test_the_command_writes_a_result_without_rows(tmp_path):
         assert main(["fit", str(tmp_path / "x.npy"), "-o", str(tmp_path / name), *options, *more]) == 0
     assert len(ismcore.load(tmp_path / "all").kept) == 200
     assert ismcore.load(tmp_path / "none").kept is None
+
+
+def test_a_run_that_was_begun_without_rows_is_gone_on_with_without_them(tmp_path):
+    from ismcore.cli.main import main
+
+    def rows_of(command, *options):
+        out = tmp_path / "out"
+        assert main([command, *map(str, options), "-o", str(out), "--quiet", "--json"]) == 0
+        found = ismcore.load(out)
+        assert len(found.history["loss"]) == int(options[-1])
+        return None if found.kept is None else len(found.kept)
+
+    x, run = tmp_path / "x.npy", tmp_path / "run"
+    np.save(x, two(200))
+    options = [x, "--backend", "autograd", "--model", "affine", "--checkpoint", run]
+    assert rows_of("fit", *options, "--no-rows", "--epochs", 2) is None
+    assert rows_of("resume", run, x, "--epochs", 3) is None
+    assert rows_of("resume", run, x, "--epochs", 4) is None  # as that of 3 epochs was
+    assert len(ismcore.resume(run, two(200), epochs=5, progress=False).kept) == 200  # in memory
+    assert rows_of("resume", run, x, "--epochs", 6) is None
+    run.unlink()
+    assert rows_of("fit", *options, "--epochs", 2) == 200
+    assert rows_of("resume", run, x, "--epochs", 3) == 200
+    assert rows_of("resume", run, x, "--no-rows", "--epochs", 4) is None
+    assert rows_of("resume", run, x, "--epochs", 5) is None
+
+
+@pytest.mark.parametrize("model", [ENERGY, ismcore.Affine()], ids=["energy", "of one mode"])
+def test_a_checkpoint_has_the_modes_of_its_samples_and_an_older_one_says_that_it_has_not(model, tmp_path, monkeypatch):
+    x, options = two(500), QUICK | {"model": model, "epochs": 20}
+    whole = ismcore.fit(x, checkpoint=tmp_path / "run", **options)
+    found = ismcore.load(tmp_path / "run")
+    assert found.kept is None
+    assert np.array_equal(found.log_density(x[:20]), whole.log_density(x[:20]))
+    assert found.notes == whole.notes
+    if whole.modes is not None:
+        assert masses_on_line(found, x) == pytest.approx([0.2, 0.8], abs=1e-3)
+    pack = checkpoints.tensorfile.pack
+
+    def older(kind, content, tensors):
+        return pack(
+            kind,
+            {name: value for name, value in content.items() if name not in ("modes", "rows")},
+            {name: value for name, value in tensors.items() if not name.startswith("modes.")},
+        )
+
+    monkeypatch.setattr(checkpoints.tensorfile, "pack", older)
+    ismcore.fit(x, checkpoint=tmp_path / "older", **options)
+    monkeypatch.undo()
+    before = ismcore.load(tmp_path / "older")
+    assert before.modes is None
+    assert (NOT_COUNTED in before.notes) == (whole.modes is not None)
+    again = ismcore.resume(tmp_path / "older", x, progress=False)
+    assert NOT_COUNTED not in again.notes
+    assert (again.modes is None) == (whole.modes is None)
+
+
+@pytest.mark.parametrize("name", ["shares", "of"])
+def test_forged_modes_of_a_checkpoint_are_refused(name, tmp_path, monkeypatch):
+    pack = checkpoints.tensorfile.pack
+
+    def forged(kind, content, tensors):
+        return pack(kind, content, {**tensors, f"modes.{name}": FORGED[name][0]})
+
+    monkeypatch.setattr(checkpoints.tensorfile, "pack", forged)
+    ismcore.fit(two(200), model=ENERGY, checkpoint=tmp_path / "run", **(QUICK | {"epochs": 2}))
+    with pytest.raises(FileInvalid, match="its modes"):
+        ismcore.load(tmp_path / "run")
+
+
+def test_a_fit_of_samples_that_move_says_that_modes_are_not_counted():
+    x = two(500)
+    refit = ismcore.Refit(x, model=ENERGY, backend="autograd", dtype="float64")
+    refit.update(steps=20)
+    assert NOT_COUNTED in refit.result().notes
+    assert refit.result().modes is None
+    found = refit.result().as_energy(x, model=ENERGY, epochs=50, recipe="single")
+    assert NOT_COUNTED not in found.notes
+    assert found.modes.shares == pytest.approx([0.2, 0.8], abs=1e-12)
+    assert NOT_COUNTED not in ismcore.Refit(x, model=ismcore.Affine(), backend="autograd").result().notes
+
+
+def test_the_nearest_energy_has_modes_and_rows_of_the_fit_where_a_file_holds_no_rows(tmp_path):
+    x = two()
+    quick = {"model": ENERGY, "epochs": 20, "recipe": "single"}
+    result = ismcore.fit(x, model=ismcore.MLP((4,)), **(QUICK | {"epochs": 20}))
+    result.save(tmp_path / "all")
+    result.save(tmp_path / "none", rows=False)
+    points = np.concatenate([x[x < -7.0][:, None], x[x > -7.0][:400, None]])
+    for fit in (ismcore.load(tmp_path / "all"), ismcore.load(tmp_path / "none")):
+        found = fit.as_energy(points, **quick)
+        assert found.modes.shares == pytest.approx([0.2, 0.8], abs=1e-12)
+        assert (found.kept is None) == (fit.kept is None)
+        with pytest.warns(ismcore.IsmWarning, match=rf"{KEPT}.* 0\.2, 0\.8"):
+            found.sample(50, steps=20)
+    law = ismcore.fit(x, model=ismcore.Affine(), **(QUICK | {"epochs": 2}))
+    law.save(tmp_path / "law", rows=False)
+    assert ismcore.load(tmp_path / "law").as_energy(points, **quick).modes is None

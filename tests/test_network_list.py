@@ -27,7 +27,7 @@ SAMPLE += [
     for case in networks_jax.CASES
     if f"{case.family}: {case.name}"
     in {
-        "linen: attention: MultiHeadDotProductAttention",
+        "linen: norms: GroupNorm",
         "NNX: parts: LoRA, all of it",
         "Equinox: structure: scan over stacked layers",
         "Equinox: own rules: custom_vjp, straight through",

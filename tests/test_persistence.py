@@ -25,6 +25,7 @@ from ismcore.files.tensorfile import pack
 from ismcore.models import Standardized
 from ismcore.objectives import Objective
 from ismcore.results.result import FitResult, load
+from ismcore.samples.gaps import NOT_COUNTED
 
 D = 3
 X = np.random.default_rng(7).normal([1.0, -20.0, 300.0], [1.0, 2.0, 30.0], size=(40, D))
@@ -204,6 +205,16 @@ def test_another_model_is_refused(tmp_path, wrong):
     save(fitted(OWN), tmp_path / "fit")
     with pytest.raises(ModelError, match="fit is of a ScoreFunction with backend=None; model= is a"):
         load(tmp_path / "fit", model=wrong)
+
+
+def test_a_model_whose_framework_is_missing_makes_no_file_invalid(tmp_path):
+    elsewhere = ScoreFunction(apply, OWN.params, backend="neither-here")
+    save(fitted(OWN), tmp_path / "fit")
+    ismcore.fit(X, model=OWN, backend="autograd", epochs=2, checkpoint=tmp_path / "run")
+    calls = [load, lambda path, model: ismcore.resume(path, X, model=model)]
+    for name, read in zip(("fit", "run"), calls, strict=True):
+        with pytest.raises(ismcore.BackendUnavailable, match="neither-here"):
+            read(tmp_path / name, model=elsewhere)
 
 
 def test_a_function_with_other_parameters_is_refused(tmp_path):
@@ -659,6 +670,8 @@ def test_an_energy_of_one_s_own_comes_back_with_the_model(tmp_path):
 def test_a_file_of_any_schema_gives_for_ever_what_was_saved(schema, name):
     expected = FILES[schema, name]
     found = load(golden(name, schema), model=OWN_SAVED if name == "own" else None)
+    one = name in ("affine", "conditional")  # of one mode whatever the samples are; in the others nobody has counted them
+    expected = replace(expected, notes=() if one else (NOT_COUNTED,))
     assert_same(replace(found, objective=None), replace(expected, objective=None))
     assert repr(found.objective) == repr(expected.objective)
     assert repr(found.model) == repr(expected.model)

@@ -21,6 +21,7 @@ from ismcore_torch import sharing
 
 SCRIPT = Path(ranks.__file__)
 LIMIT = 100
+DEVICES = "--xla_force_host_platform_device_count="
 pytestmark = pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
 
 
@@ -53,25 +54,34 @@ def gap(found, right):
     return max(float(np.max(np.abs(found[name] - right[name]))) for name in right)
 
 
+MEDIA = ("source", "npy", "parquet")
+SHARED = [
+    ("torch", 2, ("batches", "weights", "whole", "noise", "folds", *MEDIA), {}),
+    ("torch", 4, ("weights", "source-noise", "npy"), {}),
+    ("jax", 2, ("weights", *MEDIA), {"XLA_FLAGS": f"{DEVICES}2"}),
+    ("jax", 4, ("npy",), {}),
+    ("devices", 1, ("whole", "source"), {"XLA_FLAGS": f"{DEVICES}4"}),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("world", "cases"),
-    [(2, ("batches", "weights", "whole", "noise", "folds", "source")), (4, ("weights", "source-noise"))],
-)
-def test_shared_fits_are_those_of_one_process(world, cases, tmp_path):
-    found = ended(started(world, ",".join(cases), tmp_path))
+@pytest.mark.parametrize(("backend", "world", "cases", "environment"), SHARED)
+def test_shared_fits_are_those_of_one_process_whatever_the_rows_lie_in(backend, world, cases, environment, tmp_path):
+    ranks.write(tmp_path)
+    found = ended(started(world, backend, ",".join(cases), tmp_path, **environment))
     assert [status for status, _ in found] == [0] * world, found
     for case in cases:
-        alone = ranks.arrays(ranks.fitted(case))
+        alone = ranks.arrays(ranks.fitted("source" if case in MEDIA else case, ranks.framework(backend)))
         first, *others = (dict(np.load(tmp_path / f"{case}-{rank}.npz")) for rank in range(world))
         assert gap(first, alone) < 1e-10, case
         assert all(gap(other, first) == 0.0 for other in others), case
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("victim", "after"), [(1, 0.1), (0, 0.8)])
-def test_a_killed_process_ends_the_others_by_name_and_the_checkpoint_goes_on(victim, after, tmp_path):
-    running = started(2, "long", tmp_path, "checkpoint")
+@pytest.mark.parametrize(("backend", "victim", "after"), [("torch", 1, 0.1), ("torch", 0, 0.8), ("jax", 0, 0.1)])
+def test_a_killed_process_ends_the_others_by_name_and_the_checkpoint_goes_on(backend, victim, after, tmp_path):
+    ranks.write(tmp_path)
+    running = started(2, backend, "long-npy", tmp_path, "checkpoint")
     wait_for(tmp_path / "run", tmp_path / "begun0", tmp_path / "begun1")
     time.sleep(after)
     running[victim].kill()
@@ -83,12 +93,12 @@ def test_a_killed_process_ends_the_others_by_name_and_the_checkpoint_goes_on(vic
     assert f"WorkerLost: process {victim} is gone, of 2" in said
     stopped = ismcore.load(tmp_path / "run")
     epochs = len(stopped.history["loss"]) + 3
-    right = ranks.arrays(ranks.fitted("long", epochs=epochs))
+    right = ranks.arrays(ranks.fitted("long-npy", backend, tmp_path, epochs=epochs))
     copy = tmp_path / "copy"
     copy.write_bytes((tmp_path / "run").read_bytes())
-    resumed = [ranks.arrays(ismcore.resume(copy, ranks.X, epochs=epochs))]
+    resumed = [ranks.arrays(ismcore.resume(copy, ranks.samples("long-npy", tmp_path), epochs=epochs))]
     if victim == 1:  # by three is seen once
-        found = ended(started(3, "long", tmp_path, "resume", EPOCHS=str(epochs)))
+        found = ended(started(3, backend, "long-npy", tmp_path, "resume", EPOCHS=str(epochs)))
         assert [status for status, _ in found] == [0, 0, 0], found
         resumed.append(dict(np.load(tmp_path / "0.npz")))
     for other in resumed:
@@ -105,7 +115,7 @@ def wait_for(*paths):
 
 @pytest.mark.slow
 def test_a_process_that_raises_is_named_in_the_others(tmp_path):
-    (first, said), (second, own) = ended(started(2, "batches", tmp_path, "raises-in-1"))
+    (first, said), (second, own) = ended(started(2, "torch", "batches", tmp_path, "raises-in-1"))
     assert first == second == 1
     assert "WorkerLost: process 1 ended by CallbackFailed, of 2" in said
     assert "a callback of process 1" in own
@@ -114,19 +124,21 @@ def test_a_process_that_raises_is_named_in_the_others(tmp_path):
 @pytest.mark.slow
 def test_what_cannot_be_shared_is_said_in_each(tmp_path):
     (tmp_path / "taken").touch()
-    found = ended(started(2, "batches", tmp_path, "refused"))
+    found = ended(started(2, "torch", "batches", tmp_path, "refused"))
     assert [status for status, _ in found] == [0, 0], found
     once = ("backend 'autograd' takes all rows", "compile='off'", "LBFGS", "have the same samples,", "kept open", "of a sweep")
+    once += ("have the same objective, epochs,", "/taken", "the processes could not sum: Invalid scalar type")
     for _, said in found:
         lines = said.splitlines()
-        for text in (*once, "have the same objective, epochs,", "/taken", "the processes could not sum: Invalid scalar type"):
+        for text in once:
             assert sum(text in line for line in lines) == 1, (text, said)
         assert sum("have the same starting parameters," in line for line in lines) == 2, said
 
 
 @pytest.mark.slow
-def test_an_error_that_one_process_puts_up_with_ends_what_it_shares(tmp_path):
-    found = ended(started(2, "batches", tmp_path, "caught-in-1"))
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_an_error_that_one_process_puts_up_with_ends_what_it_shares(backend, tmp_path):
+    found = ended(started(2, backend, "batches", tmp_path, "caught-in-1"))
     assert [status for status, _ in found] == [0, 0], found
     (_, said), (_, own) = found
     assert said.count("process 1 ended by CallbackFailed, of 2") == 2, said
@@ -136,6 +148,8 @@ def test_an_error_that_one_process_puts_up_with_ends_what_it_shares(tmp_path):
 
 class Pretended(Processes):
     """Two processes in one, of which the other has nothing to add; what number 0 decides from is the negative."""
+
+    backend = "torch"
 
     def __init__(self):
         self.rank, self.world, self.sums = 1, 2, 0
@@ -191,7 +205,7 @@ def test_without_torchrun_and_without_a_group_there_is_an_error(monkeypatch):
     ],
 )
 def test_a_process_that_does_not_answer_may_be_busy(error, answers, said, monkeypatch):
-    processes = object.__new__(sharing._TorchProcesses)
+    processes = object.__new__(sharing.TorchProcesses)
     processes.rank, processes.world, processes._roll, processes._store = 0, 3, "roll", sharing.dist.HashStore()
     processes._host = processes._device = None
     monkeypatch.setattr(sharing, "ROLL_CALL", 0.1)
@@ -199,6 +213,20 @@ def test_a_process_that_does_not_answer_may_be_busy(error, answers, said, monkey
     for rank, word in answers.items():
         processes._store.set(f"roll/{rank}", word)
     assert processes._missing(RuntimeError(error)).startswith(said)
+
+
+class Weighing(Pretended):
+    """Number 0 finds that half of the normal law is best, by far."""
+
+    def gather(self, values):
+        count = len(values) - 2
+        return np.array([[0.5, *(0.0,) * (count - 2), 0.25, -1.0, 0.01] if count == 4 else values, values])
+
+
+def test_candidates_have_the_weights_that_the_first_process_finds():
+    with shared_by(Weighing()):
+        found = ranks.fitted("folds", epochs=5)
+    assert [row["weight"] for row in found.candidates] == [0.5, 0.0, 0.0, 0.25]
 
 
 class Remembering(Pretended):

@@ -1,12 +1,14 @@
 """A fit from a source: the rows whatever the medium, each once an epoch; and a run that stopped goes on to the same bits."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+import warnings
 from importlib import import_module
 from itertools import pairwise
 from types import SimpleNamespace
@@ -20,7 +22,7 @@ from ismcore import sources
 from ismcore.errors import OptionError, SamplesError
 from ismcore.models import MLP
 from ismcore.samples.sources import LANES, Layout, Source
-from ismcore.samples.sources.survey import surveyed
+from ismcore.samples.sources.survey import Survey, surveyed
 from ismcore.training.streamed import StreamedProblem
 
 pytestmark = pytest.mark.filterwarnings(*SMALL_SAMPLE, "ignore:the fit is worse than:ismcore.IsmWarning")
@@ -189,8 +191,9 @@ def test_an_epoch_deals_each_row_that_is_trained_on_once_and_none_that_is_held_o
         beside = set()
         for number in range(problem.survey.source.layout.blocks):
             block = x[slice(*problem.survey.source.layout.bounds(number)), 0]
-            beside |= {row for row in block for away in range(1, gap + 1) if {row - away, row + away} & set(held) & set(block)}
+            beside |= {row for row in block for away in range(1, gap + 1) if {row - away, row + away} & set(held)}
         assert bool(beside) == (gap > 0)
+        assert problem.survey.gap == gap
         assert set(dealt) == set(x[:, 0]) - set(held) - beside
         assert len(dealt) == len(set(dealt)) == problem.n
     assert orders[0] != orders[1]
@@ -248,12 +251,67 @@ def test_no_more_than_a_block_is_read_at_once_and_all_moments_are_those_of_all_r
 
 
 def test_rows_that_depend_on_their_neighbours_leave_a_gap_beside_those_held_out():
-    walk = np.zeros((4000, 1))
-    noise = np.random.default_rng(0).normal(size=4000)
-    for k in range(1, 4000):
-        walk[k] = 0.9 * walk[k - 1] + noise[k]
+    walk = autoregressive(4000, 0.9)
     with pytest.warns(ismcore.IsmWarning, match="runs of rows, one of each block and apart from those trained on, were"):
         ismcore.fit(sources.array(walk), backend="autograd", **{**PLAIN, "epochs": 1})
+
+
+def autoregressive(n, coefficient):
+    noise, walk = np.random.default_rng(0).normal(size=n), np.zeros((n, 1))
+    for k in range(1, n):
+        walk[k] = coefficient * walk[k - 1] + noise[k]
+    return walk
+
+
+@pytest.mark.parametrize(
+    ("block_rows", "cure"), [(64, r"give the source block_rows=\d+ or more, or validation="), (None, None)]
+)
+def test_a_gap_that_blocks_are_too_small_for_is_told(block_rows, cure):
+    source = sources.array(autoregressive(20_000, 0.95), block_rows=block_rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ismcore.IsmWarning)
+        said = ismcore.fit(source, backend="autograd", **{**PLAIN, "epochs": 1, "batch_size": 512}).warnings
+    told = [text for text in said if "not trained on, as blocks have" in text]
+    assert len(told) == (cure is not None)
+    assert all(re.search(cure, text) for text in told)
+
+
+@pytest.mark.parametrize("rows", [20, 64, 2])
+def test_rows_beside_those_held_out_are_not_trained_on_in_other_blocks_either(rows):
+    for wanted in (0, 1, 5, 40, 10**6):
+        survey = surveyed(sources.array(X, block_rows=rows), 0.2, 3).with_gap(wanted)
+        bounds = [survey.source.layout.bounds(number) for number in range(survey.source.layout.blocks)]
+        runs = [np.add(survey.held_run(number), first) for number, (first, _) in enumerate(bounds)]
+        held = np.concatenate([np.arange(*run) for run in runs])
+
+        def far(row, gap, held=held):
+            return np.abs(held - row).min() > gap
+
+        for number, (first, last) in enumerate(bounds):
+            right = [row - first for row in range(first, last) if far(row, survey.gap)]
+            np.testing.assert_array_equal(survey.trained(number), right)
+            assert survey.sizes[number] == len(right)
+            others = last - first - np.diff(runs[number])[0]
+            assert len(right) >= max(1, 0.25 * others)
+        if survey.gap < wanted:  # a row more would leave a block with too few
+            more = [
+                sum(far(row, survey.gap + 1) for row in range(first, last)) / (last - first - np.diff(run)[0])
+                for (first, last), run in zip(bounds, runs, strict=True)
+            ]
+            assert min(more) < 0.25
+
+
+def test_a_run_is_not_gone_on_with_at_another_gap(monkeypatch, tmp_path):
+    walk = autoregressive(4000, 0.9)
+    plain = {**PLAIN, "epochs": 1, "backend": "autograd"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ismcore.IsmWarning)
+        ismcore.fit(sources.array(walk), **plain, checkpoint=tmp_path / "run")
+        ismcore.resume(tmp_path / "run", sources.array(walk), epochs=2)
+        other = Survey.with_gap
+        monkeypatch.setattr(Survey, "with_gap", lambda survey, time: other(survey, time + 1))
+        with pytest.raises(ismcore.CheckpointMismatch, match="x is not bit for bit"):
+            ismcore.resume(tmp_path / "run", sources.array(walk), epochs=3)
 
 
 @pytest.mark.parametrize("rows", [np.nan, np.inf])

@@ -15,23 +15,27 @@ if TYPE_CHECKING:
         implicit_score_matching,
         sliced_score_matching,
     )
+    from ismcore_jax.sharing import devices, processes
     from ismcore_jax.trainable import Trainable
 
 __all__ = [
     "Trainable",
     "denoising_score_matching",
+    "devices",
     "divergence",
     "explicit_score_matching",
     "function",
     "hutchinson_divergence",
     "implicit_score_matching",
     "jacobian_diagonal",
+    "processes",
     "sliced_score_matching",
 ]
 
 _HOMES = {
     "Trainable": "trainable",
     "function": "adoption",
+    **dict.fromkeys(("devices", "processes"), "sharing"),
     **dict.fromkeys(("divergence", "hutchinson_divergence", "jacobian_diagonal"), "derivatives"),
 }
 """Modules by what they hold; all else is a loss."""

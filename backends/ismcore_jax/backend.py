@@ -11,8 +11,9 @@ import numpy as np
 
 from ismcore.backend import Backend, GenericSession, Session
 from ismcore.backend.forks import is_forked
+from ismcore.backend.processes import shared
 from ismcore.calculus import ScoreFn, Tree
-from ismcore.errors import BackendUnavailable
+from ismcore.errors import BackendUnavailable, OptionError
 from ismcore.objectives import LossInputs
 from ismcore.ops import Array, Ops, Params
 from ismcore.optimizers.state import TrainState
@@ -20,6 +21,7 @@ from ismcore.problem import Loss, Problem
 from ismcore_jax.calculus import map_rows, vjp
 from ismcore_jax.ops import JaxOps
 from ismcore_jax.session import JaxSession
+from ismcore_jax.sharing import JaxProcesses
 
 __all__ = ["JaxBackend"]
 
@@ -50,7 +52,7 @@ class JaxBackend(Backend):
         chosen = jax.config.values["jax_default_device"]
         if isinstance(chosen, str):
             chosen = jax.devices(chosen)[0]
-        return _name(jax.devices()[0] if chosen is None else chosen)
+        return _name(jax.local_devices()[0] if chosen is None else chosen)
 
     def _resolve(self, device: object) -> str:
         """A device of JAX goes by the library's name of it: its own words for one are other ones in each release."""
@@ -168,6 +170,11 @@ class JaxBackend(Backend):
 
     def prepare(self, problem: Problem, state: TrainState) -> Session:
         """See `Backend.prepare`."""
+        processes = cast("JaxProcesses | None", shared())
+        if processes is not None and processes.platform != self._jax_device.platform:
+            raise OptionError(f"the devices that share this fit are those of {processes.platform}, and not of {self.device}")
+        if processes is not None and problem.compile != "auto":
+            raise OptionError(f"compile={problem.compile!r} takes steps that are not shared: leave it at 'auto'")
         if problem.compile == "off":
             return GenericSession(self, problem, state)
         return JaxSession(self, problem, state)
@@ -195,8 +202,9 @@ def _compiled(backend: JaxBackend, loss: Loss) -> Callable[..., tuple[Array, Par
 
 
 def _devices() -> list[jax.Device]:
-    accelerators = [device for device in jax.devices() if device.platform != "cpu"]
-    return [*jax.devices("cpu")[:1], *accelerators]
+    """Those of this process: of others, arrays cannot be read."""
+    accelerators = [device for device in jax.local_devices() if device.platform != "cpu"]
+    return [*jax.local_devices(backend="cpu")[:1], *accelerators]
 
 
 def _name(device: jax.Device) -> str:

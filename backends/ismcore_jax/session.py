@@ -1,22 +1,26 @@
 """A whole run in JAX: one compiled program takes any number of steps, with optax, and gives the losses back as one array."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh
 
 from ismcore import analytic
 from ismcore.backend import Backend, Session
+from ismcore.backend.processes import shared
 from ismcore.errors import OptionError
 from ismcore.objectives import LossInputs
 from ismcore.ops import Array, Params
 from ismcore.optimizers.rules import SGD, Adam, Optimizer
 from ismcore.optimizers.state import STATE_PARTS, TrainState
 from ismcore.problem import Loss, Problem, Steps, take_rows
+from ismcore_jax.sharing import OWN, SAME, JaxProcesses, total
 
 __all__ = ["JaxSession"]
 
@@ -51,12 +55,14 @@ class JaxSession(Session):
         self._backend = backend
         self._optimizer = problem.optimizer
         self._transposed_names = analytic.transposed_weights(problem)
+        self._sharing = cast("JaxProcesses | None", shared())
         self._program = _program(
             backend,
             problem.loss.canonical(),
             problem.optimizer.canonical(),
             tuple(sorted(problem.row_axes.items())),
             self._transposed_names,
+            None if self._sharing is None else self._sharing.mesh,
         )
         self._clip_norm = () if problem.clip_norm is None else (np.asarray(problem.clip_norm, backend.dtype),)
         # NumPy's arrays: a compiled program places its arguments in a tenth of the time that jax.device_put takes for each
@@ -67,14 +73,19 @@ class JaxSession(Session):
         self._step = state.step
         self._names = tuple(state.params)
         self.follow(problem)
-        self._x, self._inputs = backend.asarray(problem.x), backend.asarrays(problem.inputs())
+        if self._sharing is None:
+            self._x, self._inputs = backend.asarray(problem.x), backend.asarrays(problem.inputs())
 
     def follow(self, problem: Problem) -> bool:
         """See `Session.follow`."""
         _bound_caches(problem.x.shape)
+        self._problem = problem
         # left to the program, which places them in a tenth of the time: they are seen by few calls before they move on
-        self._x = np.array(problem.x, dtype=self._backend.dtype, order="C")
-        self._inputs = cast(LossInputs, self._copied(cast(Params, problem.inputs())))
+        if self._sharing is None:
+            self._x = np.array(problem.x, dtype=self._backend.dtype, order="C")
+            self._inputs = cast(LossInputs, self._copied(cast(Params, problem.inputs())))
+        else:
+            self._x, self._inputs = self._sharing.placed(self._sharing.samples(problem, self._backend.dtype))
         size = problem.bytes_a_step()
         self._capacity = max(1, min(CAPACITY, DRAW_BYTES // size)) if size else CAPACITY
         return True
@@ -84,13 +95,20 @@ class JaxSession(Session):
         losses = []
         for start in range(0, steps.count, self._capacity):
             part = steps.part(start, start + self._capacity)
-            drawn = self._drawn(part)
-            self._carry, taken = self._program(
-                self._carry, self._x, self._inputs, self._clip_norm, drawn, np.asarray(part.count)
-            )
-            losses.append(self._backend.to_numpy(taken)[: part.count].astype(np.float64))
+            taken = self._take(part) if self._sharing is None else self._sharing.together(partial(self._take, part))
+            losses.append(taken[: part.count].astype(np.float64))
         self._step += steps.count
         return np.concatenate(losses)
+
+    def _take(self, steps: Steps) -> np.ndarray:
+        """The losses of so many steps as one call takes, padded to the capacity."""
+        if self._sharing is None:
+            drawn = self._drawn(steps)
+        else:
+            own = [self._drawn(part) for part in self._sharing.steps(steps, self._problem)]
+            drawn = self._sharing.placed(jax.tree.map(lambda *arrays: np.stack(arrays), *own))
+        self._carry, taken = self._program(self._carry, self._x, self._inputs, self._clip_norm, drawn, np.asarray(steps.count))
+        return self._backend.to_numpy(taken)
 
     def _drawn(self, steps: Steps) -> dict[str, Any]:
         """All that belongs to single steps, padded to the capacity."""
@@ -126,8 +144,12 @@ def _program(
     optimizer: Optimizer,
     row_axes: tuple[tuple[str, int], ...],
     transposed_names: tuple[str, ...],
+    mesh: Mesh | None,
 ) -> Callable[..., tuple[Any, Array]]:
-    """The compiled loop. Whatever may change without a new program (rates, inputs, draws, samples, steps) is an argument."""
+    """The compiled loop. Whatever may change without a new program (rates, inputs, draws, samples, steps) is an argument.
+
+    Over a mesh, samples, inputs and what is drawn have a leading axis that counts its devices.
+    """
     loss_and_gradient = (
         analytic.loss_and_gradient(backend, loss, keep_transposed=True) if transposed_names else backend.loss_and_gradient(loss)
     )
@@ -140,6 +162,8 @@ def _program(
             at = jax.tree.map(lambda values: values[k], drawn)
             points, given = (x[at["rows"]], take_rows(inputs, axes, at["rows"])) if "rows" in at else (x, inputs)
             value, gradient = loss_and_gradient(_transposed(params, transposed_names), points, given | at["given"])
+            if mesh is not None:
+                value, gradient = _total(value, gradient)
             for limit in clip_norm:
                 gradient, _ = optax.clip_by_global_norm(limit).update(gradient, optax.EmptyState())
             direction, moments = rule.update(gradient, moments, params)
@@ -154,7 +178,26 @@ def _program(
 
         return jax.lax.fori_loop(0, count, step, (carry, jnp.zeros(len(drawn["learning_rate"]), x.dtype)))
 
-    return jax.jit(run, donate_argnums=0)
+    return jax.jit(run if mesh is None else _over(mesh, run), donate_argnums=0)
+
+
+def _total(value: Array, gradient: Params) -> tuple[Array, Params]:
+    """Sums over all devices, of one vector: an array each would be a message each."""
+    vector, parted = ravel_pytree((value, gradient))
+    found: tuple[Array, Params] = parted(total(vector))
+    return found
+
+
+def _over(mesh: Mesh, run: Callable[..., Any]) -> Callable[..., Any]:
+    """The loop on each device of a mesh with its own rows; each makes the same update of the same state."""
+
+    def on_device(carry: Any, x: Array, inputs: LossInputs, clip_norm: Any, drawn: dict[str, Any], count: Array) -> Any:
+        x, inputs, drawn = jax.tree.map(lambda array: array[0], (x, inputs, drawn))
+        return run(carry, x, inputs, clip_norm, drawn, count)
+
+    specs = (SAME, OWN, OWN, SAME, OWN, SAME)
+    # without the check of what is the same on all devices, derivatives are those of each device alone, before the sum
+    return jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=SAME, check_vma=False)
 
 
 def _transposed(tree: Params, names: tuple[str, ...]) -> Params:

@@ -44,7 +44,6 @@ class TorchBackend(Backend):
 
     name = "torch"
     packages = ("torch",)
-    shares_fits = True
     ops: Ops = TorchOps()  # type: ignore[assignment]  # the framework's signatures are overloaded
 
     @classmethod

@@ -54,7 +54,7 @@ class TorchSession(Session):
         self._own = slice(rank, None, world) if world > 1 and not problem.is_dealt else None
         x, inputs = problem.x, problem.inputs()
         if self._own is not None and problem.batch_size is None:
-            x, inputs = x[self._own], _part_of(inputs, problem, self._own)
+            x, inputs = x[self._own], problem.inputs_of(self._own)
         self._x = self._backend.asarray(x)
         self._inputs = self._backend.asarrays(inputs)
         self._small = _is_small(self._backend, problem, self._shapes)
@@ -114,12 +114,6 @@ class TorchSession(Session):
         vectors = (self._backend.to_numpy(vector) for vector in self._vectors)
         trees = (_transposed(views(vector, self._shapes), self._transposed_names) if len(vector) else {} for vector in vectors)
         return TrainState(self._step, *({name: np.asarray(value, order="C") for name, value in tree.items()} for tree in trees))
-
-
-def _part_of(inputs: LossInputs, problem: Problem, own: slice) -> LossInputs:
-    """Inputs of some rows of a problem, each with its weight among all."""
-    whole = cast(LossInputs, {"row_weight": np.full(problem.n, 1.0 / problem.n), **inputs})
-    return take_rows(whole, problem.row_axes, own)
 
 
 def _joined(tree: Params, shapes: Shapes) -> np.ndarray:

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from ismcore.backend.processes import Processes, shared_by
 from ismcore.errors import OptionError, WorkerLost
 
-__all__ = ["processes"]
+__all__ = ["TorchProcesses", "processes"]
 
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What `torchrun` tells each process."""
@@ -67,7 +67,7 @@ def processes(*, timeout: float = 600.0) -> Iterator[None]:
         if dist.get_world_size() == 1:
             yield
             return
-        group = _TorchProcesses(timeout)
+        group = TorchProcesses(timeout)
         try:
             with shared_by(group):
                 yield
@@ -81,8 +81,10 @@ def processes(*, timeout: float = 600.0) -> Iterator[None]:
                 dist.destroy_process_group()
 
 
-class _TorchProcesses(Processes):
+class TorchProcesses(Processes):
     """See `ismcore.backend.processes.Processes`."""
+
+    backend = "torch"
 
     def __init__(self, timeout: float) -> None:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
@@ -95,7 +97,11 @@ class _TorchProcesses(Processes):
         self._lost = ""
 
     def total(self, array: torch.Tensor) -> torch.Tensor:
-        """See `Processes.total`."""
+        """The sum of an array over all processes, in its place; the same bits in each.
+
+        Raises:
+            WorkerLost: One of them is gone; the message says which.
+        """
         group = self._host if array.device.type == "cpu" else self._device
         self._together(lambda: dist.all_reduce(array, group=group))
         return array
@@ -119,7 +125,7 @@ class _TorchProcesses(Processes):
         """See `Processes.leave`; closes the connections of this process."""
         if not self._lost:
             word = f"ended by {type(error).__name__}"
-            self._lost = self._told(f"process {self.rank} {word}")
+            self._lost = self.in_words(f"process {self.rank} {word}")
             self._answer(word.encode())
 
     def close(self) -> None:
@@ -153,13 +159,10 @@ class _TorchProcesses(Processes):
                         answers[rank] = self._store.get(f"{self._roll}/{rank}")
                 time.sleep(0.05)
         except RuntimeError:  # the store is kept by process 0, where torchrun does not keep it
-            return self._told("process 0 is gone")
+            return self.in_words("process 0 is gone")
         silent = [rank for rank in range(self.world) if rank not in answers]
         left = [f"process {rank} {word.decode()}" for rank, word in sorted(answers.items()) if word not in (CLOSED, HERE)]
         gone = len(silent) == 1 and set(answers.values()) == {CLOSED}
         why = "is gone" if gone else f"did not answer within {ROLL_CALL:g} s"
         said = [*(f"process {rank} {why}" for rank in silent), *left]
-        return self._told(", ".join(said) or f"the processes could not sum: {str(error).splitlines()[0]}")
-
-    def _told(self, what: str) -> str:
-        return f"{what}, of {self.world} that share this fit: go on with ismcore.resume from its checkpoint"
+        return self.in_words(", ".join(said) or f"the processes could not sum: {str(error).splitlines()[0]}")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from itertools import accumulate
 from math import prod
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -15,6 +16,9 @@ from ismcore.objectives import LossInputs
 from ismcore.ops import Array, Params
 from ismcore.optimizers.rules import SGD, Adam, Optimizer
 from ismcore.problem import Loss, Problem
+
+if TYPE_CHECKING:
+    from ismcore_torch.sharing import TorchProcesses
 
 __all__ = ["Shapes", "Step", "compiled_step", "eager_step", "views"]
 
@@ -86,7 +90,7 @@ def _step(
     loss_and_gradient: LossAndGradient, optimizer: Optimizer, clip_norm: float | None, shapes: Shapes
 ) -> Callable[..., torch.Tensor]:
     """A `Step` as a function of the vectors too, and of the parameters, which are views of the first."""
-    update, processes = _update_rule(optimizer), shared()
+    update, processes = _update_rule(optimizer), cast("TorchProcesses | None", shared())
 
     def step(params: Params, vectors: Tensors, x: torch.Tensor, inputs: LossInputs, numbers: Tensors) -> torch.Tensor:
         theta, first, second, average = vectors

@@ -9,7 +9,7 @@ import numpy as np
 
 from ismcore.analytic.choice import find_route
 from ismcore.analytic.memory import keep_freed_memory
-from ismcore.analytic.routes import PRECOMPUTED, Route, product, transposed
+from ismcore.analytic.routes import PRECOMPUTED, Route, copied_transpose, product, transposed
 from ismcore.calculus import Calculus
 from ismcore.errors import ModelError
 from ismcore.models import Affine, Combination, Model, parted
@@ -143,9 +143,9 @@ def _total(
         if "base_weight" in inputs:  # in arrays of their own: the residuals may hold the model's
             psi, second = psi + (product(inputs["base_weight"], points) + inputs["base_bias"][:, None]), second + base_second
         slope = None
-        if on_domain:
-            slope = weight * transposed(ops, part["edge_slope"])
-            weight = weight * (part["edge_weight"][:, 0] if route.trace else transposed(ops, part["edge_weight"]))
+        if on_domain:  # copied: made with a view, the cotangents, and all tangents made with these, would lie like it
+            slope = weight * copied_transpose(ops, part["edge_slope"])
+            weight = weight * (part["edge_weight"][:, 0] if route.trace else copied_transpose(ops, part["edge_weight"]))
         value, psi_bar, second_bar = objective.cotangents(ops, psi, second, weight, target, slope)
         found: Params = {"loss": value}
         if gradient:

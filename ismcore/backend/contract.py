@@ -110,9 +110,6 @@ class Backend(Calculus):
     compiles_for_shapes: ClassVar[bool] = False
     """Whether a program is compiled for each number of rows: `ismcore.Refit` then pads them, so that one serves many."""
 
-    shares_fits: ClassVar[bool] = False
-    """Whether processes can share a fit, see `ismcore.backend.processes`: its session sums loss and gradient over them."""
-
     def __init__(self, dtype: object = "float64", device: object = "auto", precision: Precision = "highest") -> None:
         self.dtype = as_dtype(dtype)
         if self.dtype not in self.dtypes:

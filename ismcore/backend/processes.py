@@ -6,45 +6,50 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
 
 import numpy as np
 
 from ismcore.errors import Diverged, OptionError
 
-__all__ = ["Processes", "gathered", "others_told", "rank_and_world", "shared", "shared_by"]
+__all__ = ["Processes", "gathered", "of_the_first", "others_told", "rank_and_world", "shared", "shared_by"]
 
 
 class Processes(ABC):
-    """The processes of a fit, each of which makes the same calls in the same order.
+    """The processes of a fit, each of which makes the same calls in the same order, or the devices of one.
+
+    Their backend's session sums loss and gradient of each step over them.
 
     Attributes:
+        backend: Name of the backend whose sessions do so.
         rank: Number of this process, from 0.
-        world: How many there are, from 2.
+        world: How many processes there are; 1 where one shares its fits between its devices.
+        parts: How many parts the rows of a step are dealt into: one a process, or one a device.
     """
 
+    backend: str
     rank: int
     world: int
 
-    @abstractmethod
-    def total(self, array: Any) -> Any:
-        """The sum of an array of the framework over all processes, in its place; the same bits in each.
-
-        Raises:
-            WorkerLost: One of them is gone; the message says which.
-        """
+    @property
+    def parts(self) -> int:
+        """See above."""
+        return self.world
 
     @abstractmethod
     def gather(self, values: Sequence[float]) -> np.ndarray:
         """The values of each process, (world, len(values)), float64.
 
         Raises:
-            WorkerLost: See `total`.
+            WorkerLost: One of them is gone; the message says which.
         """
 
     @abstractmethod
     def leave(self, error: BaseException) -> None:
-        """Tell the others that this process goes, and why, so that none waits for it; `total` and `gather` then raise."""
+        """Tell the others that this process goes, and why, so that none waits for it; sums and `gather` then raise."""
+
+    def in_words(self, what: str) -> str:
+        """What a `WorkerLost` says where this happened."""
+        return f"{what}, of {self.world} that share this fit: go on with ismcore.resume from its checkpoint"
 
 
 _SHARED: ContextVar[Processes | None] = ContextVar("ismcore_processes", default=None)
@@ -95,3 +100,9 @@ def gathered(value: float) -> np.ndarray:
     """The value of each process, (world,); what each decides from it, all decide alike."""
     processes = shared()
     return np.array([value]) if processes is None else processes.gather([value])[:, 0]
+
+
+def of_the_first(values: Sequence[float]) -> np.ndarray:
+    """What number 0 has for these values, (k,), which each process computes alone, and may round otherwise."""
+    processes = shared()
+    return np.asarray(values, dtype=np.float64) if processes is None else processes.gather(values)[0]

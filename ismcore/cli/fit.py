@@ -23,6 +23,7 @@ from ismcore.coordinates.transforms import TRANSFORMS
 from ismcore.domains import Box, Domain, Halfspaces, Positive
 from ismcore.errors import Diverged, OptionError
 from ismcore.files.atomic import check_target
+from ismcore.files.checkpoints import Checkpoint, read_checkpoint
 from ismcore.files.results import save
 from ismcore.fitting.fit import fit, resume
 from ismcore.fitting.options import RECIPES
@@ -42,7 +43,7 @@ DEFAULTS = {name: parameter.default for name, parameter in signature(fit).parame
 
 AS_GIVEN = [
     *"recipe ensemble backend epochs batch_size schedule transform domain".split(),
-    *"validation patience seed dtype device checkpoint".split(),
+    *"validation patience seed dtype device".split(),
 ]
 """Options that `fit` takes by the same name."""
 
@@ -107,7 +108,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add("--groups", metavar="COLUMN|FILE", help=about_groups)
     add("--device", default=DEFAULTS["device"], help="'cpu', 'cuda', 'cuda:1', ... or 'auto' (default: %(default)s)")
     add("--timeout", type=float, metavar="SECONDS", help="end after so long, and write what there is")
-    add("--no-rows", action="store_true", help="write no rows of the samples into the result, for 'ismcore sample' to start at")
+    about_rows = "write no rows of the samples into the result, for 'ismcore sample' to start at, nor on 'ismcore resume'"
+    add("--no-rows", action="store_true", help=about_rows)
     loud = parser.add_mutually_exclusive_group()
     loud.add_argument("--progress", action="store_true", help="show progress, also where there is no terminal")
     loud.add_argument("--quiet", action="store_true", help="show no progress")
@@ -166,6 +168,7 @@ def _fit(options: argparse.Namespace) -> int:
             optimizer=None if options.learning_rate is None else Adam(options.learning_rate),
             standardize=False if options.no_standardize else None,
             on_nonfinite="stop",
+            checkpoint=None if options.checkpoint is None else Checkpoint(options.checkpoint, rows=not options.no_rows),
         )
 
     return _finish(work, x, out, options)
@@ -175,11 +178,13 @@ def _resume(options: argparse.Namespace) -> int:
     x, groups = _read(options)
     out = _target(options)
     check_apart(out, options.file, "the checkpoint")
+    options.no_rows = options.no_rows or not read_checkpoint(options.file)[0].rows
 
     def work(stop: Listener) -> FitResult:
         more = _run_options(options, stop)
         chosen = {"backend": options.backend, "device": options.device, "epochs": options.epochs}
-        return resume(options.file, x, groups=groups, **more, **chosen)
+        checkpoint = Checkpoint(options.file, rows=not options.no_rows)
+        return resume(options.file, x, groups=groups, checkpoint=checkpoint, **more, **chosen)
 
     return _finish(work, x, out, options)
 

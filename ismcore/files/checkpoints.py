@@ -8,6 +8,7 @@ A file in the format of `ismcore.tensorfile`, of kind "checkpoint":
     history.validation_epochs, .validation_losses
     standardize.mean, .scale, ...                   the coordinates; see `ismcore.coordinates.Coordinates`
     others.<k>.<name>                               the same arrays of a fit's other candidates, where it is one in folds
+    modes.<name>                                    modes of the samples that lie apart; see `FitResult.modes`
 
 Its content holds the settings of the fit, the rest of the run_state, versions, and fingerprints of the samples. Nothing random
 needs to be in it: every draw is a function of the seed and the number of its step or epoch.
@@ -25,13 +26,23 @@ from typing import Any, get_args
 import numpy as np
 
 from ismcore.coordinates import Coordinates
-from ismcore.errors import FileInvalid, FileNotWritten, IsmError, ModelError, OptionError, ParameterError, printable
+from ismcore.errors import (
+    BackendUnavailable,
+    FileInvalid,
+    FileNotWritten,
+    IsmError,
+    ModelError,
+    OptionError,
+    ParameterError,
+    printable,
+)
 from ismcore.files import tensorfile
 from ismcore.files.atomic import check_kept, newest_valid, write_first, write_kept
 from ismcore.files.encoding import Decoder, adopted_for, encode
 from ismcore.models import Model, check_params, joined, parted
 from ismcore.ops import Params
 from ismcore.optimizers.state import STATE_PARTS, TrainState
+from ismcore.samples.gaps import Modes
 from ismcore.training.run_state import Best, RollbackPoint, RunState, Status
 from ismcore.training.settings import Settings
 from ismcore.training.warning import warn_now
@@ -58,6 +69,9 @@ class Checkpoint:
         path: The file. The one before it stays as `PATH.previous1`, and so on.
         every: Seconds from one to the next, from 0: after every chunk of steps. The first comes within a second.
         keep: How many files to keep, from 1.
+        rows: Whether result files that the command writes of this run may hold rows of the samples. `ismcore fit --no-rows`
+            says that they may not, and `ismcore resume` then writes none either. A checkpoint itself holds none, and what
+            `fit` and `resume` return has them in any case, see `FitResult.save`.
 
     Raises:
         OptionError: A value is none of these.
@@ -66,6 +80,7 @@ class Checkpoint:
     path: str | PathLike[str]
     every: float = 30.0
     keep: int = 2
+    rows: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.path, str | PathLike) or not os.fspath(self.path):
@@ -74,10 +89,12 @@ class Checkpoint:
             raise OptionError(f"a checkpoint's every must be seconds from 0, not {self.every!r}")
         if isinstance(self.keep, bool) or not isinstance(self.keep, int) or self.keep < 1:
             raise OptionError(f"a checkpoint's keep must be a whole number from 1, not {self.keep!r}")
+        if not isinstance(self.rows, bool):
+            raise OptionError(f"a checkpoint's rows must be True or False, not {self.rows!r}")
 
 
-def as_checkpoint(checkpoint: Any) -> Checkpoint | None:
-    """A checkpoint from what was passed for one: itself, a path, or None.
+def as_checkpoint(checkpoint: Any, *, rows: bool = True) -> Checkpoint | None:
+    """A checkpoint from what was passed for one: itself, a path, or None; without `rows`, one of a run without them.
 
     Raises:
         OptionError: It is none of these.
@@ -86,12 +103,13 @@ def as_checkpoint(checkpoint: Any) -> Checkpoint | None:
     if checkpoint is None:
         return None
     found = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
-    return replace(found, path=check_kept(found.path))  # once: a change of folder on the way changes nothing
+    # The path once: a change of folder on the way changes nothing.
+    return replace(found, path=check_kept(found.path), rows=found.rows and rows)
 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """What a checkpoint holds."""
+    """What a checkpoint holds; `counted` says whether it knows of modes, which those of 0.2.0 do not."""
 
     settings: Settings
     run_state: RunState
@@ -101,6 +119,9 @@ class Stored:
     versions: dict[str, str]
     candidate: int = 0
     others: tuple[RunState, ...] = ()
+    rows: bool = True
+    modes: Modes | None = None
+    counted: bool = False
 
     @property
     def run_states(self) -> list[RunState]:
@@ -108,7 +129,7 @@ class Stored:
         return [*self.others[: self.candidate], self.run_state, *self.others[self.candidate :]]
 
     def result(self, kind: Any) -> Any:
-        """What the run has come to, without the advice that `fit` gives on samples.
+        """What the run has come to, without rows of the samples and the advice that `fit` gives on them.
 
         Raises:
             ModelError: It is a fit in folds, whose members are weighed by the samples.
@@ -119,7 +140,8 @@ class Stored:
                 "result, and result.save(path) keeps it"
             )
         about = self.settings, self.coordinates, self.run_state, self.held_out
-        return kind.of(*about, timings={"total": sum(self.run_state.timings.values())}, versions=self.versions)
+        found = kind.of(*about, timings={"total": sum(self.run_state.timings.values())}, versions=self.versions)
+        return found._with_modes(self.modes, counted=self.counted)
 
 
 class CheckpointWriter:
@@ -136,9 +158,10 @@ class CheckpointWriter:
         fingerprints: dict[str, str],
         held_out: int,
         versions: dict[str, str],
+        modes: Modes | None,
     ) -> None:
         self._checkpoint = checkpoint
-        self._settings, self._coordinates = settings, coordinates
+        self._settings, self._coordinates, self._modes = settings, coordinates, modes
         self._about = {"fingerprints": fingerprints, "held_out": held_out, "versions": versions}
         self._last = time.monotonic() - max(0.0, checkpoint.every - FIRST_AFTER)
         self._newest_is_good, self._is_start = False, False
@@ -194,6 +217,8 @@ class CheckpointWriter:
         content = {
             "settings": encode(self._settings, "settings", tensors),
             "coordinates": encode(self._coordinates, "standardize", tensors),
+            "modes": encode(self._modes, "modes", tensors),
+            "rows": self._checkpoint.rows,
             **self._about,
             **_numbers(run_state),
         }
@@ -262,6 +287,7 @@ def read_checkpoint(path: str | PathLike[str], model: Any = None) -> tuple[Store
         FileInvalid: None is whole; the message names each, with the reason.
         FileNotFoundError: There is none.
         ModelError: The model must be passed, or is another one.
+        BackendUnavailable: The framework of `model` is missing.
     """
     found = newest_valid(path, lambda candidate: _read(candidate, model))
     refused = tuple(_passed_over(name, error, found.path) for name, error in found.refused.items())
@@ -277,6 +303,8 @@ def _passed_over(name: Path, error: Exception, taken: Path) -> str:
 def _read(path: Path, model: Any) -> Stored:
     try:
         return decode_checkpoint(*tensorfile.read(os.fspath(path), "checkpoint"), model)
+    except BackendUnavailable:  # for the model that was passed: nothing is wrong with the file
+        raise
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except (IsmError, RecursionError) as error:
@@ -310,6 +338,9 @@ def decode_checkpoint(content: dict[str, Any], tensors: Params, model: Any) -> S
             versions=_words(content["versions"]),
             candidate=number,
             others=tuple(others),
+            rows=content.get("rows", True) is True,
+            modes=_modes(decoder.decode(content.get("modes")), coordinates.d),
+            counted="modes" in content,
         )
     except (KeyError, TypeError, IndexError, AttributeError, ValueError, OverflowError) as error:
         if isinstance(error, IsmError):
@@ -320,6 +351,14 @@ def decode_checkpoint(content: dict[str, Any], tensors: Params, model: Any) -> S
     if stored.held_out < 0:
         raise FileInvalid(f"its number of held-out rows is {stored.held_out}")
     return stored
+
+
+def _modes(found: Any, d: int) -> Modes | None:
+    if not isinstance(found, Modes | None):
+        raise FileInvalid(f"its modes are {str(found)[:80]!r}")
+    if found is not None:
+        found.check(d)
+    return found
 
 
 def _words(content: Any) -> dict[str, str]:

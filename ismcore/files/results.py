@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ismcore.errors import FileInvalid, IsmError, ModelError
+from ismcore.errors import BackendUnavailable, FileInvalid, IsmError, ModelError
 from ismcore.files import tensorfile
 from ismcore.files.atomic import write_whole
 from ismcore.files.checkpoints import decode_checkpoint
@@ -81,7 +81,8 @@ def save(result: Any, path: str | PathLike[str], *, rows: bool = True) -> None:
 def load(kind: Any, path: str | PathLike[str], model: Any = None) -> Any:
     """Read a result that `save` wrote, verified to the last bit. Nothing in the file is ever run.
 
-    Of a checkpoint, the result is that of the run up to there, with status "interrupted" if it had not ended.
+    Of a checkpoint, the result is that of the run up to there, with status "interrupted" if it had not ended: it has the modes
+    of the samples, and no rows. A file from before modes were counted has none, which `notes` says.
 
     Args:
         kind: The class of results.
@@ -92,6 +93,7 @@ def load(kind: Any, path: str | PathLike[str], model: Any = None) -> Any:
     Raises:
         FileInvalid: The file is truncated or altered, written by a newer ismcore, or no result; the message says which.
         ModelError: The file needs `model`, or is a fit of another one.
+        BackendUnavailable: The framework of `model` is missing.
         OSError: There is no such file, or it cannot be read.
     """
     name = os.fspath(path)
@@ -103,6 +105,8 @@ def load(kind: Any, path: str | PathLike[str], model: Any = None) -> Any:
         if found.kind != "result":
             raise FileInvalid(f"it holds a {found.kind!r}, not a 'result'")
         return _checked(_result(kind, content, Decoder(tensors, adopted_for(model, content.get("objective"), tensors))))
+    except BackendUnavailable:  # for the model that was passed: nothing is wrong with the file
+        raise
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from error
     except (IsmError, RecursionError) as error:
@@ -131,6 +135,8 @@ def _result(kind: Any, content: dict[str, Any], decoder: Decoder) -> Any:
     result = construct(kind, arrays | {name: decoder.decode(value) for name, value in content.items()})
     decoder.check_all_taken()
     _check_arrays(result)
+    if "modes" not in content:  # a file from before they were counted
+        result = result._with_modes(None, counted=False)
     trained = result.model.inner if isinstance(result.model, Standardized) else result.model
     if decoder.model is not None and not decoder.model_used and decoder.model not in (trained, result.model):
         raise ModelError(f"the fit is of {result.model!r}; model= is {decoder.model!r}")

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ismcore.backend.contract import Backend, Session
-from ismcore.backend.processes import gathered, rank_and_world
+from ismcore.backend.processes import gathered, of_the_first, rank_and_world
 from ismcore.errors import CallbackFailed, Diverged
 from ismcore.fitting.folds import Folds
-from ismcore.fitting.outcome import result_of, warnings_of, weighed
+from ismcore.fitting.outcome import Weighed, result_of, warnings_of, weighed
 from ismcore.fitting.parting import kept_of
 from ismcore.fitting.run import Job, findings_of
 from ismcore.models import joined
@@ -63,11 +63,11 @@ class EnsembleRun:
                     self._leave_behind(states)
             self._round(states)
         except CallbackFailed as error:
-            error.result = self._result(states)
+            error.result = self._result(states, weighed(self._job.engine, self._job.settings, self.folds, states))
             raise
         for state in states:  # of those that had paused, or had not gone on
             state.status = state.status or self._job.stop.status
-        result = self._result(states)
+        result = self._result(states, self._weighed(states))
         if result.status == "diverged" and self._job.settings.plan.on_nonfinite != "stop":
             raise self._diverged(states, result)
         return result
@@ -94,12 +94,19 @@ class EnsembleRun:
 
     def _leave_behind(self, states: list[RunState]) -> None:
         """End the candidates that have less than `LEAST_SHARE` of the weight of all."""
-        own = weighed(self._job.engine, self._job.settings, self.folds, states).stack.weights[1:]
-        weights = np.array([gathered(weight)[0] for weight in own])  # processes that share the fit choose alike
+        weights = self._weighed(states).stack.weights[1:]
         for number, (state, weight) in enumerate(zip(states, weights, strict=True)):
             if not state.status and weight <= LEAST_SHARE * weights.sum():
                 self._run_is(states, number)
                 self._loops[number].leave()
+
+    def _weighed(self, states: list[RunState]) -> Weighed:
+        """The candidates as they stand, with the weights that number 0 finds, where processes share the fit."""
+        found = weighed(self._job.engine, self._job.settings, self.folds, states)
+        stack = found.stack
+        *weights, difference, error = of_the_first([*stack.weights, stack.difference, stack.standard_error])
+        stack = replace(stack, weights=np.array(weights), difference=float(difference), standard_error=float(error))
+        return replace(found, stack=stack)
 
     def _loop(self, states: list[RunState], number: int) -> Loop:
         """What happens between the steps of a candidate, which begins if it has not."""
@@ -162,9 +169,8 @@ class EnsembleRun:
             result=result,
         )
 
-    def _result(self, states: list[RunState]) -> FitResult:
+    def _result(self, states: list[RunState], table: Weighed) -> FitResult:
         job, settings = self._job, self._job.settings
-        table = weighed(job.engine, settings, self.folds, states)
         findings = findings_of(settings, job.samples, job.diagnosis, self.folds.coordinates)
         said = warnings_of(settings, job.samples, job.diagnosis, findings, self.folds, table)
         noted = notes_for(findings, (), settings.objective.least_curvature_weight)

@@ -33,7 +33,7 @@ from ismcore.fitting.parting import parted, samples_of, share_to_set_aside
 from ismcore.fitting.probing import probe
 from ismcore.fitting.run import Job, Run, best_of
 from ismcore.fitting.selection import choose_curvature, start_of, starts_of
-from ismcore.fitting.sourced import about_source, apart, check_source
+from ismcore.fitting.sourced import about_source, apart, check_source, short_gap
 from ismcore.objectives import Objective
 from ismcore.optimizers.rules import Optimizer
 from ismcore.plugins.adoption import device_for
@@ -217,7 +217,7 @@ def fit(
     check_shared(engine, settings, samples, lambda: starts_of(settings, samples, start, restarts))
     where = _not_there(where)
     with others_told(), interruptible(stop), reporter(progress) as report:
-        noticed = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
+        noticed = (*probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth), *short_gap(samples))
         settings = replace(
             settings, warnings=(*settings.warnings, *noticed), notes=(*settings.notes, *chosen, *about_source(samples))
         )
@@ -282,7 +282,7 @@ def resume(
         validation: The same validation samples, if there were any; rows held out by their share are known.
         test: The same rows beside x, if there were any; rows set aside by their share or number are known.
         callbacks: As for `fit`.
-        checkpoint: How to go on writing, if not every 30 seconds into the same file.
+        checkpoint: How to go on writing, if not every 30 seconds into the same file. A run without rows stays one.
         timeout: As for `fit`.
         progress: As for `fit`.
         compile: As for `fit`, if other than before.
@@ -308,6 +308,8 @@ def resume(
     names, seed = settings.feature_names, settings.seed
     samples = samples_of(x, sample_weight, validation, groups, names, share=settings.validation, seed=seed)
     samples = parted(samples, test, settings.test, settings.seed, settings.dtype)
+    diagnosis = diagnosis_of(samples.x, settings.dtype, samples.weight, samples.names)
+    samples = apart(samples, diagnosis)
     _check_same(file, stored, samples)
     for run_state in run_states:
         if run_state.status == "diverged" and len(run_states) > 1:  # of several candidates, it cost only itself
@@ -324,13 +326,11 @@ def resume(
     place = device_for(settings.model, device)
     engine = load_backend(settings.backend)(dtype=settings.dtype, device=place, precision=settings.precision)
     settings = replace(settings, device=engine.device)
-    where = _of_the_first(as_checkpoint(Checkpoint(path) if checkpoint is None else checkpoint))
+    where = _of_the_first(as_checkpoint(Checkpoint(path) if checkpoint is None else checkpoint, rows=stored.rows))
     followers = as_listeners(callbacks)
     check_shared(engine, settings, samples, lambda: [run_state.state for run_state in run_states])
     run_states[0].warnings += passed_over
     with others_told(), interruptible(stop), reporter(progress) as report:
-        diagnosis = diagnosis_of(samples.x, settings.dtype, samples.weight, samples.names)
-        samples = apart(samples, diagnosis)
         job = Job(engine, settings, samples, diagnosis, stop, [report, notify_observers, *followers], where)
         return EnsembleRun(job)(run_states) if settings.ensemble else Run(job)(run_states[0])
 

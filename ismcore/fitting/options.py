@@ -488,19 +488,19 @@ def check_shared(engine: Backend, settings: Settings, samples: Samples, starts: 
     processes = shared()
     if processes is None:
         return
-    world, against = processes.world, ""
-    if not engine.shares_fits:
-        against = f"backend {engine.name!r} takes all rows of a step itself; use backend='torch'"
+    world, parts, against = processes.world, processes.parts, ""
+    if engine.name != processes.backend:
+        against = f"backend {engine.name!r} takes all rows of a step itself; use backend={processes.backend!r}"
     elif settings.optimizer.runs_whole:
         against = f"{type(settings.optimizer).__name__} takes no single steps; use ismcore.Adam()"
     elif settings.compile != "auto":
         against = f"compile={settings.compile!r} takes steps that are not shared; leave it at 'auto'"
     elif samples.survey is not None and world > LANES:
         against = f"a step has rows of {LANES} blocks of a source, one a process at least"
-    elif (rows := settings.batch_size or samples.n) < 2 * world:
-        against = f"a step of {rows} rows is less than two a process"
+    elif (rows := settings.batch_size or samples.n) < 2 * parts:
+        against = f"a step of {rows} rows is less than two a {'process' if parts == world else 'device'}"
     if against:
-        raise OptionError(f"{world} processes cannot share this fit: {against}")
+        raise OptionError(f"{f'{world} processes' if world > 1 else f'{parts} devices'} cannot share this fit: {against}")
     marks = _marks(settings, samples, starts())
     table = processes.gather(list(marks.values()))
     if other := [name for name, column in zip(marks, table.T, strict=True) if len(set(column)) > 1]:

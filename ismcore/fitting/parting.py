@@ -9,8 +9,6 @@ import numpy as np
 
 from ismcore.errors import OptionError
 from ismcore.fitting.sourced import samples_of_source
-from ismcore.models import Affine, Standardized
-from ismcore.objectives import NoiseConditionalScoreMatching
 from ismcore.results.result import FitResult
 from ismcore.samples.checks import as_groups, as_samples, as_weights, check_spread
 from ismcore.samples.diagnosis import Diagnosis, diagnosis_of
@@ -22,7 +20,7 @@ from ismcore.seeds import stream
 from ismcore.training.set_aside import SetAside
 from ismcore.training.settings import Samples, share_of
 
-__all__ = ["kept_of", "parted", "samples_of", "share_to_set_aside", "with_modes"]
+__all__ = ["kept_of", "parted", "samples_of", "share_to_set_aside"]
 
 MOST_KEPT = 1000
 """Rows of the fit that every result keeps, for chains to start at."""
@@ -125,16 +123,7 @@ def _relabelled(labels: np.ndarray) -> np.ndarray:
 def kept_of(result: FitResult, samples: Samples, diagnosis: Diagnosis, seed: int) -> FitResult:
     """The result with what it keeps of the samples: rows set aside, rows of the fit, and modes far apart with their shares."""
     rows = _drawn(samples, diagnosis.modes, seed)
-    inner = result.model.inner if isinstance(result.model, Standardized) else result.model
-    # A linear score is of a normal law, of one mode; a noise-conditional one has large noise scales, at which modes meet.
-    one = isinstance(inner, Affine) or isinstance(result.objective, NoiseConditionalScoreMatching)
-    return with_modes(replace(result, test=samples.test, kept=rows), None if one else diagnosis.modes)
-
-
-def with_modes(result: FitResult, modes: Modes | None) -> FitResult:
-    """The result with these modes in the place of its own, and a note of them."""
-    notes = tuple(note for note in result.notes if result.modes is None or note != result.modes.in_words)
-    return replace(result, modes=modes, notes=notes if modes is None else (*notes, modes.in_words))
+    return replace(result, test=samples.test, kept=rows)._with_modes(diagnosis.modes)
 
 
 def _drawn(samples: Samples, modes: Modes | None, seed: int) -> np.ndarray:

@@ -209,12 +209,17 @@ class Refit:
             return score_program(self._engine, self.result().model)(params, points)
 
     def result(self) -> FitResult:
-        """What the fit has come to: see `FitResult`. `history` has one entry a step, whatever samples it was taken on."""
+        """What the fit has come to: see `FitResult`. `history` has one entry a step, whatever samples it was taken on.
+
+        Modes that lie apart are not counted, as samples that move part and meet again: `modes` is None, and `log_density` gives
+        each the mass that the score makes of the region between them. `result.notes` says so; `as_energy(x)` counts them in x.
+        """
         if self._result is None:
             losses = np.concatenate([np.empty(0), *self._losses])
             run_state = RunState(self._state, losses, self._rates(len(losses)), status="completed", timings=self._timings)
             about = self._settings, self._problem.coordinates, run_state, 0
-            self._result = FitResult.of(*about, timings={"total": sum(self._timings.values())}, versions=self._versions)
+            found = FitResult.of(*about, timings={"total": sum(self._timings.values())}, versions=self._versions)
+            self._result = found._with_modes(None, counted=False)
         return self._result
 
     def _take(self, problem: Problem, steps: int, until: float | None) -> tuple[np.ndarray, TrainState]:
@@ -301,7 +306,7 @@ def _check_open(optimizer: Optimizer, objective: Objective) -> None:
     if optimizer.runs_whole:
         raise OptionError(f"{optimizer!r} runs a fit as a whole and keeps no moments: use ismcore.Adam()")
     if shared() is not None:
-        raise OptionError("a fit that is kept open is not shared by processes: open it outside of ismcore_torch.processes()")
+        raise OptionError("a fit that is kept open is not shared by processes: open it outside of processes()")
     if objective.search is not None:
         raise OptionError("a curvature weight is searched for by held-out rows, and here are none: give a number")
 

@@ -67,7 +67,8 @@ class Job:
         """Writes checkpoints of a run in these coordinates, with so many rows held out; None where none are asked for."""
         if self.where is None:
             return None
-        return CheckpointWriter(self.where, self.settings, coordinates, self.samples.fingerprints(), held_out, self.versions)
+        about = self.settings, coordinates, self.samples.fingerprints(), held_out, self.versions, self.diagnosis.modes
+        return CheckpointWriter(self.where, *about)
 
 
 class Run:

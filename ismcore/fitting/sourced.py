@@ -14,8 +14,10 @@ from ismcore.samples.sources import LANES, Source
 from ismcore.samples.sources.survey import surveyed
 from ismcore.training.settings import Samples, Settings
 
-__all__ = ["about_source", "apart", "check_source", "samples_of_source"]
+__all__ = ["about_source", "apart", "check_source", "samples_of_source", "short_gap"]
 
+ROOMY = 8
+"""A block of so many times the rows over which they depend has room for rows held out and the gaps beside all of these."""
 NO_ROWS = "the rows of a source are in memory a window at a time: "
 
 
@@ -56,6 +58,20 @@ def apart(samples: Samples, diagnosis: Diagnosis) -> Samples:
     if samples.survey is None or series is None:
         return samples
     return replace(samples, survey=samples.survey.with_gap(series.time))
+
+
+def short_gap(samples: Samples) -> tuple[str, ...]:
+    """A warning in words where rows are trained on that depend on those held out, as blocks are too small for the gap."""
+    survey = samples.survey
+    if survey is None or survey.gap >= survey.time or not survey.held:
+        return ()
+    enough = ROOMY * survey.time
+    larger = f"give the source block_rows={enough} or more, or " if LANES * enough <= survey.n else "give "
+    return (
+        f"rows of the source depend on each other over {survey.time} rows, and only {survey.gap} on either side of those held "
+        f"out are not trained on, as blocks have {survey.source.layout.width} rows: the held-out loss may be too low, and "
+        f"training end too late; {larger}validation= as rows from elsewhere",
+    )
 
 
 def check_source(settings: Settings, samples: Samples) -> None:

@@ -79,7 +79,7 @@ def sweep(
     if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
         raise OptionError(f"attempts must be a whole number from 1, not {attempts!r}")
     if shared() is not None:
-        raise OptionError("the fits of a sweep are not shared by processes: call it outside of ismcore_torch.processes()")
+        raise OptionError("the fits of a sweep are not shared by processes: call it outside of processes()")
     work = _Work(_arguments(fits, common))
     if executor is None:
         for name, arguments in work.arguments.items():

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ismcore.fitting.fit import fit
-from ismcore.fitting.parting import with_modes
 from ismcore.judging.lines import antisymmetric_share
 from ismcore.models import MLP, Energy
 from ismcore.objectives import ExplicitScoreMatching
@@ -27,8 +26,8 @@ def nearest_energy(result: Any, x: Any, model: Any = None, **options: Any) -> An
     energy = Energy(MLP((64, 64), "softplus")) if model is None else model
     given = {"backend": result.backend, "device": result.device, "dtype": result.dtype, "seed": result.seed, **options}
     found = fit(points, model=energy, objective=ExplicitScoreMatching(result.score), **given)
-    if result.kept is not None:  # the points may be others than the samples
-        found = with_modes(replace(found, kept=result.kept), result.modes)
+    if result._modes_are_known:  # the points may be others than the samples
+        found = replace(found, kept=result.kept)._with_modes(result.modes)
     target = result.score(points)
     size = np.maximum(target.std(axis=0), np.finfo(np.float64).tiny)
     lost = float(np.mean(((found.score(points) - target) / size) ** 2) / np.mean((target / size) ** 2))

@@ -192,7 +192,8 @@ class ImplicitScoreMatching(Objective):
             psi_bar = w psi
             s_bar   = w + 2 lambda w s              without a penalty: w
 
-        On a domain w_n h_i takes the place of w_n, and J has sum_n w_n g . psi more, g_i = d_i h_i, and psi_bar w g.
+        On a domain w_n h_i takes the place of w_n, and J has sum_n w_n g . psi more, g_i = d_i h_i, and psi_bar w g: what
+        stands in J of psi is 1/2 sum psi (psi_bar + w g).
 
         Args:
             ops: Operations.
@@ -203,25 +204,26 @@ class ImplicitScoreMatching(Objective):
             slope: On a domain w g, (d, n).
 
         Returns:
-            J, (); psi_bar, (d, n); and s_bar, of the shape of `second`.
+            J, (); psi_bar, (d, n); and s_bar, of the shape of `second`, which may be the weight itself.
         """
-        psi_bar = psi * (0.5 * weight)
-        terms = psi * psi_bar
-        psi_bar += psi_bar
-        if slope is not None:
-            terms += psi * slope
+        psi_bar = psi * weight
+        if slope is None:
+            loss = 0.5 * ops.sum(psi * psi_bar)
+        else:
             psi_bar += slope
+            loss = 0.5 * ops.sum(psi * (psi_bar + slope))
         if "curvature_weight" not in inputs:
             # the derivative in `second` is the weight, as an array (n,) also where it is one number
-            return ops.sum(terms) + ops.sum(second * weight), psi_bar, weight + 0.0 * second
+            second_bar = weight + 0.0 * second if isinstance(weight, float) else weight
+            return loss + ops.sum(second * weight), psi_bar, second_bar
         curvature_weight = inputs["curvature_weight"]
         if len(curvature_weight.shape):
             curvature_weight = curvature_weight[:, None]
         half_penalty_bar = (curvature_weight * weight) * second
         second_bar = half_penalty_bar + weight
-        terms += second * second_bar
+        loss = loss + ops.sum(second * second_bar)
         second_bar += half_penalty_bar
-        return ops.sum(terms), psi_bar, second_bar
+        return loss, psi_bar, second_bar
 
     @staticmethod
     def _estimated_terms(calculus: Calculus, score_fn: ScoreFn, x: Array, inputs: LossInputs) -> Array:

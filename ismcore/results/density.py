@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -73,23 +74,30 @@ def _count(result: FitResult) -> int:
 def _line(result: FitResult, epoch: int | None) -> LogDensity:
     """The density in one dimension that the score alone tells, in the coordinates of training."""
     lower, upper = _ends(result)
-    return integrate_score(
-        lambda z: result._score_at(z[:, None], epoch)[:, 0].astype(np.float64), float(lower[0]), float(upper[0])
-    )
+
+    def score(z: np.ndarray) -> np.ndarray:
+        return result._score_at(z[:, None], epoch)[:, 0].astype(np.float64)
+
+    return integrate_score(score, float(lower[0]), float(upper[0]), _number_on_line(result), _count(result))
+
+
+def _number_on_line(result: FitResult) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Numbers of the modes whose regions points z of a line lie in, (m,) -> (m,); None for one mode."""
+    number = numbers_of(result)
+    return None if number is None else lambda z: number(z[:, None])
 
 
 def _log_masses(result: FitResult, line: LogDensity) -> np.ndarray:
     """Logarithms of the masses of all modes, in the density that the score alone tells; 0 of the only one."""
-    number = numbers_of(result)
-    return np.zeros(1) if number is None else line.log_masses(lambda z: number(z[:, None]), _count(result))
+    number = _number_on_line(result)
+    return np.zeros(1) if number is None else line.log_masses(number, _count(result))
 
 
 def _on_line(result: FitResult, epoch: int | None) -> Normaliser:
     """Log Z in one dimension, from density and energy at the node where the density is highest."""
-    model, _ = result._as_trained(epoch)
+    model, line = result._as_trained(epoch)[0], _line(result, epoch)
     if not isinstance(model, Energy):  # whose energy is minus the log-density
         return Normaliser(0.0, 0.0, parts=() if result.modes is None else tuple(np.log(result.modes.shares).tolist()))
-    line = _line(result, epoch)
     z = np.sinh(line.t[np.argmax(line.log_p)]).reshape(1, 1)
     x = result.coordinates.inverse(z)
     value = float(-(result.coordinates.log_density(x, line(z[:, 0])) + result.energy(x, epoch=epoch))[0])

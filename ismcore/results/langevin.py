@@ -159,7 +159,7 @@ def langevin(
                 walk.step()
             kept[k] = walk.z
     r_hat, times = _agreement(_within(np.concatenate([warm, kept]), walk.modes))
-    said = _in_words(walk.acceptance, r_hat, walk.modes)
+    said = _in_words(walk.acceptance, r_hat, walk.modes, 1 if result.modes is None else len(result.modes))
     x = result.coordinates.inverse(kept.transpose(1, 0, 2).reshape(-1, result.d)[:n])
     return Draws(x, each, walk.step_size, walk.acceptance, r_hat, n / times, said, began)
 
@@ -367,14 +367,15 @@ def _agreement(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.sqrt(total / within), np.maximum(time, 1.0)
 
 
-def _in_words(acceptance: float, r_hat: np.ndarray, modes: np.ndarray | None) -> tuple[str, ...]:
-    """What makes draws unreliable; `modes`, (C,), are those that chains stay in."""
+def _in_words(acceptance: float, r_hat: np.ndarray, modes: np.ndarray | None, count: int) -> tuple[str, ...]:
+    """What makes draws unreliable; `modes`, (C,), are those of so many that chains stay in."""
     said = []
     if modes is not None:
-        shares = ", ".join(f"{share:.3g}" for share in np.unique(modes, return_counts=True)[1] / len(modes))
+        chains = np.bincount(modes, minlength=count)
+        shares, none = ", ".join(f"{share:.3g}" for share in chains / len(modes)), int(np.sum(chains == 0))
         said.append(
             "the samples have modes far apart, between which chains do not move: each mode keeps its share of where the chains "
-            f"began, {shares}"
+            f"began, {shares}" + (f"; so that {none} of the {count} modes, where none began, are without draws" if none else "")
         )
     if acceptance < FEW:
         said.append(

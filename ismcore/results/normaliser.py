@@ -24,13 +24,16 @@ REACH = 1e3
 FIRST_NODES, MOST_NODES = 128, 1024
 CONVERGED, TOLERATED = 1e-6, 1e-3
 """Change of log Z from one grid to the next of half its steps: where the search ends, and what is tolerated on the finest."""
-CONVERGED_PART = 1e-4
+CONVERGED_PART, TOLERATED_PART = 1e-4, 1e-2
 """The same of log Z_r of each of several regions: where two meet the integrand has a step."""
+PARTS = 16
+"""Into so many equal ones, a square number, cells of a grid are parted where two regions meet, and of each of these again so
+many are counted to the regions: there the integrand has a step, which matters where a poor fit leaves much in a gap."""
 WIDER = 1.3
 """Factor on the covariances of the proposal, so that its tails lie above those of the law."""
 DRAWS = 20_000
-FEWEST = 1000.0
-"""Effective draws below which the constant is not known."""
+FEWEST, FEWEST_PART = 1000.0, 100.0
+"""Effective draws below which the constant is not known, and below which that of one of several regions is not."""
 BLOCK = 2**14
 """So many energies are found at once."""
 
@@ -67,27 +70,39 @@ def by_quadrature(
         count: How many regions.
 
     Raises:
-        DensityUnavailable: exp(-U) does not fall off, or is too narrow for the finest grid.
+        DensityUnavailable: exp(-U) does not fall off, or is too narrow for the finest grid, in all or in a region: log Z still
+            changes by 1e-3, or log Z_r by 1e-2.
 
-    Cost: 2^14 energies, then four times as many, ...; at most 2^20.
+    Cost: 2^14 energies, then four times as many, ...; at most 2^20; and 16 in each cell where regions meet.
     """
     nodes, before = FIRST_NODES, np.full(count, np.nan)
     while True:
         parts, edge = _on_grid(energy, lower, upper, nodes, number, count)
         with np.errstate(invalid="ignore"):  # of a part that is not there
-            change = float(np.abs(parts - before).max())
+            change = np.abs(parts - before)
             in_all = abs(float(np.logaddexp.reduce(parts) - np.logaddexp.reduce(before)))
-        if (in_all < CONVERGED and change < CONVERGED_PART) or nodes >= MOST_NODES:
+        if (in_all < CONVERGED and change.max() < CONVERGED_PART) or nodes >= MOST_NODES:
             break
         nodes, before = 2 * nodes, parts
-    if not np.isfinite(parts).all() or edge > TOLERATED:
+    if not np.isfinite(np.logaddexp.reduce(parts)) or edge.max() > TOLERATED:
         raise DensityUnavailable(
             "the fitted energy does not rise far away from the samples, so no constant normalises it: fit with more rows or "
             "epochs"
         )
     if not in_all < TOLERATED:
         raise DensityUnavailable(f"the fitted density is too narrow for its range: log Z still changes by {in_all:.1g}")
-    return _of_parts(parts, change)
+    change[np.isnan(change)] = np.inf
+    if not change.max() < TOLERATED_PART:
+        raise DensityUnavailable(
+            f"the fitted density is too narrow for its range in {_mode(change)}: log Z of it still changes by "
+            f"{change.max():.1g}, and less than {TOLERATED_PART:g} is asked for; fit the rows of each mode by themselves"
+        )
+    return _of_parts(parts, float(change.max()))
+
+
+def _mode(worst: np.ndarray) -> str:
+    """The mode with the largest of these numbers, (R,), in words."""
+    return f"mode {int(np.argmax(worst)) + 1} of the {len(worst)} in result.modes"
 
 
 def _of_parts(parts: np.ndarray, standard_error: float, effective: float = math.inf) -> Normaliser:
@@ -97,20 +112,46 @@ def _of_parts(parts: np.ndarray, standard_error: float, effective: float = math.
 
 def _on_grid(
     energy: Energy, lower: np.ndarray, upper: np.ndarray, nodes: int, number: Number | None, count: int
-) -> tuple[np.ndarray, float]:
-    """Log Z_r by so many nodes in each of two dimensions, and the share of the mass far out, where there is no edge."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log Z_r by so many nodes in each of two dimensions, and the share of Z_r far out, where there is no edge, both (R,).
+
+    By the midpoint rule, in finer cells where regions meet, of which each has the part that lies in it.
+    """
     first, last = (np.clip(np.arcsinh(end), -math.asinh(REACH), math.asinh(REACH)) for end in (lower, upper))
     step = (last - first) / nodes
     t = first + (np.arange(nodes) + 0.5)[:, None] * step
-    z, log_weight = np.sinh(t), np.log(np.cosh(t)) + np.log(step)
-    points = np.stack([np.repeat(z[:, 0], nodes), np.tile(z[:, 1], nodes)], axis=1)
-    log_mass = (log_weight[:, :1] + log_weight[:, 1]).ravel() - _energies(energy, points)
-    top = log_mass.max()
-    mass = np.exp(log_mass - top).reshape(nodes, nodes)
-    total = mass.sum()
+    t = np.stack([np.repeat(t[:, 0], nodes), np.tile(t[:, 1], nodes)], axis=1)
     rows, columns = (slice(int(np.isinf(a)), -1 if np.isinf(b) else None) for a, b in zip(lower, upper, strict=True))
-    parts = log_sums(log_mass, _numbered(number, points), count)
-    return parts, float(1.0 - mass[rows, columns].sum() / total)
+    outer = np.ones((nodes, nodes), dtype=bool)
+    outer[rows, columns] = False
+    far, at = outer.ravel(), _numbered(number, np.sinh(t))
+    meet = _where_regions_meet(at.reshape(nodes, nodes))
+    finer, whole = _parted(t[meet], step), int(np.sum(~meet))
+    t = np.concatenate([t[~meet], finer])
+    log_mass = np.log(np.cosh(t)).sum(axis=1) + np.log(step).sum() - _energies(energy, np.sinh(t))
+    log_mass = np.concatenate([log_mass[:whole], np.repeat(log_mass[whole:], PARTS) - 2.0 * math.log(PARTS)])
+    at = np.concatenate([at[~meet], _numbered(number, np.sinh(_parted(finer, step / math.isqrt(PARTS))))])
+    far = np.concatenate([far[~meet], np.repeat(far[meet], PARTS**2)])
+    parts, beyond = log_sums(log_mass, at, count), log_sums(log_mass[far], at[far], count)
+    with np.errstate(invalid="ignore"):  # of a part that is not there
+        return parts, np.nan_to_num(np.exp(beyond - parts))
+
+
+def _parted(t: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Middles, (PARTS m, 2), of the equal parts of cells of this size, (2,), around t, (m, 2)."""
+    middles = (np.arange(math.isqrt(PARTS)) + 0.5) / math.isqrt(PARTS) - 0.5
+    parts = np.stack(np.meshgrid(middles, middles), axis=-1).reshape(-1, 2)
+    return np.asarray((t[:, None] + parts * step).reshape(-1, 2))
+
+
+def _where_regions_meet(at: np.ndarray) -> np.ndarray:
+    """Which cells of a grid, (n, n), have a neighbour of another number, (n^2,)."""
+    found = np.zeros(at.shape, dtype=bool)
+    for cells, numbers in ((found, at), (found.T, at.T)):
+        differ = numbers[1:] != numbers[:-1]
+        cells[1:] |= differ
+        cells[:-1] |= differ
+    return found.ravel()
 
 
 def _numbered(number: Number | None, points: np.ndarray) -> np.ndarray:
@@ -139,7 +180,7 @@ def by_importance(
         shares: Of the law in each region, (R,); None where there is one.
 
     Raises:
-        DensityUnavailable: Fewer than 1,000 of 20,000 draws are effective, or none in a region.
+        DensityUnavailable: Fewer than 1,000 of 20,000 draws are effective, or fewer than 100 in one of several regions.
 
     Cost: 20,000 energies, and the mixture.
 
@@ -157,13 +198,19 @@ def by_importance(
     log_w = -_energies(energy, points) - mixture.log_pdf(points)
     at, count = _numbered(number, points), 1 if shares is None else len(shares)
     sums, squares = log_sums(log_w, at, count), log_sums(2.0 * log_w, at, count)
-    each = 2.0 * sums - squares  # log of the effective draws in each region
-    known = np.isfinite(sums).all()
-    effective = 1.0 / float(np.sum(np.exp(-each) * (1.0 if shares is None else shares**2))) if known else 0.0
+    there = np.isfinite(sums)
+    each = np.zeros(count)  # effective draws in each region
+    each[there] = np.exp(2.0 * sums[there] - squares[there])
+    effective = 1.0 / float(np.sum((1.0 if shares is None else shares**2) / each)) if there.all() else 0.0
+    few = f"of {DRAWS} draws of a mixture beside the fitted law in d = {draws.shape[1]} are effective"
+    if count > 1 and not each.min() >= FEWEST_PART:
+        raise DensityUnavailable(
+            f"only {each.min():.0f} {few} in {_mode(-each)}, and {FEWEST_PART:.0f} are asked for: the constant of its density "
+            "there is not known; fit the rows of each mode by themselves"
+        )
     if not effective >= FEWEST:
         raise DensityUnavailable(
-            f"only {effective:.0f} of {DRAWS} draws of a mixture beside the fitted law in d = {draws.shape[1]} are effective, "
-            f"and {FEWEST:.0f} are asked for: the constant of its density is not known"
+            f"only {effective:.0f} {few}, and {FEWEST:.0f} are asked for: the constant of its density is not known"
         )
-    error = math.sqrt(max(0.0, float(np.exp(-each).max()) - 1.0 / DRAWS))
+    error = math.sqrt(max(0.0, float((1.0 / each).max()) - 1.0 / DRAWS))
     return _of_parts(sums - math.log(DRAWS), error, effective)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, overload
 
@@ -18,7 +18,7 @@ from ismcore.coordinates import Coordinates
 from ismcore.domains import Domain
 from ismcore.errors import DensityUnavailable, IsmWarning, OptionError
 from ismcore.files import results as files
-from ismcore.models import Energy, Model, Standardized
+from ismcore.models import Affine, Energy, Model, Standardized
 from ismcore.objectives import NoiseConditionalScoreMatching, Objective
 from ismcore.ops import Params
 from ismcore.plugins.lookup import load_backend
@@ -30,7 +30,7 @@ from ismcore.results.native import native
 from ismcore.results.normaliser import Normaliser
 from ismcore.results.shown import Shown
 from ismcore.samples.checks import as_samples
-from ismcore.samples.gaps import Modes
+from ismcore.samples.gaps import NOT_COUNTED, Modes
 from ismcore.samples.tables.frames import frame_like
 from ismcore.training.baseline import Baseline
 from ismcore.training.resample import Resample
@@ -75,11 +75,14 @@ class FitResult(Shown):
         resamples: Fits of bootstrap resamples of the rows, if `ismcore.bootstrap` made the result; see `standard_error`.
         test: Rows that were set aside before the fit, where `fit(test=...)` asked for some; `check()` judges by them.
         kept: At most 1,000 rows of the fit, (k, d), in [x], drawn by their weight from the seed, or all of fewer; chains of
-            `sample` start at them. None of `ismcore.Refit`, in files that were written without rows, or before rows were kept,
-            and in what `load` makes of a checkpoint.
+            `sample` start at them. Where rows have weights, 1,000 are drawn of any number, and a row of large weight stands
+            more than once. None of `ismcore.Refit`, in files that were written without rows, or before rows were kept, and in
+            what `load` makes of a checkpoint.
         modes: Modes of the samples that lie apart, as `ismcore.diagnose` finds them, and the share of the rows in each, which
             no score tells; see `log_density`. None where there is one. Of a source they are counted in the rows that are
-            diagnosed, of which `kept` is a part too.
+            diagnosed, of which `kept` is a part too. Nobody has counted them in a result of `ismcore.Refit`, in files that
+            were written before modes were counted, and in what `load` makes of such a checkpoint: it is None, and `notes`
+            says so.
         candidates: What a fit in folds was made of, the normal law first: "name", "weight" in the sum, "status", "epochs",
             "best_epoch", "seconds", and "difference" of its out-of-fold loss from the normal law's with "standard_error".
         warnings: What makes the result unreliable, and the cure, in words.
@@ -174,6 +177,26 @@ class FitResult(Shown):
     def _domain_there(self) -> Domain | None:
         """The domain in the coordinates that the model was trained in."""
         return None if self.domain is None else self.domain.in_coordinates(self.coordinates)
+
+    @property
+    def _is_of_one_mode(self) -> bool:
+        """Of a linear score, which is of a normal law; and of a noise-conditional one, at whose large scales modes meet."""
+        inner = self.model.inner if isinstance(self.model, Standardized) else self.model
+        return isinstance(inner, Affine) or isinstance(self.objective, NoiseConditionalScoreMatching)
+
+    @property
+    def _modes_are_known(self) -> bool:
+        """Whether `modes` is as the samples have them; a file without rows may lack that they have one."""
+        return self._is_of_one_mode or self.kept is not None or self.modes is not None
+
+    def _with_modes(self, modes: Modes | None, *, counted: bool = True) -> FitResult:
+        """The result with these modes in the place of its own, and a note of them, or that nobody has counted them."""
+        if self._is_of_one_mode:
+            modes, counted = None, True
+        old = (NOT_COUNTED, "" if self.modes is None else self.modes.in_words)
+        note = NOT_COUNTED if not counted else "" if modes is None else modes.in_words
+        notes = tuple(text for text in self.notes if text not in old)
+        return replace(self, modes=modes, notes=(*notes, note) if note else notes)
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -415,8 +438,9 @@ class FitResult(Shown):
             log Z with its standard error, the effective number of draws, and log Z_r of each of `modes`.
 
         Raises:
-            DensityUnavailable: d > 1 and the model is no energy; the fitted law does not fall off; or fewer than 1,000 of
-                20,000 draws are effective.
+            DensityUnavailable: d > 1 and the model is no energy; the fitted law does not fall off, or is too narrow for the
+                finest grid; or fewer than 1,000 of 20,000 draws are effective. Of several modes, each is to be known by itself:
+                log Z_r to 0.01 on the grid, by at least 100 effective draws in it.
 
         Cost: at most 2^20 energies for d = 2; for d > 2 those of 2,000 draws, a mixture, and 20,000 energies.
         """
@@ -503,6 +527,9 @@ class FitResult(Shown):
         a free network this is the part that is a gradient; how much of the score's square is lost is in `result.notes`, or in
         `result.warnings` where it is more than a tenth. See `asymmetry` for how much of the Jacobian is of no energy.
 
+        It has `modes` and `kept` of the fit and not of the points, except where neither is known, as of `ismcore.Refit` or of a
+        file without rows that tells of no modes: then they are those of x.
+
         Args:
             x: Rows to fit at, (n, d), in [x], such as the samples.
             model: The energy; `Energy(MLP((64, 64), "softplus"))` if None.
@@ -578,7 +605,9 @@ class FitResult(Shown):
         Args:
             path: The file; one that is already there is replaced.
             rows: Whether the file is to hold rows of the samples: those that chains start at, `kept`, and those set aside,
-                `test`. Without them it tells of the samples what shift, scale, `modes` and parameters tell.
+                `test`. Without them it tells of the samples what shift, scale, `modes` and parameters tell, and what `warnings`
+                and `notes` quote: single values, such as those that repeat, edges and numbers of rows. A pickle of the result,
+                as joblib and `ismcore.sweep` over processes make one, holds the rows.
         """
         files.save(self, path, rows=rows)
 

@@ -19,8 +19,10 @@ FIRST_NODES, MOST_NODES = 2**12, 2**17
 CONVERGED, TOLERATED = 1e-7, 1e-3
 """Change of the density, relative to its mode, between one grid and the next of half its steps: where the search ends, and
 what is tolerated on the finest grid."""
+CONVERGED_PART, TOLERATED_PART = 1e-4, 1e-2
+"""The same of each of several regions, in which the density is of mass 1: where two meet, an interval counts to one of them."""
 OUTSIDE = 1e-3
-"""Most mass that the ends of the line may hold."""
+"""Most of the mass, or of that of a region, that the ends of the line may hold."""
 ROUNDING = 1e-6
 """How far beyond an end a point may lie by rounding, in steps of the grid."""
 
@@ -99,9 +101,11 @@ class LogDensity:
     def log_masses(self, number: Callable[[np.ndarray], np.ndarray], count: int) -> np.ndarray:
         """Logarithms of the masses of regions of the line, (count,), which `number` numbers points z by, (m,) -> (m,).
 
-        By the trapezoid rule; the error is the mass of an interval where two regions meet.
+        By the trapezoid rule, in which a node at an end counts half; the error is the mass of an interval where two regions
+        meet.
         """
         log_weight = self.log_p + np.log(np.cosh(self.t)) + np.log(self.t[1] - self.t[0])
+        log_weight[[0, -1]] -= math.log(2.0)
         return log_sums(log_weight, number(np.sinh(self.t)), count)
 
 
@@ -116,7 +120,13 @@ def log_sums(values: np.ndarray, number: np.ndarray, count: int) -> np.ndarray:
     return found
 
 
-def integrate_score(score: Callable[[np.ndarray], np.ndarray], lower: float = -math.inf, upper: float = math.inf) -> LogDensity:
+def integrate_score(
+    score: Callable[[np.ndarray], np.ndarray],
+    lower: float = -math.inf,
+    upper: float = math.inf,
+    number: Callable[[np.ndarray], np.ndarray] | None = None,
+    count: int = 1,
+) -> LogDensity:
     """The normalised density on the real line whose score is given as a function, in standardised coordinates.
 
         log p(z) = int_0^z s(u) du - log Z,   z = sinh(t), so that t in equal steps resolves the middle and reaches the tails
@@ -127,9 +137,12 @@ def integrate_score(score: Callable[[np.ndarray], np.ndarray], lower: float = -m
         score: s = (log p)', (m,) -> (m,), of a law of about unit scale around 0.
         lower: Where the law ends below, in the units of z; it need not fall to 0 there.
         upper: Where it ends above.
+        number: Numbers of regions, (m,) -> (m,), in each of which the density is to be known, however little of it is there;
+            None for one.
+        count: How many regions.
 
     Raises:
-        DensityUnavailable: The density does not fall off towards +-2^20; or a million nodes do not resolve it.
+        DensityUnavailable: The density does not fall off towards +-2^20; or a million nodes do not resolve it, or a region.
 
     Cost: 8,193 scores and twice that, four times that, ... until it has converged; at most half a million.
 
@@ -144,12 +157,15 @@ def integrate_score(score: Callable[[np.ndarray], np.ndarray], lower: float = -m
     while True:
         nodes *= 2
         fine = _on_grid(score, reach, nodes)
-        mode = np.exp(-fine.log_p.max())
-        change = float(np.abs(np.exp(fine.log_p[::2]) - np.exp(coarse.log_p)).max() * mode)
-        if change < CONVERGED or nodes >= MOST_NODES:
+        change, change_in_part = _change(coarse, fine), _change_in_part(coarse, fine, number, count)
+        if (change < CONVERGED and change_in_part < CONVERGED_PART) or nodes >= MOST_NODES:
             break
         coarse = fine
-    beyond = np.where(np.isinf(ends), np.exp(fine.log_p[[0, -1]]) * FARTHEST, 0.0)
+    last = fine.log_p[[0, -1]]
+    if number is not None:
+        last = last - fine.log_masses(number, count)[number(np.sinh(fine.t[[0, -1]]))]
+    with np.errstate(over="ignore"):
+        beyond = np.where(np.isinf(ends), np.exp(last) * FARTHEST, 0.0)
     if not np.isfinite(fine.log_p).all() or not beyond.max() < OUTSIDE:
         raise DensityUnavailable(
             "the fitted score does not lead back to the samples from far away, so no constant normalises its density: fit with "
@@ -160,7 +176,35 @@ def integrate_score(score: Callable[[np.ndarray], np.ndarray], lower: float = -m
             f"the fitted density is too narrow for its range: with {nodes} nodes it still changes by {change:.1g} of its mode; "
             "fit with standardize=True, or use ismcore.density_from_score on a grid of your own"
         )
+    if not change_in_part < TOLERATED_PART:
+        raise DensityUnavailable(
+            f"the fitted density is too narrow for its range in one of {count} modes: with {nodes} nodes it still changes by "
+            f"{change_in_part:.1g} there, and less than {TOLERATED_PART:g} is asked for; fit the rows of each by themselves"
+        )
     return fine
+
+
+def _change(coarse: LogDensity, fine: LogDensity) -> float:
+    """Largest change of the density, relative to its mode, to a grid of half the steps."""
+    return float(np.abs(np.exp(fine.log_p[::2]) - np.exp(coarse.log_p)).max() * np.exp(-fine.log_p.max()))
+
+
+def _change_in_part(
+    coarse: LogDensity, fine: LogDensity, number: Callable[[np.ndarray], np.ndarray] | None, count: int
+) -> float:
+    """The same of the density in each of several regions, which is of mass 1 there; infinite where no node lies in one."""
+    if number is None:
+        return 0.0
+    at, parts, top = number(np.sinh(fine.t)), [], np.full(count, -np.inf)
+    for line, there in ((coarse, at[::2]), (fine, at)):
+        masses = line.log_masses(number, count)
+        if not np.isfinite(masses).all():
+            return math.inf
+        parts.append(line.log_p - masses[there])
+    before, after = parts
+    np.maximum.at(top, at, after)
+    with np.errstate(over="ignore"):
+        return float(np.abs(np.exp(after[::2] - top[at[::2]]) - np.exp(before - top[at[::2]])).max())
 
 
 def _on_grid(score: Callable[[np.ndarray], np.ndarray], reach: tuple[float, float], intervals: int) -> LogDensity:

@@ -18,6 +18,8 @@ NUMBERS, LEAST_ROWS, MOST_ROWS = 2**22, 2**12, 2**17
 """Rows that are kept in memory to look at, and those held out: so many numbers, but no fewer rows than this, and no more."""
 RUNS = 64
 """The rows to look at are runs of rows one after another, from so many places."""
+KEPT = 0.25
+"""Least share of a block's rows that are not held out that is trained on, whatever the gap beside those held out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +37,8 @@ class Survey:
         least: (d,), and `most`: the range of each column.
         sample: Rows that are trained on, (m, d): all, or runs from 64 places.
         held_out: Rows held out, (h, d).
-        gap: Rows on either side of those held out that are not trained on, as they depend on them.
+        time: Rows on either side of those held out that depend on them, of this block and of those beside it.
+        gap: Those of them that are not trained on.
     """
 
     source: Source
@@ -47,6 +50,7 @@ class Survey:
     most: np.ndarray
     sample: np.ndarray
     held_out: np.ndarray
+    time: int = 0
     gap: int = 0
 
     @property
@@ -55,8 +59,47 @@ class Survey:
         return self.source.layout.rows
 
     def with_gap(self, time: int) -> Survey:
-        """The same without up to `time` rows on either side of those held out, but half of a block's other rows at most."""
-        return replace(self, gap=min(time, (self.n - self.held) // self.source.layout.blocks // 4))
+        """The same without up to `time` rows on either side of those held out, but a quarter of a block's others is kept."""
+        least, most = 0, time if self.held else 0
+        others = np.diff(self._blocks)[:, 0] - np.diff(self._runs)[:, 0]
+        fewest = np.maximum(1, np.ceil(KEPT * others))
+        while least < most:  # rows that are trained on become fewer with the gap
+            middle = (least + most + 1) // 2
+            fits = bool((self._stretches(middle)[1] >= fewest).all())
+            least, most = (middle, most) if fits else (least, middle - 1)
+        return replace(self, time=time, gap=least)
+
+    @cached_property
+    def _blocks(self) -> np.ndarray:
+        """The first row of each block, and the one after its last, (B, 2)."""
+        layout = self.source.layout
+        return np.array([layout.bounds(number) for number in range(layout.blocks)])
+
+    @cached_property
+    def _runs(self) -> np.ndarray:
+        """The first row that is held out of each block, and the one after the last, (B, 2)."""
+        return np.asarray(self._blocks[:, :1] + np.array([self.held_run(number) for number in range(len(self._blocks))]))
+
+    def _stretches(self, gap: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of each block that are trained on, (B, 2, 2): from, to before, on either side of those held out; and how many.
+
+        With [s_k, e_k) held out of block k, these are from e_{k-1} + gap to before s_k - gap, and from e_k + gap to before
+        s_{k+1} - gap, as far as they lie in the block.
+        """
+        first, last = self._blocks.T
+        start, stop = self._runs.T
+        if not self.held:
+            start, stop, gap = first, first, 0
+        begin = np.maximum(first, np.concatenate([first[:1], stop[:-1] + gap]))
+        end = np.minimum(last, np.concatenate([start[1:] - gap, last[-1:]]))
+        before = np.stack([begin, np.maximum(begin, start - gap)], axis=1)
+        after = np.stack([np.minimum(end, stop + gap), end], axis=1)
+        found = np.stack([before, after], axis=1)
+        return found, np.diff(found)[:, :, 0].sum(axis=1)
+
+    @cached_property
+    def _trained(self) -> np.ndarray:
+        return np.asarray(self._stretches(self.gap)[0] - self._blocks[:, :1, None])
 
     def held_run(self, number: int) -> tuple[int, int]:
         """The rows of a block that are held out, counted from its first: from the first number to before the second."""
@@ -64,10 +107,7 @@ class Survey:
 
     def trained(self, number: int) -> np.ndarray:
         """The rows of a block that are trained on, counted from its first."""
-        first, last = self.source.layout.bounds(number)
-        start, stop = self.held_run(number)
-        size, gap = last - first, self.gap if stop > start else 0
-        return np.concatenate([np.arange(max(0, start - gap)), np.arange(min(size, stop + gap), size)])
+        return np.concatenate([np.arange(*stretch) for stretch in self._trained[number]])
 
     def check(self, number: int, block: np.ndarray) -> None:
         """Refuse a block, (m, d), whose rows held out are not those of the pass before the training: they might be trained on.
@@ -87,12 +127,12 @@ class Survey:
     @cached_property
     def sizes(self) -> np.ndarray:
         """How many rows of each block are trained on, (B,)."""
-        return np.array([len(self.trained(number)) for number in range(self.source.layout.blocks)])
+        return self._stretches(self.gap)[1]
 
     @property
     def digest(self) -> str:
-        """By which other rows are noticed: a hash of their moments, their range, and those that are kept."""
-        found = hashlib.sha256(repr((self.source.shape, self.source.layout)).encode())
+        """By which other rows are noticed: a hash of their moments, their range, those that are kept, and the gap."""
+        found = hashlib.sha256(repr((self.source.shape, self.source.layout, self.gap)).encode())
         for array in (self.mean, self.scale, self.least, self.most, self.sample, self.held_out):
             found.update(array.tobytes())
         return found.hexdigest()
