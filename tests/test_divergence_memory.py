@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from frameworks import AUTOGRAD
+from truth import needs
 
 IN_TORCH = """
 import sys
@@ -49,6 +50,7 @@ def test_memory_in_torch_is_within_the_bound():
         np.testing.assert_allclose(values, heavy.divergence(), rtol=1e-12)
         return peak
 
+    needs("torch")
     assert run(1) < heavy.BOUND
     assert run(heavy.ROWS) > heavy.BOUND
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from truth import PLAIN, SMALL_SAMPLE, correlated
+from truth import PLAIN, SMALL_SAMPLE, correlated, needs
 
 import ismcore
 from ismcore.training import loop as training
@@ -59,6 +59,7 @@ print(json.dumps(seen))
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("autograd", 12), ("torch", 3), ("jax", 3)])
 def test_ctrl_c_at_random_moments_gives_a_usable_result_and_a_checkpoint(name, count, tmp_path):
+    needs(name)
     delays = [random.Random(count + k).uniform(0.0, 0.4) for k in range(count)]  # noqa: S311
     call = [sys.executable, "-c", PROGRAM, json.dumps([name, str(tmp_path), delays])]
     done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=120, cwd=Path(__file__).parent)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import ismcore
+from ismcore.plugins.lookup import load_backend
 
 DATA = Path(__file__).parent / "data"
 BACKENDS = ("autograd", "torch", "jax")
@@ -26,6 +27,12 @@ PLAIN = {"recipe": "reference", "standardize": True}
 """Options of `fit`: all rows at each step, at one rate, for all epochs, with nothing held out."""
 SMALL_SAMPLE = ("ignore:too few rows:ismcore.IsmWarning", "ignore:the held-out part has:ismcore.IsmWarning")
 """What fits to a few rows say, for tests whose laws hold of any number of rows."""
+
+
+def needs(name):
+    """Fail by the error itself where a backend's framework is missing, before a child process does so by words alone."""
+    if BUNDLED[name] == "missing":
+        load_backend(name)
 
 
 def marked(names, more=()):
