@@ -11,16 +11,13 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
+import ismcore_torch
 import numpy as np
 import pytest
+import ranks
 
 import ismcore
 from ismcore.backend.processes import Processes, shared, shared_by
-
-pytest.importorskip("torch.distributed")
-import ismcore_torch
-import ranks
-from ismcore_torch import sharing
 
 SCRIPT = Path(ranks.__file__)
 LIMIT = 100
@@ -29,14 +26,15 @@ QUICK = "--xla_backend_optimization_level=0"
 pytestmark = pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
 
 
-def started(world, *words, devices=1, **environment):
+def started(world, backend, *words, devices=1, **environment):
+    import_module(ranks.framework(backend))  # for want of it the test fails by its name
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world), **environment}
     common |= {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     common["XLA_FLAGS"] = f"{QUICK} --xla_force_host_platform_device_count={devices}"
-    command = [sys.executable, str(SCRIPT), *map(str, words)]
+    command = [sys.executable, str(SCRIPT), backend, *map(str, words)]
     return [
         subprocess.Popen(command, env={**common, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True) for rank in range(world)
     ]
@@ -224,6 +222,7 @@ def test_without_torchrun_and_without_a_group_there_is_an_error(monkeypatch):
     ],
 )
 def test_a_process_that_does_not_answer_may_be_busy(error, answers, said, monkeypatch):
+    sharing = import_module("ismcore_torch.sharing")
     processes = object.__new__(sharing.TorchProcesses)
     processes.rank, processes.world, processes._roll, processes._store = 0, 3, "roll", sharing.dist.HashStore()
     processes._host = processes._device = None
