@@ -1,6 +1,7 @@
 """One of the processes that share a fit: `python tests/ranks.py BACKEND CASES FOLDER [HOW]`, in the environment of torchrun."""
 
 import os
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -100,26 +101,25 @@ def refused(case, backend, rank, folder):
     told(lambda: shared().total(import_module("torch").zeros(2, dtype=import_module("torch").int16)))
 
 
-def left_by_one(case, backend, rank):
+def left_by_one(case, backend, rank, folder):
     """An error that one process puts up with; the fit after it has none of the others to go on with."""
     for callbacks in ([fails] if rank else [], []):
-        told(lambda callbacks=callbacks: fitted(case, backend, callbacks=callbacks))
+        told(lambda callbacks=callbacks: fitted(case, backend, folder, callbacks=callbacks))
 
 
 def main(backend, case, folder, how="all"):
     rank, folder = os.environ["RANK"], Path(folder)
     with processes(backend):
-        if how == "all":
+        if how.startswith("all"):
             for name in case.split(","):
                 np.savez(folder / f"{name}-{rank}.npz", **arrays(fitted(name, backend, folder)))
-            return
-        if how == "refused":
+            if how == "all":
+                return
+            left_by_one(name, backend, int(rank), folder)
+        elif how == "refused":
             refused(case, backend, int(rank), folder)
             return
-        if how == "caught-in-1":
-            left_by_one(case, backend, int(rank))
-            return
-        if how == "raises-in-1":
+        elif how == "raises-in-1":
             result = fitted(case, backend, callbacks=[fails] if rank == "1" else [])
         elif how == "resume":
             result = ismcore.resume(folder / "run", samples(case, folder), epochs=int(os.environ["EPOCHS"]))
@@ -128,6 +128,8 @@ def main(backend, case, folder, how="all"):
             result = fitted(
                 case, backend, folder, checkpoint=where, callbacks=[lambda event: (folder / f"begun{rank}").touch()]
             )
+    if how == "all-but-left":
+        signal.raise_signal(signal.SIGTERM)  # which ends a program afterwards as it did before
     np.savez(folder / f"{rank}.npz", **arrays(result))
 
 

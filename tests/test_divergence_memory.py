@@ -39,6 +39,8 @@ print(peak() - before, *found.tolist())
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the process's peak memory from /proc")
 def test_memory_in_torch_is_within_the_bound():
+    import torch  # noqa: F401  (which the process imports)
+
     def run(chunk_size):
         command = [sys.executable, "-c", IN_TORCH, str(chunk_size), heavy.__file__.rpartition("/")[0]]
         # every array in pages of its own, which go back when it is freed: holes that an allocator keeps are no memory of ours

@@ -85,6 +85,15 @@ def test_one_that_leaves_says_why(rank):
     ended(exchanges)
 
 
+def test_what_one_that_has_left_would_give_is_not_taken():
+    exchanges = connected(2)
+    exchanges[1].leave("process 1 ended by KeyError")
+    for rank in (1, 0):
+        assert gathered(exchanges, [rank]) == {rank: "process 1 ended by KeyError"}
+        time.sleep(0.05)
+    ended(exchanges)
+
+
 def test_one_that_does_not_answer_in_time_is_named_by_number_0(monkeypatch):
     monkeypatch.setattr(exchange, "LATER", 1.0)
     exchanges = connected(3, timeout=0.1)

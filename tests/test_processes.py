@@ -2,36 +2,39 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import time
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 
+import ismcore_torch
 import numpy as np
 import pytest
+import ranks
 
 import ismcore
-from ismcore.backend.processes import Processes, shared_by
-
-pytest.importorskip("torch.distributed")
-import ismcore_torch
-import ranks
-from ismcore_torch import sharing
+from ismcore.backend.processes import Processes, shared, shared_by
 
 SCRIPT = Path(ranks.__file__)
 LIMIT = 100
-DEVICES = "--xla_force_host_platform_device_count="
+QUICK = "--xla_backend_optimization_level=0"
+"""JAX's processes compile in two thirds of the time."""
 pytestmark = pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
 
 
-def started(world, *words, **environment):
+def started(world, backend, *words, devices=1, **environment):
+    import_module(ranks.framework(backend))  # for want of it the test fails by its name
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world), **environment}
     common |= {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, str(SCRIPT), *map(str, words)]
+    common["XLA_FLAGS"] = f"{QUICK} --xla_force_host_platform_device_count={devices}"
+    command = [sys.executable, str(SCRIPT), backend, *map(str, words)]
     return [
         subprocess.Popen(command, env={**common, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True) for rank in range(world)
     ]
@@ -56,25 +59,43 @@ def gap(found, right):
 
 MEDIA = ("source", "npy", "parquet")
 SHARED = [
-    ("torch", 2, ("batches", "weights", "whole", "noise", "folds", *MEDIA), {}),
-    ("torch", 4, ("weights", "source-noise", "npy"), {}),
-    ("jax", 2, ("weights", *MEDIA), {"XLA_FLAGS": f"{DEVICES}2"}),
-    ("jax", 4, ("npy",), {}),
-    ("devices", 1, ("whole", "source"), {"XLA_FLAGS": f"{DEVICES}4"}),
+    ("torch", 2, ("batches", "weights", "whole", "noise", "folds", *MEDIA), 1, "all-but-left"),
+    ("torch", 4, ("weights", "source-noise", "npy"), 1, "all"),
+    ("jax", 2, ("weights", *MEDIA), 2, "all-but-left"),
+    ("jax", 4, ("npy",), 1, "all"),
+    ("devices", 1, ("whole",), 4, "all"),
 ]
+LEFT = "process 1 ended by CallbackFailed, of 2"
+
+
+@cache
+def alone(case, backend):
+    """The fit of one process, of rows in memory."""
+    return ranks.arrays(ranks.fitted("source" if case in MEDIA else case, backend))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("backend", "world", "cases", "environment"), SHARED)
-def test_shared_fits_are_those_of_one_process_whatever_the_rows_lie_in(backend, world, cases, environment, tmp_path):
+@pytest.mark.parametrize(("backend", "world", "cases", "devices", "how"), SHARED)
+def test_shared_fits_are_those_of_one_process_whatever_the_rows_lie_in(backend, world, cases, devices, how, tmp_path):
     ranks.write(tmp_path)
-    found = ended(started(world, backend, ",".join(cases), tmp_path, **environment))
-    assert [status for status, _ in found] == [0] * world, found
+    found = ended(started(world, backend, ",".join(cases), tmp_path, how, devices=devices))
+    if how == "all":
+        assert [status for status, _ in found] == [0] * world, found
+    else:
+        an_error_that_one_puts_up_with_ended_what_it_shared(found)
     for case in cases:
-        alone = ranks.arrays(ranks.fitted("source" if case in MEDIA else case, ranks.framework(backend)))
         first, *others = (dict(np.load(tmp_path / f"{case}-{rank}.npz")) for rank in range(world))
-        assert gap(first, alone) < 1e-10, case
+        assert gap(first, alone(case, ranks.framework(backend))) < 1e-10, case
         assert all(gap(other, first) == 0.0 for other in others), case
+
+
+def an_error_that_one_puts_up_with_ended_what_it_shared(found):
+    """And SIGTERM ended the program afterwards, as it does others."""
+    (status, said), (other, own) = found
+    assert status == other == -signal.SIGTERM, found
+    assert said.count(LEFT) == 2, said
+    assert own.count(LEFT) == 1, own
+    assert "a callback of process 1" in own
 
 
 @pytest.mark.slow
@@ -117,7 +138,7 @@ def wait_for(*paths):
 def test_a_process_that_raises_is_named_in_the_others(tmp_path):
     (first, said), (second, own) = ended(started(2, "torch", "batches", tmp_path, "raises-in-1"))
     assert first == second == 1
-    assert "WorkerLost: process 1 ended by CallbackFailed, of 2" in said
+    assert f"WorkerLost: {LEFT}" in said
     assert "a callback of process 1" in own
 
 
@@ -126,7 +147,14 @@ def test_what_cannot_be_shared_is_said_in_each(tmp_path):
     (tmp_path / "taken").touch()
     found = ended(started(2, "torch", "batches", tmp_path, "refused"))
     assert [status for status, _ in found] == [0, 0], found
-    once = ("backend 'autograd' takes all rows", "compile='off'", "LBFGS", "have the same samples,", "kept open", "of a sweep")
+    once = (
+        "backend 'autograd' has no part in",
+        "compile='off'",
+        "LBFGS",
+        "have the same samples,",
+        "kept open",
+        "of a sweep",
+    )
     once += ("have the same objective, epochs,", "/taken", "the processes could not sum: Invalid scalar type")
     for _, said in found:
         lines = said.splitlines()
@@ -135,24 +163,13 @@ def test_what_cannot_be_shared_is_said_in_each(tmp_path):
         assert sum("have the same starting parameters," in line for line in lines) == 2, said
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_an_error_that_one_process_puts_up_with_ends_what_it_shares(backend, tmp_path):
-    found = ended(started(2, backend, "batches", tmp_path, "caught-in-1"))
-    assert [status for status, _ in found] == [0, 0], found
-    (_, said), (_, own) = found
-    assert said.count("process 1 ended by CallbackFailed, of 2") == 2, said
-    assert own.count("process 1 ended by CallbackFailed, of 2") == 1, own
-    assert "a callback of process 1" in own
-
-
 class Pretended(Processes):
     """Two processes in one, of which the other has nothing to add; what number 0 decides from is the negative."""
 
     backend = "torch"
 
     def __init__(self):
-        self.rank, self.world, self.sums = 1, 2, 0
+        self.rank, self.world, self.parts, self.sums = 1, 2, 2, 0
 
     def total(self, array):
         self.sums += 1
@@ -205,6 +222,7 @@ def test_without_torchrun_and_without_a_group_there_is_an_error(monkeypatch):
     ],
 )
 def test_a_process_that_does_not_answer_may_be_busy(error, answers, said, monkeypatch):
+    sharing = import_module("ismcore_torch.sharing")
     processes = object.__new__(sharing.TorchProcesses)
     processes.rank, processes.world, processes._roll, processes._store = 0, 3, "roll", sharing.dist.HashStore()
     processes._host = processes._device = None
@@ -227,6 +245,30 @@ def test_candidates_have_the_weights_that_the_first_process_finds():
     with shared_by(Weighing()):
         found = ranks.fitted("folds", epochs=5)
     assert [row["weight"] for row in found.candidates] == [0.5, 0.0, 0.0, 0.25]
+
+
+class OnGpu(Pretended):
+    backend, platform = "jax", "gpu"
+
+    def leave(self, error):
+        pass
+
+
+def test_devices_of_another_kind_than_that_of_the_fit_are_refused():
+    with shared_by(OnGpu()), pytest.raises(ismcore.OptionError, match="are those of gpu, and not of cpu"):
+        ranks.fitted("whole", "jax", epochs=1)
+
+
+def test_processes_of_jax_begin_before_all_else_and_one_device_shares_nothing():
+    jax, ismcore_jax = import_module("jax"), import_module("ismcore_jax")
+    assert len(jax.devices()) == 1
+    with (
+        pytest.raises(ismcore.OptionError, match="must be called before any JAX calls"),
+        ismcore_jax.processes("127.0.0.1:1", 2, 0),
+    ):
+        pass
+    with ismcore_jax.devices():
+        assert shared() is None
 
 
 class Remembering(Pretended):

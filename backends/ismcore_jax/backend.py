@@ -173,8 +173,6 @@ class JaxBackend(Backend):
         processes = cast("JaxProcesses | None", shared())
         if processes is not None and processes.platform != self._jax_device.platform:
             raise OptionError(f"the devices that share this fit are those of {processes.platform}, and not of {self.device}")
-        if processes is not None and problem.compile != "auto":
-            raise OptionError(f"compile={problem.compile!r} takes steps that are not shared: leave it at 'auto'")
         if problem.compile == "off":
             return GenericSession(self, problem, state)
         return JaxSession(self, problem, state)

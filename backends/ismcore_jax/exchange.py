@@ -15,6 +15,8 @@ __all__ = ["Exchange", "Lost"]
 HEADER = struct.Struct("!cI")
 """What a message is, and how many bytes follow."""
 VALUES, LEFT, CLOSED = b"v", b"l", b"c"
+MEET = 30.0
+"""Seconds in which all connect, at most: they have just summed together."""
 LATER = 5.0
 """Seconds that number 0 has, after the time in which it hears nothing, to say of whom, before it is itself taken for silent."""
 
@@ -50,7 +52,7 @@ class Exchange:
             OSError: They have not come in time.
         """
         connections: dict[int, socket.socket] = {}
-        end = time.monotonic() + timeout
+        end = time.monotonic() + min(timeout, MEET)
         while len(connections) < world - 1:
             listener.settimeout(max(0.01, end - time.monotonic()))
             connection, _ = listener.accept()
@@ -72,7 +74,7 @@ class Exchange:
         Raises:
             OSError: Number 0 is not to be reached.
         """
-        connection = socket.create_connection(address, timeout)
+        connection = socket.create_connection(address, min(timeout, MEET))
         connection.sendall(token + rank.to_bytes(4, "big"))
         return cls(rank, {0: _steady(connection)}, timeout)
 
@@ -80,8 +82,10 @@ class Exchange:
         """What each process gives, all of one length, in the order of their numbers.
 
         Raises:
-            Lost: One of them is gone.
+            Lost: One of them is gone, as after one that was.
         """
+        if self._lost:  # what one of them gives now the others would take for something else
+            raise Lost(self._lost)
         if self._rank:
             self._send(0, VALUES, values)
             table = self._next(0)

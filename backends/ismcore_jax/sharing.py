@@ -7,13 +7,14 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from threading import Event
 from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ismcore.backend.processes import Processes, shared_by
+from ismcore.backend.processes import IN_WORDS, Processes, shared_by
 from ismcore.errors import OptionError, WorkerLost
 from ismcore.ops import Array, Params
 from ismcore.problem import Problem, Steps
@@ -29,7 +30,8 @@ ROLL_CALL = 3.0
 """Seconds that it may take until it is known who is gone, once a sum has failed."""
 WORDS = 256
 """Bytes by which number 0 says where it listens."""
-_begun: list[str] = []
+PREEMPTION = "jax_enable_preemption_service"
+_begun = Event()
 """Whether this module began the processes of JAX, which is done once in a program."""
 
 Value = TypeVar("Value")
@@ -47,12 +49,7 @@ class JaxProcesses(Processes):
     def __init__(self, mesh: Mesh, exchange: Exchange | None = None) -> None:
         self.mesh, self._exchange = mesh, exchange
         self.rank, self.world = (jax.process_index(), jax.process_count()) if exchange else (0, 1)
-        self._here = len(mesh.local_devices)
-
-    @property
-    def parts(self) -> int:
-        """See `Processes`."""
-        return int(self.mesh.size)
+        self.parts, self._here = int(mesh.size), len(mesh.local_devices)
 
     @property
     def platform(self) -> str:
@@ -67,7 +64,7 @@ class JaxProcesses(Processes):
         try:
             return np.stack([np.frombuffer(part) for part in self._exchange.gather(own.tobytes())])
         except Lost as error:
-            raise WorkerLost(self.in_words(str(error))) from None
+            raise WorkerLost(IN_WORDS.format(what=error, world=self.world)) from None
 
     def together(self, call: Callable[[], Value]) -> Value:
         """What a call gives in which all processes sum; none begins it before all are there, as a sum cannot be left.
@@ -81,7 +78,7 @@ class JaxProcesses(Processes):
         except Exception as error:  # whatever gloo, NCCL or JAX raise where a connection is gone
             lost = self._exchange.lost(ROLL_CALL) if self._exchange else ""
             if lost:
-                raise WorkerLost(self.in_words(lost)) from error
+                raise WorkerLost(IN_WORDS.format(what=lost, world=self.world)) from error
             raise
 
     def leave(self, error: BaseException) -> None:
@@ -191,7 +188,7 @@ def processes(
         WorkerLost: In a fit: a process died, or left with an error; the message says which. All that are left raise it, and
             `ismcore.resume` goes on from the checkpoint, with any number of processes.
     """
-    own = not _begun and not jax.distributed.is_initialized()
+    own = not _begun.is_set() and not jax.distributed.is_initialized()
     if own:
         _begin(coordinator_address, num_processes, process_id)
     mesh = _mesh()
@@ -199,7 +196,7 @@ def processes(
         with shared_by(_of_one(mesh)):
             yield
         return
-    group = JaxProcesses(mesh, _exchange(mesh, _host(coordinator_address), timeout))
+    group = JaxProcesses(mesh, _exchange(mesh, coordinator_address, timeout))
     if own and group.platform == "cpu":
         jax.distributed.shutdown()  # type: ignore[no-untyped-call]
     try:
@@ -217,6 +214,9 @@ def _of_one(mesh: Mesh) -> JaxProcesses | None:
 
 
 def _begin(address: str | None, count: int | None, number: int | None) -> None:
+    watched = jax.config.values[PREEMPTION]
+    # it takes SIGTERM from the program for good, and ends nothing by it
+    jax.config.update(PREEMPTION, False)  # type: ignore[no-untyped-call]
     try:
         jax.distributed.initialize(address, count, number, coordinator_bind_address=_loopback(address))
     except (RuntimeError, ValueError, TypeError) as error:
@@ -224,17 +224,15 @@ def _begin(address: str | None, count: int | None, number: int | None) -> None:
             f"jax.distributed.initialize cannot begin: {error} Pass coordinator_address=, num_processes= and process_id=, "
             "before JAX is used for anything else"
         ) from error
-    _begun.append("")
+    finally:
+        jax.config.update(PREEMPTION, watched)  # type: ignore[no-untyped-call]
+    _begun.set()
 
 
 def _loopback(address: str | None) -> str | None:
     """Where JAX's service listens: on loopback alone, where it is called there; JAX's own choice, else."""
     local = address is not None and address.rpartition(":")[0] in ("127.0.0.1", "localhost")
     return address if local else None
-
-
-def _host(address: str | None) -> str:
-    return socket.gethostname() if address is None else address.rpartition(":")[0]
 
 
 def _mesh() -> Mesh:
@@ -249,12 +247,14 @@ def _placed(mesh: Mesh, own: Any) -> Any:
     return jax.tree.map(lambda array: placed(sharding, array), own)
 
 
-def _exchange(mesh: Mesh, host: str, timeout: float) -> Exchange:
+def _exchange(mesh: Mesh, address: str | None, timeout: float) -> Exchange:
     """Connect the processes; the address, and a token that proves who comes, are told by a sum, which connects the devices."""
     rank, world = jax.process_index(), jax.process_count()
     listener, said = None, b""
     if rank == 0:
-        listener = socket.create_server((host, 0))
+        host = socket.gethostname() if address is None else address.rpartition(":")[0]
+        # by its name a machine may be known to itself as another address than to others
+        listener = socket.create_server(("" if address is None else host, 0))
         said = f"{host} {listener.getsockname()[1]} {secrets.token_hex(32)}".encode()
     own = np.zeros((len(mesh.local_devices), WORDS), dtype=np.int32)
     own[0, : len(said)] = list(said)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from ismcore.backend.processes import Processes, shared_by
+from ismcore.backend.processes import IN_WORDS, Processes, shared_by
 from ismcore.errors import OptionError, WorkerLost
 
 __all__ = ["TorchProcesses", "processes"]
@@ -88,6 +88,7 @@ class TorchProcesses(Processes):
 
     def __init__(self, timeout: float) -> None:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.parts = self.world
         self._host: Any = dist.new_group(timeout=timedelta(seconds=timeout), backend="gloo")
         # where the program's own group is NCCL's it sums nothing on the CPU, and gloo sums best there
         only = dist.get_backend() == "gloo"
@@ -125,7 +126,7 @@ class TorchProcesses(Processes):
         """See `Processes.leave`; closes the connections of this process."""
         if not self._lost:
             word = f"ended by {type(error).__name__}"
-            self._lost = self.in_words(f"process {self.rank} {word}")
+            self._lost = self._in_words(f"process {self.rank} {word}")
             self._answer(word.encode())
 
     def close(self) -> None:
@@ -159,10 +160,13 @@ class TorchProcesses(Processes):
                         answers[rank] = self._store.get(f"{self._roll}/{rank}")
                 time.sleep(0.05)
         except RuntimeError:  # the store is kept by process 0, where torchrun does not keep it
-            return self.in_words("process 0 is gone")
+            return self._in_words("process 0 is gone")
         silent = [rank for rank in range(self.world) if rank not in answers]
         left = [f"process {rank} {word.decode()}" for rank, word in sorted(answers.items()) if word not in (CLOSED, HERE)]
         gone = len(silent) == 1 and set(answers.values()) == {CLOSED}
         why = "is gone" if gone else f"did not answer within {ROLL_CALL:g} s"
         said = [*(f"process {rank} {why}" for rank in silent), *left]
-        return self.in_words(", ".join(said) or f"the processes could not sum: {str(error).splitlines()[0]}")
+        return self._in_words(", ".join(said) or f"the processes could not sum: {str(error).splitlines()[0]}")
+
+    def _in_words(self, what: str) -> str:
+        return IN_WORDS.format(what=what, world=self.world)

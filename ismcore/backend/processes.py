@@ -11,7 +11,10 @@ import numpy as np
 
 from ismcore.errors import Diverged, OptionError
 
-__all__ = ["Processes", "gathered", "of_the_first", "others_told", "rank_and_world", "shared", "shared_by"]
+__all__ = ["IN_WORDS", "Processes", "gathered", "of_the_first", "others_told", "rank_and_world", "shared", "shared_by"]
+
+IN_WORDS = "{what}, of {world} that share this fit: go on with ismcore.resume from its checkpoint"
+"""What a `WorkerLost` says."""
 
 
 class Processes(ABC):
@@ -29,11 +32,7 @@ class Processes(ABC):
     backend: str
     rank: int
     world: int
-
-    @property
-    def parts(self) -> int:
-        """See above."""
-        return self.world
+    parts: int
 
     @abstractmethod
     def gather(self, values: Sequence[float]) -> np.ndarray:
@@ -46,10 +45,6 @@ class Processes(ABC):
     @abstractmethod
     def leave(self, error: BaseException) -> None:
         """Tell the others that this process goes, and why, so that none waits for it; sums and `gather` then raise."""
-
-    def in_words(self, what: str) -> str:
-        """What a `WorkerLost` says where this happened."""
-        return f"{what}, of {self.world} that share this fit: go on with ismcore.resume from its checkpoint"
 
 
 _SHARED: ContextVar[Processes | None] = ContextVar("ismcore_processes", default=None)

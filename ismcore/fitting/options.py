@@ -490,7 +490,7 @@ def check_shared(engine: Backend, settings: Settings, samples: Samples, starts: 
         return
     world, parts, against = processes.world, processes.parts, ""
     if engine.name != processes.backend:
-        against = f"backend {engine.name!r} takes all rows of a step itself; use backend={processes.backend!r}"
+        against = f"backend {engine.name!r} has no part in their sums; use backend={processes.backend!r}"
     elif settings.optimizer.runs_whole:
         against = f"{type(settings.optimizer).__name__} takes no single steps; use ismcore.Adam()"
     elif settings.compile != "auto":
