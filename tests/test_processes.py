@@ -189,6 +189,18 @@ def test_a_network_is_looked_at_by_each_process_alone():
     assert processes.sums == 3
 
 
+@pytest.mark.parametrize("until", [None, 1e-9])
+def test_a_fit_that_was_opened_outside_is_that_of_each_process_alone_inside(until):
+    plain = {"model": ranks.MODEL, "backend": "torch", "dtype": "float64"}
+    inside, outside = (ismcore.Refit(ranks.X, **plain) for _ in range(2))
+    processes = Pretended()
+    with shared_by(processes):
+        losses = inside.update(steps=6, until=until)
+        assert shared() is processes
+    assert processes.sums == 0
+    assert np.array_equal(losses, outside.update(steps=6, until=until))
+
+
 def test_a_curvature_weight_is_that_of_the_first_process():
     search = ismcore.ImplicitScoreMatching(curvature_weight=ismcore.CurvatureSearch((0.0, 0.1)))
     with shared_by(Pretended()):
