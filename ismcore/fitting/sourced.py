@@ -16,8 +16,6 @@ from ismcore.training.settings import Samples, Settings
 
 __all__ = ["about_source", "apart", "check_source", "samples_of_source", "short_gap"]
 
-ROOMY = 8
-"""A block of so many times the rows over which they depend has room for rows held out and the gaps beside all of these."""
 NO_ROWS = "the rows of a source are in memory a window at a time: "
 
 
@@ -65,8 +63,8 @@ def short_gap(samples: Samples) -> tuple[str, ...]:
     survey = samples.survey
     if survey is None or survey.gap >= survey.time or not survey.held:
         return ()
-    enough = ROOMY * survey.time
-    larger = f"give the source block_rows={enough} or more, or " if LANES * enough <= survey.n else "give "
+    enough = survey.roomy()
+    larger = "give " if enough is None else f"give the source block_rows={enough}, or "
     return (
         f"rows of the source depend on each other over {survey.time} rows, and only {survey.gap} on either side of those held "
         f"out are not trained on, as blocks have {survey.source.layout.width} rows: the held-out loss may be too low, and "
