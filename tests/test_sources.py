@@ -326,17 +326,21 @@ def test_rows_beside_those_held_out_are_not_trained_on_in_other_blocks_either(ro
             assert min(more) < 0.25
 
 
-def test_a_run_is_not_gone_on_with_at_another_gap(monkeypatch, tmp_path):
+def test_a_run_goes_on_with_its_own_gap(monkeypatch, tmp_path):
     walk = autoregressive(4000, 0.9)
-    plain = {**PLAIN, "epochs": 1, "backend": "autograd"}
+    plain = {**PLAIN, "backend": "autograd", "schedule": "constant"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ismcore.IsmWarning)
-        ismcore.fit(sources.array(walk), **plain, checkpoint=tmp_path / "run")
-        ismcore.resume(tmp_path / "run", sources.array(walk), epochs=2)
+        ismcore.fit(sources.array(walk), **{**plain, "epochs": 1}, checkpoint=tmp_path / "run")
+        whole = ismcore.fit(sources.array(walk), **{**plain, "epochs": 3})
         other = Survey.with_gap
         monkeypatch.setattr(Survey, "with_gap", lambda survey, time: other(survey, time + 1))
+        elsewhere = ismcore.fit(sources.array(walk), **{**plain, "epochs": 3})
+        rest = ismcore.resume(tmp_path / "run", sources.array(walk), epochs=3)
+        assert np.array_equal(flat(rest), flat(whole))
+        assert not np.array_equal(flat(elsewhere), flat(whole))
         with pytest.raises(ismcore.CheckpointMismatch, match="x is not bit for bit"):
-            ismcore.resume(tmp_path / "run", sources.array(walk), epochs=3)
+            ismcore.resume(tmp_path / "run", sources.array(walk[::-1].copy()), epochs=4)
 
 
 @pytest.mark.parametrize("rows", [np.nan, np.inf])

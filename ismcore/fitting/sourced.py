@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -50,12 +51,18 @@ def samples_of_source(
     return Samples(survey.sample, None, validation_x, None, names, survey=survey)
 
 
-def apart(samples: Samples, diagnosis: Diagnosis) -> Samples:
-    """The samples of a source with rows that depend on those held out left out of training; others as they are."""
-    series = diagnosis.series
-    if samples.survey is None or series is None:
+def apart(samples: Samples, diagnosis: Diagnosis, begun: Mapping[str, str] | None = None) -> Samples:
+    """The samples of a source with rows that depend on those held out left out of training; others as they are.
+
+    A run that goes on has the gap with which it began, by its fingerprints: elsewhere the time may be rounded otherwise.
+    """
+    if samples.survey is None:
         return samples
-    return replace(samples, survey=samples.survey.with_gap(series.time))
+    time = 0 if diagnosis.series is None else diagnosis.series.time
+    survey = samples.survey.with_gap(time)
+    if begun is not None and "gap" in begun:
+        survey = replace(survey, gap=int(begun["gap"] or 0))
+    return replace(samples, survey=survey)
 
 
 def short_gap(samples: Samples) -> tuple[str, ...]:
