@@ -283,6 +283,35 @@ def test_processes_of_jax_begin_before_all_else_and_one_device_shares_nothing():
         assert shared() is None
 
 
+def test_in_jax_nothing_but_the_program_s_call_is_within_the_sum(monkeypatch):
+    """What fails before leaves the others waiting for a word, and not in a sum that they cannot leave."""
+    jax, sharing = import_module("jax"), import_module("ismcore_jax.sharing")
+    session, done, within = import_module("ismcore_jax.session"), [], []
+
+    class Watched(sharing.JaxProcesses):
+        def together(self, call):
+            start = len(done)
+            found = super().together(call)
+            within.extend(done[start:])
+            return found
+
+    def hear(event, seconds, **about):
+        if event.endswith("backend_compile_duration"):
+            done.append(about["fun_name"])
+
+    drawn = session.JaxSession._drawn
+    monkeypatch.setattr(session.JaxSession, "_drawn", lambda *given: done.append("drawn") or drawn(*given))
+    jax.monitoring.register_event_duration_secs_listener(hear)
+    try:
+        with shared_by(Watched(sharing._mesh())):
+            ranks.fitted("noise", "jax", model=ismcore.MLP((5,)), epochs=2)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(hear)
+    assert within == []
+    assert done.count("jit(on_device)") == 1
+    assert "drawn" in done
+
+
 class Remembering(Pretended):
     """The other process has what this one had the last time."""
 

@@ -103,9 +103,12 @@ class JaxProcesses(Processes):
         table = first + np.arange(self._here)[:, None] + every * np.arange(-(-n // every))
         return np.minimum(table, n - 1), table < n
 
-    def placed(self, own: Any) -> Any:
-        """Arrays of the devices of this process, a tree with leading axis (devices,), as ones over all devices."""
-        return _placed(self.mesh, own)
+    def placed(self, own: Any, spec: PartitionSpec = OWN) -> Any:
+        """Arrays of the devices of this process, a tree with leading axis (devices,), as ones over all devices.
+
+        With `SAME` they have no such axis, and are the same on all.
+        """
+        return _placed(self.mesh, own, spec)
 
     def samples(self, problem: Problem, dtype: Any) -> tuple[Any, Any]:
         """Rows and inputs of a problem by device: all of them where steps choose their rows, else those of each device."""
@@ -242,8 +245,8 @@ def _mesh() -> Mesh:
     return Mesh(np.array(found), (AXIS,))
 
 
-def _placed(mesh: Mesh, own: Any) -> Any:
-    sharding, placed = NamedSharding(mesh, OWN), cast("Callable[..., Any]", jax.make_array_from_process_local_data)
+def _placed(mesh: Mesh, own: Any, spec: PartitionSpec = OWN) -> Any:
+    sharding, placed = NamedSharding(mesh, spec), cast("Callable[..., Any]", jax.make_array_from_process_local_data)
     return jax.tree.map(lambda array: placed(sharding, array), own)
 
 
