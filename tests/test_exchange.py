@@ -103,6 +103,67 @@ def test_one_that_does_not_answer_in_time_is_named_by_number_0(monkeypatch):
     ended(exchanges)
 
 
+def test_of_several_that_are_slow_number_0_waits_for_all_at_once(monkeypatch):
+    monkeypatch.setattr(exchange, "LATER", 0.2)
+    exchanges = connected(4, timeout=0.6)
+    found = {}
+
+    def slowly(rank):
+        time.sleep(0.5)
+        found.update(gathered(exchanges, [rank]))
+
+    slow = threading.Thread(target=slowly, args=(1,))
+    slow.start()
+    found.update(gathered(exchanges, [0, 2]))
+    slow.join()
+    assert found == dict.fromkeys(range(3), "process 3 did not answer within 0.6 s")
+    ended(exchanges)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_one_that_gives_something_of_another_length_is_named_in_all(rank):
+    exchanges = connected(3)
+    plain = Exchange.gather
+    exchanges[rank].gather = lambda values: plain(exchanges[rank], values * 2)
+    odd = rank or 1
+    assert gathered(exchanges, range(3)) == dict.fromkeys(range(3), f"process {odd} makes other calls than process 0")
+    ended(exchanges)
+
+
+def test_those_that_came_are_sent_away_where_another_did_not():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        came = Exchange.of_other(1, listener.getsockname(), TOKEN, 5.0)
+        with pytest.raises(OSError, match="timed out"):
+            Exchange.of_first(listener, 3, TOKEN, 0.1)
+    assert came.lost(1.0) == "process 0 is gone"
+    came.close()
+
+
+def test_who_is_slow_to_show_the_token_is_turned_away(monkeypatch):
+    monkeypatch.setattr(exchange, "GREETING", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stranger = socket.create_connection(listener.getsockname())
+
+        def drip():
+            try:
+                for _ in range(30):
+                    stranger.sendall(TOKEN[:1])
+                    time.sleep(0.05)
+            except OSError:
+                pass
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        start = time.monotonic()
+        joining = threading.Thread(target=lambda: ended([Exchange.of_other(1, listener.getsockname(), TOKEN, 5.0)]))
+        joining.start()
+        Exchange.of_first(listener, 2, TOKEN, 5.0).close()
+        assert time.monotonic() - start < 3.0
+        joining.join()
+        dripping.join()
+        stranger.close()
+
+
 def test_who_does_not_come_is_not_waited_for():
     with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(OSError, match="timed out"):
         Exchange.of_first(listener, 2, TOKEN, 0.1)
