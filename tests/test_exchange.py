@@ -3,10 +3,14 @@
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
+import jax
 import pytest
-from ismcore_jax import exchange
+from ismcore_jax import exchange, sharing
 from ismcore_jax.exchange import Exchange, Lost
+
+import ismcore
 
 TOKEN = b"a" * 64
 
@@ -180,3 +184,73 @@ def test_what_is_said_to_number_0_before_it_listens_is_not_lost():
     with pytest.raises(Lost, match="process 1 shares no more fits"):
         exchanges[0].gather(b"y")
     exchanges[0].close()
+
+
+class Refused(OSError):
+    """No socket."""
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What sockets are made for, of a process that is number 0 of two; none is given, and JAX is shut down once."""
+    found = []
+
+    def refused(address, *, family):
+        found.append((address[0], family))
+        raise Refused
+
+    monkeypatch.setattr(socket, "create_server", refused)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(sharing, "_begin", lambda *given: None)
+    monkeypatch.setattr(jax.distributed, "shutdown", lambda: found.append("shut down"))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "family"),
+    [
+        ("127.0.0.1:1234", "127.0.0.1", socket.AF_INET),
+        ("localhost:1234", "localhost", socket.AF_INET),
+        ("[::1]:1234", "::1", socket.AF_INET6),
+        ("[2001:db8::7]:1234", "", socket.AF_INET6),
+        ("192.0.2.1:1234", "", socket.AF_INET),  # that of a service, which no host holds
+        ("node7:1234", "", socket.AF_INET),
+        (None, "", socket.AF_INET),
+    ],
+)
+@pytest.mark.parametrize("by", ["argument", "environment"])
+def test_number_0_listens_on_loopback_where_it_is_called_there(address, host, family, by, asked, monkeypatch):
+    monkeypatch.delenv("JAX_COORDINATOR_ADDRESS", raising=False)
+    if by == "environment" and address:
+        monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", address)
+    with pytest.raises(ismcore.WorkerLost), sharing.processes(address if by == "argument" else None):
+        pass
+    assert asked == [(host, family), "shut down"]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_that_number_0_cannot_listen_is_told_in_all(rank, asked, monkeypatch):
+    monkeypatch.setattr(jax, "process_index", lambda: rank)
+    with pytest.raises(ismcore.WorkerLost, match="process 0 cannot listen"), sharing.processes("127.0.0.1:1", 2, rank):
+        pass
+
+
+def test_an_error_inside_is_told_and_ends_the_connections(monkeypatch):
+    first, other = connected(2)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(sharing, "_exchange", lambda *given: first)
+    with pytest.raises(KeyError), sharing.processes():
+        raise KeyError
+    assert other.lost(1.0) == "process 0 ended by KeyError"
+    assert first._connections[1].fileno() == -1
+    other.close()
+
+
+def test_other_numbers_of_devices_are_refused_in_the_one_that_has_their_mean_too(monkeypatch):
+    found = [SimpleNamespace(process_index=number, id=id) for number in range(3) for id in range(number + 1)]
+    monkeypatch.setattr(jax, "devices", lambda: found)
+    monkeypatch.setattr(jax, "local_devices", lambda: found[1:3])
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    with pytest.raises(ismcore.OptionError, match="there are 6 in all"):
+        sharing._mesh()

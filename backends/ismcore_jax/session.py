@@ -154,7 +154,7 @@ def _program(
     row_axes: tuple[tuple[str, int], ...],
     transposed_names: tuple[str, ...],
     mesh: Mesh | None,
-) -> Callable[..., tuple[Any, Array]]:
+) -> jax.stages.Wrapped:
     """The compiled loop. Whatever may change without a new program (rates, inputs, draws, samples, steps) is an argument.
 
     Over a mesh, samples, inputs and what is drawn have a leading axis that counts its devices.
