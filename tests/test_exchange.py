@@ -85,6 +85,21 @@ def test_one_that_leaves_says_why(rank):
     ended(exchanges)
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_is_asked_for_after_leaving_is_no_part_of_what_others_ask_for(rank):
+    exchanges = connected(2)
+    exchanges[rank].leave("process ended by KeyError")
+    for values in (b"a longer one", b"x"):
+        with pytest.raises(Lost, match="KeyError"):
+            exchanges[rank].gather(values)
+    assert exchanges[1 - rank].lost(5.0) == "process ended by KeyError"
+    time.sleep(0.05)  # whatever was sent is there
+    for _ in range(2):
+        with pytest.raises(Lost, match="KeyError"):
+            exchanges[1 - rank].gather(b"y")
+    ended(exchanges)
+
+
 def test_one_that_does_not_answer_in_time_is_named_by_number_0(monkeypatch):
     monkeypatch.setattr(exchange, "LATER", 1.0)
     exchanges = connected(3, timeout=0.1)

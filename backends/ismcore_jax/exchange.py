@@ -80,8 +80,10 @@ class Exchange:
         """What each process gives, all of one length, in the order of their numbers.
 
         Raises:
-            Lost: One of them is gone.
+            Lost: One of them is gone; once that is known, nothing is sent that another could take for part of a later one.
         """
+        if lost := self.lost():
+            raise Lost(lost)
         if self._rank:
             self._send(0, VALUES, values)
             table = self._next(0)
