@@ -31,7 +31,10 @@ def test_leaves_are_named_by_their_path():
     assert list(leaves) == ["a.0", "a.1.b", "c.w", "c.b.0", "c.b.1", "d.weight", "d.scale"]
     again = rebuild(leaves)
     assert type(again["c"]) is Pair
-    assert again["d"] == tree["d"]
+    assert type(again["d"]) is Layer
+    found, given = vars(again["d"]), vars(tree["d"])  # from Python 3.13 on, == of dataclasses asks arrays for one truth
+    assert found.keys() == given.keys()
+    assert all(np.array_equal(found[name], given[name]) for name in given)
     assert again["e"] == {}
     assert rebuild({**leaves, "d.weight": 7})["d"].weight == 7
 
