@@ -10,7 +10,7 @@ import numpy as np
 
 from ismcore.errors import DensityUnavailable
 from ismcore.seeds import stream
-from ismcore.targets import fit_mixture
+from ismcore.targets import GaussianMixture, fit_mixture
 from ismcore.targets.density import log_sums
 
 __all__ = ["Normaliser", "by_importance", "by_quadrature"]
@@ -169,12 +169,13 @@ def by_importance(
 ) -> Normaliser:
     """Log Z in any dimension: the mean of exp(-U) / q over draws of q, a Gaussian mixture fitted to draws of the law itself.
 
-    The covariances of q are 1.3 times those of the mixture, and a tenth of it is a normal law four times as wide as all draws,
+    Where there are R regions q is the sum of the mixtures fitted to the draws in each, with weights share_r / 2 + 1 / (2 R), so
+    that a small one has as many components as it needs, and draws enough. The covariances of q are 1.3 times those of the mixture, and a tenth of it is a normal law four times as wide as all draws,
     so that the weights are bounded where exp(-U) falls off as fast.
 
     Args:
         energy: U.
-        draws: Draws of the law, (m, d).
+        draws: Draws of the law, (m, d), with those in each region at any share.
         seed: Of the draws of q.
         number: Regions that have a part of Z each; None where there is one.
         shares: Of the law in each region, (R,); None where there is one.
@@ -182,18 +183,18 @@ def by_importance(
     Raises:
         DensityUnavailable: Fewer than 1,000 of 20,000 draws are effective, or fewer than 100 in one of several regions.
 
-    Cost: 20,000 energies, and the mixture.
+    Cost: 20,000 energies, and the mixtures.
 
     Source: Owen (2013), Monte Carlo theory, methods and examples, chapter 9.
     """
-    proposal = fit_mixture(draws, fewest=1)
+    proposal = _proposal(draws, _numbered(number, draws), shares)
     if proposal is None:
         raise DensityUnavailable(f"too few draws of the fitted law, {len(draws)}, for a mixture in d = {draws.shape[1]}")
     wide = np.atleast_2d(np.cov(draws.T)) * 4.0
     weights = np.concatenate([0.9 * proposal.weights, [0.1]])
     means = np.concatenate([proposal.means, draws.mean(axis=0)[None]])
     covariances = np.concatenate([WIDER * proposal.covariances, wide[None]])
-    mixture = type(proposal)(weights, means, covariances)
+    mixture = GaussianMixture(weights, means, covariances)
     points = mixture.sample(DRAWS, seed=int(stream(seed, "normaliser").integers(2**31)))
     log_w = -_energies(energy, points) - mixture.log_pdf(points)
     at, count = _numbered(number, points), 1 if shares is None else len(shares)
@@ -214,3 +215,22 @@ def by_importance(
         )
     error = math.sqrt(max(0.0, float((1.0 / each).max()) - 1.0 / DRAWS))
     return _of_parts(sums - math.log(DRAWS), error, effective)
+
+
+def _proposal(draws: np.ndarray, at: np.ndarray, shares: np.ndarray | None) -> GaussianMixture | None:
+    """The mixtures of the draws in each region, joined; where one has too few, or all at one place, that of all draws."""
+    if shares is None:
+        return fit_mixture(draws, fewest=1)
+    fitted = []
+    for region in range(len(shares)):
+        own = draws[at == region]
+        spread = len(own) > 1 and np.linalg.matrix_rank(np.cov(own.T)) == draws.shape[1]
+        fitted.append(fit_mixture(own, fewest=1) if spread else None)
+    found = [(mixture, 0.5 * share + 0.5 / len(shares)) for mixture, share in zip(fitted, shares, strict=True) if mixture]
+    if len(found) < len(shares):
+        return fit_mixture(draws, fewest=1)
+    return GaussianMixture(
+        np.concatenate([weight * mixture.weights for mixture, weight in found]),
+        np.concatenate([mixture.means for mixture, _ in found]),
+        np.concatenate([mixture.covariances for mixture, _ in found]),
+    )
