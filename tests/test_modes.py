@@ -430,6 +430,9 @@ def test_the_nearest_energy_has_modes_and_rows_of_the_fit_where_a_file_holds_no_
         assert (found.kept is None) == (fit.kept is None)
         with pytest.warns(ismcore.IsmWarning, match=rf"{KEPT}.* 0\.2, 0\.8"):
             found.sample(50, steps=20)
-    law = ismcore.fit(x, model=ismcore.Affine(), **(QUICK | {"epochs": 2}))
-    law.save(tmp_path / "law", rows=False)
-    assert ismcore.load(tmp_path / "law").as_energy(points, **quick).modes is None
+    for model, rows in ((ismcore.Affine(), x), (ismcore.MLP((4,)), x[x > -7.0])):
+        law = ismcore.fit(rows, model=model, checkpoint=tmp_path / f"run of {type(model).__name__}", **(QUICK | {"epochs": 2}))
+        law.save(tmp_path / "law", rows=False)
+        for file in ("law", f"run of {type(model).__name__}"):
+            found = ismcore.load(tmp_path / file).as_energy(points, **quick)
+            assert (found.modes, found.kept) == (None, None)

@@ -169,9 +169,10 @@ def by_importance(
 ) -> Normaliser:
     """Log Z in any dimension: the mean of exp(-U) / q over draws of q, a Gaussian mixture fitted to draws of the law itself.
 
-    Where there are R regions q is the sum of the mixtures fitted to the draws in each, with weights share_r / 2 + 1 / (2 R), so
-    that a small one has as many components as it needs, and draws enough. The covariances of q are 1.3 times those of the mixture, and a tenth of it is a normal law four times as wide as all draws,
-    so that the weights are bounded where exp(-U) falls off as fast.
+    Where there are R regions the mixture is the sum of those fitted to the draws in each, with weights share_r / 2 + 1 / (2 R),
+    so that a small one has as many components as it needs, and draws enough. The covariances of q are 1.3 times those of the
+    mixture, and a tenth of it is a normal law four times as wide as all draws, so that the weights are bounded where exp(-U)
+    falls off as fast.
 
     Args:
         energy: U.
