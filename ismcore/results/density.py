@@ -111,7 +111,7 @@ def _log_masses(result: FitResult, line: LogDensity) -> np.ndarray:
 
 
 def _on_line(result: FitResult, epoch: int | None) -> Normaliser:
-    """Log Z in one dimension, from density and energy at the node where the density is highest."""
+    """Log Z in one dimension, from density and energy at the node where the density is highest, with the error of log Z_r."""
     model, line = result._as_trained(epoch)[0], _line(result, epoch)
     if not isinstance(model, Energy):  # whose energy is minus the log-density
         return Normaliser(0.0, 0.0, parts=() if result.modes is None else tuple(np.log(result.modes.shares).tolist()))
@@ -119,7 +119,7 @@ def _on_line(result: FitResult, epoch: int | None) -> Normaliser:
     x = result.coordinates.inverse(z)
     value = float(-(result.coordinates.log_density(x, line(z[:, 0])) + result.energy(x, epoch=epoch))[0])
     parts = () if result.modes is None else tuple((value + _log_masses(result, line)).tolist())
-    return Normaliser(value, 0.0, parts=parts)
+    return Normaliser(value, line.change_in_part, parts=parts)
 
 
 def _ends(result: FitResult) -> tuple[np.ndarray, np.ndarray]:
