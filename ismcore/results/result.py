@@ -440,9 +440,11 @@ class FitResult(Shown):
         Raises:
             DensityUnavailable: d > 1 and the model is no energy; the fitted law does not fall off, or is too narrow for the
                 finest grid; or fewer than 1,000 of 20,000 draws are effective. Of several modes, each is to be known by itself:
-                log Z_r to 0.01 on the grid, by at least 100 effective draws in it.
+                its density to 0.01 of its peak in one dimension, log Z_r to 0.01 in two, by at least 100 effective draws in it
+                in more, and in a polytope in two.
 
-        Cost: at most 2^20 energies for d = 2; for d > 2 those of 2,000 draws, a mixture, and 20,000 energies.
+        Cost: up to 2^20 energies on the finest grid for d = 2, and more where modes meet; for d > 2 those of 2,000 draws, a
+            mixture for each mode, and 20,000 energies.
         """
         return log_normaliser(self, epoch, seed)
 

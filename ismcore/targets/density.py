@@ -189,8 +189,9 @@ def integrate_score(
         )
     if not change_in_part < TOLERATED_PART:
         raise DensityUnavailable(
-            f"the fitted density is too narrow for its range in one of {count} modes, or much of it lies at a cut: with {nodes} "
-            f"nodes it still changes by {change_in_part:.1g} there, and less than {TOLERATED_PART:g} is asked for; fit the rows of each by themselves"
+            f"the fitted density is too narrow for its range in one of {count} modes, or much of it lies at a cut: with "
+            f"{nodes} nodes it still changes by {change_in_part:.1g} there, and less than {TOLERATED_PART:g} is asked for; fit "
+            "the rows of each by themselves"
         )
     return replace(fine, change_in_part=change_in_part)
 
