@@ -263,17 +263,42 @@ def autoregressive(n, coefficient):
     return walk
 
 
-@pytest.mark.parametrize(
-    ("block_rows", "cure"), [(64, r"give the source block_rows=\d+ or more, or validation="), (None, None)]
-)
-def test_a_gap_that_blocks_are_too_small_for_is_told(block_rows, cure):
-    source = sources.array(autoregressive(20_000, 0.95), block_rows=block_rows)
+def told_of_a_gap(x, block_rows, validation=0.2):
+    """What a fit says of a gap that blocks are too small for."""
+    source = sources.array(x, block_rows=block_rows)
+    plain = {**PLAIN, "epochs": 1, "batch_size": 512, "validation": validation}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ismcore.IsmWarning)
-        said = ismcore.fit(source, backend="autograd", **{**PLAIN, "epochs": 1, "batch_size": 512}).warnings
-    told = [text for text in said if "not trained on, as blocks have" in text]
-    assert len(told) == (cure is not None)
-    assert all(re.search(cure, text) for text in told)
+        said = ismcore.fit(source, backend="autograd", **plain).warnings
+    return [text for text in said if "not trained on, as blocks have" in text]
+
+
+@pytest.mark.parametrize(
+    ("n", "coefficient", "share", "block_rows"),
+    [(20_000, 0.95, 0.2, 64), (6560, 0.97, 0.2, 100), (12_000, 0.97, 0.5, 250), (20_000, 0.9, 0.8, 100)],
+)
+def test_the_block_rows_that_a_warning_names_have_room_for_the_gap(n, coefficient, share, block_rows):
+    x = autoregressive(n, coefficient)
+    (told,) = told_of_a_gap(x, block_rows, share)
+    named = int(re.search(r"give the source block_rows=(\d+), or validation=", told).group(1))
+    assert told_of_a_gap(x, named, share) == []
+
+
+def test_none_are_named_where_no_block_has_room():
+    (told,) = told_of_a_gap(autoregressive(1600, 0.97), None)
+    assert "too late; give validation= as rows" in told
+
+
+@pytest.mark.parametrize(("share", "time"), [(0.05, 50), (0.2, 50), (0.5, 50), (0.8, 20)])
+def test_blocks_that_have_room_for_a_gap_are_as_many_as_may_be(share, time):
+    x = np.random.default_rng(1).normal(size=(60_000, 1))
+
+    def survey(rows):
+        return surveyed(sources.array(x, block_rows=rows), share, 3).with_gap(time)
+
+    named = survey(64).roomy()
+    assert survey(named).gap == time
+    assert named < 16 * time / (1.0 - share)
 
 
 @pytest.mark.parametrize("rows", [20, 64, 2])
@@ -301,17 +326,21 @@ def test_rows_beside_those_held_out_are_not_trained_on_in_other_blocks_either(ro
             assert min(more) < 0.25
 
 
-def test_a_run_is_not_gone_on_with_at_another_gap(monkeypatch, tmp_path):
+def test_a_run_goes_on_with_its_own_gap(monkeypatch, tmp_path):
     walk = autoregressive(4000, 0.9)
-    plain = {**PLAIN, "epochs": 1, "backend": "autograd"}
+    plain = {**PLAIN, "backend": "autograd", "schedule": "constant"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ismcore.IsmWarning)
-        ismcore.fit(sources.array(walk), **plain, checkpoint=tmp_path / "run")
-        ismcore.resume(tmp_path / "run", sources.array(walk), epochs=2)
+        ismcore.fit(sources.array(walk), **{**plain, "epochs": 1}, checkpoint=tmp_path / "run")
+        whole = ismcore.fit(sources.array(walk), **{**plain, "epochs": 3})
         other = Survey.with_gap
         monkeypatch.setattr(Survey, "with_gap", lambda survey, time: other(survey, time + 1))
+        elsewhere = ismcore.fit(sources.array(walk), **{**plain, "epochs": 3})
+        rest = ismcore.resume(tmp_path / "run", sources.array(walk), epochs=3)
+        assert np.array_equal(flat(rest), flat(whole))
+        assert not np.array_equal(flat(elsewhere), flat(whole))
         with pytest.raises(ismcore.CheckpointMismatch, match="x is not bit for bit"):
-            ismcore.resume(tmp_path / "run", sources.array(walk), epochs=3)
+            ismcore.resume(tmp_path / "run", sources.array(walk[::-1].copy()), epochs=4)
 
 
 @pytest.mark.parametrize("rows", [np.nan, np.inf])

@@ -17,6 +17,8 @@ HEADER = struct.Struct("!cI")
 VALUES, LEFT, CLOSED = b"v", b"l", b"c"
 MEET = 30.0
 """Seconds in which all connect, at most: they have just summed together."""
+GREETING = 5.0
+"""Seconds in which who connects must have shown the token."""
 LATER = 5.0
 """Seconds that number 0 has, after the time in which it hears nothing, to say of whom, before it is itself taken for silent."""
 
@@ -53,18 +55,24 @@ class Exchange:
         """
         connections: dict[int, socket.socket] = {}
         end = time.monotonic() + min(timeout, MEET)
-        while len(connections) < world - 1:
-            listener.settimeout(max(0.01, end - time.monotonic()))
-            connection, _ = listener.accept()
-            connection.settimeout(5.0)
-            try:
-                sent, number = _read(connection, len(token)), int.from_bytes(_read(connection, 4), "big")
-            except OSError:
-                sent, number = b"", 0
-            if hmac.compare_digest(sent, token) and 0 < number < world and number not in connections:
-                connections[number] = _steady(connection)
-            else:
+        try:
+            while len(connections) < world - 1:
+                listener.settimeout(_left(end))
+                connection, _ = listener.accept()
+                try:
+                    until = min(end, time.monotonic() + GREETING)
+                    sent = _read(connection, len(token), until)
+                    number = int.from_bytes(_read(connection, 4, until), "big")
+                except OSError:
+                    sent, number = b"", 0
+                if hmac.compare_digest(sent, token) and 0 < number < world and number not in connections:
+                    connections[number] = _steady(connection)
+                else:
+                    connection.close()
+        except BaseException:
+            for connection in connections.values():
                 connection.close()
+            raise
         return cls(0, connections, timeout)
 
     @classmethod
@@ -75,22 +83,30 @@ class Exchange:
             OSError: Number 0 is not to be reached.
         """
         connection = socket.create_connection(address, min(timeout, MEET))
-        connection.sendall(token + rank.to_bytes(4, "big"))
-        return cls(rank, {0: _steady(connection)}, timeout)
+        try:
+            connection.sendall(token + rank.to_bytes(4, "big"))
+            return cls(rank, {0: _steady(connection)}, timeout)
+        except BaseException:
+            connection.close()
+            raise
 
     def gather(self, values: bytes) -> list[bytes]:
         """What each process gives, all of one length, in the order of their numbers.
 
         Raises:
-            Lost: One of them is gone, as after one that was.
+            Lost: One of them is gone, as after one that was, or gives values of another length.
         """
         if self._lost:  # what one of them gives now the others would take for something else
             raise Lost(self._lost)
+        end = time.monotonic() + self._timeout + LATER * bool(self._rank)
         if self._rank:
             self._send(0, VALUES, values)
-            table = self._next(0)
+            table = self._next(0, end)
             return [table[start : start + len(values)] for start in range(0, len(table), len(values))]
-        parts = [values, *(self._next(number) for number in sorted(self._connections))]
+        parts = [values, *(self._next(number, end) for number in sorted(self._connections))]
+        if other := [number for number, part in enumerate(parts) if len(part) != len(values)]:
+            self._lose(f"process {other[0]} makes other calls than process 0", self._rank)
+            raise Lost(self._lost)
         for number in self._connections:
             self._send(number, VALUES, b"".join(parts))
         return parts
@@ -117,10 +133,10 @@ class Exchange:
                 connection.shutdown(socket.SHUT_RDWR)
             connection.close()
 
-    def _next(self, number: int) -> bytes:
+    def _next(self, number: int, end: float) -> bytes:
         came = self._came[number]
         with self._changed:
-            in_time = self._changed.wait_for(lambda: came or self._lost, self._timeout + LATER * bool(self._rank))
+            in_time = self._changed.wait_for(lambda: came or self._lost, end - time.monotonic())
         if not in_time:
             self._lose(f"process {number} did not answer within {self._timeout:g} s", number)
         with self._changed:
@@ -164,9 +180,19 @@ class Exchange:
                 self._send(other, LEFT, why.encode())
 
 
-def _read(connection: socket.socket, size: int) -> bytes:
+def _left(end: float) -> float:
+    """Seconds until then, with which a socket waits."""
+    return max(0.01, end - time.monotonic())
+
+
+def _read(connection: socket.socket, size: int, end: float | None = None) -> bytes:
+    """So many bytes; all of them until `end`, if there is one."""
     found = b""
     while len(found) < size:
+        if end is not None:
+            if time.monotonic() > end:
+                raise TimeoutError("timed out")
+            connection.settimeout(_left(end))
         part = connection.recv(size - len(found))
         if not part:
             raise ConnectionResetError("closed")

@@ -1,7 +1,7 @@
 """A whole run in JAX: one compiled program takes any number of steps, with optax, and gives the losses back as one array."""
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, cast
 
 import jax
@@ -69,7 +69,9 @@ class JaxSession(Session):
         params, first, second, average = (
             self._copied(_transposed(getattr(state, part), self._transposed_names)) for part in STATE_PARTS
         )
-        self._carry = params, _to_optax(problem.optimizer, state.step, first, second), average
+        carry = params, _to_optax(problem.optimizer, state.step, first, second), average
+        # over a mesh as a call gives it back, or the second call would compile the program anew
+        self._carry = carry if self._sharing is None else self._sharing.placed(carry, SAME)
         self._step = state.step
         self._names = tuple(state.params)
         self.follow(problem)
@@ -79,12 +81,12 @@ class JaxSession(Session):
     def follow(self, problem: Problem) -> bool:
         """See `Session.follow`."""
         _bound_caches(problem.x.shape)
-        self._problem = problem
         # left to the program, which places them in a tenth of the time: they are seen by few calls before they move on
         if self._sharing is None:
             self._x = np.array(problem.x, dtype=self._backend.dtype, order="C")
             self._inputs = cast(LossInputs, self._copied(cast(Params, problem.inputs())))
         else:
+            self._problem, self._is_compiled = problem, False
             self._x, self._inputs = self._sharing.placed(self._sharing.samples(problem, self._backend.dtype))
         size = problem.bytes_a_step()
         self._capacity = max(1, min(CAPACITY, DRAW_BYTES // size)) if size else CAPACITY
@@ -95,19 +97,26 @@ class JaxSession(Session):
         losses = []
         for start in range(0, steps.count, self._capacity):
             part = steps.part(start, start + self._capacity)
-            taken = self._take(part) if self._sharing is None else self._sharing.together(partial(self._take, part))
+            taken = self._take(part) if self._sharing is None else self._take_together(part, self._sharing)
             losses.append(taken[: part.count].astype(np.float64))
         self._step += steps.count
         return np.concatenate(losses)
 
     def _take(self, steps: Steps) -> np.ndarray:
         """The losses of so many steps as one call takes, padded to the capacity."""
-        if self._sharing is None:
-            drawn = self._drawn(steps)
-        else:
-            own = [self._drawn(part) for part in self._sharing.steps(steps, self._problem)]
-            drawn = self._sharing.placed(jax.tree.map(lambda *arrays: np.stack(arrays), *own))
-        self._carry, taken = self._program(self._carry, self._x, self._inputs, self._clip_norm, drawn, np.asarray(steps.count))
+        return self._call(self._drawn(steps), np.asarray(steps.count))
+
+    def _take_together(self, steps: Steps, sharing: JaxProcesses) -> np.ndarray:
+        """The same by all processes: what may fail in one of them comes before all meet, as a sum cannot be left."""
+        own = [self._drawn(part) for part in sharing.steps(steps, self._problem)]
+        drawn, count = sharing.placed(jax.tree.map(lambda *arrays: np.stack(arrays), *own)), np.asarray(steps.count)
+        if not self._is_compiled:
+            self._program.lower(self._carry, self._x, self._inputs, self._clip_norm, drawn, count).compile()
+            self._is_compiled = True
+        return sharing.together(lambda: self._call(drawn, count))
+
+    def _call(self, drawn: dict[str, Any], count: np.ndarray) -> np.ndarray:
+        self._carry, taken = self._program(self._carry, self._x, self._inputs, self._clip_norm, drawn, count)
         return self._backend.to_numpy(taken)
 
     def _drawn(self, steps: Steps) -> dict[str, Any]:
@@ -145,7 +154,7 @@ def _program(
     row_axes: tuple[tuple[str, int], ...],
     transposed_names: tuple[str, ...],
     mesh: Mesh | None,
-) -> Callable[..., tuple[Any, Array]]:
+) -> jax.stages.Wrapped:
     """The compiled loop. Whatever may change without a new program (rates, inputs, draws, samples, steps) is an argument.
 
     Over a mesh, samples, inputs and what is drawn have a leading axis that counts its devices.

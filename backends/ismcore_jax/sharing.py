@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from ipaddress import ip_address
 from threading import Event
 from typing import Any, TypeVar, cast
 
@@ -28,8 +31,10 @@ OWN, SAME = PartitionSpec(AXIS), PartitionSpec()  # type: ignore[no-untyped-call
 """Arrays of which each device has one, counted by the first axis; and those that are the same on all."""
 ROLL_CALL = 3.0
 """Seconds that it may take until it is known who is gone, once a sum has failed."""
-WORDS = 256
+WORDS = 512
 """Bytes by which number 0 says where it listens."""
+ADDRESS = "JAX_COORDINATOR_ADDRESS"
+"""Where JAX finds the address that it is not given."""
 PREEMPTION = "jax_enable_preemption_service"
 _begun = Event()
 """Whether this module began the processes of JAX, which is done once in a program."""
@@ -87,10 +92,8 @@ class JaxProcesses(Processes):
             self._exchange.leave(f"process {self.rank} ended by {type(error).__name__}")
 
     def close(self) -> None:
-        """Give the connections back, once all processes are there."""
+        """Give the connections back."""
         if self._exchange is not None:
-            with suppress(WorkerLost):
-                self.gather([0.0])
             self._exchange.close()
 
     def rows(self, n: int, *, is_dealt: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -103,9 +106,12 @@ class JaxProcesses(Processes):
         table = first + np.arange(self._here)[:, None] + every * np.arange(-(-n // every))
         return np.minimum(table, n - 1), table < n
 
-    def placed(self, own: Any) -> Any:
-        """Arrays of the devices of this process, a tree with leading axis (devices,), as ones over all devices."""
-        return _placed(self.mesh, own)
+    def placed(self, own: Any, spec: PartitionSpec = OWN) -> Any:
+        """Arrays of the devices of this process, a tree with leading axis (devices,), as ones over all devices.
+
+        With `SAME` they have no such axis, and are the same on all.
+        """
+        return _placed(self.mesh, own, spec)
 
     def samples(self, problem: Problem, dtype: Any) -> tuple[Any, Any]:
         """Rows and inputs of a problem by device: all of them where steps choose their rows, else those of each device."""
@@ -177,8 +183,9 @@ def processes(
     dies, is shut down as soon as they are connected.
 
     Args:
-        coordinator_address: Of process 0, "host:port"; the port is JAX's. Another one is found by the processes themselves, on
-            the same host.
+        coordinator_address: Of process 0, "host:port"; JAX_COORDINATOR_ADDRESS of the environment if None. The port is JAX's;
+            another one is found by the processes themselves, on the same host. Without an address, as JAX does not tell that of
+            its own, process 0 listens on all networks of its host: give it, where JAX was begun on loopback before.
         num_processes: How many there are.
         process_id: Number of this one, from 0.
         timeout: Seconds after which a process that does not answer, though its connections stand, counts as lost.
@@ -188,24 +195,30 @@ def processes(
         WorkerLost: In a fit: a process died, or left with an error; the message says which. All that are left raise it, and
             `ismcore.resume` goes on from the checkpoint, with any number of processes.
     """
+    address = coordinator_address or os.environ.get(ADDRESS)
     own = not _begun.is_set() and not jax.distributed.is_initialized()
     if own:
-        _begin(coordinator_address, num_processes, process_id)
-    mesh = _mesh()
+        _begin(address, num_processes, process_id)
     if jax.process_count() == 1:
-        with shared_by(_of_one(mesh)):
+        with shared_by(_of_one(_mesh())):
             yield
         return
-    group = JaxProcesses(mesh, _exchange(mesh, coordinator_address, timeout))
-    if own and group.platform == "cpu":
-        jax.distributed.shutdown()  # type: ignore[no-untyped-call]
+    try:
+        mesh = _mesh()
+        group = JaxProcesses(mesh, _exchange(mesh, address, timeout))
+    finally:
+        if own and jax.devices()[0].platform == "cpu":
+            jax.distributed.shutdown()  # type: ignore[no-untyped-call]
     try:
         with shared_by(group):
             yield
+        with suppress(WorkerLost):
+            group.gather([0.0])  # none goes before all are there
     except BaseException as error:
         group.leave(error)
         raise
-    group.close()
+    finally:
+        group.close()
 
 
 def _of_one(mesh: Mesh) -> JaxProcesses | None:
@@ -231,39 +244,73 @@ def _begin(address: str | None, count: int | None, number: int | None) -> None:
 
 def _loopback(address: str | None) -> str | None:
     """Where JAX's service listens: on loopback alone, where it is called there; JAX's own choice, else."""
-    local = address is not None and address.rpartition(":")[0] in ("127.0.0.1", "localhost")
-    return address if local else None
+    return address if address is not None and _is_loopback(_host(address)) else None
+
+
+def _host(address: str) -> str:
+    """Of "host:port", or of "[host]:port" with one of IPv6."""
+    return address.rpartition(":")[0].strip("[]")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # another name
+        return False
 
 
 def _mesh() -> Mesh:
     found = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    if jax.process_count() * len(jax.local_devices()) != len(found):
+    if len(set(Counter(device.process_index for device in found).values())) > 1:
         raise OptionError(f"each process must have the same number of devices; there are {len(found)} in all")
     return Mesh(np.array(found), (AXIS,))
 
 
-def _placed(mesh: Mesh, own: Any) -> Any:
-    sharding, placed = NamedSharding(mesh, OWN), cast("Callable[..., Any]", jax.make_array_from_process_local_data)
+def _placed(mesh: Mesh, own: Any, spec: PartitionSpec = OWN) -> Any:
+    sharding, placed = NamedSharding(mesh, spec), cast("Callable[..., Any]", jax.make_array_from_process_local_data)
     return jax.tree.map(lambda array: placed(sharding, array), own)
 
 
 def _exchange(mesh: Mesh, address: str | None, timeout: float) -> Exchange:
-    """Connect the processes; the address, and a token that proves who comes, are told by a sum, which connects the devices."""
+    """Connect the processes; the address, and a token that proves who comes, are told by a sum, which connects the devices.
+
+    Raises:
+        WorkerLost: They cannot be connected, in all where number 0 cannot listen.
+    """
     rank, world = jax.process_index(), jax.process_count()
-    listener, said = None, b""
-    if rank == 0:
-        host = socket.gethostname() if address is None else address.rpartition(":")[0]
-        # by its name a machine may be known to itself as another address than to others
-        listener = socket.create_server(("" if address is None else host, 0))
-        said = f"{host} {listener.getsockname()[1]} {secrets.token_hex(32)}".encode()
+    host = socket.gethostname() if address is None else _host(address)
+    with ExitStack() as held:
+        listener, said, failure = None, b"", None
+        if rank == 0:
+            try:
+                listener = held.enter_context(_listener(host))
+                said = f"{host} {listener.getsockname()[1]} {secrets.token_hex(32)}".encode()
+            except OSError as error:  # told to the others by an empty word
+                failure = error
+        told = _of_number_0(mesh, said).split()
+        if not told:
+            raise WorkerLost("the processes could not connect: process 0 cannot listen for the others") from failure
+        place, port, token = told[0], int(told[1]), told[2].encode()
+        try:
+            if listener is None:
+                return Exchange.of_other(rank, (place, port), token, timeout)
+            return Exchange.of_first(listener, world, token, timeout)
+        except OSError as error:
+            raise WorkerLost(f"the processes could not connect at {place}: {error}") from error
+
+
+def _listener(host: str) -> socket.socket:
+    """A socket that hears the others: on loopback where they come by it, else wherever this machine is reached.
+
+    Its address may be one that it does not hold itself, as of a service; and by its name it may know itself as another one.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host if _is_loopback(host) else "", 0), family=family)
+
+
+def _of_number_0(mesh: Mesh, said: bytes) -> str:
+    """What number 0 says; the others say nothing."""
     own = np.zeros((len(mesh.local_devices), WORDS), dtype=np.int32)
     own[0, : len(said)] = list(said)
     table = np.asarray(jax.jit(jax.shard_map(total, mesh=mesh, in_specs=OWN, out_specs=SAME))(_placed(mesh, own)))
-    place, port, token = bytes(table.ravel().astype(np.uint8)).rstrip(b"\0").decode().split()
-    try:
-        if listener is None:
-            return Exchange.of_other(rank, (place, int(port)), token.encode(), timeout)
-        with listener:
-            return Exchange.of_first(listener, world, token.encode(), timeout)
-    except OSError as error:
-        raise WorkerLost(f"the processes could not connect at {place}: {error}") from error
+    return bytes(table.ravel().astype(np.uint8)).rstrip(b"\0").decode()

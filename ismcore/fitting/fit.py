@@ -309,7 +309,7 @@ def resume(
     samples = samples_of(x, sample_weight, validation, groups, names, share=settings.validation, seed=seed)
     samples = parted(samples, test, settings.test, settings.seed, settings.dtype)
     diagnosis = diagnosis_of(samples.x, settings.dtype, samples.weight, samples.names)
-    samples = apart(samples, diagnosis)
+    samples = apart(samples, diagnosis, stored.fingerprints)
     _check_same(file, stored, samples)
     for run_state in run_states:
         if run_state.status == "diverged" and len(run_states) > 1:  # of several candidates, it cost only itself

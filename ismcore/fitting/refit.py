@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from ismcore.backend.contract import Precision, Session, as_dtype
-from ismcore.backend.processes import shared
+from ismcore.backend.processes import shared, shared_by
 from ismcore.backend.programs import score_program
 from ismcore.coordinates import Standardize
 from ismcore.errors import Diverged, OptionError
@@ -225,7 +225,7 @@ class Refit:
     def _take(self, problem: Problem, steps: int, until: float | None) -> tuple[np.ndarray, TrainState]:
         """The loss before each step, (k,), and the state after the last; inside of the backend's scope throughout."""
         losses, taken = [np.empty(0)], 0
-        with self._engine.scope():
+        with shared_by(None), self._engine.scope():  # each process for itself
             session, self._session = self._session, None  # lost where a step or its samples raise
             if session is None or not (problem is self._problem or session.follow(problem)):
                 session = self._engine.prepare(problem, self._state)

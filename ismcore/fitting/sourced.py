@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +17,6 @@ from ismcore.training.settings import Samples, Settings
 
 __all__ = ["about_source", "apart", "check_source", "samples_of_source", "short_gap"]
 
-ROOMY = 8
-"""A block of so many times the rows over which they depend has room for rows held out and the gaps beside all of these."""
 NO_ROWS = "the rows of a source are in memory a window at a time: "
 
 
@@ -52,12 +51,18 @@ def samples_of_source(
     return Samples(survey.sample, None, validation_x, None, names, survey=survey)
 
 
-def apart(samples: Samples, diagnosis: Diagnosis) -> Samples:
-    """The samples of a source with rows that depend on those held out left out of training; others as they are."""
-    series = diagnosis.series
-    if samples.survey is None or series is None:
+def apart(samples: Samples, diagnosis: Diagnosis, begun: Mapping[str, str] | None = None) -> Samples:
+    """The samples of a source with rows that depend on those held out left out of training; others as they are.
+
+    A run that goes on has the gap with which it began, by its fingerprints: elsewhere the time may be rounded otherwise.
+    """
+    if samples.survey is None:
         return samples
-    return replace(samples, survey=samples.survey.with_gap(series.time))
+    time = 0 if diagnosis.series is None else diagnosis.series.time
+    survey = samples.survey.with_gap(time)
+    if begun is not None and "gap" in begun:
+        survey = replace(survey, gap=int(begun["gap"] or 0))
+    return replace(samples, survey=survey)
 
 
 def short_gap(samples: Samples) -> tuple[str, ...]:
@@ -65,8 +70,8 @@ def short_gap(samples: Samples) -> tuple[str, ...]:
     survey = samples.survey
     if survey is None or survey.gap >= survey.time or not survey.held:
         return ()
-    enough = ROOMY * survey.time
-    larger = f"give the source block_rows={enough} or more, or " if LANES * enough <= survey.n else "give "
+    enough = survey.roomy()
+    larger = "give " if enough is None else f"give the source block_rows={enough}, or "
     return (
         f"rows of the source depend on each other over {survey.time} rows, and only {survey.gap} on either side of those held "
         f"out are not trained on, as blocks have {survey.source.layout.width} rows: the held-out loss may be too low, and "

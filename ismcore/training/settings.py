@@ -161,11 +161,14 @@ class Samples:
         return tuple(x for x in (self.x, self.validation_x, test) if x is not None)
 
     def fingerprints(self) -> dict[str, str]:
-        """A hash of every bit of each argument, by which data that changed are noticed; "" for one that was not given."""
+        """A hash of every bit of each argument, by which data that changed are noticed; "" for one that was not given.
+
+        Of a source there is the gap beside its rows held out too, as a number, "" where there is none.
+        """
         given = {"x": self.x, "sample_weight": self.weight, "validation": self.validation_x, "groups": self.groups}
         given["test"] = None if self.test is None else self.test.x
         found = {name: "" if array is None else _hash(array) for name, array in given.items()}
-        return found if self.survey is None else {**found, "x": self.survey.digest}
+        return found if self.survey is None else {**found, "x": self.survey.digest, "gap": str(self.survey.gap or "")}
 
 
 def check_names(run_id: object, feature_names: object, d: int | None = None) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from ismcore.errors import SamplesError
-from ismcore.samples.sources.source import Source
+from ismcore.samples.sources.source import LANES, Layout, Source
 from ismcore.seeds import stream
 
 __all__ = ["Survey", "surveyed"]
@@ -20,6 +21,8 @@ RUNS = 64
 """The rows to look at are runs of rows one after another, from so many places."""
 KEPT = 0.25
 """Least share of a block's rows that are not held out that is trained on, whatever the gap beside those held out."""
+LARGER = 1.25
+"""Blocks that are to have room for a gap are tried at so many times the rows, one after another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +34,7 @@ class Survey:
     Attributes:
         source: The source.
         seed: Source of the choice of rows.
+        share: Of the rows, to hold out.
         held: Rows held out in all.
         mean: Of each column over all rows, (d,).
         scale: Standard deviation of each column, (d,).
@@ -43,6 +47,7 @@ class Survey:
 
     source: Source
     seed: int
+    share: float
     held: int
     mean: np.ndarray
     scale: np.ndarray
@@ -60,50 +65,35 @@ class Survey:
 
     def with_gap(self, time: int) -> Survey:
         """The same without up to `time` rows on either side of those held out, but a quarter of a block's others is kept."""
-        least, most = 0, time if self.held else 0
-        others = np.diff(self._blocks)[:, 0] - np.diff(self._runs)[:, 0]
-        fewest = np.maximum(1, np.ceil(KEPT * others))
-        while least < most:  # rows that are trained on become fewer with the gap
-            middle = (least + most + 1) // 2
-            fits = bool((self._stretches(middle)[1] >= fewest).all())
-            least, most = (middle, most) if fits else (least, middle - 1)
-        return replace(self, time=time, gap=least)
+        return replace(self, time=time, gap=self._cut.widest(time))
 
-    @cached_property
-    def _blocks(self) -> np.ndarray:
-        """The first row of each block, and the one after its last, (B, 2)."""
-        layout = self.source.layout
-        return np.array([layout.bounds(number) for number in range(layout.blocks)])
+    def roomy(self) -> int | None:
+        """`block_rows` of which blocks have room for the whole gap, and where they can for one twice as wide.
 
-    @cached_property
-    def _runs(self) -> np.ndarray:
-        """The first row that is held out of each block, and the one after the last, (B, 2)."""
-        return np.asarray(self._blocks[:, :1] + np.array([self.held_run(number) for number in range(len(self._blocks))]))
-
-    def _stretches(self, gap: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of each block that are trained on, (B, 2, 2): from, to before, on either side of those held out; and how many.
-
-        With [s_k, e_k) held out of block k, these are from e_{k-1} + gap to before s_k - gap, and from e_k + gap to before
-        s_{k+1} - gap, as far as they lie in the block.
+        The time is found anew with them, and larger, as fewer rows are missing from within the sample. With a share s held out,
+        a block of w rows has room on either side and for its neighbours where 4 time <= 0.75 (1 - s) w, and often before. It is
+        None where 16 blocks have none.
         """
-        first, last = self._blocks.T
-        start, stop = self._runs.T
-        if not self.held:
-            start, stop, gap = first, first, 0
-        begin = np.maximum(first, np.concatenate([first[:1], stop[:-1] + gap]))
-        end = np.minimum(last, np.concatenate([start[1:] - gap, last[-1:]]))
-        before = np.stack([begin, np.maximum(begin, start - gap)], axis=1)
-        after = np.stack([np.minimum(end, stop + gap), end], axis=1)
-        found = np.stack([before, after], axis=1)
-        return found, np.diff(found)[:, :, 0].sum(axis=1)
+        twice, rows, room = 2 * self.time, self.source.layout.width, self.gap
+        fewest = math.ceil(4 * twice / ((1.0 - KEPT) * (1.0 - min(self.share, 0.9))))
+        most = -(-self.n // LANES)
+        while rows < most and room < twice:
+            rows = min(max(fewest, math.ceil(LARGER * rows)), most)
+            layout = Layout(self.n, rows)
+            room = _Cut(layout, self.seed, _held(layout, self.source.shape[1], self.share)).widest(twice)
+        return rows if room >= self.time else None
+
+    @cached_property
+    def _cut(self) -> _Cut:
+        return _Cut(self.source.layout, self.seed, self.held)
 
     @cached_property
     def _trained(self) -> np.ndarray:
-        return np.asarray(self._stretches(self.gap)[0] - self._blocks[:, :1, None])
+        return np.asarray(self._cut.stretches(self.gap)[0] - self._cut.blocks[:, :1, None])
 
     def held_run(self, number: int) -> tuple[int, int]:
         """The rows of a block that are held out, counted from its first: from the first number to before the second."""
-        return _held_run(self.source, self.seed, self.held, number)
+        return self._cut.run(number)
 
     def trained(self, number: int) -> np.ndarray:
         """The rows of a block that are trained on, counted from its first."""
@@ -127,12 +117,12 @@ class Survey:
     @cached_property
     def sizes(self) -> np.ndarray:
         """How many rows of each block are trained on, (B,)."""
-        return self._stretches(self.gap)[1]
+        return self._cut.stretches(self.gap)[1]
 
     @property
     def digest(self) -> str:
-        """By which other rows are noticed: a hash of their moments, their range, those that are kept, and the gap."""
-        found = hashlib.sha256(repr((self.source.shape, self.source.layout, self.gap)).encode())
+        """By which other rows are noticed: a hash of their moments, their range, and those that are kept."""
+        found = hashlib.sha256(repr((self.source.shape, self.source.layout)).encode())
         for array in (self.mean, self.scale, self.least, self.most, self.sample, self.held_out):
             found.update(array.tobytes())
         return found.hexdigest()
@@ -149,34 +139,89 @@ def surveyed(source: Source, share: float, seed: int) -> Survey:
     Raises:
         SamplesError: A block cannot be used; the message names it.
     """
-    n, d = source.shape
-    layout = source.layout
-    most = int(np.clip(NUMBERS // d, LEAST_ROWS, MOST_ROWS))
-    held = min(round(share * n), most, layout.blocks * (n // layout.blocks - 1))  # each block keeps a row to train on
-    if share:
-        held = max(held, layout.blocks)
+    d, layout = source.shape[1], source.layout
+    held = _held(layout, d, share)
+    cut = _Cut(layout, seed, held)
     every = max(1, layout.blocks // RUNS)
-    length = most // -(-layout.blocks // every)
+    length = _most(d) // -(-layout.blocks // every)
     moments, sample, held_out = _Moments(d), [], []
     for number, block in enumerate(source.blocks(None, seed)):
         moments.add(block)
-        start, stop = _held_run(source, seed, held, number)
+        start, stop = cut.run(number)
         held_out.append(block[start:stop].copy())
         if number % every == 0:
             run = np.ones(min(length, len(block)), dtype=bool)
             run[start:stop] = False
             sample.append(block[: len(run)][run])
-    return Survey(source, seed, held, *moments.found(), np.concatenate(sample), np.concatenate(held_out))
+    return Survey(source, seed, share, held, *moments.found(), np.concatenate(sample), np.concatenate(held_out))
 
 
-def _held_run(source: Source, seed: int, held: int, number: int) -> tuple[int, int]:
-    blocks = source.layout.blocks
-    first, last = source.layout.bounds(number)
-    size, count = last - first, (number + 1) * held // blocks - number * held // blocks
-    if not count:
-        return 0, 0
-    start = int(stream(seed, "held out", number).integers(size - count + 1))
-    return start, start + count
+def _most(d: int) -> int:
+    """Rows of d columns that are kept in memory, at most."""
+    return int(np.clip(NUMBERS // d, LEAST_ROWS, MOST_ROWS))
+
+
+def _held(layout: Layout, d: int, share: float) -> int:
+    """Rows held out in all: one of each block at least, and each block keeps one to train on."""
+    held = min(round(share * layout.rows), _most(d), layout.blocks * (layout.rows // layout.blocks - 1))
+    return max(held, layout.blocks) if share else held
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Which rows of the blocks of a layout are held out, and which may be trained on beside them."""
+
+    layout: Layout
+    seed: int
+    held: int
+
+    def run(self, number: int) -> tuple[int, int]:
+        """The rows of a block that are held out, counted from its first: from the first number to before the second."""
+        first, last = self.layout.bounds(number)
+        size, blocks = last - first, self.layout.blocks
+        count = (number + 1) * self.held // blocks - number * self.held // blocks
+        if not count:
+            return 0, 0
+        start = int(stream(self.seed, "held out", number).integers(size - count + 1))
+        return start, start + count
+
+    @cached_property
+    def blocks(self) -> np.ndarray:
+        """The first row of each block, and the one after its last, (B, 2)."""
+        return np.array([self.layout.bounds(number) for number in range(self.layout.blocks)])
+
+    @cached_property
+    def runs(self) -> np.ndarray:
+        """The first row that is held out of each block, and the one after the last, (B, 2)."""
+        return np.asarray(self.blocks[:, :1] + np.array([self.run(number) for number in range(len(self.blocks))]))
+
+    def widest(self, time: int) -> int:
+        """The most rows, up to `time`, that can be left out on either side of those held out; see `Survey.with_gap`."""
+        least, most = 0, time if self.held else 0
+        others = np.diff(self.blocks)[:, 0] - np.diff(self.runs)[:, 0]
+        fewest = np.maximum(1, np.ceil(KEPT * others))
+        while least < most:  # rows that are trained on become fewer with the gap
+            middle = (least + most + 1) // 2
+            fits = bool((self.stretches(middle)[1] >= fewest).all())
+            least, most = (middle, most) if fits else (least, middle - 1)
+        return least
+
+    def stretches(self, gap: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of each block that are trained on, (B, 2, 2): from, to before, on either side of those held out; and how many.
+
+        With [s_k, e_k) held out of block k, these are from e_{k-1} + gap to before s_k - gap, and from e_k + gap to before
+        s_{k+1} - gap, as far as they lie in the block.
+        """
+        first, last = self.blocks.T
+        start, stop = self.runs.T
+        if not self.held:
+            start, stop, gap = first, first, 0
+        begin = np.maximum(first, np.concatenate([first[:1], stop[:-1] + gap]))
+        end = np.minimum(last, np.concatenate([start[1:] - gap, last[-1:]]))
+        before = np.stack([begin, np.maximum(begin, start - gap)], axis=1)
+        after = np.stack([np.minimum(end, stop + gap), end], axis=1)
+        found = np.stack([before, after], axis=1)
+        return found, np.diff(found)[:, :, 0].sum(axis=1)
 
 
 class _Moments:
