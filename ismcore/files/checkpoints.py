@@ -71,9 +71,9 @@ class Checkpoint:
         every: Seconds from one to the next, from 0: after every chunk of steps. The first comes within a second.
         keep: How many files to keep, from 1.
         rows: Whether result files that the command writes of this run may hold rows of the samples. `ismcore fit --no-rows`
-            says that they may not, and `ismcore resume` then writes none either. Older files of a run that has rows are then
-            removed. A checkpoint itself holds none, and what
-            `fit` and `resume` return has them in any case, see `FitResult.save`.
+            says that they may not, and `ismcore resume` then writes none either. Where a run that had rows goes on without
+            them, older files of it are removed. A checkpoint itself holds none, and what `fit` and `resume` return has them
+            in any case, see `FitResult.save`.
 
     Raises:
         OptionError: A value is none of these.
@@ -222,7 +222,7 @@ class CheckpointWriter:
             FileNotWritten: One cannot be removed.
         """
         if self._older_may_have_rows:
-            for name in _with_rows(self._checkpoint.path):
+            for name in set(_with_rows(self._checkpoint.path)) & set(previous_files(self._checkpoint.path)):
                 try:
                     name.unlink(missing_ok=True)
                 except OSError as error:
