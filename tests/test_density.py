@@ -8,6 +8,7 @@ import pytest
 from truth import array, replay
 
 import ismcore
+from ismcore.results.normaliser import MOST_NODES, by_quadrature
 from ismcore.samples.gaps import Modes
 from ismcore.targets.density import density_error, density_from_score, integrate_score
 
@@ -235,18 +236,30 @@ def test_a_small_mode_has_an_accuracy_of_its_own_on_a_line():
     exact = -0.5 * ((z - 12.0) / 0.1) ** 2 - np.log(0.1 * np.sqrt(2.0 * np.pi))
     np.testing.assert_allclose(seen(z) - seen.log_masses(number, 2)[1], exact, atol=1e-3)
     integrate_score(score_beside(1e-3, np.log(1e-7)))  # the whole is known
-    with pytest.raises(ismcore.DensityUnavailable, match=r"one of 2 modes: .* changes by .* less than 0\.01 is asked for"):
+    with pytest.raises(ismcore.DensityUnavailable, match=r"one of 2 modes, .* changes by .* less than 0\.01 is asked for"):
         integrate_score(score_beside(1e-3, np.log(1e-7)), number=number, count=2)
 
 
+@pytest.mark.parametrize(("cut", "intervals"), [(0.3, 2**13), (4.0, 2**15), (12.0, 2**17)])
+def test_regions_of_a_line_that_meet_where_the_density_is_not_0_have_their_masses(cut, intervals):
+    def number(z):
+        return (z > cut).astype(np.int64)
+
+    found = integrate_score(lambda z: -z, number=number, count=2)
+    exact = [0.5 * math.erfc(-cut / np.sqrt(2.0)), 0.5 * math.erfc(cut / np.sqrt(2.0))]
+    assert found.log_masses(number, 2) == pytest.approx(np.log(exact), abs=2e-4)
+    assert len(found.t) <= intervals + 1
+    assert 0.0 < found.change_in_part < 2e-4
+
+
 def test_a_small_mode_on_a_line_falls_off_by_itself():
-    def score(z):  # -z up to the cut and beyond it -2 / z, of a law whose tail has a part 1e-6 of the mass
+    def score(z):  # -z up to the cut and beyond it -1 / z, of a tail whose mass is infinite
         return np.where(z < 5.0, -z, -1.0 / np.maximum(z, 1.0))
 
     def number(z):
         return (z > 5.0).astype(np.int64)
 
-    integrate_score(score, upper=1e6)
+    integrate_score(score)  # the whole, of which 9e-5 lie beyond the cut up to 2^20
     with pytest.raises(ismcore.DensityUnavailable, match="does not lead back"):
         integrate_score(score, number=number, count=2)
 
@@ -279,12 +292,51 @@ def test_a_small_mode_has_effective_draws_of_its_own():
     seen = beside_a_normal_law(normal_at([9.0, 0.0, 0.0], 0.5, np.log(1e-3)), 5.0, 3)
     found = seen.log_normaliser()
     assert found.parts == pytest.approx([0.0, np.log(1e-3)], abs=4.0 * found.standard_error)
-    few = replace(seen, modes=cut_at(5.0, (0.999, 0.001), 3))  # in which no chain begins
-    with pytest.raises(ismcore.DensityUnavailable, match=r"only \d+ of 20000 .* in mode 2 of the 2 .* 100 are asked for"):
-        few.log_density(np.zeros((1, 3)))
+    few = replace(seen, modes=cut_at(5.0, (0.999, 0.001), 3)).log_normaliser()  # with less than a chain by its share
+    assert few.parts == pytest.approx([0.0, np.log(1e-3)], abs=4.0 * few.standard_error)
+    assert few.standard_error < 0.03
     none = replace(seen, modes=cut_at(1e3, (0.999, 0.001), 3))
-    with pytest.raises(ismcore.DensityUnavailable, match=r"only 0 of 20000 .* in mode 2 of the 2"):
-        none.log_normaliser()
+    with pytest.raises(ismcore.DensityUnavailable, match=r"only \d+ of 20000 .* in mode \d of the 2 .* 100 are asked for"):
+        none.log_density(np.zeros((1, 3)))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:along .* into clusters:ismcore.IsmWarning")
+@pytest.mark.parametrize(
+    ("shape", "shares"), [((3, 2, 2), np.ones(12)), ((1, 1, 2, 2), [0.49, 0.33, 0.167, 0.013])], ids=["many", "small"]
+)
+def test_modes_in_space_are_known_however_many_or_small(shape, shares):
+    law = ismcore.targets.GaussianMixture(shares, 10.0 * np.argwhere(np.ones(shape)), np.ones(len(shares)))
+
+    def apply(ops, params, x):
+        total = None
+        for mean, weight in zip(law.means, law.weights, strict=True):
+            part = np.log(weight) - 0.5 * ops.sum((x - params["one"] * mean) ** 2, axis=1)
+            total = part if total is None else ops.logaddexp(total, part)
+        return 0.5 * law.d * np.log(2.0 * np.pi) - total
+
+    model = ismcore.Energy(ismcore.ScoreFunction(apply, {"one": np.ones(1)}))
+    result = ismcore.fit(law.sample(4000, seed=1), model=model, backend="autograd", **KEEP)
+    found, at = result.log_normaliser(), result.modes.number(law.means)
+    assert np.array(found.parts)[at] == pytest.approx(np.log(law.weights), abs=4.0 * found.standard_error)
+    assert found.standard_error < 0.04
+
+
+def test_regions_of_a_plane_are_numbered_in_blocks():
+    corners, asked = np.arange(-15.0, 16.0, 6.0), []
+
+    def energy(z):  # of 36 normal laws
+        apart = [np.logaddexp.reduce(-0.5 * (z[:, k, None] - corners) ** 2, axis=1) for k in range(2)]
+        return -apart[0] - apart[1]
+
+    def number(z):
+        asked.append(len(z))
+        return np.digitize(z[:, 0], corners[:-1] + 3.0) * 6 + np.digitize(z[:, 1], corners[:-1] + 3.0)
+
+    found = by_quadrature(energy, np.full(2, -np.inf), np.full(2, np.inf), number, 36)
+    assert found.parts == pytest.approx(np.full(36, np.log(2.0 * np.pi)), abs=1e-2)
+    assert max(asked) <= MOST_NODES**2
+    assert sum(asked) > 2 * MOST_NODES**2  # in all
 
 
 def test_what_has_no_constant_on_a_line_is_refused_of_scores_and_energies_alike():
@@ -308,7 +360,9 @@ def test_a_density_that_does_not_fall_to_0_at_an_edge_has_the_masses_of_its_mode
     model = ismcore.Energy(ismcore.ScoreFunction(apply, {"a": np.ones(1)}))
     with pytest.warns(ismcore.IsmWarning):
         result = ismcore.fit(x, model=model, domain=ismcore.domains.Positive(), backend="autograd", **KEEP)
-    assert np.exp(result.log_normaliser().parts) == pytest.approx([0.5, 0.5], rel=1e-5)
+    found = result.log_normaliser()
+    assert np.exp(found.parts) == pytest.approx([0.5, 0.5], rel=1e-5)
+    assert 0.0 < found.standard_error < 1e-4
     at = np.array([0.1, 30.0])
     exact = [0.5 * np.exp(-0.1), 0.5 / np.sqrt(2.0 * np.pi)]
     np.testing.assert_allclose(result.density(at), exact, rtol=1e-5)

@@ -321,6 +321,47 @@ def test_a_run_that_was_begun_without_rows_is_gone_on_with_without_them(tmp_path
     assert rows_of("resume", run, x, "--epochs", 5) is None
 
 
+@pytest.mark.parametrize("more", [["--model", "affine"], ["--recipe", "default"]], ids=["one", "in folds"])
+def test_a_run_that_has_ended_can_be_asked_for_no_rows(more, tmp_path):
+    from ismcore.cli.main import main
+
+    def rows_of(command, *options):
+        out = tmp_path / "out"
+        assert main([command, *map(str, options), "-o", str(out), "--quiet", "--json"]) == 0
+        return None if ismcore.load(out).kept is None else len(ismcore.load(out).kept)
+
+    x, run = tmp_path / "x.npy", tmp_path / "run"
+    np.save(x, two(60))
+    assert rows_of("fit", x, "--backend", "autograd", "--checkpoint", run, "--epochs", 1, *more) == 60
+    steps = checkpoints.read_checkpoint(run)[0].run_state.state.step
+    assert rows_of("resume", run, x, "--no-rows") is None
+    assert checkpoints.read_checkpoint(run)[0].run_state.state.step == steps
+    assert rows_of("resume", run, x, "--epochs", 2) is None
+
+
+def test_no_older_checkpoint_brings_rows_back(tmp_path, monkeypatch):
+    x, run = two(200), tmp_path / "run"
+    ismcore.fit(x, model=ismcore.Affine(), checkpoint=ismcore.Checkpoint(run, every=0.0, keep=4), **(QUICK | {"epochs": 5}))
+    files = [run, *(tmp_path / f"run.previous{k}" for k in (1, 2, 3))]
+    assert [checkpoints.read_checkpoint(name)[0].rows for name in files] == [True] * 4
+    without = ismcore.Checkpoint(run, every=0.0, keep=4, rows=False)
+
+    def full(*args, **options):
+        raise ismcore.FileNotWritten(28, "cannot be written", str(run))
+
+    with monkeypatch.context() as there:
+        there.setattr(checkpoints, "write_kept", full)
+        with pytest.warns(ismcore.IsmWarning, match="cannot be written"):
+            ismcore.resume(run, x, checkpoint=without, progress=False)
+    assert all(name.exists() for name in files)  # nothing is removed before the new one is there
+    ismcore.resume(run, x, checkpoint=without, progress=False)
+    assert [name.exists() for name in files] == [True, False, False, False]
+    ismcore.resume(run, x, epochs=6, checkpoint=without, progress=False)
+    run.write_bytes(b"")
+    stored, taken, _ = checkpoints.read_checkpoint(run)
+    assert (taken, stored.rows) == (files[1], False)
+
+
 @pytest.mark.parametrize("model", [ENERGY, ismcore.Affine()], ids=["energy", "of one mode"])
 def test_a_checkpoint_has_the_modes_of_its_samples_and_an_older_one_says_that_it_has_not(model, tmp_path, monkeypatch):
     x, options = two(500), QUICK | {"model": model, "epochs": 20}
@@ -389,6 +430,9 @@ def test_the_nearest_energy_has_modes_and_rows_of_the_fit_where_a_file_holds_no_
         assert (found.kept is None) == (fit.kept is None)
         with pytest.warns(ismcore.IsmWarning, match=rf"{KEPT}.* 0\.2, 0\.8"):
             found.sample(50, steps=20)
-    law = ismcore.fit(x, model=ismcore.Affine(), **(QUICK | {"epochs": 2}))
-    law.save(tmp_path / "law", rows=False)
-    assert ismcore.load(tmp_path / "law").as_energy(points, **quick).modes is None
+    for model, rows in ((ismcore.Affine(), x), (ismcore.MLP((4,)), x[x > -7.0])):
+        law = ismcore.fit(rows, model=model, checkpoint=tmp_path / f"run of {type(model).__name__}", **(QUICK | {"epochs": 2}))
+        law.save(tmp_path / "law", rows=False)
+        for file in ("law", f"run of {type(model).__name__}"):
+            found = ismcore.load(tmp_path / file).as_energy(points, **quick)
+            assert (found.modes, found.kept) == (None, None)

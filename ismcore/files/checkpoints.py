@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -37,7 +38,7 @@ from ismcore.errors import (
     printable,
 )
 from ismcore.files import tensorfile
-from ismcore.files.atomic import check_kept, newest_valid, write_first, write_kept
+from ismcore.files.atomic import check_kept, newest_valid, previous_files, write_first, write_kept
 from ismcore.files.encoding import Decoder, adopted_for, encode
 from ismcore.models import Model, check_params, joined, parted
 from ismcore.ops import Params
@@ -70,8 +71,9 @@ class Checkpoint:
         every: Seconds from one to the next, from 0: after every chunk of steps. The first comes within a second.
         keep: How many files to keep, from 1.
         rows: Whether result files that the command writes of this run may hold rows of the samples. `ismcore fit --no-rows`
-            says that they may not, and `ismcore resume` then writes none either. A checkpoint itself holds none, and what
-            `fit` and `resume` return has them in any case, see `FitResult.save`.
+            says that they may not, and `ismcore resume` then writes none either. Where a run that had rows goes on without
+            them, older files of it are removed. A checkpoint itself holds none, and what `fit` and `resume` return has them
+            in any case, see `FitResult.save`.
 
     Raises:
         OptionError: A value is none of these.
@@ -164,7 +166,7 @@ class CheckpointWriter:
         self._settings, self._coordinates, self._modes = settings, coordinates, modes
         self._about = {"fingerprints": fingerprints, "held_out": held_out, "versions": versions}
         self._last = time.monotonic() - max(0.0, checkpoint.every - FIRST_AFTER)
-        self._newest_is_good, self._is_start = False, False
+        self._newest_is_good, self._is_start, self._older_may_have_rows = False, False, not checkpoint.rows
         self.candidate = 0
         self.others: list[RunState] = []
         """The candidate that runs, and where the others stand, of a fit in folds."""
@@ -190,7 +192,12 @@ class CheckpointWriter:
             raise OptionError(is_there_already(self._checkpoint.path)) from None
         if aside:
             self._say(run_state, f"older checkpoints of another run at this path were renamed to {', '.join(map(str, aside))}")
-        self._newest_is_good, self._is_start = True, True
+        self._newest_is_good, self._is_start, self._older_may_have_rows = True, True, False
+
+    def forget_rows(self, run_state: RunState) -> None:
+        """Write a run that goes on without rows, also one that has ended, where a file at its path says that it has some."""
+        if self._older_may_have_rows and _with_rows(self._checkpoint.path):
+            self(run_state, force=True)
 
     def __call__(self, run_state: RunState, force: bool) -> str:
         """See `ismcore.training.Saver`."""
@@ -200,12 +207,27 @@ class CheckpointWriter:
             good = not self._is_start and (self._newest_is_good or _is_whole(self._checkpoint.path))
             write_kept(self._checkpoint.path, self._pack(run_state), self._checkpoint.keep, keep_newest=good)
             self._newest_is_good, self._is_start = True, False
+            self._remove_with_rows()
         except FileNotWritten as error:
             self._say(run_state, f"the checkpoint {error}")
             return ""
         finally:
             self._last = time.monotonic()
         return os.fspath(self._checkpoint.path)
+
+    def _remove_with_rows(self) -> None:
+        """Remove older files by which a run without rows would have some again, once a newer one is written.
+
+        Raises:
+            FileNotWritten: One cannot be removed.
+        """
+        if self._older_may_have_rows:
+            for name in set(_with_rows(self._checkpoint.path)) & set(previous_files(self._checkpoint.path)):
+                try:
+                    name.unlink(missing_ok=True)
+                except OSError as error:
+                    raise FileNotWritten(error.errno, "of a run with rows cannot be removed", os.fspath(name)) from error
+            self._older_may_have_rows = False
 
     def _say(self, run_state: RunState, text: str) -> None:
         if text not in run_state.warnings:
@@ -256,6 +278,16 @@ def _is_whole(path: str | PathLike[str]) -> bool:
     except (IsmError, OSError):
         return False
     return True
+
+
+def _with_rows(path: str | PathLike[str]) -> list[Path]:
+    """Whole checkpoints at a path, the older ones among them, by which result files of the run may hold rows."""
+    found = []
+    for name in (Path(os.path.realpath(path)), *previous_files(path)):
+        with suppress(IsmError, OSError):
+            if tensorfile.read(os.fspath(name), "checkpoint")[0].get("rows", True) is True:
+                found.append(name)
+    return found
 
 
 def _tensors(run_state: RunState) -> Params:

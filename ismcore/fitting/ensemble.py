@@ -56,6 +56,9 @@ class EnsembleRun:
             CallbackFailed: A callback raised.
         """
         states, first = list(run_states), self._first_round
+        if states and self._save is not None:
+            self._run_is(states, 0)
+            self._save.forget_rows(states[0])
         try:
             if first and not any(state.epoch > first for state in states):
                 self._round(states, first)

@@ -104,6 +104,7 @@ class Run:
         """
         if self._save is not None:
             self._save.check(run_state)
+            self._save.forget_rows(run_state)
         ended = bool(run_state.status)
         held_out = None if ended else self.data.held_out
         loop = Loop(

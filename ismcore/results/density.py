@@ -12,7 +12,7 @@ from ismcore.calculus import NumpyCalculus
 from ismcore.domains import Halfspaces
 from ismcore.domains.columns import Columns
 from ismcore.models import Energy
-from ismcore.results.langevin import langevin, numbers_of
+from ismcore.results.langevin import CHAINS, langevin, numbers_of
 from ismcore.results.normaliser import Normaliser, by_importance, by_quadrature
 from ismcore.targets.density import LogDensity, integrate_score
 
@@ -61,10 +61,27 @@ def log_normaliser(result: FitResult, epoch: int | None, seed: int) -> Normalise
         found = by_quadrature(energy, *_ends(result), numbers_of(result), _count(result))
     else:
         at = result if epoch is None else replace(result, params=result._at(epoch))
-        draws = langevin(at, 2000, None, steps=None, thin=10, step_size=None, context=None, seed=seed)
+        draws = langevin(at, 2000, _starts(result), steps=None, thin=10, step_size=None, context=None, seed=seed)
         shares = None if result.modes is None else result.modes.shares
         found = by_importance(energy, result.coordinates(draws.x), seed, numbers_of(result), shares)
     return replace(found, value=found.value - unit, parts=tuple(part - unit for part in found.parts))
+
+
+def _starts(result: FitResult) -> np.ndarray | None:
+    """Starts of which each mode has equally many, (m, d): its rows that the result keeps, or its centre; None for one mode.
+
+    Log Z_r does not depend on the shares, and that of a mode with few rows is to be known as well.
+    """
+    modes, kept = result.modes, result.kept
+    if modes is None:
+        return None
+    number = None if kept is None else modes.number(kept)
+    starts = []
+    for mode, centre in enumerate(modes.centres):
+        own = centre[None] if kept is None else kept[number == mode]
+        own = own if len(own) else centre[None]
+        starts.append(own[np.arange(CHAINS) * len(own) // CHAINS])
+    return np.concatenate(starts)
 
 
 def _count(result: FitResult) -> int:
@@ -94,7 +111,7 @@ def _log_masses(result: FitResult, line: LogDensity) -> np.ndarray:
 
 
 def _on_line(result: FitResult, epoch: int | None) -> Normaliser:
-    """Log Z in one dimension, from density and energy at the node where the density is highest."""
+    """Log Z in one dimension, from density and energy at the node where the density is highest, with the error of log Z_r."""
     model, line = result._as_trained(epoch)[0], _line(result, epoch)
     if not isinstance(model, Energy):  # whose energy is minus the log-density
         return Normaliser(0.0, 0.0, parts=() if result.modes is None else tuple(np.log(result.modes.shares).tolist()))
@@ -102,7 +119,7 @@ def _on_line(result: FitResult, epoch: int | None) -> Normaliser:
     x = result.coordinates.inverse(z)
     value = float(-(result.coordinates.log_density(x, line(z[:, 0])) + result.energy(x, epoch=epoch))[0])
     parts = () if result.modes is None else tuple((value + _log_masses(result, line)).tolist())
-    return Normaliser(value, 0.0, parts=parts)
+    return Normaliser(value, line.change_in_part, parts=parts)
 
 
 def _ends(result: FitResult) -> tuple[np.ndarray, np.ndarray]:

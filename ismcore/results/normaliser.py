@@ -10,7 +10,7 @@ import numpy as np
 
 from ismcore.errors import DensityUnavailable
 from ismcore.seeds import stream
-from ismcore.targets import fit_mixture
+from ismcore.targets import GaussianMixture, fit_mixture
 from ismcore.targets.density import log_sums
 
 __all__ = ["Normaliser", "by_importance", "by_quadrature"]
@@ -44,7 +44,8 @@ class Normaliser:
 
     Attributes:
         value: log Z, in the units of the samples.
-        standard_error: Of the value; that of quadrature is its change from a grid to the next finer one.
+        standard_error: Of the value; that of quadrature is its change from a grid to the next finer one, in one dimension that
+            of the density in a mode relative to its peak there, and 0 where there is one mode.
         effective: Effective number of draws, (sum w)^2 / sum w^2 with w the importance weights; infinite for quadrature. Where
             modes lie apart the weights are those of the law in which each has its share of the samples.
         parts: log Z_r = log int_r exp(-U(x)) dx over the region of each of `FitResult.modes`, in their order; the sum of their
@@ -70,10 +71,11 @@ def by_quadrature(
         count: How many regions.
 
     Raises:
-        DensityUnavailable: exp(-U) does not fall off, or is too narrow for the finest grid, in all or in a region: log Z still
-            changes by 1e-3, or log Z_r by 1e-2.
+        DensityUnavailable: exp(-U) does not fall off, or is too narrow for the finest grid, in all or in a region, or much of
+            it lies at a cut between regions: log Z still changes by 1e-3, or log Z_r by 1e-2.
 
-    Cost: 2^14 energies, then four times as many, ...; at most 2^20; and 16 in each cell where regions meet.
+    Cost: 2^14 energies, then four times as many, ..., up to 2^20; and on each grid 16 more in each cell where regions meet, of
+        which 256 points are numbered.
     """
     nodes, before = FIRST_NODES, np.full(count, np.nan)
     while True:
@@ -94,8 +96,9 @@ def by_quadrature(
     change[np.isnan(change)] = np.inf
     if not change.max() < TOLERATED_PART:
         raise DensityUnavailable(
-            f"the fitted density is too narrow for its range in {_mode(change)}: log Z of it still changes by "
-            f"{change.max():.1g}, and less than {TOLERATED_PART:g} is asked for; fit the rows of each mode by themselves"
+            f"the fitted density is too narrow for its range in {_mode(change)}, or much of it lies at a cut: log Z of it "
+            f"still changes by {change.max():.1g}, and less than {TOLERATED_PART:g} is asked for; fit the rows of each mode by "
+            "themselves"
         )
     return _of_parts(parts, float(change.max()))
 
@@ -124,17 +127,25 @@ def _on_grid(
     rows, columns = (slice(int(np.isinf(a)), -1 if np.isinf(b) else None) for a, b in zip(lower, upper, strict=True))
     outer = np.ones((nodes, nodes), dtype=bool)
     outer[rows, columns] = False
-    far, at = outer.ravel(), _numbered(number, np.sinh(t))
+    far, at = outer.ravel(), _numbered(number, np.sinh(t))  # whether a cell lies far out, and its region
     meet = _where_regions_meet(at.reshape(nodes, nodes))
     finer, whole = _parted(t[meet], step), int(np.sum(~meet))
     t = np.concatenate([t[~meet], finer])
     log_mass = np.log(np.cosh(t)).sum(axis=1) + np.log(step).sum() - _energies(energy, np.sinh(t))
-    log_mass = np.concatenate([log_mass[:whole], np.repeat(log_mass[whole:], PARTS) - 2.0 * math.log(PARTS)])
-    at = np.concatenate([at[~meet], _numbered(number, np.sinh(_parted(finer, step / math.isqrt(PARTS))))])
-    far = np.concatenate([far[~meet], np.repeat(far[meet], PARTS**2)])
-    parts, beyond = log_sums(log_mass, at, count), log_sums(log_mass[far], at[far], count)
+    parts, beyond = _sums(log_mass[:whole], at[~meet], far[~meet], count)
+    log_mass, far = log_mass[whole:] - 2.0 * math.log(PARTS), np.repeat(far[meet], PARTS)
+    for k in range(0, len(finer), BLOCK // PARTS):
+        some = slice(k, k + BLOCK // PARTS)
+        at = _numbered(number, np.sinh(_parted(finer[some], step / math.isqrt(PARTS))))
+        more = _sums(np.repeat(log_mass[some], PARTS), at, np.repeat(far[some], PARTS), count)
+        parts, beyond = np.logaddexp(parts, more[0]), np.logaddexp(beyond, more[1])
     with np.errstate(invalid="ignore"):  # of a part that is not there
         return parts, np.nan_to_num(np.exp(beyond - parts))
+
+
+def _sums(log_mass: np.ndarray, at: np.ndarray, far: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithms of the masses of each region, and of what of them lies far out, both (count,)."""
+    return log_sums(log_mass, at, count), log_sums(log_mass[far], at[far], count)
 
 
 def _parted(t: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -169,12 +180,14 @@ def by_importance(
 ) -> Normaliser:
     """Log Z in any dimension: the mean of exp(-U) / q over draws of q, a Gaussian mixture fitted to draws of the law itself.
 
-    The covariances of q are 1.3 times those of the mixture, and a tenth of it is a normal law four times as wide as all draws,
-    so that the weights are bounded where exp(-U) falls off as fast.
+    Where there are R regions the mixture is the sum of those fitted to the draws in each, with weights share_r / 2 + 1 / (2 R),
+    so that a small one has as many components as it needs, and draws enough. The covariances of q are 1.3 times those of the
+    mixture, and a tenth of it is a normal law four times as wide as all draws, so that the weights are bounded where exp(-U)
+    falls off as fast.
 
     Args:
         energy: U.
-        draws: Draws of the law, (m, d).
+        draws: Draws of the law, (m, d), with those in each region at any share.
         seed: Of the draws of q.
         number: Regions that have a part of Z each; None where there is one.
         shares: Of the law in each region, (R,); None where there is one.
@@ -182,18 +195,18 @@ def by_importance(
     Raises:
         DensityUnavailable: Fewer than 1,000 of 20,000 draws are effective, or fewer than 100 in one of several regions.
 
-    Cost: 20,000 energies, and the mixture.
+    Cost: 20,000 energies, and the mixtures.
 
     Source: Owen (2013), Monte Carlo theory, methods and examples, chapter 9.
     """
-    proposal = fit_mixture(draws, fewest=1)
+    proposal = _proposal(draws, _numbered(number, draws), shares)
     if proposal is None:
         raise DensityUnavailable(f"too few draws of the fitted law, {len(draws)}, for a mixture in d = {draws.shape[1]}")
     wide = np.atleast_2d(np.cov(draws.T)) * 4.0
     weights = np.concatenate([0.9 * proposal.weights, [0.1]])
     means = np.concatenate([proposal.means, draws.mean(axis=0)[None]])
     covariances = np.concatenate([WIDER * proposal.covariances, wide[None]])
-    mixture = type(proposal)(weights, means, covariances)
+    mixture = GaussianMixture(weights, means, covariances)
     points = mixture.sample(DRAWS, seed=int(stream(seed, "normaliser").integers(2**31)))
     log_w = -_energies(energy, points) - mixture.log_pdf(points)
     at, count = _numbered(number, points), 1 if shares is None else len(shares)
@@ -214,3 +227,22 @@ def by_importance(
         )
     error = math.sqrt(max(0.0, float((1.0 / each).max()) - 1.0 / DRAWS))
     return _of_parts(sums - math.log(DRAWS), error, effective)
+
+
+def _proposal(draws: np.ndarray, at: np.ndarray, shares: np.ndarray | None) -> GaussianMixture | None:
+    """The mixtures of the draws in each region, joined; where one has too few, or all at one place, that of all draws."""
+    if shares is None:
+        return fit_mixture(draws, fewest=1)
+    fitted = []
+    for region in range(len(shares)):
+        own = draws[at == region]
+        spread = len(own) > 1 and np.linalg.matrix_rank(np.cov(own.T)) == draws.shape[1]
+        fitted.append(fit_mixture(own, fewest=1) if spread else None)
+    found = [(mixture, 0.5 * share + 0.5 / len(shares)) for mixture, share in zip(fitted, shares, strict=True) if mixture]
+    if len(found) < len(shares):
+        return fit_mixture(draws, fewest=1)
+    return GaussianMixture(
+        np.concatenate([weight * mixture.weights for mixture, weight in found]),
+        np.concatenate([mixture.means for mixture, _ in found]),
+        np.concatenate([mixture.covariances for mixture, _ in found]),
+    )

@@ -186,8 +186,8 @@ class FitResult(Shown):
 
     @property
     def _modes_are_known(self) -> bool:
-        """Whether `modes` is as the samples have them; a file without rows may lack that they have one."""
-        return self._is_of_one_mode or self.kept is not None or self.modes is not None
+        """Whether `modes` is as the samples have them; where it is not, `notes` says so."""
+        return self._is_of_one_mode or NOT_COUNTED not in self.notes
 
     def _with_modes(self, modes: Modes | None, *, counted: bool = True) -> FitResult:
         """The result with these modes in the place of its own, and a note of them, or that nobody has counted them."""
@@ -440,9 +440,11 @@ class FitResult(Shown):
         Raises:
             DensityUnavailable: d > 1 and the model is no energy; the fitted law does not fall off, or is too narrow for the
                 finest grid; or fewer than 1,000 of 20,000 draws are effective. Of several modes, each is to be known by itself:
-                log Z_r to 0.01 on the grid, by at least 100 effective draws in it.
+                its density to 0.01 of its peak in one dimension, log Z_r to 0.01 in two, by at least 100 effective draws in it
+                in more, and in a polytope in two.
 
-        Cost: at most 2^20 energies for d = 2; for d > 2 those of 2,000 draws, a mixture, and 20,000 energies.
+        Cost: up to 2^20 energies on the finest grid for d = 2, and more where modes meet; for d > 2 those of 2,000 draws, a
+            mixture for each mode, and 20,000 energies.
         """
         return log_normaliser(self, epoch, seed)
 
@@ -527,8 +529,8 @@ class FitResult(Shown):
         a free network this is the part that is a gradient; how much of the score's square is lost is in `result.notes`, or in
         `result.warnings` where it is more than a tenth. See `asymmetry` for how much of the Jacobian is of no energy.
 
-        It has `modes` and `kept` of the fit and not of the points, except where neither is known, as of `ismcore.Refit` or of a
-        file without rows that tells of no modes: then they are those of x.
+        It has `modes` and `kept` of the fit and not of the points, except where nobody has counted the modes, as of
+        `ismcore.Refit` or of a file from before they were counted, which `notes` says: then they are those of x.
 
         Args:
             x: Rows to fit at, (n, d), in [x], such as the samples.
