@@ -47,17 +47,17 @@ def law_runs(cells, samples: int, recipes, backends, known, rivals):
                     yield about | {"error": relative_error(psi, s), "seconds": time.process_time() - start}
 
 
-def backend_runs(cells, backends, known):
-    """The default in float64 on each backend: error, weights of the candidates, and how far the score is from the first's.
+def backend_runs(cells, known):
+    """The default in float64 on all backends: error, weights of the candidates, and how far the score is from the first's.
 
     That is the largest difference at fresh rows, over the root of E|score|^2 / d.
     """
     for name, n in cells:
         x, _, y, s = draw(name, n, 0)
         first = None
-        if all(tuple(key("backends", f"{name}/{n}", 0, "default", backend).values()) in known for backend in backends):
+        if all(tuple(key("backends", f"{name}/{n}", 0, "default", backend).values()) in known for backend in BACKENDS):
             continue
-        for backend in backends:
+        for backend in BACKENDS:
             about = key("backends", f"{name}/{n}", 0, "default", backend)
             result = ismcore.fit(x, backend=backend, dtype="float64", progress=False)
             psi = result.score(y)
@@ -86,7 +86,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--recipes", nargs="+", choices=list(RECIPES), default=[name for name in RECIPES if name != "reference"]
     )
-    parser.add_argument("--backends", nargs="*", choices=BACKENDS, default=["jax"])
+    parser.add_argument("--backends", nargs="*", choices=BACKENDS, default=["jax"], help="of all parts but `backends`")
     parser.add_argument("--rivals", nargs="*", choices=list(RIVALS), default=list(RIVALS))
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--again", action="store_true", help="measure what is in the report already, too")
@@ -106,7 +106,7 @@ def main() -> None:
         "laws": lambda: law_runs(cells, *about, options.rivals),
         "tables": lambda: table_runs(*about),
         "reference": lambda: reference_runs(*about),
-        "backends": lambda: backend_runs(cells, options.backends, known),
+        "backends": lambda: backend_runs(cells, known),
     }
     for part in options.parts:
         for run in measured[part]():
