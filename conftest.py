@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Generator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TypeVar
 
 # Processes that run side by side need no threads besides, which would wait for each other's. Read when a library is loaded,
@@ -134,10 +135,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+_ended: list[Path] = []
+"""Modules of the tests since objects were last left out of collections."""
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Leaves what a module keeps for good out of later collections: JAX's programs make one of them take seconds."""
-    if nextitem is None or nextitem.path != item.path:
+    _ended.append(item.path)
+    if nextitem is None or nextitem.path != item.path or len(_ended) == 100:
+        _ended.clear()
         gc.collect()
         gc.freeze()
 

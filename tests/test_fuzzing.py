@@ -6,6 +6,6 @@ from fuzzing import fuzz
 
 @pytest.mark.slow
 def test_mutated_contents_are_refused_by_name_or_are_fits():
-    count = fuzz(12.0, 1)
+    count = fuzz(8.0, 1)
     assert count["refused"] > 50, count
     assert count["loaded"] > 5, count

@@ -29,7 +29,6 @@ SAMPLE += [
     in {
         "linen: norms: GroupNorm",
         "NNX: parts: LoRA, all of it",
-        "Equinox: structure: scan over stacked layers",
         "Equinox: own rules: custom_vjp, straight through",
         "JAX: functions: fft",
     }
