@@ -145,7 +145,6 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     _ended.append(item.path)
     if nextitem is None or nextitem.path != item.path or len(_ended) == 100:
         _ended.clear()
-        gc.collect()
         gc.freeze()
 
 

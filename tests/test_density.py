@@ -287,6 +287,7 @@ def test_a_region_that_is_cut_off_a_mode_has_its_part():
         assert found.parts[1] == pytest.approx(np.log(0.5 * math.erfc(4.0 / np.sqrt(2.0))), abs=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the samples have modes far apart:ismcore.IsmWarning")
 def test_a_small_mode_has_effective_draws_of_its_own():
     seen = beside_a_normal_law(normal_at([9.0, 0.0, 0.0], 0.5, np.log(1e-3)), 5.0, 3)
@@ -322,6 +323,7 @@ def test_modes_in_space_are_known_however_many_or_small(shape, shares):
     assert found.standard_error < 0.04
 
 
+@pytest.mark.slow
 def test_regions_of_a_plane_are_numbered_in_blocks():
     corners, asked = np.arange(-15.0, 16.0, 6.0), []
 

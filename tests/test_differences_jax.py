@@ -126,6 +126,7 @@ def test_jax_that_is_right_passes_without_a_word(make):
     assert not untrained(ismcore.fit(X, model=make(), **QUICK))
 
 
+@pytest.mark.slow
 def test_a_constant_of_jax_is_told():
     layer = eqx.nn.Linear(3, 3, key=jax.random.key(0))
     result = ismcore.fit(X, model=HeldEquinox(layer, jnp.ones(3)), **QUICK)
