@@ -173,6 +173,7 @@ def test_a_native_torch_model_is_differentiable_and_on_its_device():
     copy.deepcopy(trained).to(torch.float32)(x.detach().float())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", marked(["linen", "nnx", "equinox"]))
 def test_a_native_jax_model_is_differentiable(kind):
     result = fit(network(kind).model)

@@ -45,6 +45,7 @@ def folder(made, tmp_path, monkeypatch):
 GOOD, WRONG = "good.ismcore.safetensors", "wrong.ismcore.safetensors"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--loss"], ["train.csv", "-o", "p.png"]])
 def test_plot_writes_the_picture_of_the_result(capsys, folder, words):
     name = "p.png" if "-o" in words else "good.png"

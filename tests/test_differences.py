@@ -374,6 +374,7 @@ def kernels():
     return held.flash_sdp_enabled(), held.mem_efficient_sdp_enabled(), held.cudnn_sdp_enabled(), held.math_sdp_enabled()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", ATTENTION.values(), ids=ATTENTION)
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_attention_is_differentiated_twice_by_each_route(make, training):

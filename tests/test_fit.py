@@ -12,6 +12,7 @@ X = correlated(n=1024)
 FEW = X[:48]
 
 
+@pytest.mark.slow
 def test_three_backends_agree_over_500_epochs_from_the_same_start():
     found = ismcore.compare(
         X, model=ismcore.MLP((16,), "sigmoid"), objective=ismcore.ImplicitScoreMatching(0.1), epochs=500, **PLAIN

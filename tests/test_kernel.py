@@ -114,6 +114,7 @@ def test_correlated_columns_are_no_fault():
     assert result.warnings == ()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
 def test_a_fit_in_folds_is_told_too_and_one_that_has_the_modes_is_not():
     x = modes(5, 1, 4.0, 0.3).sample(1500, seed=0)

@@ -226,6 +226,7 @@ def test_legend_lies_above_every_curve(result):
             assert line.get_window_extent().y1 < box.y0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [None, "constrained"])
 @pytest.mark.parametrize("size", [(2.6, 3.5), (3.5, 2.2), (9.0, 2.4)])
 @pytest.mark.parametrize("name", ["plot_loss", "plot_score", "plot_density"])

@@ -62,6 +62,7 @@ def test_jacobian_of_every_scenario_is_that_of_difference_quotients(case):
 GENTLE = [case for case in all_scenarios() if "stress" not in case.id]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [pytest.param(case, marks=pytest.mark.slow if case.x.shape[1] > 10 else ()) for case in GENTLE],
