@@ -26,7 +26,7 @@ from quality_page import write_page
 from tables import key, reference_runs, table_runs
 
 import ismcore
-from ismcore.fitting.options import RECIPES
+from ismcore.fitting.recipes import RECIPES
 
 FOUND = Path(__file__).parent / "reports" / "quality.json"
 BACKENDS = ("autograd", "torch", "jax")

@@ -29,12 +29,12 @@ from ismcore.errors import (
 )
 from ismcore.files import tensorfile
 from ismcore.files.checkpoints import Checkpoint
-from ismcore.fitting.compare import Comparison, compare
 from ismcore.fitting.fit import fit, resume
 from ismcore.fitting.refit import Refit
 from ismcore.fitting.sweep import SweptFit, sweep
 from ismcore.hookspecs import hookimpl
 from ismcore.judging.bootstrap import bootstrap
+from ismcore.judging.compare import Comparison, compare
 from ismcore.judging.table import Check
 from ismcore.models import MLP, Affine, Energy, NoiseConditional, ResidualMLP, ScoreFunction
 from ismcore.objectives import (

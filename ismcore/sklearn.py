@@ -31,7 +31,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from numpy.random import RandomState
 
-    from ismcore.fitting.options import RecipeName
+    from ismcore.fitting.recipes import RecipeName
 
 __all__ = ["ScoreEstimator", "ScoreOutlierDetector"]
 

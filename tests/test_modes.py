@@ -8,7 +8,7 @@ import pytest
 
 import ismcore
 from ismcore.errors import FileInvalid
-from ismcore.files import checkpoints
+from ismcore.files import checkpoint_writer, checkpoints
 from ismcore.samples.gaps import NOT_COUNTED, Modes
 
 pytestmark = pytest.mark.filterwarnings("ignore:along .* into clusters:ismcore.IsmWarning")
@@ -350,7 +350,7 @@ def test_no_older_checkpoint_brings_rows_back(tmp_path, monkeypatch):
         raise ismcore.FileNotWritten(28, "cannot be written", str(run))
 
     with monkeypatch.context() as there:
-        there.setattr(checkpoints, "write_kept", full)
+        there.setattr(checkpoint_writer, "write_kept", full)
         with pytest.warns(ismcore.IsmWarning, match="cannot be written"):
             ismcore.resume(run, x, checkpoint=without, progress=False)
     assert all(name.exists() for name in files)  # nothing is removed before the new one is there
@@ -372,7 +372,7 @@ def test_a_checkpoint_has_the_modes_of_its_samples_and_an_older_one_says_that_it
     assert found.notes == whole.notes
     if whole.modes is not None:
         assert masses_on_line(found, x) == pytest.approx([0.2, 0.8], abs=1e-3)
-    pack = checkpoints.tensorfile.pack
+    pack = checkpoint_writer.tensorfile.pack
 
     def older(kind, content, tensors):
         return pack(
@@ -381,7 +381,7 @@ def test_a_checkpoint_has_the_modes_of_its_samples_and_an_older_one_says_that_it
             {name: value for name, value in tensors.items() if not name.startswith("modes.")},
         )
 
-    monkeypatch.setattr(checkpoints.tensorfile, "pack", older)
+    monkeypatch.setattr(checkpoint_writer.tensorfile, "pack", older)
     ismcore.fit(x, checkpoint=tmp_path / "older", **options)
     monkeypatch.undo()
     before = ismcore.load(tmp_path / "older")
@@ -394,12 +394,12 @@ def test_a_checkpoint_has_the_modes_of_its_samples_and_an_older_one_says_that_it
 
 @pytest.mark.parametrize("name", ["shares", "of"])
 def test_forged_modes_of_a_checkpoint_are_refused(name, tmp_path, monkeypatch):
-    pack = checkpoints.tensorfile.pack
+    pack = checkpoint_writer.tensorfile.pack
 
     def forged(kind, content, tensors):
         return pack(kind, content, {**tensors, f"modes.{name}": FORGED[name][0]})
 
-    monkeypatch.setattr(checkpoints.tensorfile, "pack", forged)
+    monkeypatch.setattr(checkpoint_writer.tensorfile, "pack", forged)
     ismcore.fit(two(200), model=ENERGY, checkpoint=tmp_path / "run", **(QUICK | {"epochs": 2}))
     with pytest.raises(FileInvalid, match="its modes"):
         ismcore.load(tmp_path / "run")

@@ -541,7 +541,7 @@ def test_a_relative_path_is_where_it_was_when_the_run_began(tmp_path, monkeypatc
 
 def test_a_run_is_on_disk_from_its_start_and_once_more_after_a_second(tmp_path, monkeypatch, single_steps):
     now, seen = [0.0], []
-    monkeypatch.setattr("ismcore.files.checkpoints.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("ismcore.files.checkpoint_writer.time.monotonic", lambda: now[0])
 
     def tick(event):
         now[0] += 0.4

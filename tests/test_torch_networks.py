@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 from truth import SMALL_SAMPLE, correlated
 
 import ismcore
-import ismcore.fitting.probing
+import ismcore.fitting.checks
 
 pytestmark = pytest.mark.filterwarnings(
     *SMALL_SAMPLE,
@@ -404,7 +404,7 @@ def test_evaluate_refuses_what_is_cut_off_and_looks_no_second_time(monkeypatch):
         raise AssertionError("looked at once more")
 
     monkeypatch.setattr("ismcore.results.evaluate.probe_network", looked)
-    monkeypatch.setattr(ismcore.fitting.probing, "probe_network", looked)
+    monkeypatch.setattr(ismcore.fitting.checks, "probe_network", looked)
     assert np.isfinite(result.loss(X))
     for model in (ismcore.MLP((8,)), ismcore.Affine(), ismcore.Energy(ismcore.MLP((8,)))):  # the library's own
         ismcore.fit(X, model=model, backend="torch", **QUICK)

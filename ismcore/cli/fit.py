@@ -26,7 +26,7 @@ from ismcore.files.atomic import check_target
 from ismcore.files.checkpoints import Checkpoint, read_checkpoint
 from ismcore.files.results import save
 from ismcore.fitting.fit import fit, resume
-from ismcore.fitting.options import RECIPES
+from ismcore.fitting.recipes import RECIPES
 from ismcore.optimizers.rules import Adam
 from ismcore.optimizers.schedules import SHAPES
 from ismcore.results.result import FitResult

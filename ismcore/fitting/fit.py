@@ -14,23 +14,14 @@ from ismcore.backend.processes import gathered, others_told, rank_and_world
 from ismcore.coordinates import Standardize
 from ismcore.domains import Domain
 from ismcore.errors import CheckpointMismatch, Diverged, OptionError
-from ismcore.files.checkpoints import Checkpoint, Stored, as_checkpoint, is_there_already, read_checkpoint
+from ismcore.files.checkpoint_writer import is_there_already
+from ismcore.files.checkpoints import Checkpoint, Stored, as_checkpoint, read_checkpoint
+from ismcore.fitting.checks import check_run, check_shared, probe
 from ismcore.fitting.ensemble import EnsembleRun
 from ismcore.fitting.hints import names_checked
-from ismcore.fitting.options import (
-    RecipeName,
-    Request,
-    as_epochs,
-    as_timeout,
-    check_run,
-    check_shared,
-    loss_of,
-    resolved,
-    settings_of,
-    share_held_out,
-)
+from ismcore.fitting.options import Request, as_epochs, as_timeout, loss_of, resolved, settings_of, share_held_out
 from ismcore.fitting.parting import parted, samples_of, share_to_set_aside
-from ismcore.fitting.probing import probe
+from ismcore.fitting.recipes import RecipeName
 from ismcore.fitting.run import Job, Run, best_of
 from ismcore.fitting.selection import choose_curvature, start_of, starts_of
 from ismcore.fitting.sourced import about_source, apart, check_source, short_gap

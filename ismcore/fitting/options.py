@@ -1,23 +1,21 @@
-"""What the arguments of `ismcore.fit` mean: recipes for those left out, and checks of all."""
+"""What the arguments of `ismcore.fit` mean: checks of each, and the recipe's for those left out."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
-from typing import Any, Literal, TypeGuard
+from typing import Any, TypeGuard
 from uuid import uuid4
 
 import numpy as np
 
 from ismcore.backend.contract import Backend, Precision
-from ismcore.backend.processes import shared
 from ismcore.coordinates import Coordinates, Standardize
 from ismcore.coordinates.transforms import as_transforms
 from ismcore.errors import OptionError
+from ismcore.fitting.recipes import RECIPES, Recipe
 from ismcore.fitting.selection import StartingPoint
-from ismcore.models import MLP, Energy, Model, NoiseConditional, Standardized
+from ismcore.models import MLP, Energy, NoiseConditional, Standardized
 from ismcore.objectives import (
     DenoisingScoreMatching,
     ImplicitScoreMatching,
@@ -27,17 +25,15 @@ from ismcore.objectives import (
     noise_ladder,
 )
 from ismcore.objectives.base import on_domain
-from ismcore.optimizers.rules import Adam, Optimizer
-from ismcore.optimizers.schedules import Schedule, as_schedule
-from ismcore.optimizers.state import TrainState
+from ismcore.optimizers.rules import Optimizer
+from ismcore.optimizers.schedules import as_schedule
 from ismcore.plugins.adoption import adopted, users_own
 from ismcore.problem import Loss
 from ismcore.results.evaluate import check_model
 from ismcore.results.result import FitResult
 from ismcore.samples.diagnosis import Diagnosis
 from ismcore.samples.edges import auto_domain
-from ismcore.samples.findings import ON_ATOMS
-from ismcore.samples.sources import LANES, Source
+from ismcore.samples.sources import Source
 from ismcore.samples.splitting import HoldOut
 from ismcore.training.baseline import MOST_COLUMNS
 from ismcore.training.run_state import Plan
@@ -45,20 +41,14 @@ from ismcore.training.settings import Candidate, Samples, Settings
 from ismcore.training.truncated import MOST_TRUNCATED
 
 __all__ = [
-    "RECIPES",
-    "Recipe",
-    "RecipeName",
     "Request",
     "as_epochs",
     "as_timeout",
-    "check_run",
-    "check_shared",
     "loss_of",
     "settings_of",
     "share_held_out",
 ]
 
-RecipeName = Literal["default", "single", "reference"]
 VALIDATIONS = 100
 """The validation loss is computed about so often in a run."""
 FOLDS, MOST_IN_FOLDS = 5, 10_000
@@ -69,70 +59,8 @@ LOOKS = 30
 """About so often the pooled loss of folds is computed, beside the early looks."""
 DENOISING = 0.2
 """Noise scale of the candidate that is trained by denoising, in coordinates of unit spread."""
-OF_EACH = ("run_id", "device", "backend_reason", "warnings", "notes", "plan")
-"""Settings that need not be the same in processes that share a fit; the plan's are looked at one by one."""
 FEWEST_HELD_OUT = 10
 """Fewer rows than this tell no fit from another: then none are held out, unless it is asked for."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What an argument of `fit` stands for where it is left out; measured in `docs/decisions`.
-
-    Attributes:
-        model: The network.
-        objective: By what is known of the samples.
-        patience: At least so many epochs, and a fifth of all; 0 for no end of it.
-        full_batch_up_to: So many rows are taken all at once. Of more, batches of a 64th, but 128 to 1024 rows.
-        floor: Whether the fit starts at the normal law, in folds, with several candidates.
-
-    The others are as in `fit`.
-    """
-
-    model: Callable[[int], Model]
-    objective: Callable[[Diagnosis], Objective]
-    optimizer: Optimizer
-    epochs: int
-    schedule: Schedule
-    standardize: bool
-    validation: float
-    patience: int
-    clip_norm: float | None = None
-    average_decay: float | None = None
-    full_batch_up_to: int = 2**62
-    floor: bool = False
-
-
-def _bounded_objective(diagnosis: Diagnosis) -> Objective:
-    return ImplicitScoreMatching(curvature_weight=ON_ATOMS if diagnosis.has_atoms else 0.0)
-
-
-SINGLE = Recipe(
-    model=lambda d: MLP(),
-    objective=_bounded_objective,
-    optimizer=Adam(1e-2),
-    epochs=500,
-    schedule=Schedule("cosine"),
-    standardize=True,
-    validation=0.2,
-    patience=100,
-    average_decay=0.999,
-    full_batch_up_to=256,
-)
-RECIPES: dict[RecipeName, Recipe] = {
-    "default": replace(SINGLE, optimizer=Adam(2e-2), epochs=300, patience=20, floor=True),
-    "single": SINGLE,
-    "reference": Recipe(
-        model=lambda d: MLP((8,), "sigmoid"),
-        objective=lambda diagnosis: ImplicitScoreMatching(),
-        optimizer=Adam(1e-2),
-        epochs=500,
-        schedule=Schedule(),
-        standardize=False,
-        validation=0.0,
-        patience=0,
-    ),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -471,85 +399,3 @@ def _snapshot_epochs(snapshots: int | Sequence[int], epochs: int) -> tuple[int, 
 
 def _is_count(number: Any) -> TypeGuard[int]:
     return isinstance(number, int | np.integer) and not isinstance(number, bool) and bool(number >= 0)
-
-
-def check_shared(engine: Backend, settings: Settings, samples: Samples, starts: Callable[[], Sequence[TrainState]]) -> None:
-    """Refuse what several processes cannot share, and a fit that is not the same in each; nothing where there is one.
-
-    Args:
-        engine: Where to compute.
-        settings: Of the fit.
-        samples: Of the fit.
-        starts: Gives the states that it begins with, or goes on from.
-
-    Raises:
-        OptionError: The message says what.
-    """
-    processes = shared()
-    if processes is None:
-        return
-    world, parts, against = processes.world, processes.parts, ""
-    if engine.name != processes.backend:
-        against = f"backend {engine.name!r} has no part in their sums; use backend={processes.backend!r}"
-    elif settings.optimizer.runs_whole:
-        against = f"{type(settings.optimizer).__name__} takes no single steps; use ismcore.Adam()"
-    elif settings.compile != "auto":
-        against = f"compile={settings.compile!r} takes steps that are not shared; leave it at 'auto'"
-    elif samples.survey is not None and world > LANES:
-        against = f"a step has rows of {LANES} blocks of a source, one a process at least"
-    elif (rows := settings.batch_size or samples.n) < 2 * parts:
-        against = f"a step of {rows} rows is less than two a {'process' if parts == world else 'device'}"
-    if against:
-        raise OptionError(f"{f'{world} processes' if world > 1 else f'{parts} devices'} cannot share this fit: {against}")
-    marks = _marks(settings, samples, starts())
-    table = processes.gather(list(marks.values()))
-    if other := [name for name, column in zip(marks, table.T, strict=True) if len(set(column)) > 1]:
-        raise OptionError(f"the {world} processes that share this fit must have the same {', '.join(other)}, and have not")
-
-
-def _marks(settings: Settings, samples: Samples, starts: Sequence[TrainState]) -> dict[str, float]:
-    """A number for each thing that processes must have alike, by its name; settings by what they print, without addresses."""
-    begun = sha256()
-    for state in starts:
-        begun.update(f"{state.step}".encode())
-        for name, value in sorted(state.arrays().items()):
-            begun.update(f"{name} {np.shape(value)}".encode() + np.asarray(value, dtype=np.float64).tobytes())
-    told = {name: value for name, value in (vars(settings) | vars(settings.plan)).items() if name not in OF_EACH}
-    texts = {"samples": sorted(samples.fingerprints().items()), "starting parameters": begun.hexdigest(), **told}
-    plain = {name: re.sub(" at 0x[0-9a-f]+", "", f"{value!r}") for name, value in texts.items()}
-    return {name: float(int.from_bytes(sha256(text.encode()).digest()[:6], "big")) for name, text in plain.items()}
-
-
-def check_run(request: Request, settings: Settings, samples: Samples) -> None:
-    """Refuse arguments that do not go together.
-
-    Raises:
-        OptionError: The message says which, and why.
-    """
-    restarts, checkpoint = request.restarts, request.checkpoint
-    if isinstance(restarts, bool) or not isinstance(restarts, int | np.integer) or restarts < 1:
-        raise OptionError(f"restarts must be a whole number from 1, not {restarts!r}")
-    if restarts > 1 and (request.initial_params is not None or users_own(settings.model)[0] is not None):
-        raise OptionError(
-            "restarts begin at parameters drawn from the seed: with initial_params, or a network of your own, that "
-            "has its own, there is one start"
-        )
-    if restarts > 1 and not settings.validation and samples.validation_x is None:
-        raise OptionError(
-            "restarts are judged by held-out rows, and none are held out: pass validation=0.2, or validation samples"
-        )
-    if restarts > 1 and checkpoint is not None:
-        raise OptionError("a checkpoint holds one run: fit once for each seed, each with a checkpoint of its own, not restarts")
-    if not settings.optimizer.runs_whole:
-        return
-    for name, wrong in {
-        "checkpoint": checkpoint is not None,
-        "batch_size": settings.batch_size is not None,
-        "average_decay": settings.plan.average_decay is not None,
-        "clip_norm": settings.clip_norm is not None,
-        "on_nonfinite='rollback'": settings.plan.on_nonfinite == "rollback",
-    }.items():
-        if wrong:
-            raise OptionError(
-                f"optimizer=LBFGS() takes no {name}: it runs as a whole, over all rows; use ismcore.Adam() for that"
-            )

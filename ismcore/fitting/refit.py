@@ -15,9 +15,9 @@ from ismcore.backend.processes import shared, shared_by
 from ismcore.backend.programs import score_program
 from ismcore.coordinates import Standardize
 from ismcore.errors import Diverged, OptionError
+from ismcore.fitting.checks import probe
 from ismcore.fitting.fit import fit
 from ismcore.fitting.options import Request, loss_of, settings_of
-from ismcore.fitting.probing import probe
 from ismcore.fitting.selection import start_of
 from ismcore.models import MLP
 from ismcore.objectives import LossInputs, Objective

@@ -15,7 +15,8 @@ from ismcore.backend.processes import rank_and_world
 from ismcore.coordinates import Coordinates
 from ismcore.coordinates.transforms import in_words
 from ismcore.errors import CallbackFailed, Diverged
-from ismcore.files.checkpoints import Checkpoint, CheckpointWriter
+from ismcore.files.checkpoint_writer import CheckpointWriter
+from ismcore.files.checkpoints import Checkpoint
 from ismcore.fitting.parting import kept_of
 from ismcore.problem import Problem
 from ismcore.results.result import FitResult, versions
