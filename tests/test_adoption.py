@@ -296,6 +296,7 @@ def test_a_score_function_of_autograd_is_differentiable():
     np.testing.assert_allclose(result.native()(X[:, :1]), result.score(X[:, :1]), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_model_of_one_framework_gives_no_module_of_another():
     with pytest.raises(ismcore.ModelError, match="written for backend 'jax'"):
         ismcore_torch.module(fit(network("equinox").model))
@@ -379,6 +380,7 @@ def test_a_second_fit_of_a_network_traces_nothing_anew():
     assert len(rounds[0]) > len(rounds[1])
 
 
+@pytest.mark.slow
 def test_constants_are_part_of_the_program():
     def model(value):
         norm = nnx.BatchNorm(6, rngs=nnx.Rngs(0), use_running_average=True)

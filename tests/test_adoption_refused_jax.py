@@ -100,6 +100,7 @@ def test_jax(make, words):
         ismcore.fit(X, model=make(), epochs=1, progress=False, validation=0)
 
 
+@pytest.mark.slow
 def test_a_dtype_fixed_too_narrow():
     with pytest.raises(ismcore.ModelError, match=r"float32"):
         ismcore.fit(X, model=Narrow(), epochs=1, dtype="float64", progress=False)

@@ -227,6 +227,7 @@ def test_a_free_score_in_more_dimensions_has_no_energy_and_no_density():
 # Densities in one dimension.
 
 
+@pytest.mark.slow
 def test_an_affine_fit_has_the_normal_density_at_any_points(backend):
     x = 40.0 + 0.3 * np.random.default_rng(6).normal(size=2000)
     result = ismcore.fit(x, model=ismcore.Affine(), backend=backend, **{**PLAIN, "epochs": 2000}, schedule="constant")

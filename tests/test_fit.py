@@ -166,6 +166,7 @@ def test_no_snapshots_unless_asked_for():
         result.score(FEW, epoch=1)
 
 
+@pytest.mark.slow
 def test_a_second_fit_of_the_same_shapes_traces_and_compiles_nothing_in_jax():
     seen = []
 

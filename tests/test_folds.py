@@ -208,6 +208,7 @@ def test_a_fit_leaves_the_normal_law_for_a_gain(bent_fit: ismcore.FitResult) -> 
     assert sum(c["weight"] > 0.0 for c in bent_fit.candidates) >= 1
 
 
+@pytest.mark.slow
 def test_the_result_is_a_result_like_any_other(bent_fit: ismcore.FitResult, tmp_path) -> None:
     x = bent(50, seed=1)
     psi = bent_fit.score(x)

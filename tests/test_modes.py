@@ -75,6 +75,7 @@ def test_the_log_density_has_the_fitted_score_as_its_slope_in_every_mode():
             np.testing.assert_allclose(slope, result.score(x[::40])[:, j], rtol=1e-4, atol=1e-4 / x[:, j].std())
 
 
+@pytest.mark.slow
 def test_constants_of_all_modes_add_up_to_the_normaliser():
     for x in (two(), three()):
         result = ismcore.fit(x, model=ENERGY, **QUICK)
@@ -97,6 +98,7 @@ def test_masses_of_three_modes_in_the_plane_are_the_shares_of_the_samples(tmp_pa
         assert masses_in_plane(fit, x) == pytest.approx(shares, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_masses_in_three_dimensions_are_the_shares_by_importance_sampling():
     law = ismcore.targets.GaussianMixture([0.5, 0.5], [[-8.0, 0.0, 0.0], [8.0, 0.0, 0.0]], [1.0, 0.5])
 
@@ -417,6 +419,7 @@ def test_a_fit_of_samples_that_move_says_that_modes_are_not_counted():
     assert NOT_COUNTED not in ismcore.Refit(x, model=ismcore.Affine(), backend="autograd").result().notes
 
 
+@pytest.mark.slow
 def test_the_nearest_energy_has_modes_and_rows_of_the_fit_where_a_file_holds_no_rows(tmp_path):
     x = two()
     quick = {"model": ENERGY, "epochs": 20, "recipe": "single"}

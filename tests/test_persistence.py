@@ -311,6 +311,7 @@ def test_every_prefix_is_refused(tmp_path, small):
         assert is_refused(tmp_path / "small")
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(tmp_path, small):
     data, unchanged = small[1], []
     with open(tmp_path / "small", "r+b", buffering=0) as stream:

@@ -318,6 +318,7 @@ def test_an_unknown_name_is_answered_with_the_plugins_that_fail(shelf):
         ismcore.fit(X, backend="mirror", epochs=1)
 
 
+@pytest.mark.slow
 def test_a_bundled_plugin_that_fails_keeps_its_name(shelf, monkeypatch):
     shelf.put_good("intruder", offers="torch")
     broken = {**registry.BUNDLED, "torch": "nowhere_at_all.plugin"}

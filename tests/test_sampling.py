@@ -170,6 +170,7 @@ def test_chains_stand_on_a_grid_which_forgets_the_rounding_of_a_backend():
     np.testing.assert_allclose(steps, np.round(steps), rtol=0.0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_draws_of_an_energy_are_those_of_the_fitted_law():
     x = np.concatenate([np.random.default_rng(0).normal(size=400) - 3.0, np.random.default_rng(1).normal(size=1200)]) * 7.0
     fitted = ismcore.fit(x, model=ismcore.Energy(ismcore.MLP((16,), "softplus")), backend="autograd", **SHORT)

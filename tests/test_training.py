@@ -170,6 +170,7 @@ def test_a_history_that_is_not_that_of_the_state_is_refused():
             training.Loop(problem, Plan(10), RunState(replace(state, step=step), losses))
 
 
+@pytest.mark.slow
 def test_a_network_in_general_position_takes_the_same_way_on_every_backend():
     x = correlated(n=1024)
     weight = 0.5 + np.arange(len(x)) % 3
