@@ -174,8 +174,8 @@ def test_the_summary_names_the_candidates_and_each_warning(capsys):
     assert len(said) == len(result.warnings)
     assert all(text.startswith(head) for head, text in zip(said, result.warnings, strict=True))
     assert all(" ".join(text.split()) in err for text in result.warnings)
-    made_of = ", ".join(f"{row['name']} {row['weight']:.2f}" for row in result.candidates)
-    assert f"made of  {made_of}\n" in out
+    assert f"made of  {repr(result).splitlines()[0].partition(', ')[2]}, " in out
+    assert "loss " not in out  # of which each candidate has its own
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,18 @@ def test_a_fit_leaves_the_normal_law_for_a_gain(bent_fit: ismcore.FitResult) -> 
     assert sum(c["weight"] > 0.0 for c in bent_fit.candidates) >= 1
 
 
+def test_a_fit_in_folds_shows_what_it_is_the_sum_of_and_no_candidate_s_losses(bent_fit: ismcore.FitResult) -> None:
+    first, *others = bent_fit.candidates
+    assert first["weight"] == 0.0
+    shown = ", ".join(f"{c['weight']:.2g} of {c['name']} ({c['best_epoch']} epochs)" for c in others if c["weight"] > 0.0)
+    assert repr(bent_fit).splitlines()[0] == f"FitResult: {bent_fit.status}, {shown}"
+    assert shown in bent_fit._repr_html_()
+    for text in (repr(bent_fit), bent_fit._repr_html_()):
+        assert f"{bent_fit.history['loss'][-1]:.6g}" not in text
+    law = fit(np.random.default_rng(13).normal(size=(300, 3)), epochs=4)
+    assert repr(law).splitlines()[0] == f"FitResult: {law.status}, 1 of normal law"
+
+
 @pytest.mark.slow
 def test_the_result_is_a_result_like_any_other(bent_fit: ismcore.FitResult, tmp_path) -> None:
     x = bent(50, seed=1)

@@ -30,6 +30,7 @@ from ismcore.fitting.recipes import RECIPES
 from ismcore.optimizers.rules import Adam
 from ismcore.optimizers.schedules import SHAPES
 from ismcore.results.result import FitResult
+from ismcore.results.shown import made_of
 from ismcore.samples.tables.parsed import some
 from ismcore.samples.tables.reading import NUMPY, TEXT, Table, read_labels
 from ismcore.training.events import STOP, FitEvent, Listener
@@ -298,7 +299,7 @@ def _summary(x: Table, result: FitResult, out: Path) -> dict[str, Any]:
         "held_out": result.held_out,
         "best_epoch": result.best_epoch,
         "baseline": None if result.baseline is None else str(result.baseline),
-        "candidates": [{"name": row["name"], "weight": row["weight"]} for row in result.candidates],
+        "candidates": [{key: row[key] for key in ("name", "weight", "best_epoch") if key in row} for row in result.candidates],
         "best_validation_loss": float(np.nanmin(validation)) if np.isfinite(validation).any() else None,
         "seconds": float(result.timings["total"]),
         "status": result.status,
@@ -310,17 +311,13 @@ def _summary(x: Table, result: FitResult, out: Path) -> dict[str, Any]:
 
 
 def _in_words(summary: dict[str, Any]) -> str:
-    first, last, best = (summary[name] for name in ("first_loss", "last_loss", "best_validation_loss"))
-    loss = "" if first is None else f"{first:.6g} -> {last:.6g} in "
-    made_of = ", ".join(f"{row['name']} {row['weight']:.2f}" for row in summary["candidates"])
+    candidates = [row for row in summary["candidates"] if row["weight"] > 0.0]
     lines = [
         f"samples  n = {summary['n']}, d = {summary['d']}{': ' * bool(summary['columns'])}{some(summary['columns'])}",
         f"model    {summary['model']}",
-        *([f"made of  {made_of}"] if made_of else []),
         f"by       {summary['objective']}",
         f"backend  {summary['backend']} ({summary['backend_reason']}), {summary['dtype']} on {summary['device']}",
-        f"loss     {loss}{summary['epochs']} epochs, {summary['seconds']:.1f} s",
-        *([] if best is None else [f"held out {best:.6g} by {summary['held_out']} rows, after {summary['best_epoch']} epochs"]),
+        *([f"made of  {made_of(candidates)}, {summary['seconds']:.1f} s"] if candidates else _losses_in_words(summary)),
         *([] if summary["baseline"] is None else [f"baseline {summary['baseline']}"]),
         f"status   {summary['status'].replace('_', ' ')}",
         *(f"warning  {text.partition(': ')[0]}" for text in summary["warnings"]),
@@ -328,3 +325,13 @@ def _in_words(summary: dict[str, Any]) -> str:
         f"file     {summary['file']}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _losses_in_words(summary: dict[str, Any]) -> list[str]:
+    """Lines of the losses; a fit in folds has that of `baseline`, as each of its candidates has losses of its own."""
+    first, last, best = (summary[name] for name in ("first_loss", "last_loss", "best_validation_loss"))
+    loss = "" if first is None else f"{first:.6g} -> {last:.6g} in "
+    held_out = (
+        [] if best is None else [f"held out {best:.6g} by {summary['held_out']} rows, after {summary['best_epoch']} epochs"]
+    )
+    return [f"loss     {loss}{summary['epochs']} epochs, {summary['seconds']:.1f} s", *held_out]

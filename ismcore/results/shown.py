@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from types import MethodType
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ismcore import plotting
     from ismcore.results.result import FitResult
 
-__all__ = ["Shown"]
+__all__ = ["Shown", "made_of"]
 
 CANDIDATE = ("name", "weight", "status", "epochs", "best_epoch", "difference", "standard_error")
 """Columns of the table of candidates, see `ismcore.FitResult.candidates`."""
@@ -58,9 +58,8 @@ class Shown:
         plot, plot_score, plot_density, plot_loss = Picture(), Picture(), Picture(), Picture()
 
     def __repr__(self: FitResult) -> str:  # type: ignore[misc]  # it is one
-        loss, held_out = self._losses()
         lines = [
-            f"FitResult: {self.status} after {len(self.history['loss'])} epochs, loss {loss}{', ' * bool(held_out)}{held_out}",
+            f"FitResult: {self.status}{self._epochs()}, {self._losses() or self._made_of()}",
             f"  model      {self.model!r}, d = {self.coordinates.d}",
             *([] if self.feature_names is None else [f"  columns    {some(self.feature_names)}"]),
             f"  objective  {self.objective!r}",
@@ -72,12 +71,11 @@ class Shown:
         return "\n".join(lines)
 
     def _repr_html_(self: FitResult) -> str:  # type: ignore[misc]  # it is one
-        loss, held_out = self._losses()
         rows: list[tuple[str, object]] = [
             ("model", f"{self.model!r}, d = {self.coordinates.d}"),
             *([] if self.feature_names is None else [("columns", some(self.feature_names))]),
             ("objective", repr(self.objective)),
-            ("loss", f"{loss}{', ' * bool(held_out)}{held_out}"),
+            ("loss", self._losses() or None),
             ("baseline", self.baseline),
             ("backend", f"{self.backend} ({self.backend_reason}), {self.dtype} on {self.device}"),
         ]
@@ -85,16 +83,39 @@ class Shown:
         candidates = [[row.get(key) for key in CANDIDATE] for row in self.candidates]
         notes = "".join(html.paragraph(text) for text in self.notes)
         return html.fragment(
-            html.notice(kind, f"Fit {self.status.replace('_', ' ')}", f"{len(self.history['loss'])} epochs"),
+            html.notice(kind, f"Fit {self.status.replace('_', ' ')}", self._made_of() or f"{len(self.history['loss'])} epochs"),
             html.facts(row for row in rows if row[1] is not None),
             html.html_table([key.replace("_", " ") for key in CANDIDATE], candidates) if candidates else "",
             *(html.notice("bad", "warning", text) for text in self.warnings),
             html.details(f"{len(self.notes)} notes", notes) if notes else "",
         )
 
-    def _losses(self: FitResult) -> tuple[str, str]:  # type: ignore[misc]  # it is one
-        """The last loss, and the lowest held-out one with its epoch, "" where there is none, in words."""
-        loss = f"{self.history['loss'][-1]:.6g}" if len(self.history["loss"]) else "-"
+    def _epochs(self: FitResult) -> str:  # type: ignore[misc]  # it is one
+        return "" if self.candidates else f" after {len(self.history['loss'])} epochs"
+
+    def _losses(self: FitResult) -> str:  # type: ignore[misc]  # it is one
+        """The last loss, and the lowest held-out one with its epoch; "" of a fit in folds, whose loss is in `baseline`."""
+        if self.candidates:
+            return ""
+        found = [f"loss {self.history['loss'][-1]:.6g}" if len(self.history["loss"]) else "loss -"]
         losses = self.history.get("validation_loss", np.empty(0))
-        held_out = f"held-out loss {np.nanmin(losses):.6g} after {self.best_epoch}" if np.isfinite(losses).any() else ""
-        return loss, held_out
+        if np.isfinite(losses).any():
+            found.append(f"held-out loss {np.nanmin(losses):.6g} after {self.best_epoch}")
+        return ", ".join(found)
+
+    def _made_of(self: FitResult) -> str:  # type: ignore[misc]  # it is one
+        """The candidates that a fit in folds is the sum of, with their weights; "" of another."""
+        return made_of([row for row in self.candidates if row["weight"] > 0.0])
+
+
+def made_of(candidates: Sequence[Mapping[str, Any]]) -> str:
+    """Candidates of a fit in folds, with their weights and the epochs after which they are taken; "" of none.
+
+    Args:
+        candidates: Rows of `ismcore.FitResult.candidates`.
+    """
+    return ", ".join(f"{row['weight']:.2g} of {row['name']}{_after(row)}" for row in candidates)
+
+
+def _after(candidate: Mapping[str, Any]) -> str:
+    return f" ({candidate['best_epoch']} epochs)" if "best_epoch" in candidate else ""
