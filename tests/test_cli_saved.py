@@ -94,6 +94,17 @@ def test_check_says_its_verdict_in_words_json_and_exit_code(capsys):
     assert out.startswith("cannot tell: no rows were given")
 
 
+@pytest.mark.parametrize(("given", "rows"), [("40", 40), ("0.25", 0.25)])
+def test_rows_set_aside_by_the_command_judge_the_fit(given, rows, capsys):
+    quick = ("--model", "affine", "--recipe", "single", "--epochs", 2, "--out", "r")
+    assert run(capsys, "fit", "train.csv", "--test", given, *quick)[0] == 0
+    expected = ismcore.fit(TRAIN, model=ismcore.Affine(), recipe="single", epochs=2, test=rows, progress=False).test.x
+    assert np.array_equal(ismcore.load("r").test.x, expected)
+    assert run(capsys, "check", "r")[:2] == (1, f"{ismcore.load('r').check()}\n")  # two epochs are too few
+    assert run(capsys, "fit", "train.csv", "--test", given, "--no-rows", *quick)[0] == 2
+    assert "neither a share" in run(capsys, "fit", "train.csv", "--test", "half", *quick)[2]
+
+
 @pytest.mark.slow
 def test_report_writes_the_page_with_the_check_by_new_rows(capsys):
     assert run(capsys, "report", WRONG, "train.csv", "--test", "new.csv")[0] == 0

@@ -44,7 +44,7 @@ DEFAULTS = {name: parameter.default for name, parameter in signature(fit).parame
 
 AS_GIVEN = [
     *"recipe ensemble backend epochs batch_size schedule transform domain".split(),
-    *"validation patience seed dtype device".split(),
+    *"validation patience test seed dtype device".split(),
 ]
 """Options that `fit` takes by the same name."""
 
@@ -75,6 +75,12 @@ def add_fit(add_command: AddCommand) -> None:
     add("--learning-rate", type=float, metavar="R", help="of Adam")
     add("--schedule", choices=SHAPES, help="how the learning rate changes")
     add("--validation", type=float, metavar="S", help="share of the rows to hold out for validation; 0 for none")
+    add(
+        "--test",
+        type=_test,
+        metavar="S|N",
+        help="share or number of rows to set aside for 'ismcore check'; the result holds them",
+    )
     add("--patience", type=int, metavar="N", help="end after N epochs without a better held-out loss; 0 for never")
     add("--seed", type=int, default=DEFAULTS["seed"], metavar="N", help="source of all randomness (default: %(default)s)")
     about_dtype = "of parameters and computation (default: %(default)s)"
@@ -134,6 +140,16 @@ def _domain(text: str) -> Domain | str:
         ) from None
 
 
+def _test(text: str) -> float:
+    """A number of rows, such as 100, or a share, such as 0.2."""
+    try:
+        return int(text) if text.isdecimal() else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a share of the rows, such as 0.2, nor a number of them"
+        ) from None
+
+
 def _read(options: argparse.Namespace) -> tuple[Table, np.ndarray | None]:
     """The samples, without a column that holds their groups unless `--columns` names it; and the groups."""
     given: str | None = options.groups
@@ -148,6 +164,8 @@ def _read(options: argparse.Namespace) -> tuple[Table, np.ndarray | None]:
 
 
 def _fit(options: argparse.Namespace) -> int:
+    if options.test is not None and options.no_rows:
+        raise OptionError("--test sets rows aside in the result, and --no-rows writes none into it: leave one of the two away")
     x, groups = _read(options)
     out = _target(options)
     if options.checkpoint is not None:
