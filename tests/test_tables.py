@@ -299,6 +299,19 @@ def test_columns_that_have_no_names_are_taken_as_they_stand(fitted):
     np.testing.assert_array_equal(plain.score(Frame(X, NAMES)), plain.score(X))
 
 
+@pytest.mark.parametrize("labels", [(0, 1, 2), (7, 3, 5), ("a", 1, 2.5), (("u", 1), ("u", 2), ("v", 1))])
+def test_labels_that_are_no_text_are_put_in_order_too(labels):
+    """What pandas calls columns that nobody has named, after a join, or by levels."""
+    frame, turned = Frame(X, labels), Frame(X[:, [2, 0, 1]], (labels[2], labels[0], labels[1]))
+    result = ismcore.fit(frame, **QUIET)
+    assert result.feature_names == (None if labels == (0, 1, 2) else tuple(map(str, labels)))
+    for x in (frame, turned, X):
+        np.testing.assert_array_equal(result.score(x), result.score(X))
+    begun = ismcore.fit(turned, **QUIET)
+    assert begun.feature_names == tuple(map(str, turned.columns))
+    np.testing.assert_array_equal(begun.score(frame), begun.score(turned))
+
+
 def test_a_run_is_gone_on_with_by_the_names_of_its_columns():
     ismcore.fit(Frame(X, NAMES), checkpoint="run", **QUIET)
     same = ismcore.resume("run", Frame(X[:, ::-1], NAMES[::-1]), epochs=3)
@@ -375,6 +388,48 @@ def test_columns_of_a_frame_that_hold_no_numbers_are_named():
         ismcore.fit(lazy)
     with pytest.raises(SamplesError, match="a dict is none: pass a frame made of it"):
         ismcore.fit({"a": [1.0, 2.0]})
+
+
+def dated(library):
+    """Frames with a column of dates or durations, of which some libraries make numbers."""
+    days = np.arange(60).astype("datetime64[D]").astype("datetime64[us]")
+    if library == "xarray":
+        return import_module("xarray").Dataset({"a": ("row", X[:, 0]), "b": ("row", (days - days[0]).astype("m8[ns]"))})
+    table = import_module("pyarrow").table({"a": X[:, 0], "b": days})
+    return {"pyarrow": table, "stream": Stream(table), "polars": import_module("polars").DataFrame(table)}[library]
+
+
+@pytest.mark.parametrize("library", ["polars", "pyarrow", "stream", "xarray"])
+def test_dates_of_a_frame_are_not_made_numbers(library):
+    with pytest.raises(SamplesError, match=r"column 'b' is of .*, and holds no numbers: leave it out, or convert it first"):
+        ismcore.fit(dated(library), **QUIET)
+
+
+def with_bad(library, bad):
+    """Samples of some library, a value of which is bad."""
+    x = np.where(np.arange(X.size).reshape(X.shape) == 4, bad, X)
+    if library == "numpy":
+        return x[:, 1]
+    if library == "polars":
+        return import_module("polars").DataFrame(x, schema=list(NAMES))
+    if library == "pyarrow":
+        return import_module("pyarrow").table({name: x[:, k] for k, name in enumerate(NAMES)})
+    if library == "Series":
+        return import_module("polars").Series(x[:, 1])
+    data = import_module("xarray").DataArray(x, dims=("row", "name"), coords={"name": list(NAMES)})
+    return data if library == "DataArray" else data.to_dataset("name")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("library", ["numpy", "polars", "Series", "pyarrow", "DataArray", "Dataset"])
+def test_what_is_advised_of_rows_that_are_not_finite_drops_them(library, bad):
+    """NaN is no missing value to polars and Arrow, xarray must be told the dimension, and one column has no axis 1."""
+    x = with_bad(library, bad)
+    with pytest.raises(SamplesError, match="drop or mend these rows, for example") as caught:
+        ismcore.diagnose(x)
+    kept = eval(str(caught.value).partition("for example ")[2], {"numpy": np, "x": x})  # noqa: S307
+    assert type(kept) is type(x)
+    assert ismcore.diagnose(kept).n == 59
 
 
 @pytest.mark.parametrize("path", ["x.csv", Path("some") / "x.parquet"])
