@@ -157,7 +157,7 @@ def as_groups(groups: Any, n: int) -> np.ndarray:
     except TypeError as error:
         raise SamplesError(f"{wanted}; they cannot be sorted: {error}") from error
     if len(found) < 2:
-        raise SamplesError(f"{wanted}; all are {found[0]!r}")
+        raise SamplesError(f"{wanted}; all are {found[:1].tolist()[0]!r}")
     return np.asarray(number.reshape(-1), dtype=np.int64)
 
 
