@@ -505,6 +505,37 @@ def test_an_unnamed_first_column_that_counts_is_an_index(start):
     assert read_table("x.csv").x.shape == (60, 3)
 
 
+@pytest.mark.parametrize("mark", [",", "\t"])
+def test_what_pandas_writes_above_columns_without_names_is_no_sample(mark):
+    import pandas
+
+    frame = pandas.DataFrame(X)
+    frame.to_csv("bare.csv", index=False, sep=mark)
+    with pytest.warns(IsmWarning, match=r"bare.csv: its first line, 0, 1, 2, numbers the columns: it was left out"):
+        found = read_table("bare.csv")
+    np.testing.assert_array_equal(found, X)
+    assert (found.columns, found.n_read) == ((), 60)
+    frame.to_csv("x.csv", sep=mark)
+    for _ in range(2):  # the second time with the index of the first among its columns
+        with pytest.warns(IsmWarning, match=r"first column(s have| has) no names? and numbers? the rows 0, 1, "):
+            found = read_table("x.csv")
+        np.testing.assert_array_equal(found, X)
+        assert found.columns == ("0", "1", "2")
+        pandas.read_csv("x.csv", sep=mark).to_csv("x.csv", sep=mark)
+    Path("whole.csv").write_text("0,1,2\n3,4,5\n6,7,8\n")
+    assert read_table("whole.csv").x.tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+
+
+@pytest.mark.parametrize(("text", "doubtful"), [('"1,000","-2,250"\n"3,500","4"\n', True), ("0,125;2\n3,000;4\n", False)])
+def test_commas_that_may_stand_before_thousands_are_told(text, doubtful):
+    Path("x.csv").write_text(text)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = read_table("x.csv")
+    assert [str(w.message).partition(": ")[2] for w in said] == list(found.notes) * doubtful
+    assert ("if they are thousands" in found.notes[0]) == doubtful
+
+
 def test_names_of_rows_that_r_writes_without_a_name_above_them():
     Path("x.txt").write_text(
         '"Sepal.Length" "Width"\n' + "".join(f'"{k + 1}" {a!r} {b!r}\n' for k, (a, b) in enumerate(X[:, :2].tolist()))
@@ -543,8 +574,9 @@ def test_missing_values_are_counted_by_column():
         read_table("x.npy")
     assert read_table("x.npy", drop_missing=True).x.tolist() == [[2.0, 3.0]]
     Path("all.csv").write_text("a,b\n1,\n,2\n")
-    with pytest.raises(SamplesError, match="in every row a value is missing"):
-        read_table("all.csv", drop_missing=True)
+    for drop_missing in (False, True):  # to drop all rows is no advice
+        with pytest.raises(SamplesError, match=r"missing in 2 of 2 rows, .*: drop columns by drop= \(--drop\)$"):
+            read_table("all.csv", drop_missing=drop_missing)
     Path("inf.csv").write_text("a,b\n1,inf\n")
     with pytest.raises(SamplesError, match="'inf' is no finite number"):
         read_table("inf.csv", drop_missing=True)
