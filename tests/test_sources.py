@@ -386,9 +386,9 @@ def test_blocks_that_are_frames_are_put_in_order_by_their_names(tmp_path):
         assert all(np.array_equal(found, right) for found, right in blocks)
     frame = pandas.DataFrame(X, columns=names)
     assert sources.array(frame, block_rows=ROWS).names == tuple(names)
-    with pytest.raises(SamplesError, match="block 1 from 0: the columns are not those of the fit, .*missing 'a', extra 'z'"):
+    with pytest.raises(SamplesError, match=r"block 1 from 0: the columns are not those of the fit, .*missing 'a', extra 'z'"):
         sources.iterable([frame, frame.rename(columns={"a": "z"})])
-    with pytest.raises(SamplesError, match="block 0 from 0: column 'b' is of .*, and holds no numbers"):
+    with pytest.raises(SamplesError, match=r"block 0 from 0: column 'b' is of .*, and holds no numbers"):
         sources.iterable([pl.DataFrame(frame).with_columns(pl.from_epoch(pl.Series("b", np.arange(len(X)))))])
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     with pytest.raises(SamplesError, match=r"x.csv' is no dataset of parquet files: "):
