@@ -91,6 +91,18 @@ def test_a_noise_scale_beyond_the_dtype_of_the_fit_is_refused(context):
     assert np.isfinite(result.score(X, context=1e-30)).all()
 
 
+@pytest.mark.parametrize("scales", [0.5, "12", None, [[1.0, 0.5]]])
+def test_a_ladder_that_is_no_sequence_of_numbers_is_refused(scales):
+    with pytest.raises(ismcore.OptionError, match="noise_scales must be a sequence of numbers, not"):
+        ismcore.NoiseConditionalScoreMatching(scales)
+
+
+@pytest.mark.parametrize("counts", [{"n": 2.5}, {"n": 5, "steps": 2.5}, {"n": "5"}])
+def test_draws_and_steps_are_whole_numbers(counts):
+    with pytest.raises(ismcore.OptionError, match="n and steps must be whole numbers from 1, not"):
+        ismcore.annealed_langevin(fitted(), **counts)
+
+
 def test_a_model_without_context_refuses_one_though_its_loss_does_not_ask():
     with pytest.raises(ismcore.ModelError, match="takes no context"):
         ismcore.evaluate(ismcore.MLP((4,)), None, X, backend="autograd", context=1.0)
