@@ -432,6 +432,11 @@ def test_what_is_advised_of_rows_that_are_not_finite_drops_them(library, bad):
     assert ismcore.diagnose(kept).n == 59
 
 
+def test_constant_columns_of_a_frame_are_named_and_not_indexed_like_an_array():
+    with pytest.raises(SamplesError, match=r"columns 'a', 'c' are constant \(0, 0\): .*; drop what is constant$"):
+        ismcore.fit(Frame(X * [0.0, 1.0, 0.0], NAMES), **QUIET)
+
+
 @pytest.mark.parametrize("path", ["x.csv", Path("some") / "x.parquet"])
 def test_a_path_says_what_reads_it(path):
     for ask in (ismcore.fit, ismcore.diagnose, lambda x: ismcore.evaluate(ismcore.Affine(), None, x)):

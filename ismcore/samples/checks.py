@@ -264,9 +264,10 @@ def check_spread(x: np.ndarray, weight: np.ndarray | None = None, names: Sequenc
             if len(constant) == 1
             else f"columns {numbers} are constant{among}"
         )
+        # a frame is not indexed like an array
+        how = ", for example by x[:, x.min(axis=0) < x.max(axis=0)]" if names is None else ""
         raise SamplesError(
-            f"{what} ({values}): a variable without spread has no density and no score; drop what is constant, for example by "
-            "x[:, x.min(axis=0) < x.max(axis=0)]"
+            f"{what} ({values}): a variable without spread has no density and no score; drop what is constant{how}"
         )
     with np.errstate(all="ignore"):  # what overflows is refused when it is standardised
         mean, spread = np.abs(x.mean(axis=0)), x.std(axis=0)
