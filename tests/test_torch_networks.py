@@ -461,6 +461,24 @@ def made_late(net, x):
     return net.b(torch.tanh(net.a(x) * net.table.to(x.dtype)))
 
 
+def turned_once(net, x):
+    if "turn" not in net.kept:
+        net.kept["turn"] = torch.linalg.qr(net.a.weight[:3])[0]
+    return net.b(torch.tanh(net.a(x @ net.kept["turn"])))
+
+
+def gain_of_a_call(net, x):
+    if net.training:
+        net.gain = net.a.bias.exp()
+    return net.b(torch.tanh(net.a(x)) * net.gain)
+
+
+def called_before_evaluation():
+    net = two(gain_of_a_call)
+    net(torch.randn(4, 3))
+    return net.eval()
+
+
 def inferred_kernels(net, x):
     gaps = torch.cdist(x[:, None], net.c, p=2.0, compute_mode=net.mode)[:, 0]
     return net.l(torch.exp(-gaps.square()))
@@ -479,6 +497,15 @@ REFUSED = {
         r"t is scripted or traced.*pass the module that it was made from",
     ),
     "a buffer made late": (lambda: two(made_late), r"makes its buffer 'table' .*call it once on a batch"),
+    "computed once from a weight": (
+        lambda: two(turned_once, kept={}),
+        r"keeps what it computed from its parameters at an earlier call, so.*anew in each forward pass",
+    ),
+    "computed once by the caller": (called_before_evaluation, r"an earlier call, in gain, so"),
+    "what is left of the last call": (
+        lambda: two(lambda net, x: net.__dict__.update(last=net.b(torch.tanh(net.a(x + net.last)))) or net.last, last=0.0),
+        r"different scores for the same samples.*keeps something from one call to the next",
+    ),
     "DataParallel inside": (
         lambda: Net(lambda net, x: net.w(x), w=torch.nn.DataParallel(linear(3, 3))),
         r"w is a DataParallel, .*its .module",

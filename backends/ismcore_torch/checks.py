@@ -19,6 +19,7 @@ __all__ = [
     "check_apart",
     "check_copyable",
     "check_layers",
+    "check_recomputed",
     "check_unwritten",
     "constants_of",
     "first_kink",
@@ -78,8 +79,8 @@ def takes_one_row(
         first, second = ((mapped if per_row else call)(*given).nan_to_num() for _ in range(2))
     if not torch.equal(first, second):
         raise ModelError(
-            f"{title} gives different scores for the same samples, so it draws random numbers, as dropout does: call "
-            "module.eval() first, or take that out"
+            f"{title} gives different scores for the same samples, so it draws random numbers, as dropout does, or keeps "
+            "something from one call to the next: call module.eval() first, or take that out"
         )
     return per_row, flat
 
@@ -129,6 +130,58 @@ def check_unwritten(title: str, called: torch.nn.Module, original: torch.nn.Modu
                 f"{title} sets its parameter {name!r} when it is called in training mode, as an initialisation from the first "
                 "batch does: call it once on your samples before (standardised, unless standardize=False), or module.eval()"
             )
+
+
+def check_recomputed(
+    title: str,
+    original: torch.nn.Module,
+    called: Callable[[dict[str, torch.Tensor]], torch.nn.Module],
+    fresh: Callable[[dict[str, torch.Tensor]], torch.nn.Module],
+    values: dict[str, torch.Tensor],
+    score: Callable[[torch.nn.Module], torch.Tensor],
+) -> None:
+    """Refuse a module that computes something from its parameters once and keeps it: it would stay as it is while they train.
+
+    Args:
+        title: What it is called in an error.
+        original: The caller's.
+        called: A copy with parameters by name, which was called with `values`.
+        fresh: Another, which never was.
+        values: The parameters.
+        score: The module's score of a few rows.
+
+    Raises:
+        ModelError: See above.
+    """
+    moved = {name: _moved_away(value) for name, value in values.items()}
+    copied = dict(fresh(moved).named_modules())
+    kept = {
+        _address(vars(copied[name])[key]): f"{name}.{key}" if name else key
+        for name, layer in original.named_modules()
+        for key, value in vars(layer).items()
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
+    with random_state_kept(), torch.inference_mode(False), torch.enable_grad(), _Watched(kept) as watched:
+        try:
+            right, found = score(copied[""]), score(called(moved))
+        except Exception:  # parameters may have to be symmetric, or positive
+            right = found = torch.zeros(())
+    called(values)
+    if watched.seen or not torch.allclose(found.nan_to_num(), right.nan_to_num(), rtol=1e-3, atol=1e-5):
+        which = f", in {', '.join(sorted(watched.seen))}" if watched.seen else ""
+        raise ModelError(
+            f"{title} keeps what it computed from its parameters at an earlier call{which}, so it would stay as it is while "
+            "they are trained: compute it anew in each forward pass, without functools.cache, cached_property or an attribute "
+            "that is set once"
+        )
+
+
+def _moved_away(value: torch.Tensor) -> torch.Tensor:
+    """Other parameters of the same signs, by element, and symmetric where they were."""
+    draws = 0.2 * torch.rand(value.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(value)
+    if value.ndim == 2 and value.shape[0] == value.shape[1] and torch.equal(value, value.T):
+        draws = draws + draws.T
+    return value * (1.0 + draws) if value.any() else draws
 
 
 def _same(found: torch.Tensor, right: torch.Tensor) -> bool:

@@ -23,6 +23,7 @@ from ismcore_torch.checks import (
     check_apart,
     check_copyable,
     check_layers,
+    check_recomputed,
     check_unwritten,
     constants_of,
     first_kink,
@@ -274,11 +275,13 @@ def adopt_module(model: torch.nn.Module, sample: tuple[np.ndarray, ...]) -> Torc
     place = next(iter(trained.values()))
     values = {name: value.detach().clone() for name, value in trained.items()}
     rows = [torch.tensor(a, dtype=place.dtype, device=place.device) for a in sample]
-    holder = _Holder.of(eager(filled(template, values, None, None)), trained)
+    holder, fresh = (_Holder.of(eager(filled(template, values, None, None)), trained) for _ in range(2))
     call = holder.with_params(values)
     per_row, flat = takes_one_row(title, call, rows, lambda: check_unwritten(title, call, inner, trained))
     given = as_called(rows, flat)
     check_apart(title, inner, call, [a[0] for a in given] if per_row else given)
+    in_batch = torch.func.vmap if per_row else lambda module: module
+    check_recomputed(title, inner, holder.with_params, fresh.with_params, values, lambda module: in_batch(module)(*given))
     kink = first_kink(inner)
     return TorchModule(
         template=template,
