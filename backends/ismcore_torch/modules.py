@@ -152,7 +152,9 @@ class _Holder:
 
     @staticmethod
     def of(placed: torch.nn.Module, names: Mapping[str, Any]) -> _Holder:
-        module = eager(copy.deepcopy(placed, {id(value): value for value in (*placed.parameters(), *placed.buffers())}))
+        sparse = (value for value in constants_of(placed) if value.layout != torch.strided)
+        shared = (*placed.parameters(), *placed.buffers(), *sparse)
+        module = eager(copy.deepcopy(placed, {id(value): value for value in shared}))
         known = {id(value): name for name, value in module.named_parameters()}
         places: dict[str, list[tuple[dict[str, Any], str]]] = {name: [] for name in names}
         for layer in module.modules():
@@ -300,9 +302,8 @@ def _copied(title: str, module: torch.nn.Module, trained: dict[str, torch.Tensor
     """A copy that shares nothing with the caller's module and holds no storage for the parameters to be trained."""
     memo: dict[int, Any] = {id(value): torch.nn.Parameter(torch.empty_like(value, device="meta")) for value in trained.values()}
     for value in constants_of(module):
-        if (
-            not value.is_leaf
-        ):  # computed from parameters before each call, as by weight_norm and prune; torch copies leaves alone
+        # computed from parameters before each call, as by weight_norm and prune; torch copies leaves alone, and none by index
+        if not value.is_leaf or value.layout != torch.strided:
             memo[id(value)] = value.detach().clone()
     try:
         return copy.deepcopy(module, memo)
