@@ -155,9 +155,9 @@ def _check_smooth(title: str, score: Callable[[np.ndarray], np.ndarray], x: np.n
     if kinked >= FEWEST:
         raise ModelError(
             f"{title} is not smooth in x: {kinked} of {len(x)} lines between samples cross a kink or a jump of the score, such "
-            "as ReLU, LeakyReLU, abs and max pooling make; there its derivatives do not say what its parameters do. Use a "
-            "smooth activation (softplus, SiLU, GELU, tanh), an objective that does not differentiate in x, or "
-            "allow_nonsmooth=True"
+            "as ReLU, LeakyReLU, abs and max pooling make, and the rounding of a part in float16 or bfloat16; there its "
+            "derivatives do not say what its parameters do. Use a smooth activation (softplus, SiLU, GELU, tanh), full "
+            "precision, an objective that does not differentiate in x, or allow_nonsmooth=True"
         )
 
 
