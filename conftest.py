@@ -48,6 +48,8 @@ class Page(Document):
     def __init__(self, text: str, path: str) -> None:
         super().__init__(text, path)
         self.begun: set[int] = set()
+        self.missing: Exception | None = None
+        """Why an example above could not be run, where it needs a framework that this run does without."""
 
     def evaluate(self, example: Example, evaluator: Evaluator) -> None:
         """See `Document.evaluate`."""
@@ -56,8 +58,14 @@ class Page(Document):
                 above.evaluate()
         self.begun.add(example.start)
         printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            super().evaluate(example, evaluator)
+        try:
+            with contextlib.redirect_stdout(printed):
+                super().evaluate(example, evaluator)
+        except NameError as error:  # of what the example above would have made
+            raise self.missing or error from error
+        except Exception as error:
+            self.missing = self.missing or (error if _needed(error) else None)
+            raise
         shown = re.match(r"\s*(?:<!--.*?-->\s*)*```\n(.*?)```", self.text[example.end :], re.DOTALL)
         if shown and not alike(printed.getvalue(), shown[1]):
             raise SybilFailure(example, f"it prints\n{printed.getvalue()}\nwhere the page shows\n{shown[1]}")

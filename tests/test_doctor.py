@@ -4,6 +4,7 @@ import json
 
 import pytest
 from shelf import shelf_on_path
+from truth import READY
 
 from ismcore.cli import doctor
 from ismcore.cli.main import main
@@ -26,14 +27,13 @@ def test_nothing_is_wrong_here(capsys):
     assert main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["ok"]
-    assert [(f["backend"], f["check"]) for f in found["findings"]][:12] == [
-        (name, check) for name in ("jax", "torch", "autograd") for check in CHECKS
-    ]
+    expected = [(name, check) for name in READY for check in CHECKS]
+    assert [(f["backend"], f["check"]) for f in found["findings"]][: len(expected)] == expected
     assert all(f["passed"] for f in found["findings"])
-    assert {"python", "ismcore", "numpy", "jax", "torch", "autograd"} <= found["versions"].keys()
+    assert {"python", "ismcore", "numpy", *READY} <= found["versions"].keys()
     assert "unknown" not in found["versions"].values()
     assert found["threads"]["usable"] >= 1
-    assert {"jax", "torch", "autograd"} <= found["devices"].keys()
+    assert set(READY) <= found["devices"].keys()
     assert found["plugins"][0]["origin"] == "ismcore_jax.plugin"
     assert found["plugins"][0]["file"].endswith("plugin.py")
 

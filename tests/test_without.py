@@ -41,12 +41,27 @@ def test_that_fails_beside_it():
 """
 DOCUMENTED = '"""An example.\n\n    >>> import nowhere_at_all\n    >>> nowhere_at_all.f()\n"""\n'
 WRONG = '"""An example.\n\n    >>> print("No module named \'nowhere_at_all\'")\n    what it prints\n"""\n'
+PAGE = """
+```python
+import nowhere_at_all
+made = 1
+```
+
+```python
+made + 1
+```
+
+```python
+assert 1 == 2
+```
+"""
 
 
 def run(folder, without):
     """The exit code and the closing line of a run of small files, beside the conftest.py of all tests."""
     for name, text in {"test_whole": WHOLE, "test_parts": PARTS, "documented": DOCUMENTED, "wrong": WRONG}.items():
         (folder / f"{name}.py").write_text(text)
+    (folder / "page.md").write_text(PAGE)
     shutil.copy(ROOT / "conftest.py", folder)
     alone = ["-n", "0", "-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml", "--continue-on-collection-errors"]
     done = subprocess.run(
@@ -62,9 +77,9 @@ def run(folder, without):
 @pytest.mark.slow
 def test_what_needs_a_framework_is_skipped_where_the_run_says_that_it_does_without(tmp_path):
     code, closing = run(tmp_path, "nowhere_at_all")
-    assert (code, "5 failed, 1 passed, 5 skipped in" in closing) == (1, True), closing  # a module is collected twice
+    assert (code, "6 failed, 1 passed, 7 skipped in" in closing) == (1, True), closing  # a module is collected twice
     code, closing = run(tmp_path, "")
-    assert (code, "8 failed, 1 passed, 2 errors in" in closing) == (1, True), closing
+    assert (code, "11 failed, 1 passed, 2 errors in" in closing) == (1, True), closing
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import coverage
 import pytest
+from truth import needs
 
 import ismcore
 
@@ -94,6 +95,7 @@ def missing(tmp_path_factory):
 
     In a process of its own, as most modules are imported here already, with all their definitions.
     """
+    needs("torch")
     folder = tmp_path_factory.mktemp("reach")
     data, program = folder / "coverage", folder / "program.py"
     program.write_text(PROGRAM.format(more=MORE), encoding="utf-8")
