@@ -163,12 +163,13 @@ def check_recomputed(
     """
     moved = {name: _moved_away(value) for name, value in values.items()}
     copied = dict(fresh(moved).named_modules())
-    kept = {
-        _address(vars(copied[name])[key]): f"{name}.{key}" if name else key
+    constants = {  # held here, as the memory of one that is replaced is soon another's
+        f"{name}.{key}" if name else key: vars(copied[name])[key]
         for name, layer in original.named_modules()
         for key, value in vars(layer).items()
         if isinstance(value, torch.Tensor) and not value.is_leaf
     }
+    kept = {_address(value): name for name, value in constants.items()}
     names = {address: name for name, value in moved.items() if (address := _address(value))}
     with random_state_kept(), torch.inference_mode(False), torch.enable_grad(), _Watched(names | kept) as watched:
         try:
@@ -176,9 +177,10 @@ def check_recomputed(
         except Exception:  # parameters may have to be symmetric, or positive
             right = found = torch.zeros(())
     called(values)
-    if watched.written:
+    written = sorted(watched.written & set(moved))
+    if written:
         raise ModelError(
-            f"{title} writes to its parameter {min(watched.written)!r} when it is called, as clamp_ and .data do, which "
+            f"{title} writes to its parameter {written[0]!r} when it is called, as clamp_ and .data do, which "
             "training would not see: write the limit into the forward pass (self.weight.clamp(min=0), softplus), as "
             "torch.nn.utils.parametrize does"
         )
