@@ -333,6 +333,8 @@ def _checked(calculus: CallerCalculus[T], score_fn: Any) -> ScoreFn:
             came = f"shape {tuple(psi.shape)}" if calculus.is_array(psi) else type(psi).__name__
             hint = f"; wrap a function of one row by {calculus.row_mapping}" if calculus.row_mapping else ""
             raise ModelError(f"score_fn must return the score of each row, of shape {tuple(points.shape)}, not {came}{hint}")
+        if "float" not in str(psi.dtype):
+            raise ModelError(f"score_fn must return real numbers in floating point, not {psi.dtype}")
         return calculus.as_samples(psi)
 
     return score

@@ -154,6 +154,31 @@ def test_a_network_that_leaves_the_dtype_of_the_samples_is_told_a_dtype_that_is_
         ismcore.evaluate(in_dtype(jnp.float32), None, X, dtype="float64")
 
 
+def with_step(step):
+    return eqx.nn.Sequential([mlp(out=6), eqx.nn.Lambda(step), eqx.nn.Linear(6, 3, key=jax.random.key(5))])
+
+
+def test_numbers_that_are_drawn_from_a_key_in_each_call_must_be_those_of_float32():
+    # in 64-bit types, in which fits compute, jax.random gives other numbers of the same key
+    with pytest.raises(ismcore.ModelError, match=r"in JAX's default dtype.*when it is built, or in float32"):
+        ismcore.fit(X, model=with_step(lambda h: jnp.sin(h @ jax.random.uniform(jax.random.key(2), (6, 6)))), **QUICK)
+    single = with_step(lambda h: jnp.sin(h @ jax.random.uniform(jax.random.key(2), (6, 6), jnp.float32).astype(h.dtype)))
+    result = ismcore.fit(X, model=single, **QUICK)
+    points = jnp.asarray(X, "float32")
+    np.testing.assert_allclose(jax.vmap(result.native())(points), result.score(X), rtol=1e-4, atol=1e-4)
+
+
+def test_complex_scores_are_refused_and_not_cut_to_their_real_part():
+    with pytest.raises(ismcore.ModelError, match=r"returns complex64 .*let it follow its input"):
+        ismcore.fit(X, model=with_step(lambda h: jnp.fft.fft(jnp.tanh(h))), **QUICK)
+
+
+def test_a_part_in_half_precision_is_not_only_said_to_have_kinks():
+    rounded = with_step(lambda h: jnp.tanh(h.astype(jnp.bfloat16)).astype(h.dtype))
+    with pytest.raises(ismcore.ModelError, match=r"the rounding of a part in float16 or bfloat16.*full precision"):
+        ismcore.fit(X, model=rounded, **QUICK)
+
+
 def test_constants_of_float32_cost_no_digits_in_float64():
     module = nn.Sequential([nn.Dense(6), nn.BatchNorm(use_running_average=True), nn.tanh, nn.Dense(3)])
     variables = module.init(jax.random.key(1), jnp.zeros((1, 3)))

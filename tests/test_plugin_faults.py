@@ -48,6 +48,12 @@ FAULTS = {
     "no name": (ANNOUNCE + "[BackendInfo(None, 'a:B')]", "name must be letters"),
     "a name with a colour": (ANNOUNCE + r"[BackendInfo('\x1b[31mred', 'a:B')]", r"name must be letters.*\\x1b\[31mred"),
     "a name with a dash": (ANNOUNCE + "[BackendInfo('my-tape', 'a:B')]", "name must be letters"),
+    "a name in two alphabets": (ANNOUNCE + r"[BackendInfo('j\u0430x', 'a:B')]", "name must be letters"),
+    "no command": (ANNOUNCE + "[BackendInfo('odd', 'a:B', ('nowhere',), None)]", "install and description must be texts"),
+    "an error without a text": (
+        "class Odd(Exception):\n    def __str__(self):\n        return self.args[0]\nraise Odd()",
+        r"Odd: \(its text cannot be had\)",
+    ),
     "no version": (ANNOUNCE + "[BackendInfo('odd', 'a:B', api='1')]", "api must be a whole number"),
 }
 
@@ -57,6 +63,11 @@ LOADS = {
     "a framework that fails": ("raise OSError('no driver')", "OSError: no driver", OSError),
     "a framework that exits": ("raise SystemExit(4)", "SystemExit: 4", SystemExit),
     "a class whose making raises": ("class Mirror:\n    raise RuntimeError('half')", "RuntimeError: half", RuntimeError),
+    "an error whose text raises": (
+        "class Odd:\n    def __repr__(self):\n        return self.where\nraise KeyError(Odd())",
+        r"KeyError: \(its text cannot be had\)",
+        KeyError,
+    ),
     "no class": ("def Mirror(): pass", "is no subclass of ismcore.backend.Backend", None),
     "another class": ("class Mirror: pass", "is no subclass of ismcore.backend.Backend", None),
     "an unfinished class": (
@@ -64,6 +75,12 @@ LOADS = {
         "lacks asarray, to_numpy, value_and_grad, ops",
         None,
     ),
+    "a dtype that is no tuple": (
+        BACKEND.format(name="odd") + "    dtypes = ('float32')\n",
+        r"has dtypes='float32', which must be a tuple of 'float32', 'float64', or both",
+        None,
+    ),
+    "packages that are no tuple": (BACKEND.format(name="odd") + "    packages = 'numpy'\n", r"has packages='numpy'", None),
     "another name": (BACKEND.format(name="even"), "calls itself 'even'", None),
 }
 
@@ -115,6 +132,13 @@ def test_a_backend_that_fails_to_load_is_named_and_hurts_nobody(code, reason, ca
     found = rows()["odd"]
     assert found.status == "broken"
     assert re.search(reason, found.reason)
+
+
+def test_a_backend_without_a_device_says_so(shelf):
+    shelf.put_good("bare", more="    @classmethod\n    def devices(cls):\n        return ()\n")
+    for device in ("auto", "cuda:0"):
+        with pytest.raises(ismcore.DeviceUnavailable, match="'bare' finds no device here"):
+            ismcore.fit(X, backend="bare", device=device, epochs=1)
 
 
 def test_a_backend_that_loads_at_the_second_attempt_is_ready_again(shelf):
@@ -391,6 +415,7 @@ def test_all_faults_at_once_in_a_process_of_its_own(shelf):
 
 
 LOUD = "import os\nprint('by print')\nos.write(1, b'by a library\\n')\n"
+LOUD += "import atexit\natexit.register(print, 'at the end')\n"
 WORDS = {"listed": ["backends"], "used": ["fit", "x.csv", "--backend", "loud", "--epochs", "1", "--out", "r"]}
 
 
@@ -408,4 +433,4 @@ def test_what_a_plugin_or_its_backend_prints_is_not_among_a_command_s_json(words
     )
     found = json.loads(done.stdout)
     assert ("loud" in [row["name"] for row in found]) if isinstance(found, list) else found["backend"] == "loud"
-    assert {"by print", "by a library"} <= set(done.stderr.splitlines())
+    assert {"by print", "by a library", "at the end"} <= set(done.stderr.splitlines())

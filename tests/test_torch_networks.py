@@ -27,6 +27,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Full backward hook is firing:UserWarning",
     "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning",
     "ignore:.*jit.* is deprecated:DeprecationWarning",
+    "ignore:Sparse CSR tensor support is in beta:UserWarning",
     "ignore:.*weight_norm` is deprecated:FutureWarning",
 )
 X = correlated(n=12)
@@ -90,7 +91,7 @@ def assert_each_route_is(make, loss, gradient, diagonal, near=1e-9):
     net = made(make)
 
     def close(found, right):
-        assert np.abs(np.asarray(found) - right).max() < near
+        assert np.abs(np.asarray(found) - right).max(initial=0.0) < near
 
     at = ismcore.evaluate(net, None, X)
     close(at.loss, loss)
@@ -210,6 +211,13 @@ def pruned():
     return net
 
 
+def on_a_graph():
+    net = two(lambda net, x: net.b(torch.tanh((net.edges @ net.a(x).T).T) + (net.loops.to(x.dtype) @ net.a(x).T).T))
+    net.register_buffer("edges", (0.5 * (torch.rand(6, 6) < 0.4)).to_sparse_csr())
+    net.loops, net.none = torch.eye(6).to_sparse(), torch.nn.Parameter(torch.zeros(0, 6))
+    return net
+
+
 RIGHT = {
     "a function of the old style": lambda: two(lambda net, x: net.b(Swish.apply(net.a(x)))),
     "a backward hook": hooked,
@@ -230,6 +238,7 @@ RIGHT = {
         m=torch.compile(torch.nn.Sequential(torch.nn.Tanh(), linear(6, 6)), backend="aot_eager"),
     ),
     "pruned, and weight_norm of the old kind": pruned,
+    "edges of a graph, a sparse buffer and an attribute": on_a_graph,
     "mapped over rows in its forward pass": lambda: two(
         lambda net, x: torch.func.vmap(lambda row: net.b(torch.tanh(net.a(row))) * torch.exp(-row.square().sum() / 8))(x)
     ),
@@ -461,6 +470,35 @@ def made_late(net, x):
     return net.b(torch.tanh(net.a(x) * net.table.to(x.dtype)))
 
 
+def turned_once(net, x):
+    if "turn" not in net.kept:
+        net.kept["turn"] = torch.linalg.qr(net.a.weight[:3])[0]
+    return net.b(torch.tanh(net.a(x @ net.kept["turn"])))
+
+
+def gain_of_a_call(net, x):
+    if net.training:
+        net.gain = net.a.bias.exp()
+    return net.b(torch.tanh(net.a(x)) * net.gain)
+
+
+def called_before_evaluation():
+    net = two(gain_of_a_call)
+    net(torch.randn(4, 3))
+    return net.eval()
+
+
+def tied_by_memory():
+    net = two(lambda net, x: net.b(torch.tanh(net.a(x))))
+    net.b.weight.data = net.a.weight.data.T
+    return net
+
+
+def kept_positive(net, x):
+    net.gain.data = net.gain.data.abs()
+    return net.b(torch.tanh(net.a(x)) * net.gain)
+
+
 def inferred_kernels(net, x):
     gaps = torch.cdist(x[:, None], net.c, p=2.0, compute_mode=net.mode)[:, 0]
     return net.l(torch.exp(-gaps.square()))
@@ -479,6 +517,26 @@ REFUSED = {
         r"t is scripted or traced.*pass the module that it was made from",
     ),
     "a buffer made late": (lambda: two(made_late), r"makes its buffer 'table' .*call it once on a batch"),
+    "computed once from a weight": (
+        lambda: two(turned_once, kept={}),
+        r"keeps what it computed from its parameters at an earlier call, so.*anew in each forward pass",
+    ),
+    "computed once by the caller": (called_before_evaluation, r"an earlier call, in gain, so"),
+    "what is left of the last call": (
+        lambda: two(lambda net, x: net.__dict__.update(last=net.b(torch.tanh(net.a(x + net.last)))) or net.last, last=0.0),
+        r"different scores for the same samples.*keeps something from one call to the next",
+    ),
+    "a parameter written to": (
+        lambda: two(kept_positive, gain=torch.nn.Parameter(torch.ones(6))),
+        r"writes to its parameter 'gain' when it is called.*parametrize",
+    ),
+    "tied by memory": (tied_by_memory, r"two parameters in one memory, 'a.weight' and 'b.weight'.*make them one"),
+    "an array of NumPy": (lambda: two(lambda net, x: np.tanh(x.detach().numpy())), r"returned a numpy.ndarray"),
+    "bfloat16 returned": (
+        lambda: two(lambda net, x: net.b(torch.tanh(net.a(x))).bfloat16()),
+        r"returns bfloat16 for samples of float(32|64).*let it follow its input$",
+    ),
+    "integers returned": (lambda: two(lambda net, x: net.a(x)[:, :3].long()), r"fixed to int64: let it follow its input$"),
     "DataParallel inside": (
         lambda: Net(lambda net, x: net.w(x), w=torch.nn.DataParallel(linear(3, 3))),
         r"w is a DataParallel, .*its .module",
@@ -570,6 +628,13 @@ def test_what_a_score_holds_of_x_beside_its_argument_is_a_constant():
         found = ismcore_torch.divergence(lambda z, x=x: torch.tanh(z @ w) * x, x)
         right = ((1.0 - torch.tanh(x @ w) ** 2) * w.diagonal() * x).sum(1)
         assert torch.allclose(found, right, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.complex128])
+def test_scores_that_are_no_real_numbers_are_refused(kind):
+    for loss in (ismcore_torch.implicit_score_matching, ismcore_torch.sliced_score_matching, ismcore_torch.divergence):
+        with pytest.raises(ismcore.ModelError, match=f"floating point, not {kind}"):
+            loss(lambda z: z.to(kind), torch.tensor(X))
 
 
 def test_nothing_is_left_behind_by_the_losses():

@@ -74,7 +74,7 @@ class JaxBackend(Backend):
                 "multiprocessing's 'spawn' or 'forkserver', or fork before the first fit; scores of saved results are safe"
             )
         with ExitStack() as stack:
-            stack.enter_context(_enable_x64())
+            stack.enter_context(enable_x64())
             stack.enter_context(jax.default_device(self._jax_device))
             stack.enter_context(jax.numpy_rank_promotion("allow"))
             if self.precision == "highest":
@@ -211,7 +211,7 @@ def _name(device: jax.Device) -> str:
     return "cpu" if platform == "cpu" else f"{platform}:{device.id}"
 
 
-def _enable_x64() -> AbstractContextManager[None]:
+def enable_x64() -> AbstractContextManager[None]:
     """The scoped switch, which older versions have under `jax.experimental`."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)  # type: ignore[no-any-return]

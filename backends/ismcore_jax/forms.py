@@ -23,6 +23,7 @@ from ismcore.models import Frame, UserModel, takes_rows
 from ismcore.models.trees import as_array, is_leaf_list, named
 from ismcore.ops import Array, Params
 from ismcore_jax.backend import _name as device_name
+from ismcore_jax.backend import enable_x64
 from ismcore_jax.calculus import ArrayCalculus
 from ismcore_jax.pickling import pickled
 from ismcore_jax.reasons import reason
@@ -209,7 +210,7 @@ class JaxModel(UserModel):
         arguments = (x,) if context is None else (x, context)
         found: Array = self.layout.call(partial(self.form.call, self.tree(params)), *arguments)
         # the 64-bit scope makes plain constants float64, which the network did not ask for
-        if jnp.promote_types(found.dtype, x.dtype) != x.dtype:
+        if jnp.issubdtype(found.dtype, jnp.floating) and jnp.promote_types(found.dtype, x.dtype) != x.dtype:
             return found.astype(x.dtype)
         if found.dtype != x.dtype:
             instead = f", or fit with dtype={found.dtype.name!r}" if found.dtype.name in DTYPES else ""
@@ -272,9 +273,27 @@ def adopt_tree(
     values = {} if start else {name: as_array(name, leaf) for name, leaf in found.items()}
     shapes = jax.tree.unflatten(treedef, [_abstract(shape) for shape in spec.values()])
     layout = layout_of(form.title, form.call, shapes, sample, row_first=row_first)
+    _check_draws(form, layout, shapes, sample)
     arrays = [leaf for leaf in found.values() if isinstance(leaf, jax.Array)]
     device = device_name(next(iter(arrays[0].devices()))) if arrays else None
     return JaxModel(form, treedef, spec, start or values, device, layout)
+
+
+def _check_draws(form: Form, layout: Layout, shapes: Any, sample: tuple[np.ndarray, ...]) -> None:
+    """Refuse numbers drawn in JAX's default dtype: a key gives others in the 64-bit scope of fits than outside of it.
+
+    Raises:
+        ModelError: See above.
+    """
+    if jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        return
+    with enable_x64():
+        program = jax.make_jaxpr(lambda tree, *rows: layout.call(partial(form.call, tree), *rows))(shapes, *rows_of(sample))
+    if "random_bits[bit_width=64" in str(program):
+        raise ModelError(
+            f"{form.title} draws random numbers of a key in each call, in JAX's default dtype, and fits compute with 64-bit "
+            "types, where that key gives others: draw them once, when it is built, or in float32 (dtype=jnp.float32)"
+        )
 
 
 def layout_of(

@@ -19,6 +19,7 @@ __all__ = [
     "check_apart",
     "check_copyable",
     "check_layers",
+    "check_recomputed",
     "check_unwritten",
     "constants_of",
     "first_kink",
@@ -78,10 +79,18 @@ def takes_one_row(
         first, second = ((mapped if per_row else call)(*given).nan_to_num() for _ in range(2))
     if not torch.equal(first, second):
         raise ModelError(
-            f"{title} gives different scores for the same samples, so it draws random numbers, as dropout does: call "
-            "module.eval() first, or take that out"
+            f"{title} gives different scores for the same samples, so it draws random numbers, as dropout does, or keeps "
+            "something from one call to the next: call module.eval() first, or take that out"
         )
     return per_row, flat
+
+
+def _dense(found: Any) -> Any:
+    """What a module returned, unless it is an array of another kind."""
+    if hasattr(found, "shape") and (not isinstance(found, torch.Tensor) or found.layout != torch.strided):
+        kind = f"{type(found).__module__}.{type(found).__name__}"
+        raise ModelError(f"returned a {kind}, {getattr(found, 'layout', 'which torch cannot differentiate')}")
+    return found
 
 
 def as_called(rows: list[torch.Tensor], flat_context: bool) -> list[torch.Tensor]:
@@ -93,7 +102,7 @@ def _shapes(title: str, call: Callable[..., Any], rows: list[torch.Tensor]) -> t
     mapped = torch.func.vmap(call, randomness="different")
 
     def tried(given: list[torch.Tensor]) -> bool:
-        return takes_rows(title, lambda: call(*given), lambda: mapped(*given), len(given[0]))
+        return takes_rows(title, lambda: _dense(call(*given)), lambda: _dense(mapped(*given)), len(given[0]))
 
     try:
         return tried(rows), False
@@ -131,7 +140,70 @@ def check_unwritten(title: str, called: torch.nn.Module, original: torch.nn.Modu
             )
 
 
+def check_recomputed(
+    title: str,
+    original: torch.nn.Module,
+    called: Callable[[dict[str, torch.Tensor]], torch.nn.Module],
+    fresh: Callable[[dict[str, torch.Tensor]], torch.nn.Module],
+    values: dict[str, torch.Tensor],
+    score: Callable[[torch.nn.Module], torch.Tensor],
+) -> None:
+    """Refuse a module that computes something from its parameters once and keeps it, or that writes to them.
+
+    Args:
+        title: What it is called in an error.
+        original: The caller's.
+        called: A copy with parameters by name, which was called with `values`.
+        fresh: Another, which never was.
+        values: The parameters.
+        score: The module's score of a few rows.
+
+    Raises:
+        ModelError: See above.
+    """
+    moved = {name: _moved_away(value) for name, value in values.items()}
+    copied = dict(fresh(moved).named_modules())
+    constants = {  # held here, as the memory of one that is replaced is soon another's
+        f"{name}.{key}" if name else key: vars(copied[name])[key]
+        for name, layer in original.named_modules()
+        for key, value in vars(layer).items()
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
+    kept = {_address(value): name for name, value in constants.items()}
+    names = {address: name for name, value in moved.items() if (address := _address(value))}
+    with random_state_kept(), torch.inference_mode(False), torch.enable_grad(), _Watched(names | kept) as watched:
+        try:
+            right, found = score(copied[""]), score(called(moved))
+        except Exception:  # parameters may have to be symmetric, or positive
+            right = found = torch.zeros(())
+    called(values)
+    written = sorted(watched.written & set(moved))
+    if written:
+        raise ModelError(
+            f"{title} writes to its parameter {written[0]!r} when it is called, as clamp_ and .data do, which "
+            "training would not see: write the limit into the forward pass (self.weight.clamp(min=0), softplus), as "
+            "torch.nn.utils.parametrize does"
+        )
+    read = sorted(watched.seen & set(kept.values()))
+    if read or not torch.allclose(found.nan_to_num(), right.nan_to_num(), rtol=1e-3, atol=1e-5):
+        which = f", in {', '.join(read)}" if read else ""
+        raise ModelError(
+            f"{title} keeps what it computed from its parameters at an earlier call{which}, so it would stay as it is while "
+            "they are trained: compute it anew in each forward pass, without functools.cache, cached_property or an attribute "
+            "that is set once"
+        )
+
+
+def _moved_away(value: torch.Tensor) -> torch.Tensor:
+    """Other parameters of the same signs, by element, and symmetric where they were."""
+    draws = 0.2 * torch.rand(value.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(value)
+    if value.ndim == 2 and value.shape[0] == value.shape[1] and torch.equal(value, value.T):
+        draws = draws + draws.T
+    return value * (1.0 + draws) if value.any() else draws
+
+
 def _same(found: torch.Tensor, right: torch.Tensor) -> bool:
+    found, right = (value if value.layout == torch.strided else value.to_dense() for value in (found, right))
     return found.shape == right.shape and bool(((found == right) | ((found != found) & (right != right))).all())
 
 
@@ -144,14 +216,17 @@ def random_state_kept() -> Iterator[None]:
 
 
 class _Watched(TorchFunctionMode):
-    """Notes of which memory, by its address, torch's functions make other tensors."""
+    """Notes of which memory, by its address, torch's functions make other tensors, and into which they write."""
 
     def __init__(self, names: dict[int, str]) -> None:
         super().__init__()
         self.names = names
         self.seen: set[str] = set()
+        self.written: set[str] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if args and isinstance(args[0], torch.Tensor) and _writes(func) and _address(args[0]) in self.names:
+            self.written.add(self.names[_address(args[0])])
         found = func(*args, **(kwargs or {}))
         if isinstance(found, torch.Tensor | tuple | list):  # not where only a shape or a dtype is asked for
             for value in (*args, *(kwargs or {}).values()):
@@ -159,6 +234,13 @@ class _Watched(TorchFunctionMode):
                 addresses = (_address(part) for part in parts if isinstance(part, torch.Tensor))
                 self.seen.update(self.names[address] for address in addresses if address in self.names)
         return found
+
+
+def _writes(func: Any) -> bool:
+    """Whether a function of torch changes the values of its first argument."""
+    name, of = getattr(func, "__name__", ""), getattr(getattr(func, "__self__", None), "__name__", "")
+    in_place = name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
+    return in_place or name == "__setitem__" or (name == "__set__" and of == "data")
 
 
 def _address(value: torch.Tensor) -> int:
@@ -235,6 +317,12 @@ def check_copyable(title: str, module: torch.nn.Module, trained: dict[str, torch
                 f"{which} is a {type(layer).__name__}, and fit trains in one process: pass what it wraps, its .module; losses "
                 "for a loop of your own (ismcore_torch) take it as it is"
             )
+    shared = _overlapping(trained)
+    if shared:
+        raise ModelError(
+            f"{title} has two parameters in one memory, {shared[0]!r} and {shared[1]!r}, which would be trained apart: make "
+            "them one, as in self.b.weight = self.a.weight, or read the one transposed (functional.linear(h, self.a.weight.T))"
+        )
     for name, value in trained.items():
         if value._backward_hooks or getattr(value, "_post_accumulate_grad_hooks", None):
             raise ModelError(
@@ -242,3 +330,20 @@ def check_copyable(title: str, module: torch.nn.Module, trained: dict[str, torch
                 "have: remove it, and freeze parameters by requires_grad_(False), or write a mask into the forward pass, as "
                 "torch.nn.utils.parametrize does"
             )
+
+
+def _overlapping(trained: dict[str, torch.Tensor]) -> tuple[str, str] | None:
+    """Two parameters that have an element in common, if there are any; all may be views into one memory."""
+    owners: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in trained.items():
+        owners.setdefault(_address(value), {})[name] = value
+    for named in (named for address, named in owners.items() if address and len(named) > 1):
+        names = list(named)
+        size = named[names[0]].untyped_storage().nbytes() // named[names[0]].element_size()
+        owner, places = torch.full((size,), -1), torch.arange(size)
+        for i, value in enumerate(named.values()):
+            own = places.as_strided(value.shape, value.stride(), value.storage_offset()).flatten()
+            if own.numel() and owner[own].max() >= 0:
+                return names[int(owner[own].max())], names[i]
+            owner[own] = i
+    return None

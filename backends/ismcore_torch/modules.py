@@ -23,6 +23,7 @@ from ismcore_torch.checks import (
     check_apart,
     check_copyable,
     check_layers,
+    check_recomputed,
     check_unwritten,
     constants_of,
     first_kink,
@@ -151,7 +152,9 @@ class _Holder:
 
     @staticmethod
     def of(placed: torch.nn.Module, names: Mapping[str, Any]) -> _Holder:
-        module = eager(copy.deepcopy(placed, {id(value): value for value in (*placed.parameters(), *placed.buffers())}))
+        sparse = (value for value in constants_of(placed) if value.layout != torch.strided)
+        shared = (*placed.parameters(), *placed.buffers(), *sparse)
+        module = eager(copy.deepcopy(placed, {id(value): value for value in shared}))
         known = {id(value): name for name, value in module.named_parameters()}
         places: dict[str, list[tuple[dict[str, Any], str]]] = {name: [] for name in names}
         for layer in module.modules():
@@ -274,11 +277,13 @@ def adopt_module(model: torch.nn.Module, sample: tuple[np.ndarray, ...]) -> Torc
     place = next(iter(trained.values()))
     values = {name: value.detach().clone() for name, value in trained.items()}
     rows = [torch.tensor(a, dtype=place.dtype, device=place.device) for a in sample]
-    holder = _Holder.of(eager(filled(template, values, None, None)), trained)
+    holder, fresh = (_Holder.of(eager(filled(template, values, None, None)), trained) for _ in range(2))
     call = holder.with_params(values)
     per_row, flat = takes_one_row(title, call, rows, lambda: check_unwritten(title, call, inner, trained))
     given = as_called(rows, flat)
     check_apart(title, inner, call, [a[0] for a in given] if per_row else given)
+    in_batch = torch.func.vmap if per_row else lambda module: module
+    check_recomputed(title, inner, holder.with_params, fresh.with_params, values, lambda module: in_batch(module)(*given))
     kink = first_kink(inner)
     return TorchModule(
         template=template,
@@ -297,9 +302,8 @@ def _copied(title: str, module: torch.nn.Module, trained: dict[str, torch.Tensor
     """A copy that shares nothing with the caller's module and holds no storage for the parameters to be trained."""
     memo: dict[int, Any] = {id(value): torch.nn.Parameter(torch.empty_like(value, device="meta")) for value in trained.values()}
     for value in constants_of(module):
-        if (
-            not value.is_leaf
-        ):  # computed from parameters before each call, as by weight_norm and prune; torch copies leaves alone
+        # computed from parameters before each call, as by weight_norm and prune; torch copies leaves alone, and none by index
+        if not value.is_leaf or value.layout != torch.strided:
             memo[id(value)] = value.detach().clone()
     try:
         return copy.deepcopy(module, memo)

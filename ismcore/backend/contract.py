@@ -121,6 +121,8 @@ class Backend(Calculus):
 
     def _resolve(self, device: object) -> str:
         devices = self.devices()
+        if not devices:
+            raise DeviceUnavailable(f"backend {self.name!r} finds no device here on which it could compute")
         name = str(device)
         if name == "auto":
             return self.default_device()

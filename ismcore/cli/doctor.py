@@ -18,6 +18,7 @@ from ismcore.fitting.fit import fit
 from ismcore.models import Affine
 from ismcore.objectives import ImplicitScoreMatching
 from ismcore.plugins.lookup import BackendStatus, backends, load_backend
+from ismcore.plugins.registry import described
 from ismcore.results.evaluate import evaluate
 from ismcore.results.result import versions
 
@@ -179,7 +180,7 @@ def _attempt(backend: str, check: str, run: Callable[..., str], *args: str) -> F
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin may raise anything
-        detail, passed = f"{type(error).__name__}: {error}", False
+        detail, passed = described(error), False
     return Finding(backend, check, passed, detail, time.monotonic() - began)
 
 

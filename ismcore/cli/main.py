@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import difflib
 import io
 import os
@@ -127,7 +128,16 @@ def _no_more_output() -> None:
 def _json_alone(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
     """Run a command whose standard output is to be JSON: what plugins and frameworks print there goes to standard error."""
     with stdout_to_stderr() as options.out_stream:
-        return command(options)
+        code = command(options)
+    atexit.register(_rest_to_stderr)  # after what plugins registered, so called before it
+    return code
+
+
+def _rest_to_stderr() -> None:
+    """Have what is printed as the process ends go to standard error."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
 
 @contextmanager

@@ -155,7 +155,9 @@ class _Step:
             fixed_inputs=inputs,
         )
         self.given = self.problem.inputs() | self.problem.draws(0)
-        self.sizes = {name: float(np.sqrt(np.mean(np.square(value)))) or 0.1 for name, value in params.items()}
+        self.sizes = {
+            name: float(np.sqrt(np.square(value).sum() / max(value.size, 1))) or 0.1 for name, value in params.items()
+        }
         self.params, self.loss, self.gradient = self._somewhere(params)
 
     def _somewhere(self, params: Params) -> tuple[Params, float, Params]:
@@ -182,7 +184,7 @@ class _Step:
         """See `check_step`."""
         if self.energy and compare:
             self._check_energy()
-        still = [name for name, slope in self.gradient.items() if not slope.any()]
+        still = [name for name, slope in self.gradient.items() if slope.size and not slope.any()]
         unread, detached = self._without_gradient(still)
         if len(still) == len(self.gradient):
             why = "no gradient of any parameter reaches" if detached else "no parameter has any effect on"

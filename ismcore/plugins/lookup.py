@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ismcore.backend.contract import Backend, BackendInfo, Dtype
+from ismcore.backend.contract import DTYPES, Backend, BackendInfo, Dtype
 from ismcore.errors import BackendBroken, BackendMissing, IsmError, ModelError, PluginError, UnknownBackend
 from ismcore.models import UserModel
-from ismcore.plugins.registry import BUNDLED, BackendStatus, Registry, wanted_plugins
+from ismcore.plugins.registry import BUNDLED, BackendStatus, Registry, described, wanted_plugins
 
 __all__ = [
     "BackendStatus",
@@ -132,7 +132,7 @@ def _load_class(info: BackendInfo, origin: str) -> type[Backend]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        unloadable[info.name] = f"fails to load {info.load}: {type(error).__name__}: {error}"
+        unloadable[info.name] = f"fails to load {info.load}: {described(error)}"
         raise BackendBroken(f"backend {info.name!r} of {origin} {unloadable[info.name]}") from error
     if fault:
         unloadable[info.name] = f"{info.load} {fault}"
@@ -151,6 +151,10 @@ def _class_fault(found: Any, info: BackendInfo) -> str:
         return f"lacks {', '.join(lacks)}"
     if found.name != info.name:
         return f"calls itself {found.name!r}, and must bear the name that its plugin announces"
+    if not (isinstance(found.dtypes, tuple) and found.dtypes and set(found.dtypes) <= set(DTYPES)):
+        return f"has dtypes={found.dtypes!r}, which must be a tuple of 'float32', 'float64', or both"
+    if not (isinstance(found.packages, tuple) and all(isinstance(package, str) for package in found.packages)):
+        return f"has packages={found.packages!r}, which must be a tuple of distributions' names"
     return ""
 
 
@@ -167,7 +171,7 @@ def notify_observers(event: object) -> None:
             raise
         except BaseException as error:
             manager.unregister(implementation.plugin)
-            message = f"plugin {implementation.plugin_name} failed on a fit event and is detached: {error!r}"
+            message = f"plugin {implementation.plugin_name} failed on a fit event and is detached: {described(error)}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
@@ -222,5 +226,5 @@ def _first(hook: str, **given: Any) -> tuple[Any, str]:
                 return found, plugin
     if faults:
         plugin, cause = faults[0]
-        raise ModelError(f"plugin {plugin} fails in {hook}: {type(cause).__name__}: {cause}") from cause
+        raise ModelError(f"plugin {plugin} fails in {hook}: {described(cause)}") from cause
     return None, ""

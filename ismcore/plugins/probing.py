@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ismcore.backend.contract import Backend
+from ismcore.backend.contract import DTYPES, Backend
 from ismcore.errors import ModelError
 from ismcore.models import Model
 from ismcore.ops import Array, Params
@@ -63,10 +63,7 @@ def probe_network(engine: Backend, problem: Problem, params: Params, *, allow_no
 
     _, found = score(engine, np.concatenate([rows, rows]))
     if found != engine.dtype:
-        raise ModelError(
-            f"{own.title} returns {found} for samples of {engine.dtype}, so something in it is fixed to {found}: let it follow "
-            f"its input, or pass dtype={found!r}"
-        )
+        raise _fixed(own.title, engine, found)
     _check_rows(own.title, lambda points: score(engine, points)[0], rows, float(np.sqrt(np.finfo(engine.dtype).eps)))
     wide, digits = _widest(engine, score, rows)
     if problem.objective.differentiates_in_x and not allow_nonsmooth:
@@ -95,7 +92,19 @@ def _called(engine: Backend, model: Model, params: Params, inputs: tuple[np.ndar
     """The score, and what the user's code returns; whatever that raises becomes an error that says so."""
     with failures_named(model, f"fails on {len(inputs[0])} rows of {engine.dtype} on {engine.device}"), engine.scope():
         psi, output = _program(engine, model)(engine.asarrays(params), *map(engine.asarray, inputs))
+        found = str(getattr(output, "dtype", engine.dtype)).rsplit(".", maxsplit=1)[-1]
+        if found not in DTYPES:  # which NumPy may not have
+            own, _ = users_own(model)
+            raise _fixed(own.title if own else "the model", engine, found)
         return engine.to_numpy(psi), engine.to_numpy(output)
+
+
+def _fixed(title: str, engine: Backend, found: str) -> ModelError:
+    instead = f", or pass dtype={found!r}" if found in engine.dtypes else ""
+    return ModelError(
+        f"{title} returns {found} for samples of {engine.dtype}, so something in it is fixed to {found}: let it follow its "
+        f"input{instead}"
+    )
 
 
 @lru_cache(maxsize=16)
@@ -146,9 +155,9 @@ def _check_smooth(title: str, score: Callable[[np.ndarray], np.ndarray], x: np.n
     if kinked >= FEWEST:
         raise ModelError(
             f"{title} is not smooth in x: {kinked} of {len(x)} lines between samples cross a kink or a jump of the score, such "
-            "as ReLU, LeakyReLU, abs and max pooling make; there its derivatives do not say what its parameters do. Use a "
-            "smooth activation (softplus, SiLU, GELU, tanh), an objective that does not differentiate in x, or "
-            "allow_nonsmooth=True"
+            "as ReLU, LeakyReLU, abs and max pooling make, and the rounding of a part in float16 or bfloat16; there its "
+            "derivatives do not say what its parameters do. Use a smooth activation (softplus, SiLU, GELU, tanh), full "
+            "precision, an objective that does not differentiate in x, or allow_nonsmooth=True"
         )
 
 

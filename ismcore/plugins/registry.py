@@ -24,7 +24,7 @@ from ismcore import hookspecs
 from ismcore.backend.contract import API, OLDEST_API, BackendInfo
 from ismcore.errors import PluginError
 
-__all__ = ["BUNDLED", "BackendStatus", "Registry", "Source", "installed_version", "wanted_plugins"]
+__all__ = ["BUNDLED", "BackendStatus", "Registry", "Source", "described", "installed_version", "wanted_plugins"]
 
 BUNDLED = {"jax": "ismcore_jax.plugin", "torch": "ismcore_torch.plugin", "autograd": "ismcore_autograd.plugin"}
 """Backends of this distribution and their plugin modules, in the order in which "auto" prefers them."""
@@ -179,7 +179,7 @@ class Registry:
                 origin = f"{name} {release}"
                 points = [point for point in distribution.entry_points if point.group == hookspecs.PROJECT]
             except Exception as error:
-                reason = f"its metadata cannot be read: {type(error).__name__}: {error}"
+                reason = f"its metadata cannot be read: {described(error)}"
                 self._fault(Source(origin.partition(" ")[0], "", origin), "broken", reason, error)
                 continue
             if name not in seen:
@@ -199,7 +199,7 @@ class Registry:
             raise
         except BaseException as error:  # a plugin may raise anything while it is imported, SystemExit too
             self._reject(source)
-            self._fault(source, "broken", f"{type(error).__name__}: {error}", error)
+            self._fault(source, "broken", described(error), error)
             return
         for info in infos:
             if info.name in self._bundled and source.value not in self._bundled.values():
@@ -303,16 +303,26 @@ def _checked(info: object) -> BackendInfo:
     rules = {
         f"name must be letters, digits and '_', no digit first, and none of {', '.join(RESERVED)}": isinstance(info.name, str)
         and info.name.isidentifier()
+        and info.name.isascii()
         and info.name not in RESERVED,
         "load must be 'package.module:Class'": bool(module and attribute),
         "requires must be a tuple of modules without a dot": isinstance(info.requires, tuple)
         and all(isinstance(name, str) and name.isidentifier() for name in info.requires),
         "api must be a whole number": isinstance(info.api, int),
+        "install and description must be texts": isinstance(info.install, str) and isinstance(info.description, str),
     }
     broken = [rule for rule, holds in rules.items() if not holds]
     if broken:
         raise PluginError(f"{'; '.join(broken)}: {info!r}")
     return info
+
+
+def described(error: BaseException) -> str:
+    """Type and text of what somebody else's code raised; that of a text may raise too."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return f"{type(error).__name__}: (its text cannot be had)"
 
 
 def _is_installed(module: str) -> bool:

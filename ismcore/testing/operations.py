@@ -78,6 +78,8 @@ GRID = np.sort(
 softplus into something simpler."""
 POSITIVE = (2.0 ** np.arange(-20.0, 12.0)[:, None] * (1.0 + np.arange(8.0) / 8.0)).ravel()
 """Eight numbers an octave, from 1e-6 to 4000."""
+FAR_POSITIVE = tuple(2.0**k for k in (-30, -27, -24, 20, 26, 30))
+"""From 1e-9 to 1e9, as far as third derivatives, and what leads to them, are numbers of float32."""
 MILD = (0.25, 0.5, 1.0, 2.5, 6.0, 20.0)
 FAR = (-1000.0, -400.0, -80.0, 60.0, 400.0, 1000.0)
 FAR_BELOW = (-1000.0, -400.0, -80.0, 40.0, 50.0, 60.0)
@@ -90,17 +92,23 @@ ELEMENTWISE = (
         Elementwise(id, lambda ops, z: ops.exp(z), points, np.exp, np.exp, np.exp, np.exp)
         for id, points in (("exp", GRID), ("exp-far", FAR_BELOW))
     ),
-    Elementwise(
-        "log", lambda ops, z: ops.log(z), POSITIVE, np.log, lambda z: 1.0 / z, lambda z: -1.0 / z**2, lambda z: 2.0 / z**3
+    *(
+        Elementwise(
+            id, lambda ops, z: ops.log(z), points, np.log, lambda z: 1.0 / z, lambda z: -1.0 / z**2, lambda z: 2.0 / z**3
+        )
+        for id, points in (("log", POSITIVE), ("log-far", FAR_POSITIVE))
     ),
-    Elementwise(
-        "sqrt",
-        lambda ops, z: ops.sqrt(z),
-        POSITIVE,
-        np.sqrt,
-        lambda z: 0.5 * z**-0.5,
-        lambda z: -0.25 * z**-1.5,
-        lambda z: 0.375 * z**-2.5,
+    *(
+        Elementwise(
+            id,
+            lambda ops, z: ops.sqrt(z),
+            points,
+            np.sqrt,
+            lambda z: 0.5 * z**-0.5,
+            lambda z: -0.25 * z**-1.5,
+            lambda z: 0.375 * z**-2.5,
+        )
+        for id, points in (("sqrt", POSITIVE), ("sqrt-far", FAR_POSITIVE))
     ),
     Elementwise("abs", lambda ops, z: ops.abs(z), GRID, np.abs, np.sign, _zero, _zero),
     Elementwise(

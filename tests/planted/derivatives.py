@@ -37,6 +37,19 @@ def parameters_at_zero():
     return with_gradient(lambda g, params: {k: np.where(params[k] == 0, 0.0, v) for k, v in g.items()})
 
 
+@fault(OWN, "check_gradients_stay")
+def gradients_in_one_memory():
+    """The gradient comes in the memory of the one before, which is overwritten."""
+    memory = {}
+
+    def put(g):
+        for k, v in g.items():
+            memory.setdefault((k, np.shape(v)), np.empty(np.shape(v)))[...] = v
+        return {k: memory[k, np.shape(v)] for k, v in g.items()}
+
+    return with_gradient(lambda g, params: put(g) if all(type(v) is np.ndarray for v in g.values()) else g)
+
+
 @fault(OWN, "check_gradient_that_is_not_finite")
 def gradient_cut_at_a_hundred():
     """Numbers of the gradient are cut at +-100."""

@@ -22,6 +22,13 @@ def log_of_small_numbers(tape):
 
 
 @tape_fault(OWN, "check_op_value")
+def log_kept_from_zero(tape):
+    """log of max(x, 1e-8), which keeps it finite at 0."""
+    log = tape.log
+    tape.log = lambda x: tape.where(x.value < 1e-8, wrap(tape, np.full_like(x.value, np.log(1e-8))), log(x))
+
+
+@tape_fault(OWN, "check_op_value")
 def sqrt_kept_from_zero(tape):
     """sqrt(x + 1e-8), which keeps its slope finite at 0."""
     sqrt = tape.sqrt

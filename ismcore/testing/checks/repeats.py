@@ -85,6 +85,21 @@ def check_two_hundred_calls(subject: Subject, case: Scenario) -> float:
 
 
 @check()
+def check_gradients_stay(subject: Subject) -> float:
+    """A gradient stays what it is when the next one is computed: it has memory of its own."""
+    case = scenario("affine3-explicit")
+    with subject.working() as engine:
+        problem = case.problem(SGD())
+        given, x = engine.asarrays(problem.inputs() | problem.draws(0)), engine.asarray(problem.x)
+        for gradient_of in (engine.loss_and_gradient(problem.loss), engine.compiled(engine.loss_and_gradient(problem.loss))):
+            first = gradient_of(engine.asarrays(case.params), x, given)[1]
+            gradient_of(engine.asarrays({name: value + 1.0 for name, value in case.params.items()}), x, given)
+            kept = {name: engine.to_numpy(value) for name, value in first.items()}
+            error = subject.close(kept, case.answer.gradient, subject.tolerances.gradient, "a gradient before the next,")
+    return error
+
+
+@check()
 def check_two_hundred_chunks(subject: Subject) -> float:
     """Two hundred chunks of one step leave nothing behind, and the same loss where the rate is 0."""
     run = Training(subject, TrainingCase("chunks", scenario("affine3-explicit"), OPTIMIZERS["momentum"]))
