@@ -21,7 +21,7 @@ import ismcore_autograd
 x = np.zeros((9, 1))
 result = ismcore.fit(x, epochs=5, dtype=np.float64, model=ismcore.MLP((4,)))
 reveal_type(result)  # ismcore.results.result.FitResult
-reveal_type(result.score(x).dtype)  # numpy.dtype
+reveal_type(result.score(x))  # numpy.ndarray
 reveal_type(ismcore_autograd.sliced_score_matching)  # def
 ismcore.fit([[1.0]], epochs="5")  # incompatible type "str"; expected "int | None"
 ismcore.fit(x, epocs=5)  # did you mean "epochs"

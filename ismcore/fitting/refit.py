@@ -261,7 +261,8 @@ class Refit:
         if problem.objective.domain is not None:
             problem.objective.domain.check(array)
         weight = None if sample_weight is None else as_weights(sample_weight, len(array))
-        check_spread(array, weight, self._settings.feature_names)
+        if weight is not None or len(array) < 2 or np.any(array[0] == array[-1]):  # else two rows differ in every column
+            check_spread(array, weight, self._settings.feature_names)
         z = as_samples(problem.coordinates(array), dtype=self._settings.dtype, copy=False)
         if self._pads and len(z) != self._rows:
             rows = _power_of_two(len(z))
