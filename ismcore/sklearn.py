@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["ScoreEstimator", "ScoreOutlierDetector"]
 
 
+OWN = frozenset("x model objective optimizer epochs recipe backend dtype seed sample_weight".split())
+"""Arguments of `ismcore.fit` that a `ScoreEstimator` gives it."""
+
+
 def _has_log_density(estimator: ScoreEstimator) -> bool:
     """Whether the fitted score is the slope of a log-density; before the fit, whether the model says so."""
     result: FitResult | None = getattr(estimator, "result_", None)
@@ -117,10 +121,13 @@ class ScoreEstimator(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 are held out and `curvature_weight` and `standardize` are given.
 
         Raises:
-            OptionError: `curvature_weight` beside an `objective`; or see `ismcore.fit`.
+            OptionError: `curvature_weight` beside an `objective`, or an argument given twice; or see `ismcore.fit`.
             SamplesError, ValueError: X cannot be used.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        own = sorted(OWN & set(self.fit_options or {}))
+        if own:
+            raise OptionError(f"fit_options cannot hold {', '.join(own)}: the estimator, or its fit, has arguments for them")
         self.result_ = fit(
             X,
             model=self.model,
@@ -241,13 +248,17 @@ class ScoreOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """Fit the energy to samples X, (n, d), and put the offset at the share `contamination` of theirs.
 
         Raises:
-            OptionError: `contamination` is not in (0, 0.5].
+            OptionError: `contamination` is not in (0, 0.5], or the estimator no `ScoreEstimator`.
             DensityUnavailable: The estimator's score has no energy.
         """
-        if not 0.0 < self.contamination <= 0.5:
+        share: object = self.contamination  # scikit-learn leaves what is given as it is
+        if not isinstance(share, int | float | np.floating) or not 0.0 < share <= 0.5:
             raise OptionError(f"contamination must be in (0, 0.5], not {self.contamination!r}")
         x = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         model: Model = Energy(MLP())
+        given: object = self.estimator
+        if not (given is None or isinstance(given, ScoreEstimator)):
+            raise OptionError(f"estimator must be a ScoreEstimator, not {given!r:.80}")
         self.estimator_ = clone(ScoreEstimator(model) if self.estimator is None else self.estimator).fit(x)
         self.offset_ = float(np.quantile(-self.estimator_.result_.energy(x), self.contamination))
         return self

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse
 from late import torch
 from truth import SMALL_SAMPLE, correlated
 
@@ -38,6 +39,9 @@ def holed(x, rows, value):
         ([[1.0, 2.0], [3.0]], r"array of numbers.*got list"),
         ([{"a": 1}], r"array of numbers"),
         (None, r"array of numbers|must have shape"),
+        (scipy.sparse.csr_array(X), r"array of numbers; got csr_array: pass x\.toarray\(\)"),
+        (np.rec.fromarrays(X.T, names="a,b,c"), r"convert them first, by numpy\.lib\.recfunctions\.structured_to_unstructured"),
+        (X.astype("m8[s]"), r"must be numbers; got timedelta64\[s\] .*: convert them first"),
         (X[:1], r"at least two rows"),
         (np.column_stack([X[:, 0], np.full(64, 7.0)]), r"column 1 of the samples is constant \(7\): .*drop"),
         (np.column_stack([X, np.full((64, 2), 7.0), X, np.zeros(64)])[:, 1:], r"columns 2, 3, 7 are constant \(7, 7, 0\)"),
@@ -153,7 +157,8 @@ def test_the_caller_s_array_is_neither_kept_nor_changed():
 
 def test_tensors_count_as_samples():
     integers = np.arange(6).reshape(3, 2)
-    for tensor in (torch.tensor(integers, dtype=torch.float32, requires_grad=True), jnp.asarray(integers)):
+    tensors = torch.tensor(integers, dtype=torch.float32, requires_grad=True), torch.tensor(integers, dtype=torch.bfloat16)
+    for tensor in (*tensors, jnp.asarray(integers), jnp.asarray(integers, jnp.bfloat16)):
         np.testing.assert_array_equal(as_samples(tensor), integers)
 
 

@@ -339,3 +339,5 @@ def test_arguments_without_rows_are_refused():
         affine_fit(-PRECISION).check(train=normal_rows(10))
     with pytest.raises(ismcore.SamplesError, match="3 columns"):
         affine_fit(-PRECISION).check(np.zeros((10, 2)))
+    with pytest.raises(ismcore.SamplesError, match="at least 4 rows, and got 3"):
+        affine_fit(-PRECISION).check(normal_rows(3))

@@ -109,9 +109,9 @@ def test_a_fault_in_a_table_is_named_with_its_place(tmp_path, text, words):
 
 
 def test_text_that_is_not_utf8_is_named(tmp_path):
-    for text in ("1,2\n3,\xe9\n".encode("latin-1"), "1\t2\n".encode("utf-16")):
-        (tmp_path / "x.csv").write_bytes(text)
-        with pytest.raises(SamplesError, match="no text in UTF-8"):
+    for text, encoding in (("1,2\n3,\xe9\n", "latin1"), ("1\t2\n", "utf-16")):
+        (tmp_path / "x.csv").write_bytes(text.encode(encoding))
+        with pytest.raises(SamplesError, match=f"no text in UTF-8, .* by iconv -f {encoding} -t utf-8"):
             read_samples(tmp_path / "x.csv")
 
 

@@ -370,6 +370,14 @@ def test_full_sets_have_no_fewer_dimensions(d):
         assert neighbours(rng(seed).logistic(size=(600, d)) @ rng(seed + 1).normal(size=(d, d))).dimension is None
 
 
+@pytest.mark.parametrize("draw", [lambda r: r.standard_cauchy((600, 5)), lambda r: r.lognormal(0.0, 3.0, (1000, 3))])
+def test_heavy_tails_are_no_fewer_dimensions(draw):
+    for seed in range(3):
+        assert {"fewer dimensions than columns", "heavy tails"} & set(names(draw(rng(seed)))) == {"heavy tails"}
+        t = draw(rng(seed))[:, 0]
+        assert diagnosis_of(np.c_[t, t**3]).dimension == pytest.approx(1.0, abs=0.25)
+
+
 # Tails, weights, slips.
 
 

@@ -61,7 +61,7 @@ def test_a_result_gives_divergence_and_jacobian_at_its_context(backend):
 
 
 BAD = {
-    "zero": (0.0, "positive finite number; context is 0 in row 0"),
+    "zero": (0.0, "positive finite number of float.*; context is 0 in row 0"),
     "one below zero": (np.r_[1.0, -2.0, np.ones(38)], "context is -2 in row 1"),
     "infinite": (np.inf, "positive finite"),
     "not a number": (np.full((40, 1), np.nan), "positive finite"),
@@ -79,6 +79,28 @@ def test_a_context_that_is_no_noise_scale_is_refused(context, words):
             call(X, context=context)
     with pytest.raises(ismcore.OptionError, match=words):
         ismcore.evaluate(MODEL, result.params, X, LADDER, backend="autograd", context=context)
+
+
+@pytest.mark.parametrize("context", [1e-42, 2e-308, 1e39, 1e300])
+def test_a_noise_scale_beyond_the_dtype_of_the_fit_is_refused(context):
+    """It would be 0 or infinite there, and the score NaN."""
+    result = ismcore.fit(X, model=MODEL, objective=LADDER, backend="autograd", epochs=2)
+    for call in (result.score, result.jacobian_diagonal, result.loss):
+        with pytest.raises(ismcore.OptionError, match=r"a positive finite number of float32; context is .* in row 0"):
+            call(X, context=np.full(len(X), context))
+    assert np.isfinite(result.score(X, context=1e-30)).all()
+
+
+@pytest.mark.parametrize("scales", [0.5, "12", None, [[1.0, 0.5]]])
+def test_a_ladder_that_is_no_sequence_of_numbers_is_refused(scales):
+    with pytest.raises(ismcore.OptionError, match="noise_scales must be a sequence of numbers, not"):
+        ismcore.NoiseConditionalScoreMatching(scales)
+
+
+@pytest.mark.parametrize("counts", [{"n": 2.5}, {"n": 5, "steps": 2.5}, {"n": "5"}])
+def test_draws_and_steps_are_whole_numbers(counts):
+    with pytest.raises(ismcore.OptionError, match="n and steps must be whole numbers from 1, not"):
+        ismcore.annealed_langevin(fitted(), **counts)
 
 
 def test_a_model_without_context_refuses_one_though_its_loss_does_not_ask():

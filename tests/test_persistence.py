@@ -607,6 +607,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["pipe"]
 
 
+@pytest.mark.parametrize("path", [None, 3, np.zeros((2, 2))])
+def test_what_is_no_path_is_named(path):
+    result = ismcore.fit(np.linspace(-1.0, 1.0, 100), model=ismcore.Affine(), backend="autograd", epochs=2)
+    for call in (ismcore.load, result.save, lambda path: ismcore.resume(path, [1.0, 2.0])):
+        with pytest.raises(ismcore.OptionError, match="a file must be named by a path, text"):
+            call(path)
+
+
 def test_a_path_that_nothing_can_have_is_named(tmp_path, monkeypatch):
     with pytest.raises(FileNotWritten, match="it is no path"):
         save(made(), f"{tmp_path}/zero\0byte")

@@ -142,6 +142,10 @@ def test_what_needs_held_out_rows_or_a_whole_run_is_refused():
         open_fit().update(steps=0)
     with pytest.raises(ismcore.SamplesError, match="3 columns"):
         open_fit().update(X[:, :2])
+    with pytest.raises(ismcore.SamplesError, match="at least two rows"):
+        open_fit().update(X[:1])
+    with pytest.raises(ismcore.SamplesError, match="column 1 of the samples is constant"):  # particles that have met
+        open_fit().update(X * [1.0, 0.0, 1.0])
 
 
 def test_of_moving_particles_the_score_follows():

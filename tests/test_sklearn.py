@@ -102,6 +102,19 @@ def test_curvature_weight_beside_an_objective_is_refused():
         estimator.fit(two_columns())
 
 
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: ScoreEstimator(fit_options={"seed": 1, "epochs": 2}, **QUICK), "fit_options cannot hold epochs, seed: the"),
+        (lambda: ScoreOutlierDetector(contamination="auto"), r"contamination must be in \(0, 0.5\], not 'auto'"),
+        (lambda: ScoreOutlierDetector(StandardScaler()), r"estimator must be a ScoreEstimator, not StandardScaler\(\)"),
+    ],
+)
+def test_what_other_estimators_take_and_these_do_not_is_named(make, said):
+    with pytest.raises(ismcore.OptionError, match=said):
+        make().fit(np.random.default_rng(0).normal(size=(60, 2)))
+
+
 def test_outliers_where_the_norm_of_the_score_is_small():
     rng = np.random.default_rng(4)
     x = np.concatenate([rng.normal(-4.0, 1.0, size=(200, 1)), rng.normal(4.0, 1.0, size=(200, 1))])

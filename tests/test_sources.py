@@ -374,6 +374,27 @@ def test_blocks_of_another_number_of_columns_or_rows_are_named():
         ismcore.fit(sources.iterable([X], rows=1200, block_rows=ROWS), **PLAIN, backend="autograd")
 
 
+def test_blocks_that_are_frames_are_put_in_order_by_their_names(tmp_path):
+    """A frame whose columns stand in another order, as of another file, would else be trained on as it stands."""
+    pandas, pl = import_module("pandas"), import_module("polars")
+    names, numbers = list("abcdefgh")[: X.shape[1]], range(X.shape[1])
+    for labels, kept in ((names, tuple(names)), (numbers, None)):
+        frame = pandas.DataFrame(X, columns=labels)
+        source = sources.iterable([frame[:700], frame[700:][frame.columns[::-1]]], block_rows=ROWS)
+        assert source.names == kept
+        blocks = zip(source.blocks(None, 0), sources.array(X, block_rows=ROWS).blocks(None, 0), strict=True)
+        assert all(np.array_equal(found, right) for found, right in blocks)
+    frame = pandas.DataFrame(X, columns=names)
+    assert sources.array(frame, block_rows=ROWS).names == tuple(names)
+    with pytest.raises(SamplesError, match=r"block 1 from 0: the columns are not those of the fit, .*missing 'a', extra 'z'"):
+        sources.iterable([frame, frame.rename(columns={"a": "z"})])
+    with pytest.raises(SamplesError, match=r"block 0 from 0: column 'b' is of .*, and holds no numbers"):
+        sources.iterable([pl.DataFrame(frame).with_columns(pl.from_epoch(pl.Series("b", np.arange(len(X)))))])
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(SamplesError, match=r"x.csv' is no dataset of parquet files: "):
+        sources.parquet(str(tmp_path / "x.csv"))
+
+
 def test_a_function_of_the_epoch_and_a_loader_of_torch_are_iterables():
     torch = import_module("torch")
     epochs = []

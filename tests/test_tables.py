@@ -299,6 +299,19 @@ def test_columns_that_have_no_names_are_taken_as_they_stand(fitted):
     np.testing.assert_array_equal(plain.score(Frame(X, NAMES)), plain.score(X))
 
 
+@pytest.mark.parametrize("labels", [(0, 1, 2), (7, 3, 5), ("a", 1, 2.5), (("u", 1), ("u", 2), ("v", 1))])
+def test_labels_that_are_no_text_are_put_in_order_too(labels):
+    """What pandas calls columns that nobody has named, after a join, or by levels."""
+    frame, turned = Frame(X, labels), Frame(X[:, [2, 0, 1]], (labels[2], labels[0], labels[1]))
+    result = ismcore.fit(frame, **QUIET)
+    assert result.feature_names == (None if labels == (0, 1, 2) else tuple(map(str, labels)))
+    for x in (frame, turned, X):
+        np.testing.assert_array_equal(result.score(x), result.score(X))
+    begun = ismcore.fit(turned, **QUIET)
+    assert begun.feature_names == tuple(map(str, turned.columns))
+    np.testing.assert_array_equal(begun.score(frame), begun.score(turned))
+
+
 def test_a_run_is_gone_on_with_by_the_names_of_its_columns():
     ismcore.fit(Frame(X, NAMES), checkpoint="run", **QUIET)
     same = ismcore.resume("run", Frame(X[:, ::-1], NAMES[::-1]), epochs=3)
@@ -377,6 +390,53 @@ def test_columns_of_a_frame_that_hold_no_numbers_are_named():
         ismcore.fit({"a": [1.0, 2.0]})
 
 
+def dated(library):
+    """Frames with a column of dates or durations, of which some libraries make numbers."""
+    days = np.arange(60).astype("datetime64[D]").astype("datetime64[us]")
+    if library == "xarray":
+        return import_module("xarray").Dataset({"a": ("row", X[:, 0]), "b": ("row", (days - days[0]).astype("m8[ns]"))})
+    table = import_module("pyarrow").table({"a": X[:, 0], "b": days})
+    return {"pyarrow": table, "stream": Stream(table), "polars": import_module("polars").DataFrame(table)}[library]
+
+
+@pytest.mark.parametrize("library", ["polars", "pyarrow", "stream", "xarray"])
+def test_dates_of_a_frame_are_not_made_numbers(library):
+    with pytest.raises(SamplesError, match=r"column 'b' is of .*, and holds no numbers: leave it out, or convert it first"):
+        ismcore.fit(dated(library), **QUIET)
+
+
+def with_bad(library, bad):
+    """Samples of some library, a value of which is bad."""
+    x = np.where(np.arange(X.size).reshape(X.shape) == 4, bad, X)
+    if library == "numpy":
+        return x[:, 1]
+    if library == "polars":
+        return import_module("polars").DataFrame(x, schema=list(NAMES))
+    if library == "pyarrow":
+        return import_module("pyarrow").table({name: x[:, k] for k, name in enumerate(NAMES)})
+    if library == "Series":
+        return import_module("polars").Series(x[:, 1])
+    data = import_module("xarray").DataArray(x, dims=("row", "name"), coords={"name": list(NAMES)})
+    return data if library == "DataArray" else data.to_dataset("name")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("library", ["numpy", "polars", "Series", "pyarrow", "DataArray", "Dataset"])
+def test_what_is_advised_of_rows_that_are_not_finite_drops_them(library, bad):
+    """NaN is no missing value to polars and Arrow, xarray must be told the dimension, and one column has no axis 1."""
+    x = with_bad(library, bad)
+    with pytest.raises(SamplesError, match="drop or mend these rows, for example") as caught:
+        ismcore.diagnose(x)
+    kept = eval(str(caught.value).partition("for example ")[2], {"numpy": np, "x": x})  # noqa: S307
+    assert type(kept) is type(x)
+    assert ismcore.diagnose(kept).n == 59
+
+
+def test_constant_columns_of_a_frame_are_named_and_not_indexed_like_an_array():
+    with pytest.raises(SamplesError, match=r"columns 'a', 'c' are constant \(0, 0\): .*; drop what is constant$"):
+        ismcore.fit(Frame(X * [0.0, 1.0, 0.0], NAMES), **QUIET)
+
+
 @pytest.mark.parametrize("path", ["x.csv", Path("some") / "x.parquet"])
 def test_a_path_says_what_reads_it(path):
     for ask in (ismcore.fit, ismcore.diagnose, lambda x: ismcore.evaluate(ismcore.Affine(), None, x)):
@@ -450,6 +510,37 @@ def test_an_unnamed_first_column_that_counts_is_an_index(start):
     assert read_table("x.csv").x.shape == (60, 3)
 
 
+@pytest.mark.parametrize("mark", [",", "\t"])
+def test_what_pandas_writes_above_columns_without_names_is_no_sample(mark):
+    import pandas
+
+    frame = pandas.DataFrame(X)
+    frame.to_csv("bare.csv", index=False, sep=mark)
+    with pytest.warns(IsmWarning, match=r"bare.csv: its first line, 0, 1, 2, numbers the columns: it was left out"):
+        found = read_table("bare.csv")
+    np.testing.assert_array_equal(found, X)
+    assert (found.columns, found.n_read) == ((), 60)
+    frame.to_csv("x.csv", sep=mark)
+    for _ in range(2):  # the second time with the index of the first among its columns
+        with pytest.warns(IsmWarning, match=r"first column(s have| has) no names? and numbers? the rows 0, 1, "):
+            found = read_table("x.csv")
+        np.testing.assert_array_equal(found, X)
+        assert found.columns == ("0", "1", "2")
+        pandas.read_csv("x.csv", sep=mark).to_csv("x.csv", sep=mark)
+    Path("whole.csv").write_text("0,1,2\n3,4,5\n6,7,8\n")
+    assert read_table("whole.csv").x.tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+
+
+@pytest.mark.parametrize(("text", "doubtful"), [('"1,000","-2,250"\n"3,500","4"\n', True), ("0,125;2\n3,000;4\n", False)])
+def test_commas_that_may_stand_before_thousands_are_told(text, doubtful):
+    Path("x.csv").write_text(text)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = read_table("x.csv")
+    assert [str(w.message).partition(": ")[2] for w in said] == list(found.notes) * doubtful
+    assert ("if they are thousands" in found.notes[0]) == doubtful
+
+
 def test_names_of_rows_that_r_writes_without_a_name_above_them():
     Path("x.txt").write_text(
         '"Sepal.Length" "Width"\n' + "".join(f'"{k + 1}" {a!r} {b!r}\n' for k, (a, b) in enumerate(X[:, :2].tolist()))
@@ -488,8 +579,9 @@ def test_missing_values_are_counted_by_column():
         read_table("x.npy")
     assert read_table("x.npy", drop_missing=True).x.tolist() == [[2.0, 3.0]]
     Path("all.csv").write_text("a,b\n1,\n,2\n")
-    with pytest.raises(SamplesError, match="in every row a value is missing"):
-        read_table("all.csv", drop_missing=True)
+    for drop_missing in (False, True):  # to drop all rows is no advice
+        with pytest.raises(SamplesError, match=r"missing in 2 of 2 rows, .*: drop columns by drop= \(--drop\)$"):
+            read_table("all.csv", drop_missing=drop_missing)
     Path("inf.csv").write_text("a,b\n1,inf\n")
     with pytest.raises(SamplesError, match="'inf' is no finite number"):
         read_table("inf.csv", drop_missing=True)

@@ -1,6 +1,7 @@
 """The training loop: against a run written by hand, against its own laws, and the same on every backend."""
 
 import re
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -310,6 +311,30 @@ def test_folds_share_no_row_and_leave_none_out():
         np.testing.assert_array_equal(out.sum(axis=0), 1)
         for fold in out:
             assert not set(x[fold, 0]) & set(x[~fold, 0])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_group_of_most_rows_is_trained_on(first):
+    groups = np.r_[np.full(90, 0 if first else 4), 1 + np.arange(10) // 4]
+    groups[-2:] = 4 - groups[0]
+    for seed in range(6):
+        out = held_out_rows(np.empty((100, 1)), 0.2, seed, HoldOut("groups"), groups=groups).held_out
+        assert 0 < out.sum() <= 10
+
+
+def test_rows_left_to_train_on_without_spread_are_named_as_what_they_are():
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    x[:, 1] = np.arange(60) == 7
+    quick = {"backend": "autograd", "recipe": "single", "epochs": 1, "objective": ismcore.ImplicitScoreMatching(0.1)}
+    said = []
+    for seed in range(12):
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                ismcore.fit(x, seed=seed, **quick)
+        except ismcore.SamplesError as error:
+            said.append(str(error))
+    assert 0 < len(said) < 12
+    assert all("with 12 rows held out, the 48 left to train on have a single value in column 1: drop" in text for text in said)
 
 
 def test_rows_that_differ_are_split_by_their_share():

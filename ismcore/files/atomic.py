@@ -22,7 +22,17 @@ from typing import Generic, TypeVar
 from ismcore.errors import FileInvalid, FileNotWritten, OptionError
 from ismcore.files.tempfiles import Temporary, remove_litter, second_name
 
-__all__ = ["Newest", "check_kept", "check_target", "newest_valid", "previous_files", "write_first", "write_kept", "write_whole"]
+__all__ = [
+    "Newest",
+    "check_kept",
+    "check_target",
+    "newest_valid",
+    "path_of",
+    "previous_files",
+    "write_first",
+    "write_kept",
+    "write_whole",
+]
 
 T = TypeVar("T")
 
@@ -38,6 +48,17 @@ ADVICE = {
 """What to do about an error, by its number."""
 
 
+def path_of(path: str | PathLike[str]) -> str:
+    """A path as text.
+
+    Raises:
+        OptionError: It is something else.
+    """
+    if not isinstance(path, str | PathLike):
+        raise OptionError(f"a file must be named by a path, text or a pathlib.Path, not by {path!r:.80}")
+    return os.fspath(path)
+
+
 def check_target(path: str | PathLike[str]) -> Path:
     """The file that a path stands for, links followed, once it is known that one can be written there.
 
@@ -46,6 +67,7 @@ def check_target(path: str | PathLike[str]) -> Path:
             link of another user in a folder that others can write to, which may lead to any file of this one, or nothing can
             have that path.
     """
+    path = path_of(path)
     try:
         planted, target = _is_planted(path), Path(os.path.realpath(path))
     except ValueError as error:  # a zero byte
@@ -209,7 +231,7 @@ def newest_valid(path: str | PathLike[str], read: Callable[[Path], T]) -> Newest
         FileNotFoundError: There is none.
         FileInvalid: None of those that are there can be read; the message names each, with the reason.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path_of(path)))
     refused: dict[Path, Exception] = {}
     for candidate in (target, *previous_files(target)):
         try:

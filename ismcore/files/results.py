@@ -13,7 +13,6 @@ The content is every other field of `FitResult`, as JSON; see `ismcore.encoding`
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from os import PathLike
@@ -23,7 +22,7 @@ import numpy as np
 
 from ismcore.errors import BackendUnavailable, FileInvalid, IsmError, ModelError
 from ismcore.files import tensorfile
-from ismcore.files.atomic import write_whole
+from ismcore.files.atomic import path_of, write_whole
 from ismcore.files.checkpoints import decode_checkpoint
 from ismcore.files.encoding import Decoder, adopted_for, construct, encode, put
 from ismcore.models import Standardized, check_params
@@ -96,7 +95,7 @@ def load(kind: Any, path: str | PathLike[str], model: Any = None) -> Any:
         BackendUnavailable: The framework of `model` is missing.
         OSError: There is no such file, or it cannot be read.
     """
-    name = os.fspath(path)
+    name = path_of(path)
     try:
         found = tensorfile.read_any(name)
         content, tensors = found.content, found.tensors

@@ -29,7 +29,7 @@ from ismcore.plugins.lookup import choose, load_backend
 from ismcore.problem import Compile, Problem
 from ismcore.results.evaluate import check_language
 from ismcore.results.result import FitResult, versions
-from ismcore.samples.checks import as_samples, as_weights
+from ismcore.samples.checks import as_samples, as_weights, check_spread
 from ismcore.samples.diagnosis import diagnosis_of
 from ismcore.samples.tables.frames import names_of
 from ismcore.training.run_state import RunState
@@ -261,6 +261,7 @@ class Refit:
         if problem.objective.domain is not None:
             problem.objective.domain.check(array)
         weight = None if sample_weight is None else as_weights(sample_weight, len(array))
+        check_spread(array, weight, self._settings.feature_names)
         z = as_samples(problem.coordinates(array), dtype=self._settings.dtype, copy=False)
         if self._pads and len(z) != self._rows:
             rows = _power_of_two(len(z))

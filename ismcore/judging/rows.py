@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ismcore.coordinates import Coordinates
-from ismcore.errors import OptionError
+from ismcore.errors import OptionError, SamplesError
 from ismcore.samples.checks import as_groups, as_samples, check_spread
 from ismcore.samples.diagnosis import Diagnosis, diagnosis_of
 from ismcore.samples.splitting import HoldOut, batch_labels, held_out_rows
@@ -72,6 +72,8 @@ class Judged:
         """
         d, names = result.d, result.feature_names
         rows = as_samples(x, d=d, names=names)
+        if len(rows) < (fewest := 2 if train is not None else 4):
+            raise SamplesError(f"a check needs at least {fewest} rows, and got {len(rows)}: pass more, new to the fit")
         check_spread(rows)
         diagnosis = diagnosis_of(rows)
         given = None if groups is None else as_groups(groups, len(rows))

@@ -17,13 +17,14 @@ from ismcore.ops import Array, Params
 __all__ = ["NoiseConditional", "as_context"]
 
 
-def as_context(context: Any, n: int, *, positive: bool = False) -> np.ndarray:
+def as_context(context: Any, n: int, *, positive: bool = False, dtype: str = "float64") -> np.ndarray:
     """What a score is conditional on, for n points: (n, c), float64.
 
     Args:
         context: One number for all points; one for each, (n,) or (n, 1); or (n, c).
         n: The number of points.
         positive: Whether it is a noise scale, from which a score asks a positive number.
+        dtype: The dtype that the computation will run in, which must hold it too.
 
     Raises:
         OptionError: It has another shape, is no number, not finite, or not positive where it has to be.
@@ -39,10 +40,11 @@ def as_context(context: Any, n: int, *, positive: bool = False) -> np.ndarray:
     if array.ndim != 2 or len(array) != n or (positive and array.shape[1] != 1):
         wanted = f"one number, ({n},) or ({n}, {'1' if positive else 'c'})"
         raise OptionError(f"context must be {wanted} for {n} points, not of shape {np.shape(context)}")
-    bad = np.argwhere(~(np.isfinite(array) & ((array > 0.0) | (not positive))))
+    limits = np.finfo(dtype)
+    bad = np.argwhere(~((np.abs(array) <= limits.max) & ((array >= limits.tiny) | (not positive))))
     if len(bad):
         wanted = "a noise scale must be a positive finite number" if positive else "context must be finite"
-        raise OptionError(f"{wanted}; context is {array[tuple(bad[0])]:g} in row {bad[0][0]}")
+        raise OptionError(f"{wanted} of {dtype}; context is {array[tuple(bad[0])]:g} in row {bad[0][0]}")
     return array
 
 

@@ -175,3 +175,17 @@ def check_positive(what: str, value: object) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0.0 < value < np.inf:
         raise OptionError(f"{what} must be a positive finite number, not {value!r}")
+
+
+def as_scales(scales: Any) -> tuple[float, ...]:
+    """Noise scales as numbers, (k,).
+
+    Raises:
+        OptionError: They are no sequence of numbers.
+    """
+    try:
+        if isinstance(scales, str):
+            raise TypeError("text")
+        return tuple(float(scale) for scale in scales)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"noise_scales must be a sequence of numbers, not {scales!r:.80}") from error

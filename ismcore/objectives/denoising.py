@@ -11,7 +11,7 @@ from ismcore.calculus import Calculus, ScoreFn
 from ismcore.coordinates import Coordinates
 from ismcore.coordinates.transforms import in_words
 from ismcore.errors import OptionError
-from ismcore.objectives.base import LossInputs, Objective, check_positive, check_shape
+from ismcore.objectives.base import LossInputs, Objective, as_scales, check_positive, check_shape
 from ismcore.objectives.ladder import advice_on_ladder
 from ismcore.ops import Array, Ops
 
@@ -179,7 +179,7 @@ class NoiseConditionalScoreMatching(Objective):
     def __post_init__(self) -> None:
         if self.units not in UNITS:
             raise OptionError(f"units must be one of {', '.join(UNITS)}, not {self.units!r}")
-        object.__setattr__(self, "noise_scales", tuple(float(s) for s in self.noise_scales))
+        object.__setattr__(self, "noise_scales", as_scales(self.noise_scales))
         if not self.noise_scales:
             raise OptionError("noise_scales must hold at least one scale")
         for scale in self.noise_scales:

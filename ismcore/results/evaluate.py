@@ -166,7 +166,7 @@ def evaluate(
         objective.domain.check(samples)
     loss = Loss(model, objective)
     inputs = loss.inputs(samples, Coordinates.identity(samples.shape[1]), weight)
-    given = None if context is None else context_for(model, objective, context, len(samples))
+    given = None if context is None else context_for(model, objective, context, len(samples), dtype)
     if users_own(model)[0] is not None and (model is not given_model or params is None):
         about = inputs if given is None else cast(LossInputs, {**inputs, "context": given})
         problem = Problem(loss, SGD(0.0), samples, Coordinates.identity(samples.shape[1]), seed=seed, fixed_inputs=about)
@@ -192,11 +192,11 @@ def evaluate(
     return found
 
 
-def context_for(model: Model, objective: Objective, context: Any, n: int) -> np.ndarray:
+def context_for(model: Model, objective: Objective, context: Any, n: int, dtype: str) -> np.ndarray:
     """A context for n points, (n, c), which a noise scale is where the model or its training says so; see `as_context`."""
     inner = model.inner if isinstance(model, Standardized) else model
     is_scale = isinstance(inner, NoiseConditional) or isinstance(objective, NoiseConditionalScoreMatching)
-    return as_context(context, n, positive=is_scale)
+    return as_context(context, n, positive=is_scale, dtype=dtype)
 
 
 def check_language(model: Model, backend: str) -> None:

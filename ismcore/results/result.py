@@ -664,7 +664,7 @@ class FitResult(Shown):
         """A context for n points, (n, c), noise scales in the units of the samples as trained on; see `score`."""
         if context is None:
             return None
-        given = context_for(self.model, self.objective, context, n)
+        given = context_for(self.model, self.objective, context, n, self.dtype)
         if isinstance(self.objective, NoiseConditionalScoreMatching):
             given = given / self.objective.unit(self.coordinates)
         return given

@@ -10,7 +10,7 @@ import numpy as np
 
 from ismcore.errors import Diverged, OptionError
 from ismcore.objectives import NoiseConditionalScoreMatching, Objective
-from ismcore.objectives.base import check_positive
+from ismcore.objectives.base import as_scales, check_positive
 from ismcore.ops import Array, Params
 from ismcore.plugins.lookup import load_backend
 from ismcore.seeds import stream
@@ -69,12 +69,12 @@ def annealed_langevin(
     unit = objective.unit(coordinates) if isinstance(objective, NoiseConditionalScoreMatching) else 1.0
     if noise_scales is None:
         noise_scales = _ladder(objective)
-    scales = [float(s) for s in noise_scales]
+    scales = list(as_scales(noise_scales))
     for value in (*scales, step_size):
         check_positive("noise scales and step_size", value)
     if not scales or any(b >= a for a, b in pairwise(scales)):
         raise OptionError(f"noise_scales must fall from the largest to the smallest, not {scales}")
-    if n < 1 or steps < 1:
+    if not all(isinstance(count, int | np.integer) and count >= 1 for count in (n, steps)):
         raise OptionError(f"n and steps must be whole numbers from 1, not {n!r} and {steps!r}")
 
     scales = [s / unit for s in scales]

@@ -11,7 +11,7 @@ import numpy as np
 
 from ismcore.errors import SamplesError
 from ismcore.samples.sources.source import Source
-from ismcore.samples.tables.frames import array_of, in_order, names_of, numbers_of
+from ismcore.samples.tables.frames import array_of, in_order, labels_of, names_of, numbers_of
 
 __all__ = ["as_groups", "as_samples", "as_weights", "check_spread", "label", "label_all"]
 
@@ -48,11 +48,14 @@ def as_samples(
     """
     # what is looked for in other libraries' objects takes half of the time of a small array
     plain = type(x) is np.ndarray and x.dtype.kind == "f"
-    array, found = (x, None) if plain else (_as_array(x, "samples"), names_of(x))
+    array, labels = (x, None) if plain else (_as_array(x, "samples"), labels_of(x))
     if array.dtype.kind == "c":
         raise SamplesError(f"samples must be real; got {array.dtype}: pass x.real, or real and imaginary part as columns")
     if array.dtype.kind not in "fiub":
-        raise SamplesError(f"samples must be numbers; got {array.dtype} such as {array.ravel()[:1].tolist()}")
+        how = ", by numpy.lib.recfunctions.structured_to_unstructured(x)" if array.dtype.names else ""
+        raise SamplesError(
+            f"samples must be numbers; got {array.dtype} such as {array.ravel()[:1].tolist()}: convert them first{how}"
+        )
     given = array
     if array.ndim == 1:
         array = array[:, None]
@@ -60,14 +63,15 @@ def as_samples(
         raise SamplesError(f"samples must have shape (n, d) or (n,); got {array.shape}: reshape to one row a sample")
     if 0 in array.shape:
         raise SamplesError(f"samples must have at least one row and one column; got shape {array.shape}")
-    order = in_order(found, names)
+    order = in_order(labels, names if names or d is None else tuple(map(str, range(d))))
     if order is not None:
-        array, found = array[:, order], tuple(names or ())
+        array = array[:, order]
     if d is not None and array.shape[1] != d:
         raise SamplesError(f"samples must have {d} columns, as the model has; got shape {given.shape}{_one_point(given, d)}")
     # Narrowing to float32 may overflow, as may that of a long double to float64.
     finite = np.isfinite(array.astype(np.float64, copy=False).astype(dtype, copy=False))
     if not finite.all():
+        found = names_of(x) if order is None else names
         raise SamplesError(_about_not_finite(x, array, finite.all(axis=1), dtype, found))
     return np.array(array, dtype=np.float64, order="C", copy=True if copy else None)
 
@@ -78,13 +82,23 @@ def _about_not_finite(x: Any, array: np.ndarray, finite: np.ndarray, dtype: str,
     what = "NaN or infinite values" if not good.all() else f"values beyond the range of {dtype}"
     columns = np.flatnonzero(~good.all(axis=0)).tolist()
     where = f", in column{'s' * (len(columns) > 1)} {label_all(columns, names)}" if columns and array.shape[1] > 1 else ""
-    drop = next((f"x.{name}()" for name in ("dropna", "drop_nulls", "drop_null") if hasattr(x, name)), "")
-    if not drop or not np.isnan(array).any():
-        drop = "x[numpy.isfinite(x).all(axis=1)]"
     return (
         f"samples hold {what} in {len(rows)} of {len(array)} rows, the first at {rows[:5].tolist()}{where}: "
-        f"drop or mend these rows, for example {drop}"
+        f"drop or mend these rows, for example {_without_rows(x, array)}"
     )
+
+
+def _without_rows(x: Any, array: np.ndarray) -> str:
+    """What keeps the finite rows of x, of the numbers (n, d), in the words of the library that x came from."""
+    if hasattr(x, "dims") and hasattr(x, "where"):
+        return f"x.where(numpy.isfinite(x)).dropna({next(iter(x.dims))!r})"
+    if hasattr(x, "dropna") and np.isnan(array).any():
+        return "x.dropna()"
+    one = np.ndim(x) == 1
+    if hasattr(x, "drop_nulls") or hasattr(x, "drop_null"):  # which leave NaN
+        series = "x.is_finite()" if hasattr(x, "is_finite") else "pyarrow.compute.is_finite(x)"
+        return f"x.filter({series if one else 'numpy.isfinite(x).all(axis=1)'})"
+    return "x[numpy.isfinite(x)]" if one else "x[numpy.isfinite(x).all(axis=1)]"
 
 
 def label(column: int, names: Sequence[str] | None) -> str:
@@ -143,7 +157,7 @@ def as_groups(groups: Any, n: int) -> np.ndarray:
     except TypeError as error:
         raise SamplesError(f"{wanted}; they cannot be sorted: {error}") from error
     if len(found) < 2:
-        raise SamplesError(f"{wanted}; all are {found[0]!r}")
+        raise SamplesError(f"{wanted}; all are {found[:1].tolist()[0]!r}")
     return np.asarray(number.reshape(-1), dtype=np.int64)
 
 
@@ -177,19 +191,21 @@ def _as_array(x: Any, what: str) -> np.ndarray:
         raise SamplesError(f"{what} must not be masked; {masked} values are: drop their rows, or fill them")
     try:
         # A torch tensor that requires a gradient refuses to become an array.
-        array = np.asarray(x.detach() if hasattr(x, "detach") else x)
+        tensor = x.detach() if hasattr(x, "detach") else x
+        array = np.asarray(tensor.float() if str(getattr(x, "dtype", "")) == "torch.bfloat16" else tensor)
         names = names_of(given) if array.dtype == object and array.ndim == 2 else None
         if names is not None:
             return _columns_of(array, names)
         if array.dtype == object:
             _refuse_text(array)
         # Numbers that NumPy itself does not know, such as bfloat16, are of kind "V", as are records, which are no numbers.
-        known = array.dtype != object and (array.dtype.kind != "V" or array.dtype.type is np.void)
+        known = array.dtype != object and (array.dtype.kind != "V" or array.dtype.names is not None)
         return array if known else array.astype(np.float64)
     except SamplesError:
         raise
     except Exception as error:  # making itself an array, an object of the caller's may raise anything
-        raise SamplesError(f"{what} must be an array of numbers; got {type(x).__name__}: {error}") from error
+        dense = ": pass x.toarray()" if hasattr(x, "toarray") else f": {error}"
+        raise SamplesError(f"{what} must be an array of numbers; got {type(x).__name__}{dense}") from error
 
 
 def _block_by_block(path: str) -> str:
@@ -248,9 +264,10 @@ def check_spread(x: np.ndarray, weight: np.ndarray | None = None, names: Sequenc
             if len(constant) == 1
             else f"columns {numbers} are constant{among}"
         )
+        # a frame is not indexed like an array
+        how = ", for example by x[:, x.min(axis=0) < x.max(axis=0)]" if names is None else ""
         raise SamplesError(
-            f"{what} ({values}): a variable without spread has no density and no score; drop what is constant, for example by "
-            "x[:, x.min(axis=0) < x.max(axis=0)]"
+            f"{what} ({values}): a variable without spread has no density and no score; drop what is constant{how}"
         )
     with np.errstate(all="ignore"):  # what overflows is refused when it is standardised
         mean, spread = np.abs(x.mean(axis=0)), x.std(axis=0)

@@ -285,9 +285,11 @@ def diagnosis_of(
     smooth = np.setdiff1d(continuous, [*counters, *(j for j, _, _ in tied.atoms)])
     dependent = dependence(x, dtype)
     in_order = _in_order(x, np.setdiff1d(spread, counters), tied.repeated)
-    near = Neighbours()
+    near, heavy = Neighbours(), tails(x, smooth, span)
     if in_order is None and dependent is None and len(smooth):
         near = neighbours(x, smooth)
+        if near.dimension is not None and heavy:  # rows far out lie in few directions, whatever the dimension of the law
+            near = replace(near, dimension=neighbours(_drawn_in(x[:, smooth])).dimension)
     apart = _independent(x, in_order, near.copies)
     if apart is not x:
         continuous = continuous[np.ptp(apart[:, continuous], axis=0) > 0.0]
@@ -304,7 +306,7 @@ def diagnosis_of(
         near.copies,
         near.dimension,
         edges(apart, smooth),
-        tails(x, smooth, span),
+        heavy,
         effective,
         counters,
         tuple(j for j, step in tied.steps if is_coarse(step, float(x[:, j].std()))),
@@ -331,6 +333,16 @@ def _independent(x: np.ndarray, in_order: Series | None, copies: Copies | None) 
     if in_order is not None:
         return x[:: max(1, in_order.time)]
     return x if copies is None else x[np.unique(rows_within(x, copies.radius), return_index=True)[1]]
+
+
+def _drawn_in(x: np.ndarray) -> np.ndarray:
+    """Each column, (n, d), by the logistic law's quantiles in place of its own, linear between 65 of them: no heavy tails.
+
+    Ranks would lie on a lattice, and a curve's nearest neighbours on it tell no dimension.
+    """
+    u = (np.arange(65) + 0.5) / 65
+    knots = np.quantile(x, np.linspace(0.0, 1.0, 65), axis=0)
+    return np.stack([np.interp(x[:, j], knots[:, j], np.log(u / (1.0 - u))) for j in range(x.shape[1])], axis=1)
 
 
 def _few_effective(weight: np.ndarray, d: int) -> float | None:

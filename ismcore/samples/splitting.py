@@ -132,6 +132,8 @@ def _dealt(groups: np.ndarray, share: float, folds: int, seed: int, weight: np.n
     n = len(groups)
     sizes = np.bincount(groups) if weight is None else n * np.bincount(groups, weight)
     order = stream(seed, "split").permutation(len(sizes))
+    if folds == 1:  # a group of most rows is trained on, whatever its place
+        order = order[np.argsort(sizes[order] > 0.5 * n, kind="stable")]
     before = np.cumsum(sizes[order]) - sizes[order]  # rows, or weight, in the groups before each one, in the drawn order
     fold = np.full(len(sizes), folds)
     fold[order] = np.minimum(before / max(1.0, share * n), folds).astype(int)

@@ -17,7 +17,7 @@ from ismcore.models import Model
 from ismcore.objectives import Objective
 from ismcore.optimizers.rules import Optimizer
 from ismcore.problem import Compile, Loss, Problem
-from ismcore.samples.checks import as_samples
+from ismcore.samples.checks import as_samples, label_all
 from ismcore.samples.sources.survey import Survey
 from ismcore.samples.splitting import HoldOut, Split, held_out_rows
 from ismcore.training.run_state import Plan
@@ -222,6 +222,8 @@ class Data:
         train_weight = share_of(weight, trained, "trained on")
         coordinates = settings.coordinates
         if coordinates is None:
+            if split is not None and settings.standardize:
+                _check_left(samples, trained)
             coordinates = settings.coordinates_of(x[trained], train_weight, samples.survey)
         loss = Loss(settings.model.canonical(), settings.objective)
         whole = Problem(
@@ -245,6 +247,23 @@ class Data:
         held = np.flatnonzero(split.held_out)
         share_of(weight, held, "held out")
         return cls(whole.take(trained), whole.take(held))
+
+
+def _check_left(samples: Samples, trained: np.ndarray) -> None:
+    """Refuse a split that leaves a column no spread to be standardised by.
+
+    Raises:
+        SamplesError: See above.
+    """
+    rows = trained if samples.weight is None else trained[samples.weight[trained] > 0.0]
+    x = samples.x[rows]
+    constant = np.flatnonzero(x.max(axis=0) == x.min(axis=0)).tolist()
+    if constant:
+        raise SamplesError(
+            f"with {len(samples.x) - len(trained)} rows held out, the {len(x)} left to train on have a single value in column"
+            f"{'s' * (len(constant) > 1)} {label_all(constant, samples.names)}: drop what so few rows tell apart, give "
+            "validation=0, or draw other rows by seed="
+        )
 
 
 def share_of(weight: np.ndarray | None, rows: np.ndarray, what: str) -> np.ndarray | None:

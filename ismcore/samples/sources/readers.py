@@ -12,6 +12,7 @@ import numpy as np
 
 from ismcore.errors import OptionError, SamplesError
 from ismcore.samples.sources.source import Source, as_block, check_block_rows
+from ismcore.samples.tables.frames import in_order, labels_of, names_of
 
 __all__ = ["array", "iterable", "npy", "parquet", "zarr"]
 
@@ -24,7 +25,7 @@ def array(x: Any, *, names: Sequence[str] | None = None, block_rows: int | None 
 
     Args:
         x: Rows, (n, d) or (n,).
-        names: Names of the columns, (d,).
+        names: Names of the columns, (d,); those of a frame if None.
         block_rows: Most rows that are read at once; see `Source`.
 
     Raises:
@@ -106,7 +107,7 @@ def iterable(
         blocks: What can be iterated again and again, each item (m, d) or (m,), or a list of one such; or a function of the
             epoch, from 0, that gives something to iterate over.
         rows: How many rows come in all; counted by an iteration of its own if None.
-        names: Names of the columns, (d,).
+        names: Names of the columns, (d,); those of the first block if None, by which the columns of frames are put in order.
         block_rows: Most rows of a block of the fit; see `Source`.
 
     Raises:
@@ -125,6 +126,7 @@ class _Array(Source):
         if len(shape) not in (1, 2) or 0 in shape:
             raise SamplesError(f"a source must have shape (n, d) or (n,), with rows and columns; got {shape}")
         self._shape = (int(shape[0]), int(shape[1]) if len(shape) == 2 else 1)
+        names = names_of(opened()) if names is None else names
         self.names, self.block_rows = _checked(names, self._shape[1]), check_block_rows(block_rows)
 
     @property
@@ -141,9 +143,7 @@ class _Parquet(Source):
     """Rows by row groups of a dataset of pyarrow."""
 
     def __init__(self, path: Any, columns: Sequence[str] | None, block_rows: int | None) -> None:
-        dataset = (
-            path if hasattr(path, "get_fragments") else _imported("pyarrow.dataset", "pyarrow").dataset(path, format="parquet")
-        )
+        dataset = path if hasattr(path, "get_fragments") else _dataset(path)
         found = list(dataset.schema.names)
         self._columns = found if columns is None else list(columns)
         missing = [name for name in self._columns if name not in found]
@@ -196,12 +196,12 @@ class _Iterable(Source):
         if not callable(blocks) and not isinstance(blocks, Iterable) and not hasattr(blocks, "__getitem__"):
             raise OptionError(f"blocks must be something to iterate over, or a function that gives it, not {blocks!r:.80}")
         self._blocks = blocks
-        first = next(self._given(0), None)
+        first = next(self._of_epoch(0), None)
         if first is None:
             raise SamplesError("a source must have rows, and no block came")
-        d = first.shape[1]
+        d = as_block(first, "block 0 from 0").shape[1]
+        self.names, self.block_rows = _checked(names_of(first) if names is None else names, d), check_block_rows(block_rows)
         self._shape = (sum(map(len, self._given(0, d))) if rows is None else int(rows), d)
-        self.names, self.block_rows = _checked(names, d), check_block_rows(block_rows)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -232,12 +232,19 @@ class _Iterable(Source):
             more = "more rows" if number == layout.blocks else f"{layout.bounds(number)[0] + kept} rows"
             raise SamplesError(f"the blocks gave {more} in epoch {epoch or 0}, and the source has {layout.rows}")
 
-    def _given(self, epoch: int, d: int | None = None) -> Iterator[np.ndarray]:
-        blocks = self._blocks(epoch) if callable(self._blocks) else self._blocks
-        for number, block in enumerate(blocks):
-            found = as_block(block, f"block {number} from 0", d)
-            d = found.shape[1]
-            yield found
+    def _of_epoch(self, epoch: int) -> Iterator[Any]:
+        return iter(self._blocks(epoch) if callable(self._blocks) else self._blocks)
+
+    def _given(self, epoch: int, d: int) -> Iterator[np.ndarray]:
+        """Blocks, (m, d) float64 each, the columns of frames in the order of the names."""
+        for number, block in enumerate(self._of_epoch(epoch)):
+            name = f"block {number} from 0"
+            found = as_block(block, name, d)
+            try:
+                order = in_order(labels_of(block), self.names or tuple(map(str, range(d))))
+            except SamplesError as error:
+                raise SamplesError(f"{name}: {error}") from error
+            yield found if order is None else found[:, order]
 
 
 def _checked(names: Sequence[str] | None, d: int) -> tuple[str, ...] | None:
@@ -247,6 +254,14 @@ def _checked(names: Sequence[str] | None, d: int) -> tuple[str, ...] | None:
     if len(found) != d or not all(isinstance(name, str) for name in found):
         raise OptionError(f"names must be {d} strings, one a column, not {names!r:.80}")
     return found
+
+
+def _dataset(path: Any) -> Any:
+    arrow = _imported("pyarrow.dataset", "pyarrow")
+    try:
+        return arrow.dataset(path, format="parquet")
+    except (ValueError, TypeError) as error:  # pyarrow's own are of these
+        raise SamplesError(f"{path!r:.200} is no dataset of parquet files: {error}") from error
 
 
 def _imported(module: str, package: str) -> Any:

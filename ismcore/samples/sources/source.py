@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ismcore.errors import OptionError, SamplesError
+from ismcore.samples.tables.frames import array_of
 from ismcore.seeds import stream
 
 __all__ = ["LANES", "Layout", "Source", "as_block"]
@@ -137,7 +138,9 @@ def as_block(block: Any, name: str, d: int | None = None) -> np.ndarray:
     if isinstance(block, tuple | list) and len(block) == 1:
         block = block[0]
     try:
-        array = np.asarray(block.detach() if hasattr(block, "detach") else block)
+        array = np.asarray(block.detach() if hasattr(block, "detach") else array_of(block))
+    except SamplesError as error:
+        raise SamplesError(f"{name}: {error}") from error
     except Exception as error:  # making itself an array, an object of the caller's may raise anything
         raise SamplesError(f"{name} is no array of numbers: {error}") from error
     if array.ndim == 1 and array.dtype.kind in "fiub":

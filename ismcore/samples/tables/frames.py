@@ -5,7 +5,8 @@ No library of these is imported, but for a bare stream of Arrow's: each kind is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from importlib import import_module
 from typing import Any
 
@@ -14,24 +15,34 @@ import numpy as np
 from ismcore.errors import OptionError, SamplesError
 from ismcore.samples.tables.parsed import is_missing
 
-__all__ = ["array_of", "frame_like", "in_order", "names_of", "numbers_of"]
+__all__ = ["array_of", "frame_like", "in_order", "labels_of", "names_of", "numbers_of"]
 
 
 def names_of(x: Any) -> tuple[str, ...] | None:
-    """The names of a frame's columns, where all of them are text; None for what has none.
+    """The names of a frame's columns; None for what has none, or has numbers 0, 1, ... in their place.
 
     They are `columns` of pandas, polars and `ismcore.Table`, `column_names` of Arrow, and the labels along the second dimension
-    of an xarray DataArray, or the variables of a Dataset.
+    of an xarray DataArray, or the variables of a Dataset. Labels that are no text, such as those of levels, become text.
     """
+    found = _labels(x)
+    return None if found == tuple(range(len(found))) else tuple(map(str, found))
+
+
+def labels_of(x: Any) -> tuple[str, ...] | None:
+    """The names of a frame's columns, or the numbers in their place; None for what has neither."""
+    return tuple(map(str, _labels(x))) or None
+
+
+def _labels(x: Any) -> tuple[Any, ...]:
     names: Any = getattr(x, "column_names", None)
     if hasattr(x, "data_vars"):
         names = list(x.data_vars)
     elif _is_labelled(x):
-        names = x.coords[x.dims[1]].values if x.dims[1] in x.coords else None
+        names = x.coords[x.dims[1]].values.tolist() if x.dims[1] in x.coords else None
     elif names is None:
         names = getattr(x, "columns", getattr(getattr(x, "schema", None), "names", None))
     found = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else ()
-    return tuple(map(str, found)) if found and all(isinstance(name, str) for name in found) else None
+    return found if all(isinstance(name, str | int | float | tuple | date | np.generic) for name in found) else ()
 
 
 def _is_labelled(x: Any) -> bool:
@@ -43,16 +54,29 @@ def array_of(x: Any) -> Any:
     """What NumPy makes an array of samples of: x itself, a frame of an Arrow stream, or a Dataset's variables, (n, d).
 
     Raises:
-        SamplesError: These are not all of one dimension.
+        SamplesError: These are not all of one dimension, or a column holds dates, which some libraries make numbers of.
     """
     if hasattr(x, "__arrow_c_stream__") and not hasattr(x, "__array__"):
-        return _from_arrow(x)
+        x = _from_arrow(x)
+    _refuse_dates(x)
     if not hasattr(x, "data_vars"):
         return x
     columns = [np.asarray(x[name]) for name in x.data_vars]
     if not columns or any(column.shape != columns[0].shape or column.ndim != 1 for column in columns):
         raise SamplesError("the variables of a Dataset must all have one dimension, that of the rows")
     return np.stack(columns, axis=1)
+
+
+def _refuse_dates(x: Any) -> None:
+    schema: Any = getattr(x, "schema", None)
+    kinds: Mapping[Any, Any] = schema if isinstance(schema, Mapping) else {}
+    if hasattr(schema, "types"):
+        kinds = dict(zip(schema.names, schema.types, strict=True))
+    elif hasattr(x, "data_vars"):
+        kinds = {name: column.dtype for name, column in x.data_vars.items()}
+    for name, kind in kinds.items():
+        if str(kind).lower().startswith(("date", "time", "duration")):
+            raise SamplesError(f"column {name!r} is of {kind}, and holds no numbers: leave it out, or convert it first")
 
 
 def _from_arrow(x: Any) -> Any:
@@ -68,6 +92,8 @@ def _from_arrow(x: Any) -> Any:
 def in_order(found: Sequence[str] | None, wanted: Sequence[str] | None) -> list[int] | None:
     """Where the columns wanted stand among those found; None where they stand as they should, or one side has no names.
 
+    Names that are "0", "1", ..., in this order, are none, but where the other side is these numbers in another order.
+
     Raises:
         SamplesError: They are not the same; the message lists what is missing and what is extra.
 
@@ -76,6 +102,9 @@ def in_order(found: Sequence[str] | None, wanted: Sequence[str] | None) -> list[
         [1, 0]
     """
     if found is None or wanted is None or tuple(found) == tuple(wanted):
+        return None
+    numbers = tuple(map(str, range(len(wanted))))
+    if numbers in (tuple(found), tuple(wanted)) and sorted(found) != sorted(wanted):
         return None
     missing = [name for name in dict.fromkeys(wanted) if name not in found]
     extra = [name for name in dict.fromkeys(found) if name not in wanted]

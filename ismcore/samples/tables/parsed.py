@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,13 +11,16 @@ import numpy as np
 
 from ismcore.errors import SamplesError
 
-__all__ = ["MISSING", "Choice", "Column", "Parsed", "column_name", "is_missing", "some"]
+__all__ = ["MISSING", "UNNAMED", "Choice", "Column", "Parsed", "column_name", "is_missing", "some"]
 
 Column = int | str
 """A column, by its number, counted from 0, or by its name."""
 
 MISSING = frozenset(["", "na", "nan", "-nan", "<na>", "n/a", "#n/a", "#na", "null", "none", "nat", ".", "?", "-"])
 """Cells, in lower case, that stand for a missing value."""
+
+UNNAMED = re.compile(r"|Unnamed: 0(\.[0-9]+)?|__UNNAMED__0|__index_level_0__")
+"""Names of a first column that has none: in text, and as pandas, polars and Arrow call it."""
 
 
 def is_missing(cell: str) -> bool:
@@ -93,6 +97,7 @@ class Parsed:
         beside: Cells of the columns asked for beside them, (n,) each.
         first_missing: Where the first missing value stands, and what does in its place, in words; "" if none is missing.
         notes: What was taken for something else than it says, in words.
+        doubts: What may have been misread, in words.
     """
 
     names: tuple[str, ...]
@@ -101,3 +106,4 @@ class Parsed:
     beside: tuple[np.ndarray, ...] = ()
     first_missing: str = ""
     notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()

@@ -6,7 +6,6 @@ What is no number is named, with its line; nothing is guessed silently.
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -21,15 +20,12 @@ from ismcore.samples.checks import as_samples
 from ismcore.samples.tables.arrays import read_array_file
 from ismcore.samples.tables.columnar import COLUMNAR, read_columnar
 from ismcore.samples.tables.opening import CODECS
-from ismcore.samples.tables.parsed import Choice, Column, Parsed, column_name, some
+from ismcore.samples.tables.parsed import UNNAMED, Choice, Column, Parsed, column_name, some
 from ismcore.samples.tables.text import first_cells, read_text
 
 __all__ = ["Table", "read_labels", "read_samples", "read_table"]
 
 NUMPY, TEXT = (".npy", ".npz"), (".csv", ".tsv", ".txt")
-
-UNNAMED = re.compile(r"|Unnamed: 0|__UNNAMED__0|__index_level_0__")
-"""Names of a first column that has none: in text, and as pandas, polars and Arrow call it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +97,7 @@ def read_table(
         OSError: There is no such file, or it cannot be read.
 
     Warns:
-        IsmWarning: An index was left out.
+        IsmWarning: An index, or a line that numbers the columns, was left out, or commas may stand before thousands.
 
     Example:
         >>> import io
@@ -120,9 +116,10 @@ def read_table(
         table = _table(parsed, choice, drop_missing)
     except SamplesError as error:
         raise SamplesError(f"{name}: {error}") from error
-    if index:
-        warnings.warn(IsmWarning(f"{name}: {index}"), stacklevel=2)
-    return replace(table, notes=(*((index,) if index else ()), *table.notes))
+    doubts = (*((index,) if index else ()), *parsed.doubts)
+    for doubt in doubts:
+        warnings.warn(IsmWarning(f"{name}: {doubt}"), stacklevel=2)
+    return replace(table, notes=(*doubts, *table.notes))
 
 
 def _several(columns: Column | Sequence[Column]) -> tuple[Column, ...]:
@@ -204,18 +201,24 @@ def _parsed(source: str | BinaryIO, choice: Choice) -> Parsed:
 
 
 def _without_index(parsed: Parsed, choice: Choice) -> tuple[Parsed, str]:
-    """The table without a first column that numbers its rows, and what was done in words; "" where there is none."""
-    x, names = parsed.x, parsed.names
-    first = bool(names) and choice.columns is None and parsed.kept[0] == 0 and UNNAMED.fullmatch(names[0]) is not None
-    if not first or len(parsed.kept) < 2 or len(x) < 2 or x[0, 0] not in (0.0, 1.0):
-        return parsed, ""
-    if not np.array_equal(x[:, 0], x[0, 0] + np.arange(len(x))):
+    """The table without first columns that number its rows, and what was done in words; "" where there are none.
+
+    There are two where a table that had one was read and written by pandas.
+    """
+    x, names, count = parsed.x, parsed.names, 0
+    while bool(names) and choice.columns is None and len(parsed.kept) - count > 1 and len(x) > 1:
+        column, start = x[:, count], x[0, count]
+        named = UNNAMED.fullmatch(names[parsed.kept[count]]) is None
+        if named or start not in (0.0, 1.0) or not np.array_equal(column, start + np.arange(len(x))):
+            break
+        count += 1
+    if not count:
         return parsed, ""
     said = (
-        f"its first column has no name and numbers the rows {x[0, 0]:g}, {x[1, 0]:g}, ...: it was taken for an index and left "
-        "out; columns= (--columns) with a 0 keeps it"
+        f"its first {'column has no name and numbers' if count == 1 else 'columns have no names and number'} the rows "
+        f"{x[0, 0]:g}, {x[1, 0]:g}, ...: taken for an index and left out; columns= (--columns) with a 0 keeps it"
     )
-    return replace(parsed, kept=parsed.kept[1:], x=np.ascontiguousarray(x[:, 1:])), said
+    return replace(parsed, kept=parsed.kept[count:], x=np.ascontiguousarray(x[:, count:])), said
 
 
 def _table(parsed: Parsed, choice: Choice, drop_missing: bool) -> Table:
@@ -227,7 +230,7 @@ def _table(parsed: Parsed, choice: Choice, drop_missing: bool) -> Table:
         x = x[rows]
         notes = (*notes, f"{n - len(rows)} of {n} rows have missing values and were dropped")
         if not len(x):
-            raise SamplesError("in every row a value is missing")
+            raise SamplesError(f"in every row a value is missing: {_about_missing(parsed, missing)}")
     del missing  # of a narrow table it and the numbers of the rows are as large as the samples: not all at once
     names = tuple(parsed.names[column] or f"column {column}" for column in kept) if parsed.names else ()
     x = as_samples(x, copy=False)
@@ -240,11 +243,11 @@ def _about_missing(parsed: Parsed, missing: np.ndarray) -> str:
     counts = missing.sum(axis=0)
     columns = [f"{column_name(column, parsed.names)} in {counts[k]}" for k, column in enumerate(parsed.kept) if counts[k]]
     rows = np.flatnonzero(missing.any(axis=1))
+    cure = "drop these rows by drop_missing=True (--drop-missing), or a column by drop= (--drop)"
+    if len(rows) == len(missing):
+        cure = "drop columns by drop= (--drop)"
     where = parsed.first_missing
     if not where:
         column = parsed.kept[int(np.flatnonzero(missing[rows[0]])[0])]
         where = f"row {rows[0]}, {column_name(column, parsed.names)}, counted from 0: NaN or nothing"
-    return (
-        f"{where}; values are missing in {len(rows)} of {len(missing)} rows, of {some(columns)}: drop these rows by "
-        "drop_missing=True (--drop-missing), or a column by drop= (--drop)"
-    )
+    return f"{where}; values are missing in {len(rows)} of {len(missing)} rows, of {some(columns)}: {cure}"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import math
 import re
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from typing import BinaryIO
 
 import numpy as np
 
 from ismcore.errors import SamplesError
 from ismcore.samples.tables.opening import lines_of, room
-from ismcore.samples.tables.parsed import Choice, Parsed, column_name, is_missing
+from ismcore.samples.tables.parsed import UNNAMED, Choice, Parsed, column_name, is_missing
 
 __all__ = ["first_cells", "is_like_a_number", "read_text"]
 
@@ -27,10 +28,11 @@ OTHER_SEPARATORS = ":/&^~!$%*"
 LOOK = 2**14
 """So many rows are read until it is looked whether they still fit into memory."""
 
-NO_TEXT = "it is no text in UTF-8, as which it is to be written anew, by iconv -f latin1 -t utf-8 or an editor"
-
 AN_OBJECT = 64
 """Bytes that a short text takes, and its place in a list."""
+
+THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
+"""A number whose comma may be a decimal one, or stand before the last three digits."""
 
 _Row = tuple[int, list[str]]
 """Number of a line, counted from 1, and its cells."""
@@ -46,7 +48,7 @@ def read_text(source: str | BinaryIO, choice: Choice) -> Parsed:
         with lines_of(source) as lines:
             return _parse(_rows(lines), choice)
     except UnicodeDecodeError as error:
-        raise SamplesError(f"{NO_TEXT}: {error}") from error
+        raise SamplesError(_about_encoding(error)) from error
 
 
 def first_cells(source: str, most: int) -> list[str]:
@@ -66,7 +68,12 @@ def first_cells(source: str, most: int) -> list[str]:
                 found.append(cells[0].strip())
             return found
     except UnicodeDecodeError as error:
-        raise SamplesError(f"{NO_TEXT}: {error}") from error
+        raise SamplesError(_about_encoding(error)) from error
+
+
+def _about_encoding(error: UnicodeDecodeError) -> str:
+    encoding = "utf-16" if error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin1"
+    return f"it is no text in UTF-8, as which it is to be written anew, by iconv -f {encoding} -t utf-8 or an editor: {error}"
 
 
 def _rows(stream: Iterator[str]) -> Iterator[_Row]:
@@ -114,21 +121,17 @@ def _all_numbers(cells: Sequence[str]) -> bool:
 
 
 def _parse(rows: Iterator[_Row], choice: Choice) -> Parsed:
-    top = next(rows, (0, []))
+    top, second = next(rows, (0, [])), next(rows, (0, []))
     first = [cell.strip() for cell in top[1]]
-    # A first row with a number in it is data: to take it for names because of a bad cell would drop it silently.
-    has_names = not all(map(is_missing, first)) and not any(map(is_like_a_number, first))
-    names = tuple(first) if has_names else ()
     if not first:
         raise SamplesError("it has no rows")
-    if names:  # R writes names of rows without a name above them
-        top = next(rows, (0, []))
-        if len(top[1]) == len(first) + 1:
-            first, names = ["", *first], ("", *names)
+    names = _names(first, second[1])
+    if names and len(second[1]) == len(first) + 1:  # R writes names of rows without a name above them
+        first, names = ["", *first], ("", *names)
     kept, beside = choice.numbers(len(first), names)
     cells_beside: list[list[str]] = [[] for _ in beside]
     reading, values, n, most, size = _Cells(names), array("d"), 0, room(), 0
-    for line, cells in chain([top] if top[1] else [], rows):
+    for line, cells in chain([] if names else [top], [second] if second[1] else [], rows):
         if len(cells) != len(first):
             raise SamplesError(f"line {line} has {len(cells)} cells, and the first line has {len(first)}")
         values.extend([reading.number(cells[column], line, column) for column in kept])
@@ -141,9 +144,28 @@ def _parse(rows: Iterator[_Row], choice: Choice) -> Parsed:
     if not n:
         raise SamplesError("it has a line of names and no rows below")
     x = np.frombuffer(values, dtype=np.float64).reshape(n, len(kept))
-    return Parsed(
-        names, kept, x, tuple(np.array(column, dtype=object) for column in cells_beside), reading.first_missing, reading.notes
-    )
+    texts = tuple(np.array(column, dtype=object) for column in cells_beside)
+    doubts = reading.doubts
+    if not names and first == _numbers(len(first)) and n > 2 and len(first) > 1 and (x[1:] % 1.0 != 0.0).any(axis=0).all():
+        x, texts = x[1:], tuple(column[1:] for column in texts)
+        doubts = (*doubts, f"its first line, {', '.join(first[:3])}, numbers the columns: it was left out")
+    return Parsed(names, kept, x, texts, reading.first_missing, reading.notes, doubts)
+
+
+def _names(first: list[str], second: list[str]) -> tuple[str, ...]:
+    """The names in the first row, by the second; () where the first is data.
+
+    A first row with a number in it is data: to take it for names because of a bad cell would drop it silently. Not so what
+    pandas writes above its index 0, 1, ... and columns without names: nothing, 0, 1, ...
+    """
+    indices = len(list(takewhile(UNNAMED.fullmatch, first)))
+    numbered = indices and first[indices:] == _numbers(len(first) - indices) and second[:1] == ["0"]
+    named = not all(map(is_missing, first)) and not any(map(is_like_a_number, first))
+    return tuple(first) if named or numbered else ()
+
+
+def _numbers(width: int) -> list[str]:
+    return [str(column) for column in range(width)]
 
 
 class _Cells:
@@ -151,11 +173,21 @@ class _Cells:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.first_missing = self._comma = self._point = ""
-        self._names = names
+        self._names, self._thousands = names, True
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (f"a comma was read as the decimal mark, first in {self._comma}",) if self._comma else ()
+        return () if self.doubts or not self._comma else (f"a comma was read as the decimal mark, first in {self._comma}",)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What may have been misread, in words."""
+        if not self._comma or not self._thousands:
+            return ()
+        return (
+            f"a comma was read as the decimal mark, first in {self._comma}, and three digits follow each one: if they are "
+            "thousands, write numbers without a mark",
+        )
 
     def number(self, cell: str, line: int, column: int) -> float:
         """The number in a cell; NaN where it is missing.
@@ -178,6 +210,7 @@ class _Cells:
             if not math.isnan(value):
                 if not self._comma:
                     self._found(line, column, cell, point=False)
+                self._thousands = self._thousands and THOUSANDS.fullmatch(cell.strip()) is not None
                 return value
         raise _fault(f"line {line}, {column_name(column, self._names)}", cell.strip(), column, self._names)
 
