@@ -331,7 +331,7 @@ in autograd, 0.89 in torch and 1.07 in JAX; one run each.
 Warm, on one sample of four modes in 10/1000, it took 7.0 times those of `single` in torch and 6.0 in JAX.
 
 All randomness comes from the core, and what is chosen is a function of one table of losses, so that the backends choose alike.
-In float32, the default dtype, on one sample of so many cells, relative to the error:
+In float32, the default dtype, on so many samples of all cells, relative to the error:
 
 {beside}
 
