@@ -328,8 +328,6 @@ Medians over the samples, {samples} of a cell, and the worst behind ours; bold w
 A million rows, d = 2 (a ring), 20 epochs: the default, which has one fold then, took 1.03 times the processor time of `single`
 in autograd, 0.89 in torch and 1.07 in JAX; one run each.
 
-Warm, on one sample of four modes in 10/1000, it took 7.0 times those of `single` in torch and 6.0 in JAX.
-
 All randomness comes from the core, and what is chosen is a function of one table of losses, so that the backends choose alike.
 In float32, the default dtype, on so many samples of all cells, relative to the error:
 
@@ -414,7 +412,7 @@ def write_page(runs: list[dict], machine: dict) -> None:
         second_summary=summary(errors, SECOND_CELLS),
         second_pairs=pairs(errors, SECOND_CELLS),
         second=cells_table(errors, SECOND_CELLS),
-        times=times(errors),
+        times=times(Errors(runs)),
         beside=beside_lead(Errors(runs), lead),
         backends=backends_table(runs),
         reference=reference_table(runs),

@@ -22,7 +22,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "off"  # tests/test_notebook.py executes the notebook, and the suite every block of every page
 
 autodoc_member_order = "bysource"
-autodoc_mock_imports = ["sklearn"]  # what ismcore.sklearn says of itself needs none
+autodoc_mock_imports = ["sklearn", "torch", "jax", "optax"]  # what is documented of them needs none
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_google_docstring = True

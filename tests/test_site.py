@@ -5,6 +5,7 @@ import inspect
 import json
 import re
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -77,6 +78,16 @@ def comparison():
         for name in set(sys.modules) - before:
             if str(ROOT / "bench") in str(getattr(sys.modules[name], "__file__", "")):
                 del sys.modules[name]
+
+
+def test_what_backends_document_needs_no_framework():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    mocked = re.search(r"autodoc_mock_imports = (\[.*?\])", (DOCS / "conf.py").read_text(encoding="utf-8"))[1]
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\.\. auto\w+:: ismcore_(\w+)\.", page, re.MULTILINE))
+    assert documented == {"torch", "jax"}
+    for name in documented:
+        assert {re.match(r"\w+", one)[0] for one in extras[name]} <= set(json.loads(mocked))
 
 
 def test_the_tables_of_the_comparison_are_those_of_the_reports(comparison):
