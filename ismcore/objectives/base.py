@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any, ClassVar, TypedDict
 
 import numpy as np
@@ -183,9 +184,7 @@ def as_scales(scales: Any) -> tuple[float, ...]:
     Raises:
         OptionError: They are no sequence of numbers.
     """
-    try:
-        if isinstance(scales, str):
-            raise TypeError("text")
-        return tuple(float(scale) for scale in scales)
-    except (TypeError, ValueError) as error:
-        raise OptionError(f"noise_scales must be a sequence of numbers, not {scales!r:.80}") from error
+    listed = tuple(scales) if isinstance(scales, Iterable) and not isinstance(scales, str) else (None,)
+    if not all(np.ndim(scale) == 0 and hasattr(scale, "__float__") for scale in listed):
+        raise OptionError(f"noise_scales must be a sequence of numbers, not {scales!r:.80}")
+    return tuple(map(float, listed))

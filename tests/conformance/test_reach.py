@@ -59,7 +59,6 @@ LEFT_OUT = {
     "models/user.py:_brief": ADOPTED,
     "objectives/base.py:Objective.inputs": "of an objective that holds no array",
     "objectives/base.py:Objective.title": WORDS,
-    "objectives/base.py:as_scales": REFUSED,
     "objectives/base.py:Objective.with_curvature_weight": SOLVED,
     "objectives/base.py:Objective.standardized": NO_BACKEND,
     "objectives/denoising.py:NoiseConditionalScoreMatching.standardized": NO_BACKEND,
