@@ -72,7 +72,7 @@ def torch_seconds():
 def jax_seconds():
     """The same of JAX's sums over a mesh, 20 in a loop of one program at a time, as in a fit."""
     import jax
-    from ismcore_jax.sharing import OWN, SAME, total
+    from ismcore_jax.sharing.mesh import OWN, SAME, total
 
     from ismcore.backend.processes import shared
 

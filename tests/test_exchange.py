@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import jax
 import pytest
-from ismcore_jax import exchange, sharing
-from ismcore_jax.exchange import Exchange, Lost
+from ismcore_jax.sharing import exchange, mesh
+from ismcore_jax.sharing.exchange import Exchange, Lost
 
 import ismcore
 
@@ -201,7 +201,7 @@ def asked(monkeypatch):
 
     monkeypatch.setattr(socket, "create_server", refused)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(sharing, "_begin", lambda *given: None)
+    monkeypatch.setattr(mesh, "_begin", lambda *given: None)
     monkeypatch.setattr(jax.distributed, "shutdown", lambda: found.append("shut down"))
     return found
 
@@ -223,7 +223,7 @@ def test_number_0_listens_on_loopback_where_it_is_called_there(address, host, fa
     monkeypatch.delenv("JAX_COORDINATOR_ADDRESS", raising=False)
     if by == "environment" and address:
         monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", address)
-    with pytest.raises(ismcore.WorkerLost), sharing.processes(address if by == "argument" else None):
+    with pytest.raises(ismcore.WorkerLost), mesh.processes(address if by == "argument" else None):
         pass
     assert asked == [(host, family), "shut down"]
 
@@ -231,7 +231,7 @@ def test_number_0_listens_on_loopback_where_it_is_called_there(address, host, fa
 @pytest.mark.parametrize("rank", [0, 1])
 def test_that_number_0_cannot_listen_is_told_in_all(rank, asked, monkeypatch):
     monkeypatch.setattr(jax, "process_index", lambda: rank)
-    with pytest.raises(ismcore.WorkerLost, match="process 0 cannot listen"), sharing.processes("127.0.0.1:1", 2, rank):
+    with pytest.raises(ismcore.WorkerLost, match="process 0 cannot listen"), mesh.processes("127.0.0.1:1", 2, rank):
         pass
 
 
@@ -239,8 +239,8 @@ def test_an_error_inside_is_told_and_ends_the_connections(monkeypatch):
     first, other = connected(2)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(sharing, "_exchange", lambda *given: first)
-    with pytest.raises(KeyError), sharing.processes():
+    monkeypatch.setattr(mesh, "_exchange", lambda *given: first)
+    with pytest.raises(KeyError), mesh.processes():
         raise KeyError
     assert other.lost(1.0) == "process 0 ended by KeyError"
     assert first._connections[1].fileno() == -1
@@ -253,4 +253,4 @@ def test_other_numbers_of_devices_are_refused_in_the_one_that_has_their_mean_too
     monkeypatch.setattr(jax, "local_devices", lambda: found[1:3])
     monkeypatch.setattr(jax, "process_count", lambda: 3)
     with pytest.raises(ismcore.OptionError, match="there are 6 in all"):
-        sharing._mesh()
+        mesh._mesh()

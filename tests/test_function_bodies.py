@@ -1,12 +1,13 @@
-"""How long a function may be: one that outgrows a screen holds two ideas."""
+"""How long a function may be, and how full a folder: what outgrows a screen holds two ideas."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LONGEST = 45
+LONGEST, FULLEST = 45, 16
 FILES = sorted(path for folder in ("ismcore", "backends") for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -26,6 +27,12 @@ def test_no_function_body_is_longer_than_a_screen():
     assert len(FILES) > 100
     found = {str(path.relative_to(ROOT)): too_long(path.read_text(encoding="utf-8")) for path in FILES}
     assert not {path: names for path, names in found.items() if names}
+
+
+def test_no_folder_holds_more_files_than_one_overlooks():
+    files = Counter(str(path.parent.relative_to(ROOT)) for path in FILES)
+    assert len(files) > 20
+    assert not {folder: count for folder, count in files.items() if count > FULLEST}
 
 
 @pytest.mark.parametrize(("lines", "found"), [(LONGEST, []), (LONGEST + 1, [("f", LONGEST + 1)])], ids=["just", "over"])

@@ -288,7 +288,7 @@ def test_processes_of_jax_begin_before_all_else_and_one_device_shares_nothing():
 
 def test_in_jax_nothing_but_the_program_s_call_is_within_the_sum(monkeypatch):
     """What fails before leaves the others waiting for a word, and not in a sum that they cannot leave."""
-    jax, sharing = import_module("jax"), import_module("ismcore_jax.sharing")
+    jax, sharing = import_module("jax"), import_module("ismcore_jax.sharing.mesh")
     session, done, within = import_module("ismcore_jax.session"), [], []
 
     class Watched(sharing.JaxProcesses):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
         implicit_score_matching,
         sliced_score_matching,
     )
-    from ismcore_jax.sharing import devices, processes
+    from ismcore_jax.sharing.mesh import devices, processes
     from ismcore_jax.trainable import Trainable
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
 _HOMES = {
     "Trainable": "trainable",
     "function": "adoption",
-    **dict.fromkeys(("devices", "processes"), "sharing"),
+    **dict.fromkeys(("devices", "processes"), "sharing.mesh"),
     **dict.fromkeys(("divergence", "hutchinson_divergence", "jacobian_diagonal"), "derivatives"),
 }
 """Modules by what they hold; all else is a loss."""

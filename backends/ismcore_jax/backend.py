@@ -21,7 +21,7 @@ from ismcore.problem import Loss, Problem
 from ismcore_jax.calculus import map_rows, vjp
 from ismcore_jax.ops import JaxOps
 from ismcore_jax.session import JaxSession
-from ismcore_jax.sharing import JaxProcesses
+from ismcore_jax.sharing.mesh import JaxProcesses
 
 __all__ = ["JaxBackend"]
 

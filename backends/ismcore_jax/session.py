@@ -20,7 +20,7 @@ from ismcore.ops import Array, Params
 from ismcore.optimizers.rules import SGD, Adam, Optimizer
 from ismcore.optimizers.state import STATE_PARTS, TrainState
 from ismcore.problem import Loss, Problem, Steps, take_rows
-from ismcore_jax.sharing import OWN, SAME, JaxProcesses, total
+from ismcore_jax.sharing.mesh import OWN, SAME, JaxProcesses, total
 
 __all__ = ["JaxSession"]
 

@@ -21,7 +21,7 @@ from ismcore.backend.processes import IN_WORDS, Processes, shared_by
 from ismcore.errors import OptionError, WorkerLost
 from ismcore.ops import Array, Params
 from ismcore.problem import Problem, Steps
-from ismcore_jax.exchange import Exchange, Lost
+from ismcore_jax.sharing.exchange import Exchange, Lost
 
 __all__ = ["OWN", "SAME", "JaxProcesses", "devices", "processes", "total"]
 

@@ -1,0 +1,1 @@
+"""Fits that the devices of JAX share: the mesh of all, and what their processes tell each other beside it."""
