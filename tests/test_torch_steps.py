@@ -107,6 +107,20 @@ def test_a_step_that_cannot_be_compiled_is_taken_eagerly_with_a_warning(monkeypa
     assert all(value.tobytes() == found.params[name].tobytes() for name, value in eager.params.items())
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("model", [ismcore.MLP((4,)), ismcore.Energy(ismcore.MLP((4, 3)))], ids=["mlp", "energy"])
+def test_the_whole_step_is_one_graph_of_torch_s_compiler(model, monkeypatch):
+    whole = torch.compile
+    step._compiled.cache_clear()
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", lambda f, **options: whole(f, backend="eager", **options))
+    found = fit("torch", model, 0.3, compile="on", **ROWS["weighted batches"], **RULES["clipped, averaged"])
+    step._compiled.cache_clear()
+    expected = fit("torch", model, 0.3, **ROWS["weighted batches"], **RULES["clipped, averaged"])
+    assert relative_error(found.history["loss"], expected.history["loss"]) < 1e-12
+
+
 def test_fits_of_a_kind_share_a_compiled_step_and_kinds_are_more_than_torch_keeps_for_one_function(monkeypatch):
     made = []
     step._compiled.cache_clear()

@@ -130,6 +130,7 @@ def _total(
     if on_domain:
         rows |= {"edge_weight": inputs["edge_weight"], "edge_slope": inputs["edge_slope"]}
     precomputed = route.precompute(ops, params)
+    base_second: Any = None  # torch's compiler reads what `block` encloses, also what it does not use
     if "base_weight" in inputs:
         base_second = ops.sum(inputs["base_diagonal"]) if route.trace else inputs["base_diagonal"][:, None]
 
