@@ -61,8 +61,10 @@ class Page(Document):
         try:
             with contextlib.redirect_stdout(printed):
                 super().evaluate(example, evaluator)
-        except NameError as error:  # of what the example above would have made
-            raise self.missing or error from error
+        except NameError as error:
+            if self.missing is not None:  # a name that the example above would have made
+                raise self.missing from error
+            raise
         except Exception as error:
             self.missing = self.missing or (error if _needed(error) else None)
             raise

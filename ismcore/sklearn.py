@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["ScoreEstimator", "ScoreOutlierDetector"]
 
 
-OWN = frozenset("x model objective optimizer epochs recipe backend dtype seed sample_weight".split())
-"""Arguments of `ismcore.fit` that a `ScoreEstimator` gives it."""
-
-
 def _has_log_density(estimator: ScoreEstimator) -> bool:
     """Whether the fitted score is the slope of a log-density; before the fit, whether the model says so."""
     result: FitResult | None = getattr(estimator, "result_", None)
@@ -125,22 +121,22 @@ class ScoreEstimator(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             SamplesError, ValueError: X cannot be used.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
-        own = sorted(OWN & set(self.fit_options or {}))
-        if own:
+        given: dict[str, Any] = {
+            "x": X,
+            "model": self.model,
+            "objective": self._objective(),
+            "optimizer": self.optimizer,
+            "epochs": self.epochs,
+            "recipe": self.recipe,
+            "backend": self.backend,
+            "dtype": self.dtype,
+            "seed": _seed(self.random_state),
+            "sample_weight": sample_weight,
+        }
+        more = self.fit_options or {}
+        if own := sorted(given.keys() & more.keys()):
             raise OptionError(f"fit_options cannot hold {', '.join(own)}: the estimator, or its fit, has arguments for them")
-        self.result_ = fit(
-            X,
-            model=self.model,
-            objective=self._objective(),
-            optimizer=self.optimizer,
-            epochs=self.epochs,
-            recipe=self.recipe,
-            backend=self.backend,
-            dtype=self.dtype,
-            seed=_seed(self.random_state),
-            sample_weight=sample_weight,
-            **(self.fit_options or {}),
-        )
+        self.result_ = fit(**given, **more)
         if hasattr(self, "feature_names_in_"):
             self.result_ = replace(self.result_, feature_names=tuple(self.feature_names_in_.tolist()))
         self._log_normaliser: Normaliser | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -289,11 +289,21 @@ def _check_draws(form: Form, layout: Layout, shapes: Any, sample: tuple[np.ndarr
         return
     with enable_x64():
         program = jax.make_jaxpr(lambda tree, *rows: layout.call(partial(form.call, tree), *rows))(shapes, *rows_of(sample))
-    if "random_bits[bit_width=64" in str(program):
+    if any(one.primitive.name == "random_bits" and one.params["bit_width"] == 64 for one in _equations(program)):
         raise ModelError(
             f"{form.title} draws random numbers of a key in each call, in JAX's default dtype, and fits compute with 64-bit "
             "types, where that key gives others: draw them once, when it is built, or in float32 (dtype=jnp.float32)"
         )
+
+
+def _equations(program: Any) -> Iterator[Any]:
+    """All equations of a program of JAX, and of those within it."""
+    for equation in program.eqns:
+        yield equation
+        for value in equation.params.values():
+            for part in value if isinstance(value, tuple | list) else (value,):
+                if hasattr(part, "eqns"):
+                    yield from _equations(part)
 
 
 def layout_of(

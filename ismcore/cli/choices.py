@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ismcore.errors import OptionError
-from ismcore.fitting.options import DENOISING
-from ismcore.fitting.recipes import RECIPES
+from ismcore.fitting.recipes import DENOISING, RECIPES
 from ismcore.models import Affine, Energy, Model, NoiseConditional, ResidualMLP
 from ismcore.models.activations import ACTIVATIONS
 from ismcore.objectives import DenoisingScoreMatching, ImplicitScoreMatching, Objective, SlicedScoreMatching

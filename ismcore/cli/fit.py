@@ -329,13 +329,13 @@ def _summary(x: Table, result: FitResult, out: Path) -> dict[str, Any]:
 
 
 def _in_words(summary: dict[str, Any]) -> str:
-    candidates = [row for row in summary["candidates"] if row["weight"] > 0.0]
+    sum_of = made_of(summary["candidates"])
     lines = [
         f"samples  n = {summary['n']}, d = {summary['d']}{': ' * bool(summary['columns'])}{some(summary['columns'])}",
         f"model    {summary['model']}",
         f"by       {summary['objective']}",
         f"backend  {summary['backend']} ({summary['backend_reason']}), {summary['dtype']} on {summary['device']}",
-        *([f"made of  {made_of(candidates)}, {summary['seconds']:.1f} s"] if candidates else _losses_in_words(summary)),
+        *([f"made of  {sum_of}, {summary['seconds']:.1f} s"] if sum_of else _losses_in_words(summary)),
         *([] if summary["baseline"] is None else [f"baseline {summary['baseline']}"]),
         f"status   {summary['status'].replace('_', ' ')}",
         *(f"warning  {text.partition(': ')[0]}" for text in summary["warnings"]),

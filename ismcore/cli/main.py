@@ -94,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _warnings_in_a_line():
             code = _json_alone(command, options) if getattr(options, "json", False) else command(options)
+        if arguments is None and getattr(options, "json", False):
+            atexit.register(_rest_to_stderr)  # after what plugins registered, so called before it
         sys.stdout.flush()
     except Unheard as error:  # what was to be done is done and saved; only the words are lost
         _no_more_output()
@@ -128,9 +130,7 @@ def _no_more_output() -> None:
 def _json_alone(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
     """Run a command whose standard output is to be JSON: what plugins and frameworks print there goes to standard error."""
     with stdout_to_stderr() as options.out_stream:
-        code = command(options)
-    atexit.register(_rest_to_stderr)  # after what plugins registered, so called before it
-    return code
+        return command(options)
 
 
 def _rest_to_stderr() -> None:

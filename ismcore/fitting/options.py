@@ -13,11 +13,10 @@ from ismcore.backend.contract import Backend, Precision
 from ismcore.coordinates import Coordinates, Standardize
 from ismcore.coordinates.transforms import as_transforms
 from ismcore.errors import OptionError
-from ismcore.fitting.recipes import RECIPES, Recipe
+from ismcore.fitting.recipes import FOLDS, MOST_IN_FOLDS, RECIPES, Recipe, candidates_of
 from ismcore.fitting.selection import StartingPoint
-from ismcore.models import MLP, Energy, NoiseConditional, Standardized
+from ismcore.models import NoiseConditional, Standardized
 from ismcore.objectives import (
-    DenoisingScoreMatching,
     ImplicitScoreMatching,
     NoiseConditionalScoreMatching,
     Objective,
@@ -37,7 +36,7 @@ from ismcore.samples.sources import Source
 from ismcore.samples.splitting import HoldOut
 from ismcore.training.baseline import MOST_COLUMNS
 from ismcore.training.run_state import Plan
-from ismcore.training.settings import Candidate, Samples, Settings
+from ismcore.training.settings import Samples, Settings
 from ismcore.training.truncated import MOST_TRUNCATED
 
 __all__ = [
@@ -51,14 +50,8 @@ __all__ = [
 
 VALIDATIONS = 100
 """The validation loss is computed about so often in a run."""
-FOLDS, MOST_IN_FOLDS = 5, 10_000
-"""Folds of a fit from the normal law on, and the most rows that are dealt into them; of more a share is held out once."""
-FULL_LENGTH = 1000
-"""Folds of more rows n take the root of this over n of the epochs."""
 LOOKS = 30
 """About so often the pooled loss of folds is computed, beside the early looks."""
-DENOISING = 0.2
-"""Noise scale of the candidate that is trained by denoising, in coordinates of unit spread."""
 FEWEST_HELD_OUT = 10
 """Fewer rows than this tell no fit from another: then none are held out, unless it is asked for."""
 
@@ -167,9 +160,9 @@ def settings_of(
         recipe = _recipe(replace(request, recipe="single"))
         optimizer = recipe.optimizer if request.optimizer is None else request.optimizer
     n, d = samples.n, samples.x.shape[1]
-    candidates = _candidates(request, loss, ensemble, d)
+    candidates = candidates_of(loss, ensemble, d, model=request.model, objective=request.objective)
     validation = 0.0 if samples.judges_given else _validation(request.validation, recipe, n)
-    epochs = as_epochs(_epochs(recipe, ensemble, n, d) if request.epochs is None else request.epochs)
+    epochs = as_epochs(recipe.epochs_of(ensemble, n, d) if request.epochs is None else request.epochs)
     plan = Plan(
         epochs=epochs,
         schedule=recipe.schedule if request.schedule is None else as_schedule(request.schedule, epochs),
@@ -272,34 +265,6 @@ def _against_folds(request: Request, loss: Loss, optimizer: Any, samples: Sample
     if loss.objective.domain is not None and samples.x.shape[1] > MOST_TRUNCATED:
         return f"the truncated normal law of more than {MOST_TRUNCATED} columns takes longer than a fit"
     return ""
-
-
-def _epochs(recipe: Recipe, ensemble: int, n: int, d: int) -> int:
-    """Epochs of a recipe; of several candidates in folds fewer with more rows, whose batches are more in an epoch."""
-    return round(recipe.epochs * min(1.0, (FULL_LENGTH / n) ** 0.5)) if ensemble > 1 and d > 1 else recipe.epochs
-
-
-def _candidates(request: Request, loss: Loss, ensemble: int, d: int) -> tuple[Candidate, ...]:
-    """What a fit in folds is tried with: the model that was named; or a network, an energy, and a network by denoising.
-
-    In one dimension every score is the gradient of an energy: there it is two networks, one of sigmoid units, which has half
-    the error on modes far apart, and twice that of the other on a skew-normal law. With one fold, which is for many rows, it
-    is the network alone.
-    """
-    if not ensemble:
-        return ()
-    if request.model is not None:
-        return (Candidate("model", loss.model, loss.objective),)
-    net = MLP(output_bias=False)
-    network = Candidate("network", net, loss.objective)
-    if ensemble == 1:
-        return (network,)
-    if d == 1:
-        return (network, Candidate("sigmoid network", MLP(activation="sigmoid", output_bias=False), loss.objective))
-    found = [network, Candidate("energy", Energy(net), loss.objective)]
-    if request.objective is None and loss.objective.domain is None:  # noise goes over an edge
-        found.append(Candidate("denoising network", net, DenoisingScoreMatching(DENOISING)))
-    return tuple(found)
 
 
 def _validation(validation: Any, recipe: Recipe, n: int) -> float:

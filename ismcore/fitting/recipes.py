@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
-from ismcore.models import MLP, Model
-from ismcore.objectives import ImplicitScoreMatching, Objective
+from ismcore.models import MLP, Energy, Model
+from ismcore.objectives import DenoisingScoreMatching, ImplicitScoreMatching, Objective
 from ismcore.optimizers.rules import Adam, Optimizer
 from ismcore.optimizers.schedules import Schedule
+from ismcore.problem import Loss
 from ismcore.samples.diagnosis import Diagnosis
 from ismcore.samples.findings import ON_ATOMS
+from ismcore.training.settings import Candidate
 
-__all__ = ["RECIPES", "Recipe", "RecipeName"]
+__all__ = ["DENOISING", "FOLDS", "MOST_IN_FOLDS", "RECIPES", "Recipe", "RecipeName", "candidates_of"]
 
 RecipeName = Literal["default", "single", "reference"]
+FOLDS, MOST_IN_FOLDS = 5, 10_000
+"""Folds of a fit from the normal law on, and the most rows that are dealt into them; of more a share is held out once."""
+FULL_LENGTH = 1000
+"""Folds of more rows n take the root of this over n of the epochs."""
+DENOISING = 0.2
+"""Noise scale of the candidate that is trained by denoising, in coordinates of unit spread."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,10 @@ class Recipe:
     average_decay: float | None = None
     full_batch_up_to: int = 2**62
     floor: bool = False
+
+    def epochs_of(self, folds: int, n: int, d: int) -> int:
+        """Epochs, of several candidates in folds fewer with more rows, whose batches are more in an epoch."""
+        return round(self.epochs * min(1.0, (FULL_LENGTH / n) ** 0.5)) if folds > 1 and d > 1 else self.epochs
 
 
 def _bounded_objective(diagnosis: Diagnosis) -> Objective:
@@ -76,3 +88,33 @@ RECIPES: dict[RecipeName, Recipe] = {
         patience=0,
     ),
 }
+
+
+def candidates_of(loss: Loss, folds: int, d: int, *, model: Any, objective: Any) -> tuple[Candidate, ...]:
+    """What a fit in folds is tried with: the model that was named; or a network, an energy, and a network by denoising.
+
+    In one dimension every score is the gradient of an energy: there it is two networks, one of sigmoid units, which has half
+    the error on modes far apart, and twice that of the other on a skew-normal law. With one fold, which is for many rows, it
+    is the network alone.
+
+    Args:
+        loss: Of the fit.
+        folds: How many there are; 0 of one network, which has no candidates.
+        d: Columns.
+        model: That was named; None if none was.
+        objective: That was named; None if none was.
+    """
+    if not folds:
+        return ()
+    if model is not None:
+        return (Candidate("model", loss.model, loss.objective),)
+    net = MLP(output_bias=False)
+    network = Candidate("network", net, loss.objective)
+    if folds == 1:
+        return (network,)
+    if d == 1:
+        return (network, Candidate("sigmoid network", MLP(activation="sigmoid", output_bias=False), loss.objective))
+    found = [network, Candidate("energy", Energy(net), loss.objective)]
+    if objective is None and loss.objective.domain is None:  # noise goes over an edge
+        found.append(Candidate("denoising network", net, DenoisingScoreMatching(DENOISING)))
+    return tuple(found)

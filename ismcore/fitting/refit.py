@@ -29,7 +29,7 @@ from ismcore.plugins.lookup import choose, load_backend
 from ismcore.problem import Compile, Problem
 from ismcore.results.evaluate import check_language
 from ismcore.results.result import FitResult, versions
-from ismcore.samples.checks import as_samples, as_weights, check_spread
+from ismcore.samples.checks import ROUNDING, as_samples, as_weights, check_spread
 from ismcore.samples.diagnosis import diagnosis_of
 from ismcore.samples.tables.frames import names_of
 from ismcore.training.run_state import RunState
@@ -261,7 +261,8 @@ class Refit:
         if problem.objective.domain is not None:
             problem.objective.domain.check(array)
         weight = None if sample_weight is None else as_weights(sample_weight, len(array))
-        if weight is not None or len(array) < 2 or np.any(array[0] == array[-1]):  # else two rows differ in every column
+        # else two rows differ in every column, by more than rounding
+        if weight is not None or len(array) < 2 or np.any(np.abs(array[0] - array[-1]) <= ROUNDING * np.abs(array[0])):
             check_spread(array, weight, self._settings.feature_names)
         z = as_samples(problem.coordinates(array), dtype=self._settings.dtype, copy=False)
         if self._pads and len(z) != self._rows:

@@ -58,8 +58,9 @@ class Shown:
         plot, plot_score, plot_density, plot_loss = Picture(), Picture(), Picture(), Picture()
 
     def __repr__(self: FitResult) -> str:  # type: ignore[misc]  # it is one
+        sum_of = made_of(self.candidates)
         lines = [
-            f"FitResult: {self.status}{self._epochs()}, {self._losses() or self._made_of()}",
+            f"FitResult: {self.status}" + (f", {sum_of}" if sum_of else f" after {self._epochs()}, {self._losses()}"),
             f"  model      {self.model!r}, d = {self.coordinates.d}",
             *([] if self.feature_names is None else [f"  columns    {some(self.feature_names)}"]),
             f"  objective  {self.objective!r}",
@@ -75,7 +76,7 @@ class Shown:
             ("model", f"{self.model!r}, d = {self.coordinates.d}"),
             *([] if self.feature_names is None else [("columns", some(self.feature_names))]),
             ("objective", repr(self.objective)),
-            ("loss", self._losses() or None),
+            ("loss", None if self.candidates else self._losses()),
             ("baseline", self.baseline),
             ("backend", f"{self.backend} ({self.backend_reason}), {self.dtype} on {self.device}"),
         ]
@@ -83,7 +84,7 @@ class Shown:
         candidates = [[row.get(key) for key in CANDIDATE] for row in self.candidates]
         notes = "".join(html.paragraph(text) for text in self.notes)
         return html.fragment(
-            html.notice(kind, f"Fit {self.status.replace('_', ' ')}", self._made_of() or f"{len(self.history['loss'])} epochs"),
+            html.notice(kind, f"Fit {self.status.replace('_', ' ')}", made_of(self.candidates) or self._epochs()),
             html.facts(row for row in rows if row[1] is not None),
             html.html_table([key.replace("_", " ") for key in CANDIDATE], candidates) if candidates else "",
             *(html.notice("bad", "warning", text) for text in self.warnings),
@@ -91,30 +92,24 @@ class Shown:
         )
 
     def _epochs(self: FitResult) -> str:  # type: ignore[misc]  # it is one
-        return "" if self.candidates else f" after {len(self.history['loss'])} epochs"
+        return f"{len(self.history['loss'])} epochs"
 
     def _losses(self: FitResult) -> str:  # type: ignore[misc]  # it is one
-        """The last loss, and the lowest held-out one with its epoch; "" of a fit in folds, whose loss is in `baseline`."""
-        if self.candidates:
-            return ""
+        """The last loss, and the lowest held-out one with its epoch, in words; that of a fit in folds is in `baseline`."""
         found = [f"loss {self.history['loss'][-1]:.6g}" if len(self.history["loss"]) else "loss -"]
         losses = self.history.get("validation_loss", np.empty(0))
         if np.isfinite(losses).any():
             found.append(f"held-out loss {np.nanmin(losses):.6g} after {self.best_epoch}")
         return ", ".join(found)
 
-    def _made_of(self: FitResult) -> str:  # type: ignore[misc]  # it is one
-        """The candidates that a fit in folds is the sum of, with their weights; "" of another."""
-        return made_of([row for row in self.candidates if row["weight"] > 0.0])
-
 
 def made_of(candidates: Sequence[Mapping[str, Any]]) -> str:
-    """Candidates of a fit in folds, with their weights and the epochs after which they are taken; "" of none.
+    """What a fit in folds is the sum of, with weights and the epochs after which they are taken; "" of another.
 
     Args:
         candidates: Rows of `ismcore.FitResult.candidates`.
     """
-    return ", ".join(f"{row['weight']:.2g} of {row['name']}{_after(row)}" for row in candidates)
+    return ", ".join(f"{row['weight']:.2g} of {row['name']}{_after(row)}" for row in candidates if row["weight"] > 0.0)
 
 
 def _after(candidate: Mapping[str, Any]) -> str:
