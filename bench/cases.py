@@ -1,4 +1,8 @@
-"""The table of what is measured: problems, and how many steps of them make a run. A new cell is a new row."""
+"""The table of what is measured: problems, and how many steps of them make a run. A new cell is a new row.
+
+A run of ours takes half a second or more: `fit` looks at the samples first, and the threads of NumPy's products keep turning
+for a tenth of a second after that (see `rounds.REST`), in which two threads of torch get one core.
+"""
 
 from __future__ import annotations
 
@@ -121,9 +125,9 @@ def _grown(family, value, n, d, hidden, epochs, **options):
 
 def _rows(n):
     big = n == max(ROWS)
-    epochs = max(40, 10_000_000 // n)  # a tenth of a second or more: a processor takes as long to find its speed
+    epochs = max(40, 30_000_000 // n)
     return Case(
-        f"n-{n}", "n", n, 1, (8,), "sigmoid", epochs=min(epochs, 400), slow_epochs=2 if big else min(epochs, 20),
+        f"n-{n}", "n", n, 1, (8,), "sigmoid", epochs=min(epochs, 3000), slow_epochs=2 if big else min(epochs, 20),
         rounds=11 if big else 7, beside=("hand", "rows") if big else ("hand",), rate=0.01,
     )  # fmt: skip
 
@@ -131,20 +135,20 @@ def _rows(n):
 NAMED = (
     _reference("reference", 0.0),
     _reference("reference-penalised", PENALTY),
-    Case("two-128", "wide", 512, 16, (128, 128), epochs=100, slow_epochs=5, beside=("hand",), rounds=7),
-    Case("two-128-penalised", "wide", 512, 16, (128, 128), "softplus", PENALTY, 20, 5, 7, ("hand",)),
-    Case("two-512", "wide", 128, 784, (512, 512), epochs=20, rounds=2, beside=("hand",)),
+    Case("two-128", "wide", 512, 16, (128, 128), epochs=800, slow_epochs=30, beside=("hand",), rounds=7),
+    Case("two-128-penalised", "wide", 512, 16, (128, 128), "softplus", PENALTY, 200, 30, 7, ("hand",)),
+    Case("two-512", "wide", 128, 784, (512, 512), epochs=60, rounds=2, beside=("hand",)),
     Case("two-512-penalised", "wide", 128, 784, (512, 512), "softplus", PENALTY, 2, 1, 2, ("hand",), but_for=("autograd",)),
-    Case("one-512", "wide", 128, 784, (512,), epochs=100, slow_epochs=100, rounds=7, beside=("square",)),
+    Case("one-512", "wide", 128, 784, (512,), epochs=500, slow_epochs=500, rounds=7, beside=("square",)),
 )
 GROWN = (
     *(_rows(n) for n in ROWS),
-    *(_grown("d", d, 512, d, (128, 128), 40 if d < 100 else 15) for d in DIMENSIONS),
-    *(_grown("d-penalised", d, 128, d, (128, 128), max(2, 60 // d), curvature_weight=PENALTY) for d in DIMENSIONS),
-    *(_grown("width", h, 512, 16, (h, h), 10 if h > 200 else 40) for h in WIDTHS),
+    *(_grown("d", d, 512, d, (128, 128), 400 if d < 100 else 100) for d in DIMENSIONS),
+    *(_grown("d-penalised", d, 128, d, (128, 128), max(10, 2000 // d), curvature_weight=PENALTY) for d in DIMENSIONS),
+    *(_grown("width", h, 512, 16, (h, h), 60 if h > 200 else 400) for h in WIDTHS),
     Case("options-reference", "options", 1024, 1, (8,), "sigmoid", 0.0, 500, 500, 11, ("options",), reference=True, rate=0.01),
-    Case("options-two-128", "options", 512, 16, (128, 128), epochs=100, slow_epochs=100, rounds=7, beside=("options",)),
-    *(_grown("depth", k, 512, 16, (128,) * k, 8 if k > 2 else 40) for k in DEPTHS),
+    Case("options-two-128", "options", 512, 16, (128, 128), epochs=300, slow_epochs=300, rounds=7, beside=("options",)),
+    *(_grown("depth", k, 512, 16, (128,) * k, 30 if k > 2 else 400) for k in DEPTHS),
 )
 
 
