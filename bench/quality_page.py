@@ -385,8 +385,8 @@ is 16 times the Fisher divergence from the score of the noisy law, and a constan
 
 ## Where it falls short
 
-- The left mass of the published reference sample comes out too small, as rows lie between its modes and their masses are thus the
-  score's; where none do, masses are counted from the samples.
+- The left mass of the published reference sample comes out too small, as rows lie between its modes and their masses are thus
+  the score's; where none do, masses are counted from the samples.
 - Off the rows: on ten principal components of the digits the default is better than the normal law on test rows, and at a
   noise of 0.4 standard deviations much worse, unless it is fitted to rows with that noise: no loss on rows sees what the score
   does away from them.
