@@ -1,7 +1,8 @@
 """The table of what is measured: problems, and how many steps of them make a run. A new cell is a new row.
 
-A run of ours takes half a second or more: `fit` looks at the samples first, and the threads of NumPy's products keep turning
-for a tenth of a second after that (see `rounds.REST`), in which two threads of torch get one core.
+`fit` looks at the samples first, and the threads of NumPy's products keep turning for a tenth of a second after that (see
+`rounds.REST`), in which two threads of torch get one core. So where threads share a step and there is a limit, a run of ours
+takes half a second or more; in the other cells up to a third of torch's time may be of that.
 """
 
 from __future__ import annotations

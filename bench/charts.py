@@ -8,6 +8,7 @@ matplotlib.use("Agg")
 
 from claims import RATIOS
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator
 from report import AXES
 
 COLOURS = {"autograd": "#d95f02", "torch": "#7570b3", "jax": "#1b9e77"}
@@ -61,8 +62,10 @@ def by_axis(figure, found, families):
         axes.title.set_fontsize(9)
         axes.set_xticks([value for value in values if len(values) < 7], [f"{value:,}" for value in values], fontsize=8)
         axes.minorticks_off()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(lambda seconds, _: f"{1e3 * seconds:g}")
         axes.grid(alpha=0.3)
-    all_axes[0].set_ylabel("seconds an epoch (median)")
+    all_axes[0].set_ylabel("milliseconds an epoch (median)")
     if drawn:
         all_axes[-1].legend(fontsize=7)
     return drawn

@@ -319,8 +319,8 @@ smallest fault that would have been seen beyond a competitor's.
 score over those. Covered is the share of coordinates of the true score, at 100 fresh rows of each sample, within psi +- 2.26
 standard errors (Student's t with 9 degrees), which should be 95 %; fits are by the recipe named. It is less where the fit is
 too stiff for the law: its error is then no matter of chance, as the last column shows, the variance over the squared error,
-which is 1 without a bias. What is wanted is at least 90 % in five of these cells, of 100 samples each; how many there are so
-far the table says, and `python bench/check.py --parts coverage --samples 100 --backend jax` goes on from there.
+which is 1 without a bias. What is wanted is at least 90 % in five of these cells, of 100 samples each.
+`python bench/check.py --parts coverage --samples 100 --backend jax` goes on from what is there: 9 s of a processor a sample.
 
 {coverage}
 
