@@ -301,7 +301,8 @@ loss of the members of a fit in folds on rows that they have not seen is no boun
 One fit to 1000 rows of each law and its competitors stay as they are, and {rows} fresh rows are drawn many times. The bound may
 be above the truth in 5 % of draws. It is in fewer, as the competitors are themselves away from the score, and share the 5 %;
 with the score as the only competitor, which no user has, the interval is somewhat short, as the terms lean to the left, and
-more so where they have a long tail there, as of the Gumbel law. "Score found wrong" is a bound above 0 where the exact score is the fit.
+more so where they have a long tail there, as of the Gumbel law. "Score found wrong" is a bound above 0 where the exact score
+is the fit.
 
 {level}
 
