@@ -322,8 +322,39 @@ def test_a_check_prints_and_is_plain_data():
 
 def test_rows_that_the_fit_has_seen_are_refused():
     x = normal_rows(300)
-    with pytest.raises(ismcore.OptionError, match="has not seen"):
+    with pytest.raises(ismcore.OptionError, match=r"those of train, .*has seen"):
         affine_fit(-PRECISION).check(x, train=np.vstack([x, normal_rows(100, 1)]))
+
+
+@pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
+@pytest.mark.parametrize("part", [slice(0, 40), slice(None)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_fit_knows_its_own_rows(tmp_path, part, dtype):
+    """A network that has learned its 60 rows by heart: on these rows no competitor would find what is wrong."""
+    x, new = normal_rows(1060)[:60], normal_rows(1060)[60:]
+    options = {"recipe": "single", "validation": 0, "epochs": 5, "dtype": dtype}
+    ismcore.fit(x, backend="autograd", **options).save(tmp_path / "fit.safetensors")
+    result = ismcore.load(tmp_path / "fit.safetensors")
+    with pytest.raises(ismcore.OptionError, match=r"those of the fit, .*fit\(x, test=0.2\)"):
+        result.check(x[part])
+    with pytest.raises(ismcore.OptionError, match="those of the fit, "):
+        result.check(np.vstack([x, new])[::-1], train=new)
+    assert result.check(np.vstack([x[:20], new])).rows == 510
+
+
+def test_rows_of_a_large_fit_are_known_by_those_that_it_keeps():
+    x = normal_rows(5000)
+    result = ismcore.fit(x, model=ismcore.Affine(), backend="autograd", epochs=1)
+    assert len(result.kept) == 1000
+    with pytest.raises(ismcore.OptionError, match="most of its rows among them"):
+        result.check(x)
+
+
+@pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
+def test_values_that_repeat_are_no_rows_that_the_fit_has_seen():
+    x, new = (np.round(normal_rows(300, seed)[:, :1], 1) for seed in (0, 1))
+    result = ismcore.fit(x, model=ismcore.Affine(), objective=ismcore.ImplicitScoreMatching(0.1), backend="autograd", epochs=1)
+    assert "discrete columns" in result.check(new).why
 
 
 def test_a_score_for_each_noise_scale_is_refused():

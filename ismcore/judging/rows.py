@@ -24,6 +24,16 @@ def _halves(x: np.ndarray, diagnosis: Diagnosis, groups: np.ndarray | None) -> t
     return split.trained, split.held_out
 
 
+def _check_new(rows: np.ndarray, seen: np.ndarray, whose: str) -> None:
+    """Refuse rows (m, d) that are mostly among those seen (k, d), or most of these among them: its own flatter a fit."""
+    given, known = ({row.tobytes() for row in np.ascontiguousarray(each)} for each in (rows, seen))
+    if 2 * len(given & known) > min(len(given), len(known)):
+        raise OptionError(
+            f"most rows of x are among those of {whose}, or most of its rows among them: rows that a fit has seen flatter it, "
+            "so pass others, or set some aside before the fit, as in fit(x, test=0.2) and then check()"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Judged:
     """Rows that judge, and what is known of them.
@@ -68,7 +78,7 @@ class Judged:
 
         Raises:
             SamplesError: They cannot be used.
-            OptionError: Most rows of x are among the training rows.
+            OptionError: Most rows of x are among those of the fit, as far as it keeps them, or among the training rows given.
         """
         d, names = result.d, result.feature_names
         rows = as_samples(x, d=d, names=names)
@@ -76,6 +86,8 @@ class Judged:
             raise SamplesError(f"a check needs at least {fewest} rows, and got {len(rows)}: pass more, new to the fit")
         check_spread(rows)
         diagnosis = diagnosis_of(rows)
+        if result.kept is not None and not diagnosis.has_atoms:
+            _check_new(rows, result.kept, "the fit")
         given = None if groups is None else as_groups(groups, len(rows))
         labels = batch_labels(rows, diagnosis.holdout, given)
         if train is None:
@@ -86,9 +98,8 @@ class Judged:
             fitted = as_samples(train, d=d, names=names)
             check_spread(fitted)
             diagnosis = diagnosis_of(fitted)
-            seen = {row.tobytes() for row in fitted}
-            if not diagnosis.has_atoms and 2 * sum(row.tobytes() in seen for row in rows) > len(rows):
-                raise OptionError("most rows of x are among those of train: pass rows that the fit has not seen")
+            if not diagnosis.has_atoms:
+                _check_new(rows, fitted, "train")
         return cls(
             rows, np.unique(labels, return_inverse=True)[1].reshape(-1), fitted, Coordinates.standardizing(fitted), diagnosis
         )

@@ -307,8 +307,8 @@ class FitResult(Shown):
 
         Raises:
             SamplesError: The rows cannot be used.
-            OptionError: Most rows of x are among those of `train`; a competitor has the name of one of the check's own; or the
-                score depends on a noise scale.
+            OptionError: Most rows of x are among those of `train`, or of the fit as far as it keeps them (`kept`), or the other
+                way round; a competitor has the name of one of the check's own; or the score depends on a noise scale.
 
         Source: Hyvarinen (2005), JMLR 6:695-709, theorem 1, for E g = (E|psi - score|^2 - E|phi - score|^2) / 2.
 
