@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
+import ismcore
 from ismcore.datasets import reference_run
 from ismcore.samples.advice import notes_for, rises, runs_away, still_falls, warnings_for
 from ismcore.samples.diagnosis import Diagnosis, diagnosis_of
@@ -199,11 +200,61 @@ def test_a_lattice_is_not_taken_for_modes():
     assert diagnosis_of(x).gap is None
 
 
-def test_copies_stay_together_unless_most_rows_are_copies():
-    x = normal(300, 2)
+COPIED = {
+    "three times, one after another": lambda x, rng: np.concatenate([x, x, x]),
+    "two and a half times": lambda x, rng: np.concatenate([x, x, x[: len(x) // 2]]),
+    "each row five times in a row": lambda x, rng: np.repeat(x, 5, axis=0),
+    "a bootstrap of thrice the size": lambda x, rng: x[rng.integers(0, len(x), 3 * len(x))],
+    "six decimals": lambda x, rng: np.tile(np.round(x, 6), (3, 1)),
+    "single precision": lambda x, rng: np.tile(x.astype(np.float32), (4, 1)),
+}
+REPEATING = {
+    "rounded": lambda rng: np.round(rng.normal(size=(3000, 1)), 1),
+    "rounded, correlated": lambda rng: np.round(rng.normal(size=(6000, 1)) + 0.1 * rng.normal(size=(6000, 2)), 1),
+    "finely rounded": lambda rng: np.round(rng.exponential(size=(4000, 1)), 2),
+    "counts with long tails": lambda rng: np.round(rng.standard_cauchy((3000, 1)), 1),
+    "logarithms of counts": lambda rng: np.log1p(rng.poisson(3000, (3000, 1))),
+    "two digits": lambda rng: np.array([[float(f"{value:.2g}")] for value in rng.lognormal(size=3000)]),
+    "mostly zero": lambda rng: np.where(rng.random((3000, 1)) < 0.6, 0.0, rng.normal(size=(3000, 2))),
+}
+
+
+@pytest.mark.parametrize("d", [1, 3])
+@pytest.mark.parametrize("copying", COPIED)
+def test_copies_of_rows_stay_together_however_many_there_are(copying, d):
+    rng = np.random.default_rng(3)
+    x = normal(300, d)
+    found = diagnosis_of(np.asarray(COPIED[copying](x, rng), dtype=float))
+    assert found.keeps_copies_together
+    assert [finding.name for finding in found.findings] == ["repeated rows"]
+    assert found.copies is None  # exact ones are no near-copies
     assert not diagnosis_of(x).keeps_copies_together
-    assert diagnosis_of(np.concatenate([x, x])).keeps_copies_together
-    assert not diagnosis_of(np.concatenate([x, x, x])).keeps_copies_together
+
+
+@pytest.mark.parametrize("law", REPEATING)
+def test_values_that_repeat_are_no_copies(law):
+    found = diagnosis_of(np.asarray(REPEATING[law](np.random.default_rng(4)), dtype=float))
+    assert found.repeated > found.n // 2
+    assert not found.keeps_copies_together
+    assert found.has_atoms
+
+
+def test_a_column_of_few_values_is_discrete_beside_one_that_shows_the_copies():
+    x = np.c_[normal(300, 1), np.random.default_rng(0).integers(0, 2, 300)]
+    found = diagnosis_of(np.tile(x, (3, 1)))
+    assert found.keeps_copies_together
+    assert found.steps == ((1, 1.0),)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
+def test_a_fit_of_copies_is_the_fit_of_the_rows():
+    """Rows held out beside their copies on which it was trained rewarded whatever it learned by heart."""
+    x = normal(300, 3)
+    points = normal(200, 3, seed=1)
+    once, thrice = (ismcore.fit(rows, backend="autograd", epochs=200).score(points) for rows in (x, np.tile(x, (3, 1))))
+    assert np.square(once + points).mean() < 0.1
+    assert np.square(thrice + points).mean() < 0.1
 
 
 def test_equal_rows_share_a_group_numbered_by_first_appearance():

@@ -44,6 +44,52 @@ def test_standard_errors_of_a_normal_sample_are_the_known_ones():
     assert abs(found.standard_errors["bias"][0] / np.sqrt(1 / n) - 1) < 0.03
 
 
+def test_standard_errors_of_a_series_are_those_of_its_blocks():
+    """Of AR(1) with margins N(0, 1), to 1/n: bias m / v, of variance (1 + r) / (1 - r) / n, and weight -1 / v."""
+    n, r = 50_000, 0.8
+    steps = np.sqrt(1.0 - r * r) * np.random.default_rng(0).standard_normal(n)
+    x = np.zeros(n)
+    for k in range(1, n):
+        x[k] = r * x[k - 1] + steps[k]
+    found = ismcore.solve(ismcore.Affine(), x, backend="autograd")
+    assert abs(found.standard_errors["bias"][0] / np.sqrt((1 + r) / (1 - r) / n) - 1) < 0.1
+    assert abs(found.standard_errors["weight"][0, 0] / np.sqrt(2 * (1 + r * r) / (1 - r * r) / n) - 1) < 0.1
+    assert "blocks of a series, and not over 50000 rows" in found.notes[0]
+    shuffled = np.random.default_rng(1).permutation(x)
+    apart = ismcore.solve(ismcore.Affine(), shuffled, backend="autograd")
+    assert apart.notes == ()
+    assert abs(apart.standard_errors["bias"][0] / np.sqrt(1 / n) - 1) < 0.03
+
+
+@pytest.mark.parametrize("copies", [2, 3])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_rows_of_one_group_count_once_in_standard_errors(backend, labelled, copies):
+    once = correlated(n=400)
+    x = np.repeat(once, copies, axis=0)
+    order = np.random.default_rng(0).permutation(len(x))
+    groups = np.repeat(np.arange(400), copies)[order] if labelled else None
+    found = ismcore.solve(ismcore.Affine(), x[order], groups=groups, backend=backend)
+    expected = ismcore.solve(ismcore.Affine(), once, backend=backend)
+    for name, error in expected.standard_errors.items():
+        np.testing.assert_allclose(found.standard_errors[name], np.sqrt(400 / 399) * error, rtol=1e-9)
+    assert f"over 400 {'groups' if labelled else 'different rows'}, and not over {len(x)} rows" in found.notes[0]
+
+
+def test_rounded_rows_count_each_and_that_is_said():
+    x = np.round(correlated(n=2000)[:, :1], 1)
+    (note,) = ismcore.solve(ismcore.Affine(), x, backend="autograd").notes
+    assert "of 2000 rows equal an earlier one" in note
+    assert "pass groups=" in note
+
+
+def test_groups_of_one_row_change_nothing_and_wrong_ones_are_refused():
+    x = correlated()
+    found = ismcore.solve(ismcore.Affine(), x, groups=np.arange(len(x)), backend="autograd")
+    np.testing.assert_array_equal(found.covariance, ismcore.solve(ismcore.Affine(), x, backend="autograd").covariance)
+    with pytest.raises(ismcore.SamplesError, match="groups must be"):
+        ismcore.solve(ismcore.Affine(), x, groups=np.zeros(len(x)), backend="autograd")
+
+
 def test_row_weights_weigh_the_moments():
     x = correlated()
     weight = np.arange(1.0, len(x) + 1)

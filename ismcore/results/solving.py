@@ -22,9 +22,10 @@ from ismcore.plugins.lookup import choose, load_backend
 from ismcore.problem import Loss, take_rows
 from ismcore.results.evaluate import check_language, check_model
 from ismcore.results.families import Family, affine, in_scaled_parameters, named
-from ismcore.samples.checks import as_samples, as_weights
-from ismcore.samples.diagnosis import diagnosis_of
+from ismcore.samples.checks import as_groups, as_samples, as_weights
+from ismcore.samples.diagnosis import Diagnosis, diagnosis_of
 from ismcore.samples.edges import Edge, auto_domain
+from ismcore.samples.splitting import HoldOut, batch_labels
 from ismcore.seeds import stream
 
 __all__ = ["Solution", "solve"]
@@ -49,7 +50,8 @@ class Solution:
         standard_errors: Of each parameter, in its shape: square roots of the covariance's diagonal.
         covariance: Of all parameters, flattened and in the order of their names, (p, p).
         model: The model: `evaluate(solution.model, solution.params, x)` works.
-        notes: What was chosen, in words: the domain, where it was asked for by "auto".
+        notes: What was chosen, in words: the domain, where it was asked for by "auto"; and of how many independent parts the
+            standard errors are, where rows depend on each other.
     """
 
     params: Params
@@ -67,6 +69,7 @@ def solve(
     *,
     domain: Domain | Literal["auto"] | None = None,
     sample_weight: Any = None,
+    groups: Any = None,
     backend: str = "auto",
     device: object = "auto",
     seed: int = 0,
@@ -79,7 +82,12 @@ def solve(
 
         H theta = -g,   covariance = H^-1 (sum_n w_n^2 g_n g_n^T) H^-1   (sandwich, White 1982)
 
-    with g and H gradient and Hessian at zero, g_n the row gradients at the solution, w_n = 1/n or the row weights. The
+    with g and H gradient and Hessian at zero, g_n the row gradients at the solution, w_n = 1/n or the row weights. Rows that
+    depend on each other are added before they are squared,
+
+        covariance = G / (G - 1) H^-1 (sum_k s_k s_k^T) H^-1,   s_k = sum_{n in k} w_n g_n   (Liang & Zeger 1986)
+
+    over G parts k: the groups given, or what `ismcore.diagnose` finds, blocks of a series, near-copies, or equal rows. The
     objective is that of the samples in their own units; what is scaled is the unknown:
 
     - `Affine` is closed under shift and scale. It is solved as psi(x) = (A z + c) / s, z = (x - m) / s, with m and s mean and
@@ -101,6 +109,7 @@ def solve(
         objective: What to minimise; plain implicit score matching if None.
         domain: Where the samples end at edges, as for `ismcore.fit`; "auto" takes the hard edges that `ismcore.diagnose` finds.
         sample_weight: Weight of each row, (n,), from 0; divided by their sum.
+        groups: Label of each row, (n,): rows of one label may depend on each other.
         backend: As for `ismcore.evaluate`.
         device: As for `ismcore.evaluate`.
         seed: Source of whatever the objective draws; the same draws enter all evaluations.
@@ -130,7 +139,9 @@ def solve(
     samples = as_samples(x)
     n, d = samples.shape
     weight = np.full(n, 1.0 / n) if sample_weight is None else as_weights(sample_weight, n)
-    objective, notes = _on_domain(objective, domain, samples, weight)
+    diagnosis = diagnosis_of(samples, weight=weight)
+    labels, told = _independent(samples, diagnosis, groups)
+    objective, notes = _on_domain(objective, domain, samples, weight, diagnosis)
     engine = load_backend(choose(backend, model.backend).name)(dtype="float64", device=device_for(model, device))
     check_language(model, engine.name)
     shapes = model.shapes(d)
@@ -145,20 +156,45 @@ def solve(
     theta, inverse = _solved(model, hessian, start, family, samples)
     value, rows = _row_gradients(engine, family.by_row(theta), objective, samples, inputs)
     _check_residual(model, rows.sum(axis=0), start, hessian, theta, family.output)
-    spread = inverse @ rows.T
+    spread = inverse @ (rows if labels is None else _added(rows, labels)).T
     covariance = family.to_units @ (spread @ spread.T) @ family.to_units.T
     errors = np.sqrt(np.maximum(covariance.diagonal(), 0.0))
-    return Solution(named(family.to_units @ theta, shapes), value, named(errors, shapes), covariance, model, notes)
+    return Solution(named(family.to_units @ theta, shapes), value, named(errors, shapes), covariance, model, notes + told)
 
 
-def _on_domain(objective: Objective, domain: Any, x: np.ndarray, weight: np.ndarray) -> tuple[Objective, tuple[str, ...]]:
+def _independent(x: np.ndarray, diagnosis: Diagnosis, groups: Any) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """A label for each row, (n,), from 0, of rows that depend on each other, and these in words; None where all are apart."""
+    how = diagnosis.holdout if groups is None else HoldOut("groups")
+    labels = batch_labels(x, how, None if groups is None else as_groups(groups, len(x)))
+    parts, n = int(labels.max()) + 1, len(x)
+    if parts < n:
+        kinds = {"blocks": "blocks of a series", "near-copies": "sets of near-copies", "equal rows": "different rows"}
+        kind = kinds.get(how.by, how.by)
+        return labels, (f"rows depend on each other: the standard errors are over {parts} {kind}, and not over {n} rows",)
+    if groups is None and diagnosis.repeated:
+        rows = f"{diagnosis.repeated} of {n} rows equal an earlier one"
+        return None, (f"{rows}, and the standard errors are as of rounded values: where they are copies, pass groups=",)
+    return None, ()
+
+
+def _added(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Sums over the rows of each label, (G, p), times sqrt(G / (G - 1)), as they add up to 0; NaN where there is one."""
+    parts = int(labels.max()) + 1
+    sums = np.zeros((parts, rows.shape[1]))
+    np.add.at(sums, labels, rows)
+    return np.asarray(np.sqrt(parts / (parts - 1.0) if parts > 1 else np.nan) * sums)
+
+
+def _on_domain(
+    objective: Objective, domain: Any, x: np.ndarray, weight: np.ndarray, diagnosis: Diagnosis
+) -> tuple[Objective, tuple[str, ...]]:
     """The objective on the domain, or as it is where there is none, and what was chosen, in words; see `solve`."""
     notes = tuple[str, ...]()
     if isinstance(domain, str) and domain == "auto":
-        domain, said = auto_domain(diagnosis_of(x, weight=weight).edges, x)
+        domain, said = auto_domain(diagnosis.edges, x)
         notes = (said,)
     elif domain is objective.domain is None and isinstance(objective, ImplicitScoreMatching | SlicedScoreMatching):
-        for edge in diagnosis_of(x, weight=weight).edges[:1]:
+        for edge in diagnosis.edges[:1]:
             warnings.warn(IsmWarning(_unsaid(edge)), stacklevel=3)
     return on_domain(objective, domain, x, weight=weight), notes
 

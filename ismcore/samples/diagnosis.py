@@ -22,7 +22,7 @@ from ismcore.samples.splitting import HoldOut
 from ismcore.samples.stairs import Stairs, is_coarse, stairs
 from ismcore.samples.tables.frames import names_of
 from ismcore.samples.tails import Tail, tails
-from ismcore.samples.ties import row_groups, ties
+from ismcore.samples.ties import Ties, distinct_rows, ties
 
 __all__ = ["Diagnosis", "diagnose", "diagnosis_of"]
 
@@ -62,6 +62,7 @@ class Diagnosis:
         stairs: Columns that are constant on cells wider than their spread.
         names: Names of the columns, (d,), where they have some: findings call them so.
         modes: The modes that gaps part, with the share of the rows in each, where there is such a gap.
+        copied: Whether most rows repeat, and are copies of each other rather than rounded values.
     """
 
     n: int
@@ -82,6 +83,7 @@ class Diagnosis:
     stairs: tuple[Stairs, ...] = ()
     names: tuple[str, ...] | None = None
     modes: Modes | None = field(default=None, compare=False, repr=False)
+    copied: bool = False
 
     @property
     def has_atoms(self) -> bool:
@@ -105,12 +107,12 @@ class Diagnosis:
 
     @property
     def keeps_copies_together(self) -> bool:
-        """Whether a split should deal groups of equal rows (`row_groups`): some rows repeat, and most do not.
+        """Whether a split should deal groups of equal rows (`row_groups`): some rows repeat, and most do not, or are copies.
 
         Where most rows repeat, as in a few coarse columns, groups are the lattice's points: to hold them out whole tears holes
         into the training part, and a normal column rounded to a tenth is fitted ten times worse for it.
         """
-        return 0 < self.repeated <= self.n // 2
+        return 0 < self.repeated <= self.n // 2 or self.copied
 
     @property
     def holdout(self) -> HoldOut:
@@ -172,8 +174,8 @@ class Diagnosis:
         cure = findings.bounding(curvature_weight, bounded_by_recipe, self.coarse, self.names)
         bounded = curvature_weight > 0.0 and not bounded_by_recipe
         found: list[Finding] = []
-        # In one column repeated rows are ties, and told of as atoms or as a discrete column.
-        if self.d > 1 and self.repeated >= max(2.0, REPEATED_SHARE * self.n):
+        # In one column repeated rows that are no copies are ties, and told of as atoms or as a discrete column.
+        if (self.d > 1 or self.copied) and self.repeated >= max(2.0, REPEATED_SHARE * self.n):
             found.append(findings.about_repeats(self.repeated, self.n, cure, bounded))
         if self.atoms:
             found.append(findings.about_atoms(self.atoms, cure, bounded, names=self.names))
@@ -284,13 +286,13 @@ def diagnosis_of(
     counters = tuple(int(j) for j in np.flatnonzero(span == n - 1) if _counts_rows(x[:, j]))
     smooth = np.setdiff1d(continuous, [*counters, *(j for j, _, _ in tied.atoms)])
     dependent = dependence(x, dtype)
-    in_order = _in_order(x, np.setdiff1d(spread, counters), tied.repeated)
+    in_order = _in_order(x, np.setdiff1d(spread, counters), tied)
     near, heavy = Neighbours(), tails(x, smooth, span)
     if in_order is None and dependent is None and len(smooth):
         near = neighbours(x, smooth)
         if near.dimension is not None and heavy:  # rows far out lie in few directions, whatever the dimension of the law
             near = replace(near, dimension=neighbours(_drawn_in(x[:, smooth])).dimension)
-    apart = _independent(x, in_order, near.copies)
+    apart = _independent(x, in_order, near.copies, tied.copied)
     if apart is not x:
         continuous = continuous[np.ptp(apart[:, continuous], axis=0) > 0.0]
     gap = emptiest_gap(apart, continuous, dtype) if len(continuous) and len(apart) >= FEWEST_APART else None
@@ -313,25 +315,28 @@ def diagnosis_of(
         stairs(x, smooth),
         names,
         None if gap is None else modes_of(x, weight, apart, continuous, dtype),
+        tied.copied,
     )
 
 
-def _in_order(x: np.ndarray, columns: np.ndarray, repeated: int) -> Series | None:
-    """The dependence of rows on their neighbours, rows that equal an earlier one left out unless most do.
+def _in_order(x: np.ndarray, columns: np.ndarray, tied: Ties) -> Series | None:
+    """The dependence of rows on their neighbours, rows that equal an earlier one left out unless they are rounded values.
 
     Equal rows are kept on one side of a split for themselves, wherever they stand.
     """
-    n = len(x)
-    if not 0 < repeated <= n // 2:
+    n, repeated = len(x), tied.repeated
+    if not (0 < repeated <= n // 2 or tied.copied):
         return series(x, columns)
-    found = series(x[np.unique(row_groups(x), return_index=True)[1]], columns)
+    found = series(distinct_rows(x), columns)
     return None if found is None else replace(found, time=round(found.time * n / (n - repeated)))
 
 
-def _independent(x: np.ndarray, in_order: Series | None, copies: Copies | None) -> np.ndarray:
-    """Rows a correlation time apart, or one of each set of near-copies: what the others add looks like clusters and edges."""
+def _independent(x: np.ndarray, in_order: Series | None, copies: Copies | None, copied: bool) -> np.ndarray:
+    """Rows a correlation time apart, or one of each set of copies: what the others add looks like clusters and edges."""
     if in_order is not None:
         return x[:: max(1, in_order.time)]
+    if copied:
+        return distinct_rows(x)
     return x if copies is None else x[np.unique(rows_within(x, copies.radius), return_index=True)[1]]
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ismcore.samples.ties import distinct_rows
+
 __all__ = ["Copies", "Neighbours", "neighbours", "rows_within"]
 
 ROWS, DISTANCES = 6000, 500_000
@@ -75,6 +77,7 @@ def neighbours(x: np.ndarray, columns: np.ndarray | None = None) -> Neighbours:
     """
     some = x if len(x) <= ROWS else x[np.random.default_rng(3).choice(len(x), ROWS, replace=False, shuffle=False)]
     some = some if columns is None else some[:, columns]
+    some = distinct_rows(some)
     n, d = some.shape
     if n < FEWEST:
         return Neighbours()

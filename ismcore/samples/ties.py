@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Ties", "row_groups", "ties"]
+__all__ = ["Ties", "distinct_rows", "row_groups", "ties"]
 
 ROWS, NUMBERS = 10_000, 1_000_000
 """Columns are searched for ties in at most so many rows and numbers, so that a lattice too fine to matter goes unseen: of
@@ -22,6 +22,11 @@ ATOM_SHARE = 0.02
 PER_VALUE = 3.0
 """A column is discrete where each of its values comes at least so often in the mean."""
 
+FEWEST_COPIED, FILLED, UNEVEN = 100, 0.2, 1.5
+"""Rows most of which repeat are copies of so many rows or more, where the values of some column fill less than this part of the
+lattice that they lie on, between its quartiles, and where the variance of how often a row comes is at most so many times its
+mean: that of copies in equal numbers is 0, of a bootstrap 1, of counts and of atoms much more."""
+
 
 @dataclass(frozen=True)
 class Ties:
@@ -31,11 +36,14 @@ class Ties:
         repeated: Rows that equal an earlier row.
         atoms: Column, value [x] and share of the rows of each value that many rows have in a column that is not discrete.
         steps: Column and step [x] of each discrete column; the step is 0 where its values lie on no lattice.
+        copied: Whether most rows repeat as whole rows do that are given several times, and not as rounded values do: the values
+            of columns are then counted in distinct rows.
     """
 
     repeated: int = 0
     atoms: tuple[tuple[int, float, float], ...] = ()
     steps: tuple[tuple[int, float], ...] = ()
+    copied: bool = False
 
 
 def ties(x: np.ndarray) -> Ties:
@@ -43,6 +51,11 @@ def ties(x: np.ndarray) -> Ties:
 
     Cost: a few operations a number for repeated rows; a sort of each column, of at most 10,000 rows drawn by a fixed seed.
     """
+    given = len(x)
+    repeated = given - len(_runs(np.sort(_fingerprints(x + 0.0)))[0])
+    copied = 2 * repeated > given and _are_copies(x)
+    if copied:
+        x = distinct_rows(x)
     n, d = x.shape
     rows = min(n, ROWS, max(1000, NUMBERS // d))
     some = x if rows == n else x[np.random.default_rng(0).choice(n, rows, replace=False, shuffle=False)]
@@ -55,8 +68,30 @@ def ties(x: np.ndarray) -> Ties:
         else:
             heavy = np.flatnonzero(counts >= max(3.0, ATOM_SHARE * len(column)))
             atoms.extend((j, float(values[k]), float(counts[k] / len(column))) for k in heavy)
-    repeated = n - len(_runs(np.sort(_fingerprints(x + 0.0)))[0])
-    return Ties(repeated, tuple(atoms), tuple(steps))
+    return Ties(repeated, tuple(atoms), tuple(steps), copied)
+
+
+def distinct_rows(x: np.ndarray) -> np.ndarray:
+    """The rows of (n, d) that equal no earlier one, in their order."""
+    return np.asarray(x[np.unique(row_groups(x), return_index=True)[1]])
+
+
+def _are_copies(x: np.ndarray) -> bool:
+    """Whether rows most of which repeat were given several times, and are not rounded; see `FEWEST_COPIED`."""
+    number = row_groups(x)
+    times = np.bincount(number)
+    if len(times) < FEWEST_COPIED or times.var() > UNEVEN * times.mean():
+        return False
+    rows = x[np.unique(number, return_index=True)[1]]
+    return any(_filled(_runs(column)[0]) < FILLED for column in np.sort(rows.T, axis=1))
+
+
+def _filled(values: np.ndarray) -> float:
+    """The part of a lattice that distinct increasing values hold between their quartiles; 0 where they lie on none."""
+    step = _step(values)
+    low, high = np.quantile(values, (0.25, 0.75))
+    within = np.count_nonzero((values >= low) & (values <= high))
+    return float(within * step / (high - low + step)) if step else 0.0
 
 
 def row_groups(x: np.ndarray) -> np.ndarray:
