@@ -144,7 +144,7 @@ def test_rows_outside_are_refused_wherever_samples_are_taken():
     with pytest.raises(ismcore.SamplesError, match="row 100"):
         ismcore.fit(x, domain=Positive(), **QUICK)
     with pytest.raises(ismcore.SamplesError, match="outside of the domain"):
-        ismcore.fit(x[:100], validation=x, objective=objective, **QUICK)
+        ismcore.fit(x[:50], validation=x[50:], objective=objective, **QUICK)
     with pytest.raises(ismcore.SamplesError, match="row 100"):
         ismcore.evaluate(ismcore.Affine(), None, x, objective, backend="autograd")
 

@@ -180,6 +180,26 @@ def test_resamples_cannot_each_set_other_rows_aside() -> None:
         ismcore.bootstrap(bent(300), test=0.2, **QUICK)
 
 
+@pytest.mark.parametrize("argument", ["validation", "test"])
+def test_rows_that_the_fit_is_trained_on_do_not_judge_it(argument) -> None:
+    """All rows, a part of them, and more than all; not those without weight, and not values that repeat."""
+    x, new = bent(300), bent(900)[300:]
+    for rows in (x, x[50:90][::-1], np.vstack([new, x])):
+        with pytest.raises(ismcore.OptionError, match=f"most rows of {argument} are rows of x too.*as in {argument}=0.2"):
+            ismcore.fit(x, **(QUICK | {argument: rows, "epochs": 1}))
+    mixed = np.vstack([new, x[:100]])
+    ismcore.fit(x, **(QUICK | {argument: mixed[::2], "epochs": 1}))
+    weight = np.arange(300) < 200.0
+    ismcore.fit(x, sample_weight=weight, **(QUICK | {argument: x[200:], "epochs": 1}))
+
+
+@pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
+@pytest.mark.parametrize("argument", ["validation", "test"])
+def test_rounded_rows_are_not_taken_for_those_of_the_fit(argument) -> None:
+    x, new = (np.round(np.random.default_rng(seed).normal(size=(300, 1)), 1) for seed in (0, 1))
+    ismcore.fit(x, model=ismcore.Affine(), **(QUICK | {argument: new, "epochs": 1}))
+
+
 def test_rows_of_a_file_that_do_not_go_together_are_refused() -> None:
     found = parted(samples_of(bent(300), None, None, None, None), 0.2, 0.2, 0, "float32").test
     for wrong in ({"labels": found.labels[1:]}, {"x": found.x[:, :1]}, {"weight": np.zeros(60)}, {"labels": found.labels + 1}):

@@ -131,8 +131,8 @@ def fit(
             wrong everywhere; columns are scaled and no edge is moved, but to 0. "auto" takes the hard edges of columns that
             `ismcore.diagnose` finds, and `result.notes` says which. See docs/domains.md.
         validation: Share of the rows to hold out, in (0, 1), or of their weight; 0 or False for none; or validation samples,
-            (m, d). Identical rows and near-copies are never parted. Of rows that depend on their neighbours in the order given
-            short blocks are held out, with gaps beside them; see `ismcore.diagnose`.
+            (m, d), that are none of x. Identical rows and near-copies are never parted. Of rows that depend on their neighbours
+            in the order given short blocks are held out, with gaps beside them; see `ismcore.diagnose`.
         patience: End after so many epochs without a better held-out loss; 0 for never.
         restarts: Fit from so many starts, and give back the one with the lowest held-out loss; all are in `result.restarts`.
         sample_weight: Weight of each row in the loss and in the standardising, (n,), from 0; divided by their sum.

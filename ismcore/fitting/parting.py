@@ -16,6 +16,7 @@ from ismcore.samples.gaps import Modes
 from ismcore.samples.sources import Source
 from ismcore.samples.splitting import HoldOut, batch_labels, held_out_rows
 from ismcore.samples.tables.frames import names_of
+from ismcore.samples.ties import mostly_shared
 from ismcore.seeds import stream
 from ismcore.training.set_aside import SetAside
 from ismcore.training.settings import Samples, share_of
@@ -41,6 +42,10 @@ def samples_of(
     """The arrays as they came, checked, their columns in the order of the names, where the fit begins with some.
 
     Of a source the share given is held out, by a choice drawn from the seed: see `samples_of_source`.
+
+    Raises:
+        SamplesError: They cannot be used.
+        OptionError: Most validation rows are among those of x.
     """
     if isinstance(x, Source):
         return samples_of_source(x, validation, names, share, seed, sample_weight=sample_weight, groups=groups)
@@ -51,6 +56,7 @@ def samples_of(
     validation_x = None
     if validation is not None and np.ndim(validation):
         validation_x = as_samples(validation, d=array.shape[1], names=names)
+        _check_apart("validation", validation_x, array, weight)
     return Samples(array, weight, validation_x, None if groups is None else as_groups(groups, len(array)), names)
 
 
@@ -89,6 +95,7 @@ def parted(samples: Samples, test: Any, share: float, seed: int, dtype: Any) -> 
 
     Raises:
         SamplesError: What is left, or what is set aside, cannot be used.
+        OptionError: Most rows given as `test` are among those of the fit.
     """
     if not share or samples.survey is not None:
         return samples if share or test is None else _beside(samples, test, seed)
@@ -106,7 +113,22 @@ def parted(samples: Samples, test: Any, share: float, seed: int, dtype: Any) -> 
 
 def _beside(samples: Samples, test: Any, seed: int) -> Samples:
     rows = as_samples(test, d=samples.x.shape[1], names=samples.names)
+    _check_apart("test", rows, samples.x, samples.weight)
     return replace(samples, test=_set_aside(rows, batch_labels(rows, diagnosis_of(rows).holdout), None, samples, seed))
+
+
+def _check_apart(name: str, rows: np.ndarray, x: np.ndarray, weight: np.ndarray | None) -> None:
+    """Refuse rows that judge, (m, d), where most are rows of the fit, (n, d), that have weight; values that repeat may be.
+
+    Raises:
+        OptionError: See above.
+    """
+    x = x if weight is None else x[weight > 0.0]
+    if mostly_shared(rows, x) and not diagnosis_of(x).has_atoms:
+        raise OptionError(
+            f"most rows of {name} are rows of x too, or most rows of x are among them: rows that a fit is trained on judge "
+            f"nothing, so pass others, or a share of x to leave out, as in {name}=0.2"
+        )
 
 
 def _set_aside(x: np.ndarray, labels: np.ndarray, weight: np.ndarray | None, left: Samples, seed: int) -> SetAside:

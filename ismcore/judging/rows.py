@@ -12,6 +12,7 @@ from ismcore.errors import OptionError, SamplesError
 from ismcore.samples.checks import as_groups, as_samples, check_spread
 from ismcore.samples.diagnosis import Diagnosis, diagnosis_of
 from ismcore.samples.splitting import HoldOut, batch_labels, held_out_rows
+from ismcore.samples.ties import mostly_shared
 from ismcore.training.set_aside import SetAside
 
 __all__ = ["Judged"]
@@ -26,8 +27,7 @@ def _halves(x: np.ndarray, diagnosis: Diagnosis, groups: np.ndarray | None) -> t
 
 def _check_new(rows: np.ndarray, seen: np.ndarray, whose: str) -> None:
     """Refuse rows (m, d) that are mostly among those seen (k, d), or most of these among them: its own flatter a fit."""
-    given, known = ({row.tobytes() for row in np.ascontiguousarray(each)} for each in (rows, seen))
-    if 2 * len(given & known) > min(len(given), len(known)):
+    if mostly_shared(rows, seen):
         raise OptionError(
             f"most rows of x are among those of {whose}, or most of its rows among them: rows that a fit has seen flatter it, "
             "so pass others, or set some aside before the fit, as in fit(x, test=0.2) and then check()"

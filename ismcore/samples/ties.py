@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Ties", "distinct_rows", "row_groups", "ties"]
+__all__ = ["Ties", "distinct_rows", "mostly_shared", "row_groups", "ties"]
 
 ROWS, NUMBERS = 10_000, 1_000_000
 """Columns are searched for ties in at most so many rows and numbers, so that a lattice too fine to matter goes unseen: of
@@ -74,6 +74,12 @@ def ties(x: np.ndarray) -> Ties:
 def distinct_rows(x: np.ndarray) -> np.ndarray:
     """The rows of (n, d) that equal no earlier one, in their order."""
     return np.asarray(x[np.unique(row_groups(x), return_index=True)[1]])
+
+
+def mostly_shared(x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether most of the distinct rows of x, (n, d), are rows of y, (m, d), or the other way round."""
+    ours, theirs = (np.unique(_fingerprints(rows + 0.0)) for rows in (x, y))
+    return 2 * len(np.intersect1d(ours, theirs, assume_unique=True)) > min(len(ours), len(theirs))
 
 
 def _are_copies(x: np.ndarray) -> bool:
