@@ -204,6 +204,7 @@ COPIED = {
     "three times, one after another": lambda x, rng: np.concatenate([x, x, x]),
     "two and a half times": lambda x, rng: np.concatenate([x, x, x[: len(x) // 2]]),
     "each row five times in a row": lambda x, rng: np.repeat(x, 5, axis=0),
+    "a part of them eight times": lambda x, rng: np.concatenate([x, *[x[: len(x) // 4]] * 7]),
     "a bootstrap of thrice the size": lambda x, rng: x[rng.integers(0, len(x), 3 * len(x))],
     "six decimals": lambda x, rng: np.tile(np.round(x, 6), (3, 1)),
     "single precision": lambda x, rng: np.tile(x.astype(np.float32), (4, 1)),
@@ -214,7 +215,10 @@ REPEATING = {
     "finely rounded": lambda rng: np.round(rng.exponential(size=(4000, 1)), 2),
     "counts with long tails": lambda rng: np.round(rng.standard_cauchy((3000, 1)), 1),
     "logarithms of counts": lambda rng: np.log1p(rng.poisson(3000, (3000, 1))),
+    "logarithms of two counts": lambda rng: np.log1p(rng.poisson(100, (3000, 2)) // 10),
+    "logarithms of even counts": lambda rng: np.log1p(rng.integers(0, 500, (3000, 1))),
     "two digits": lambda rng: np.array([[float(f"{value:.2g}")] for value in rng.lognormal(size=3000)]),
+    "decibels": lambda rng: 10.0 ** (np.round(rng.normal(scale=5.0, size=(3000, 1)), 1) / 10.0),
     "mostly zero": lambda rng: np.where(rng.random((3000, 1)) < 0.6, 0.0, rng.normal(size=(3000, 2))),
 }
 
@@ -229,6 +233,13 @@ def test_copies_of_rows_stay_together_however_many_there_are(copying, d):
     assert [finding.name for finding in found.findings] == ["repeated rows"]
     assert found.copies is None  # exact ones are no near-copies
     assert not diagnosis_of(x).keeps_copies_together
+
+
+def test_values_of_three_digits_are_neither_atoms_nor_copies():
+    x = np.array([[float(f"{value:.3g}")] for value in np.random.default_rng(0).lognormal(size=3000)])
+    found = diagnosis_of(x)
+    assert found.repeated > found.n // 2
+    assert not found.findings
 
 
 @pytest.mark.parametrize("law", REPEATING)

@@ -22,10 +22,11 @@ ATOM_SHARE = 0.02
 PER_VALUE = 3.0
 """A column is discrete where each of its values comes at least so often in the mean."""
 
-FEWEST_COPIED, FILLED, UNEVEN = 100, 0.2, 1.5
-"""Rows most of which repeat are copies of so many rows or more, where the values of some column fill less than this part of the
-lattice that they lie on, between its quartiles, and where the variance of how often a row comes is at most so many times its
-mean: that of copies in equal numbers is 0, of a bootstrap 1, of counts and of atoms much more."""
+FEWEST_COPIED, OWN, STEADY = 100, 0.9, 0.1
+"""Rows most of which repeat are copies of so many rows or more, where some column has a value of its own for this part of them,
+and the ratio of two gaps between neighbouring values is that of the next two, to 1 %, for less than that part of the values.
+On a lattice it is so wherever it is filled, also on one that is bent, as of logarithms or of values of three digits; most rows
+can only repeat where it is filled. Of a density it is so for 0.2 %."""
 
 
 @dataclass(frozen=True)
@@ -83,21 +84,22 @@ def mostly_shared(x: np.ndarray, y: np.ndarray) -> bool:
 
 
 def _are_copies(x: np.ndarray) -> bool:
-    """Whether rows most of which repeat were given several times, and are not rounded; see `FEWEST_COPIED`."""
+    """Whether rows most of which repeat were given several times, and are not rounded, nor atoms; see `FEWEST_COPIED`."""
     number = row_groups(x)
     times = np.bincount(number)
-    if len(times) < FEWEST_COPIED or times.var() > UNEVEN * times.mean():
+    if len(times) < FEWEST_COPIED or times.max() >= ATOM_SHARE * len(x):
         return False
     rows = x[np.unique(number, return_index=True)[1]]
-    return any(_filled(_runs(column)[0]) < FILLED for column in np.sort(rows.T, axis=1))
+    columns = (_runs(column)[0] for column in np.sort(rows.T, axis=1))
+    return any(len(values) >= OWN * len(rows) and not _on_lattice(values) for values in columns)
 
 
-def _filled(values: np.ndarray) -> float:
-    """The part of a lattice that distinct increasing values hold between their quartiles; 0 where they lie on none."""
-    step = _step(values)
-    low, high = np.quantile(values, (0.25, 0.75))
-    within = np.count_nonzero((values >= low) & (values <= high))
-    return float(within * step / (high - low + step)) if step else 0.0
+def _on_lattice(values: np.ndarray) -> bool:
+    """Whether distinct increasing values fill a lattice, straight or bent; see `FEWEST_COPIED`."""
+    gaps = np.diff(values)
+    with np.errstate(all="ignore"):  # of gaps of all sizes
+        ratio = gaps[1:] / gaps[:-1]
+        return bool(np.mean(np.abs(ratio[1:] / ratio[:-1] - 1.0) < 0.01) >= STEADY)
 
 
 def row_groups(x: np.ndarray) -> np.ndarray:
