@@ -142,6 +142,7 @@ RUINED: dict[str, tuple[Draw, tuple[str, ...]]] = {
         for d in (2, 5)
     },
     **{f"2 copies, jitter {j:g}, d = 3": (copies(2, j, 3), ("near-copies",)) for j in (1e-6, 1e-3)},
+    **{f"3 equal copies, d = {d}": (copies(3, 0.0, d), ("repeated rows",)) for d in (1, 3)},
     "exponential": (lambda n, rng: rng.exponential(size=(n, 1)), ("hard edges",)),
     "half-normal, d = 3": (lambda n, rng: np.abs(rng.standard_normal((n, 3))), ("hard edges",)),
     "uniform, d = 2": (lambda n, rng: rng.random((n, 2)), ("hard edges",)),
@@ -316,7 +317,8 @@ Expected exceptions, named beforehand, and not pooled ({few} samples each):
 
 At n = 200 hard edges and curved sets are not looked for: edges want 800 rows, as in fewer a steep tail and an edge look
 alike, and the intrinsic dimension wants 300. Noise wider than the samples is looked for in 4000 rows or more: in fewer it does
-less harm, and some smooth laws look like stairs. It is pooled at n = 5000 alone.
+less harm, and some smooth laws look like stairs. It is pooled at n = 5000 alone. Fewer than 100
+values that come three times each are told as a discrete column.
 
 ## `domain="auto"`
 
@@ -338,7 +340,7 @@ pooled, and 85 % for each law.
 
 
 FITS_OF_CHAINS = [f"AR(1) at {r}, d = {d}" for r in (0.9, 0.99) for d in (2, 5)]
-FITS_OF_COPIES = [f"8 copies, jitter {j:g}, d = 2" for j in (1e-12, 1e-6, 1e-3, 1e-2)]
+FITS_OF_COPIES = [*(f"8 copies, jitter {j:g}, d = 2" for j in (1e-12, 1e-6, 1e-3, 1e-2)), "3 equal copies, d = 3"]
 Fitted = tuple[float, ismcore.FitResult]
 
 

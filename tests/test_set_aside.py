@@ -180,24 +180,33 @@ def test_resamples_cannot_each_set_other_rows_aside() -> None:
         ismcore.bootstrap(bent(300), test=0.2, **QUICK)
 
 
+OWN_ROWS = {
+    "all": lambda x, new: x,
+    "a part": lambda x, new: x[50:90][::-1],
+    "more than all": lambda x, new: np.vstack([new, x]),
+}
+
+
+@pytest.mark.parametrize("which", OWN_ROWS)
+def test_rows_that_the_fit_is_trained_on_do_not_judge_it(which) -> None:
+    rows = OWN_ROWS[which](bent(300), bent(900)[300:])
+    with pytest.raises(OptionError, match=r"most rows of test are rows of x too.*as in test=0\.2"):
+        ismcore.fit(bent(300), test=rows, **QUICK)
+    with pytest.warns(ismcore.IsmWarning, match=r"most rows of validation= are rows of x too.*as in validation=0\.2"):
+        result = ismcore.fit(bent(300), validation=rows, **QUICK)
+    assert any("validation= are rows of x" in text for text in result.warnings)
+
+
 @pytest.mark.parametrize("argument", ["validation", "test"])
-def test_rows_that_the_fit_is_trained_on_do_not_judge_it(argument) -> None:
-    """All rows, a part of them, and more than all; not those without weight, and not values that repeat."""
+def test_other_rows_may_judge(argument) -> None:
+    """With a few of the fit among them, or those that have no weight in it, or equal ones by rounding."""
     x, new = bent(300), bent(900)[300:]
-    for rows in (x, x[50:90][::-1], np.vstack([new, x])):
-        with pytest.raises(ismcore.OptionError, match=f"most rows of {argument} are rows of x too.*as in {argument}=0.2"):
-            ismcore.fit(x, **(QUICK | {argument: rows, "epochs": 1}))
-    mixed = np.vstack([new, x[:100]])
-    ismcore.fit(x, **(QUICK | {argument: mixed[::2], "epochs": 1}))
-    weight = np.arange(300) < 200.0
-    ismcore.fit(x, sample_weight=weight, **(QUICK | {argument: x[200:], "epochs": 1}))
-
-
-@pytest.mark.filterwarnings("ignore::ismcore.IsmWarning")
-@pytest.mark.parametrize("argument", ["validation", "test"])
-def test_rounded_rows_are_not_taken_for_those_of_the_fit(argument) -> None:
-    x, new = (np.round(np.random.default_rng(seed).normal(size=(300, 1)), 1) for seed in (0, 1))
-    ismcore.fit(x, model=ismcore.Affine(), **(QUICK | {argument: new, "epochs": 1}))
+    ismcore.fit(x, **(QUICK | {argument: np.vstack([new, x[:100]])[::2]}))
+    ismcore.fit(x, sample_weight=np.arange(300) < 200.0, **(QUICK | {argument: x[200:]}))
+    rounded = (np.round(rows, 1) for rows in (x[:, :1], new[:, :1]))
+    with pytest.warns(ismcore.IsmWarning, match="discrete columns") as told:
+        ismcore.fit(next(rounded), model=ismcore.Affine(), **(QUICK | {argument: next(rounded)}))
+    assert not any("are rows of x too" in str(one.message) for one in told)
 
 
 def test_rows_of_a_file_that_do_not_go_together_are_refused() -> None:

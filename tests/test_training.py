@@ -134,7 +134,9 @@ def test_patience_does_not_depend_on_how_the_run_is_cut(patience, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("validation", "snapshots"), [(0, 0), (X[8:], 0), (0, 300)], ids=["uncut", "judged", "snapshots"])
+@pytest.mark.parametrize(
+    ("validation", "snapshots"), [(0, 0), (0.9 * X[8:], 0), (0, 300)], ids=["uncut", "judged", "snapshots"]
+)
 @pytest.mark.parametrize(("call", "step"), [(1e-3, 1e-5), (0.0, 3e-3), (0.05, 0.01), (0.0, 0.5)])
 def test_chunks_last_a_fifth_of_a_second_however_they_are_cut(call, step, validation, snapshots, monkeypatch):
     clock, chunks, take = [0.0], [], training._take

@@ -20,7 +20,7 @@ from ismcore.fitting.checks import check_run, check_shared, probe
 from ismcore.fitting.ensemble import EnsembleRun
 from ismcore.fitting.hints import names_checked
 from ismcore.fitting.options import Request, as_epochs, as_timeout, loss_of, resolved, settings_of, share_held_out
-from ismcore.fitting.parting import parted, samples_of, share_to_set_aside
+from ismcore.fitting.parting import about_validation, parted, samples_of, share_to_set_aside
 from ismcore.fitting.recipes import RecipeName
 from ismcore.fitting.run import Job, Run, best_of
 from ismcore.fitting.selection import choose_curvature, start_of, starts_of
@@ -208,7 +208,8 @@ def fit(
     check_shared(engine, settings, samples, lambda: starts_of(settings, samples, start, restarts))
     where = _not_there(where)
     with others_told(), interruptible(stop), reporter(progress) as report:
-        noticed = (*probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth), *short_gap(samples))
+        probed = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
+        noticed = (*probed, *short_gap(samples), *about_validation(samples))
         settings = replace(
             settings, warnings=(*settings.warnings, *noticed), notes=(*settings.notes, *chosen, *about_source(samples))
         )

@@ -21,7 +21,7 @@ from ismcore.seeds import stream
 from ismcore.training.set_aside import SetAside
 from ismcore.training.settings import Samples, share_of
 
-__all__ = ["kept_of", "parted", "samples_of", "share_to_set_aside"]
+__all__ = ["about_validation", "kept_of", "parted", "samples_of", "share_to_set_aside"]
 
 MOST_KEPT = 1000
 """Rows of the fit that every result keeps, for chains to start at."""
@@ -42,10 +42,6 @@ def samples_of(
     """The arrays as they came, checked, their columns in the order of the names, where the fit begins with some.
 
     Of a source the share given is held out, by a choice drawn from the seed: see `samples_of_source`.
-
-    Raises:
-        SamplesError: They cannot be used.
-        OptionError: Most validation rows are among those of x.
     """
     if isinstance(x, Source):
         return samples_of_source(x, validation, names, share, seed, sample_weight=sample_weight, groups=groups)
@@ -56,7 +52,6 @@ def samples_of(
     validation_x = None
     if validation is not None and np.ndim(validation):
         validation_x = as_samples(validation, d=array.shape[1], names=names)
-        _check_apart("validation", validation_x, array, weight)
     return Samples(array, weight, validation_x, None if groups is None else as_groups(groups, len(array)), names)
 
 
@@ -111,24 +106,30 @@ def parted(samples: Samples, test: Any, share: float, seed: int, dtype: Any) -> 
     return replace(left, test=_set_aside(x[aside], batch_labels(x, how, groups)[aside], weights[1], left, seed))
 
 
+def about_validation(samples: Samples) -> tuple[str, ...]:
+    """A warning, in words, where validation samples are rows that the fit is trained on."""
+    if samples.validation_x is None or samples.survey is not None or not _trained_on(samples.validation_x, samples):
+        return ()
+    return (
+        "most rows of validation= are rows of x too, or most rows of x are among them: the epoch is chosen by rows that are "
+        "trained on, and the held-out loss judges nothing; pass others, or a share of x to leave out, as in validation=0.2",
+    )
+
+
+def _trained_on(rows: np.ndarray, samples: Samples) -> bool:
+    """Whether rows, (m, d), are mostly those of the fit that have weight, or the other way round; values that repeat may be."""
+    x = samples.x if samples.weight is None else samples.x[samples.weight > 0.0]
+    return mostly_shared(rows, x) and not diagnosis_of(x).has_atoms
+
+
 def _beside(samples: Samples, test: Any, seed: int) -> Samples:
     rows = as_samples(test, d=samples.x.shape[1], names=samples.names)
-    _check_apart("test", rows, samples.x, samples.weight)
-    return replace(samples, test=_set_aside(rows, batch_labels(rows, diagnosis_of(rows).holdout), None, samples, seed))
-
-
-def _check_apart(name: str, rows: np.ndarray, x: np.ndarray, weight: np.ndarray | None) -> None:
-    """Refuse rows that judge, (m, d), where most are rows of the fit, (n, d), that have weight; values that repeat may be.
-
-    Raises:
-        OptionError: See above.
-    """
-    x = x if weight is None else x[weight > 0.0]
-    if mostly_shared(rows, x) and not diagnosis_of(x).has_atoms:
+    if _trained_on(rows, samples):
         raise OptionError(
-            f"most rows of {name} are rows of x too, or most rows of x are among them: rows that a fit is trained on judge "
-            f"nothing, so pass others, or a share of x to leave out, as in {name}=0.2"
+            "most rows of test are rows of x too, or most rows of x are among them: rows that a fit is trained on judge "
+            "nothing, so pass others, or a share of x to set aside, as in test=0.2"
         )
+    return replace(samples, test=_set_aside(rows, batch_labels(rows, diagnosis_of(rows).holdout), None, samples, seed))
 
 
 def _set_aside(x: np.ndarray, labels: np.ndarray, weight: np.ndarray | None, left: Samples, seed: int) -> SetAside:
