@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from ismcore.backend.contract import Precision, as_dtype
+from ismcore.backend.contract import Backend, Precision, as_dtype
 from ismcore.backend.processes import gathered, others_told, rank_and_world
 from ismcore.coordinates import Standardize
 from ismcore.domains import Domain
@@ -23,7 +23,7 @@ from ismcore.fitting.options import Request, as_epochs, as_timeout, loss_of, res
 from ismcore.fitting.parting import about_validation, parted, samples_of, share_to_set_aside
 from ismcore.fitting.recipes import RecipeName
 from ismcore.fitting.run import Job, Run, best_of
-from ismcore.fitting.selection import choose_curvature, start_of, starts_of
+from ismcore.fitting.selection import StartingPoint, choose_curvature, start_of, starts_of
 from ismcore.fitting.sourced import about_source, apart, check_source, short_gap
 from ismcore.objectives import Objective
 from ismcore.optimizers.rules import Optimizer
@@ -208,8 +208,7 @@ def fit(
     check_shared(engine, settings, samples, lambda: starts_of(settings, samples, start, restarts))
     where = _not_there(where)
     with others_told(), interruptible(stop), reporter(progress) as report:
-        probed = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
-        noticed = (*probed, *short_gap(samples), *about_validation(samples))
+        noticed = _noticed(engine, settings, samples, start, allow_nonsmooth)
         settings = replace(
             settings, warnings=(*settings.warnings, *noticed), notes=(*settings.notes, *chosen, *about_source(samples))
         )
@@ -325,6 +324,14 @@ def resume(
     with others_told(), interruptible(stop), reporter(progress) as report:
         job = Job(engine, settings, samples, diagnosis, stop, [report, notify_observers, *followers], where)
         return EnsembleRun(job)(run_states) if settings.ensemble else Run(job)(run_states[0])
+
+
+def _noticed(
+    engine: Backend, settings: Settings, samples: Samples, start: StartingPoint | None, allow_nonsmooth: bool
+) -> tuple[str, ...]:
+    """Warnings of the network and of what judges it, in words."""
+    about_network = probe(engine, settings, samples, start, allow_nonsmooth=allow_nonsmooth)
+    return (*about_network, *short_gap(samples), *about_validation(samples))
 
 
 def _not_there(where: Checkpoint | None) -> Checkpoint | None:
