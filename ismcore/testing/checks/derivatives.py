@@ -239,10 +239,10 @@ def check_gradient_of_energies(subject: Subject) -> float:
                 if product == "vjp":
                     constant, rows = engine.asarray(w), engine.asarray(v[:, 0])
                     pull = engine.vjp(lambda z, c=constant: engine.ops.sum(engine.ops.sin(z) * c, axis=1), points)[1]
-                    pulled = engine.to_numpy(pull(rows))
+                    pullback = engine.to_numpy(pull(rows))
                     right = v[:, :1] * w * np.cos(x)
                     worst = max(
-                        worst, subject.close(pulled, right, subject.tolerances.value, f"the pullback of an energy, {name},")
+                        worst, subject.close(pullback, right, subject.tolerances.value, f"the pullback of an energy, {name},")
                     )
             what = f"the gradient of an energy, {name}, by {product},"
             worst = max(
