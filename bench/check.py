@@ -270,7 +270,8 @@ TEXT = """# How often `result.check` is right
 Made by `python bench/check.py`. `result.check(x_new)` looks for evidence against a fit, on rows that it has not seen. Its core
 is a lower bound of the unknown Fisher divergence,
 
-    E|psi - score|^2 >= 2 (mean g - q sd(g) / sqrt m),    g = 1/2 |psi|^2 + div psi - 1/2 |phi|^2 - div phi,
+    E|psi - score|^2 >= 2 (mean g - q sd(g) / sqrt m),
+    g = 1/2 |psi|^2 + div psi - 1/2 |phi|^2 - div phi,
 
 with 95 % confidence, for a competitor phi that has not seen the rows either: a normal law in closed form, a Gaussian mixture
 with the number of components by BIC, and whatever fits are given as `competitors=`. All are corrected for together. No other

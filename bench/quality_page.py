@@ -290,7 +290,7 @@ def grouped(runs: list[dict], figure: str) -> dict[tuple[str, str], list[dict]]:
 
 PAGE = """# How good the fits are
 
-Made by `python bench/quality.py`{machine}.
+Made by `python bench/quality.py`.{machine}
 
 ## Laws with an exact score
 
@@ -402,9 +402,9 @@ def write_page(runs: list[dict], machine: dict) -> None:
     errors = Errors([run for run in runs if run["backend"] in ("", lead)])
     draw_cells(errors, DOCS / "quality-cells.png")
     counts = sorted({len(found) for cell in errors.by.values() for name, found in cell.items() if name in errors.recipes})
-    words = ", ".join(str(value) for value in machine.values() if not isinstance(value, dict))
+    words = ", ".join(f"{name} {value}" for name, value in machine.items())
     text = PAGE.format(
-        machine=f", {words}" if words else "",
+        machine=f" Machine: {words}." if words else "",
         samples=" to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))) if counts else "no",
         first_summary=summary(errors, CELLS),
         first_pairs=pairs(errors, CELLS),
