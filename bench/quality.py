@@ -30,7 +30,9 @@ from ismcore.fitting.recipes import RECIPES
 
 FOUND = Path(__file__).parent / "reports" / "quality.json"
 BACKENDS = ("autograd", "torch", "jax")
-PARTS = ("laws", "tables", "reference", "backends")
+PARTS = ("laws", "tables", "reference", "backends", "rows")
+MANY = ("ring", 1_000_000)
+MANY_EPOCHS, MANY_ROUNDS = 20, 2
 
 
 def law_runs(cells, samples: int, recipes, backends, known, rivals):
@@ -65,6 +67,21 @@ def backend_runs(cells, known):
             apart = float(np.max(np.abs(psi - first)) / np.sqrt(np.mean(s * s)))
             weights = {row["name"]: row["weight"] for row in result.candidates}
             yield about | {"error": relative_error(psi, s), "weights": weights, "apart": apart}
+
+
+def many_rows_runs(backends, known):
+    """Seconds of the processor that the default and `single` take on a million rows, by turns; nothing is judged."""
+    name, n = MANY
+    x = draw(name, n, 0)[0]
+    for backend in backends:
+        options = {"backend": backend, "progress": False}
+        for number in range(MANY_ROUNDS):
+            for recipe in ("single", "default"):
+                about = key("rows", f"{name}/{n}", number, recipe, backend)
+                if tuple(about.values()) not in known:
+                    start = time.process_time()
+                    ismcore.fit(x, recipe=recipe, epochs=MANY_EPOCHS, **options)
+                    yield about | {"seconds": time.process_time() - start}
 
 
 def score_by(estimator: str, backend: str, x, seed: int):
@@ -107,6 +124,7 @@ def main() -> None:
         "tables": lambda: table_runs(*about),
         "reference": lambda: reference_runs(*about),
         "backends": lambda: backend_runs(cells, known),
+        "rows": lambda: many_rows_runs(options.backends, known),
     }
     for part in options.parts:
         for run in measured[part]():

@@ -140,6 +140,16 @@ def test_errors_by_other_backends_are_beside_those_by_the_one_with_most_fits(ben
     assert page.lead_backend([]) == ""
 
 
+def test_the_time_on_many_rows_is_the_least_of_each_recipe_over_the_other(bench):
+    def timed(estimator, backend, *seconds):
+        key = bench["tables"].key
+        return [key("rows", "ring/1000000", k, estimator, backend) | {"seconds": s} for k, s in enumerate(seconds)]
+
+    found = timed("single", "torch", 5.0, 4.0) + timed("default", "torch", 6.0, 9.0) + timed("default", "jax", 1.0)
+    assert bench["page"].many_rows(found) == "- torch: 1.50, of 2 runs each, 4.0 s of `single`."
+    assert bench["page"].many_rows([]) == ""
+
+
 def test_backends_are_shown_beside_the_first(bench):
     page, about = bench["page"], {"part": "backends", "cell": "banana/200", "error": 0.1}
     weights = {"normal law": 0.1, "network": 0.9}
